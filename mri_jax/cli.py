@@ -1,0 +1,36 @@
+"""``python -m mri_jax COMMAND``: one thin subcommand a room, imported only when asked for."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mri_jax.errors import UserError
+
+# Command -> (module in mri_jax.commands, one line of help). A module offers `add_arguments(parser)`
+# and `run(args) -> int`, where the integer is the exit code.
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2 for a user's mistake)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m mri_jax",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items()),
+    )
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    name = parser.parse_args(argv[:1]).command
+    module = import_module(f"mri_jax.commands.{COMMANDS[name][0]}")
+    command = argparse.ArgumentParser(
+        prog=f"python -m mri_jax {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(command)
+    try:
+        return module.run(command.parse_args(argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,1 @@
+"""Subjects, sessions, diagnoses, label rules, splits and demographics; no images, no JAX."""

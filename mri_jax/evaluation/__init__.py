@@ -1,0 +1,1 @@
+"""From predictions to metrics to statistics; NumPy and SciPy, no files of a run."""

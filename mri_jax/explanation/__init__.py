@@ -1,0 +1,1 @@
+"""Filters, feature maps, saliency and regions of trained networks."""

@@ -1,0 +1,1 @@
+"""The family of 3D-CNNs: spec and Flax modules; pure."""

@@ -1,0 +1,1 @@
+"""State, step, freezing, folds, stopping and checkpoints."""

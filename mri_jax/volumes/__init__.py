@@ -1,0 +1,1 @@
+"""From raw scans to the store of volumes, and batches streamed from it; no JAX."""

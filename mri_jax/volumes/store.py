@@ -1,0 +1,219 @@
+"""The store: a folder of ``.npy`` volumes and masks with an index; read by memory map.
+
+::
+
+    STORE/store.json    grid, dtype, settings of the pipeline, versions, fingerprint of the settings
+    STORE/index.csv     one row a scan: KEY, cohort, volume, mask, sha256, quality figures
+    STORE/volumes/COHORT/SUBJECT_SESSION.npy    (X, Y, Z) float16 or float32, before normalisation
+    STORE/masks/COHORT/SUBJECT_SESSION.npy      (X, Y, Z) bool
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.errors import UserError
+from mri_jax.volumes.grids import GRIDS, Grid
+
+FORMAT = 1
+KEY = ["subject_id", "session_id"]
+INDEX_COLUMNS = [*KEY, "cohort", "volume", "mask", "shape", "spacing", "sha256"]
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What holds for every volume of a store.
+
+    Attributes:
+      grid: The voxel grid.
+      dtype: ``float16`` or ``float32``.
+      simulated: Whether the volumes come from the simulation; every result then says so.
+      settings: Pipeline settings (JSON-serialisable), which determine the fingerprint.
+      provenance: Versions and the like, for the record; not part of the fingerprint.
+    """
+
+    grid: Grid
+    dtype: str
+    simulated: bool
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of grid, dtype and settings."""
+        return files.fingerprint(
+            {
+                "format": FORMAT,
+                "grid": [self.grid.shape, self.grid.spacing, self.grid.origin],
+                "dtype": self.dtype,
+                "simulated": self.simulated,
+                "settings": dict(self.settings),
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``store.json``."""
+        return {
+            "format": FORMAT,
+            "grid": {
+                "name": self.grid.name,
+                "shape": list(self.grid.shape),
+                "spacing": self.grid.spacing,
+                "origin": list(self.grid.origin),
+            },
+            "dtype": self.dtype,
+            "simulated": self.simulated,
+            "settings": dict(self.settings),
+            "provenance": dict(self.provenance),
+            "fingerprint": self.fingerprint,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], source: str) -> "StoreInfo":
+        """Inverse of `to_json`; ``source`` names the file in errors."""
+        if value.get("format") != FORMAT:
+            raise UserError(
+                f"{source}: format {value.get('format')!r}; this version reads {FORMAT}"
+            )
+        grid = value["grid"]
+        return cls(
+            grid=Grid(grid["name"], tuple(grid["shape"]), grid["spacing"], tuple(grid["origin"])),
+            dtype=value["dtype"],
+            simulated=value["simulated"],
+            settings=value["settings"],
+            provenance=value["provenance"],
+        )
+
+
+class VolumeStore:
+    """A store opened for reading.
+
+    Attributes:
+      path: Its folder.
+      info: What holds for all volumes.
+      index: A frame with `INDEX_COLUMNS` and quality figures, indexed by (subject_id, session_id).
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+        if not (self.path / "store.json").exists():
+            raise UserError(f"{self.path}: is not a volume store (no store.json)")
+        self.info = StoreInfo.from_json(
+            files.read_json(self.path / "store.json"), str(self.path / "store.json")
+        )
+        text = (self.path / "index.csv").read_text()
+        frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(INDEX_COLUMNS, str))
+        self.index = frame.set_index(KEY, drop=False, verify_integrity=True).sort_index()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def volume(self, subject_id: str, session_id: str) -> np.ndarray:
+        """(X, Y, Z) memory map, before normalisation, in the store's dtype."""
+        return self._load(subject_id, session_id, "volume")
+
+    def mask(self, subject_id: str, session_id: str) -> np.ndarray:
+        """(X, Y, Z) bool memory map: True inside the brain."""
+        return self._load(subject_id, session_id, "mask")
+
+    def _load(self, subject_id: str, session_id: str, column: str) -> np.ndarray:
+        try:
+            name = self.index.at[(subject_id, session_id), column]
+        except KeyError:
+            raise UserError(
+                f"{self.path}: holds no scan of subject {subject_id}, session {session_id}"
+            ) from None
+        path = self.path / name
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+        if array.shape != self.info.grid.shape:
+            raise UserError(
+                f"{path}: shape {array.shape} differs from the store's {self.info.grid.shape}"
+            )
+        return array
+
+
+class StoreWriter:
+    """Adds scans to a store, whole or not at all; safe for several processes on one folder.
+
+    Volumes are written at once; `index` rows are returned to the caller, who collects them and
+    calls `write_index` at the end (or after each batch).
+
+    Raises:
+      UserError: The folder holds a store with other settings; the differing fields are named.
+    """
+
+    def __init__(self, path: epath.PathLike, info: StoreInfo):
+        self.path, self.info = epath.Path(path), info
+        described = self.path / "store.json"
+        if described.exists():
+            there = StoreInfo.from_json(files.read_json(described), str(described))
+            if there.fingerprint != info.fingerprint:
+                names = _differences(there.to_json(), info.to_json())
+                raise UserError(f"{self.path}: is a store with other settings: {'; '.join(names)}")
+        else:
+            files.write_json(described, info.to_json())
+
+    def add(
+        self,
+        subject_id: str,
+        session_id: str,
+        cohort: str,
+        volume: np.ndarray,
+        mask: np.ndarray,
+        quality: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write one volume (X, Y, Z) and its bool mask; returns its row of the index."""
+        if volume.shape != self.info.grid.shape or mask.shape != self.info.grid.shape:
+            raise UserError(
+                f"subject {subject_id}: shape {volume.shape} is not the grid's "
+                f"{self.info.grid.shape}"
+            )
+        name = f"{safe_name(cohort)}/{safe_name(subject_id)}_{safe_name(session_id)}.npy"
+        files.write_npy(self.path / "masks" / name, np.asarray(mask, bool))
+        files.write_npy(self.path / "volumes" / name, np.asarray(volume, self.info.dtype))
+        return {
+            "subject_id": subject_id,
+            "session_id": session_id,
+            "cohort": cohort,
+            "volume": f"volumes/{name}",
+            "mask": f"masks/{name}",
+            "shape": "x".join(map(str, self.info.grid.shape)),
+            "spacing": str(self.info.grid.spacing),
+            "sha256": files.sha256_of_file(self.path / "volumes" / name),
+            **(quality or {}),
+        }
+
+    def write_index(self, rows: pd.DataFrame) -> None:
+        """Write ``index.csv``: all rows of the store, sorted by subject and session."""
+        files.write_csv(self.path / "index.csv", rows.sort_values(KEY))
+
+
+def safe_name(text: str) -> str:
+    """A file name for an identifier: letters, digits, ``.``, ``-`` stay; others become ``%xx``.
+
+    Injective, so that two identifiers never share a file.
+    """
+    return re.sub(r"[^A-Za-z0-9.\-]", lambda m: "".join(f"%{b:02x}" for b in m[0].encode()), text)
+
+
+def _differences(there: Any, here: Any, prefix: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = sorted((set(there) | set(here)) - {"provenance", "fingerprint"})
+        found = []
+        for name in names:
+            found += _differences(there.get(name), here.get(name), f"{prefix}{name}.")
+        return found
+    return [] if there == here else [f"{prefix[:-1]} is {there!r}, not {here!r}"]
+
+
+__all__ = ["FORMAT", "GRIDS", "KEY", "StoreInfo", "StoreWriter", "VolumeStore", "safe_name"]

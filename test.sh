@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The one test command: style, types, walls between rooms, tests. Arguments go to pytest.
+#   ./test.sh              everything that is fast
+#   ./test.sh -m slow      the slow tests instead
+set -euo pipefail
+cd "$(dirname "$0")"
+ruff check .
+ruff format --check .
+mypy
+lint-imports
+exec python -m pytest "$@"
