@@ -1,0 +1,85 @@
+"""No subject and no image on both sides of an evaluation.
+
+`Seen` is what a network and its ancestors have been shown (training, early stopping, fine-tuning,
+thresholds). Each stage of a study stores its own joined with its parent's; an evaluation calls
+`check_disjoint` with it, wherever the stage was built.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mri_jax.errors import UserError
+
+_NAMED = 5
+
+
+class LeakageError(UserError):
+    """The same subject, or the same image, is on both sides of an evaluation."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Subjects and scans on one side of an evaluation.
+
+    Attributes:
+      subjects: Subject ids.
+      scans: SHA-256 of a scan's image bytes to a name for it (``SUBJECT SESSION``).
+    """
+
+    subjects: frozenset[str] = frozenset()
+    scans: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scans: Iterable[tuple[str, str, str]]) -> "Seen":
+        """From (subject_id, session_id, sha256) triples; an empty sha256 is left out."""
+        triples = sorted(scans, reverse=True)
+        return cls(
+            frozenset(subject for subject, _, _ in triples),
+            {sha: f"{subject} {session}" for subject, session, sha in triples if sha},
+        )
+
+    def __or__(self, other: "Seen") -> "Seen":
+        """Both together: what a fine-tuned network and its source network have seen."""
+        return Seen(self.subjects | other.subjects, {**other.scans, **self.scans})
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-serialisable form, equal for equal content."""
+        return {"subjects": sorted(self.subjects), "scans": dict(sorted(self.scans.items()))}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Seen":
+        """Inverse of `to_json`."""
+        return cls(frozenset(value["subjects"]), dict(value["scans"]))
+
+
+def check_disjoint(seen: Seen, tested: Seen, context: str) -> None:
+    """Refuse a test of a network on what it has seen.
+
+    Args:
+      seen: What the network and its ancestors were shown.
+      tested: The subjects and scans of the test.
+      context: Which evaluation, for the message, e.g. ``cnn5-w1 fold 2 tested on ADNI2``.
+
+    Raises:
+      LeakageError: A subject id is on both sides, or the same image bytes are (under whatever
+        ids); up to five offenders are named, and how many there are.
+    """
+    subjects = sorted(seen.subjects & tested.subjects)
+    if subjects:
+        raise LeakageError(
+            f"leakage: {context}: {_some(subjects, 'subject')} on both sides: the network or an "
+            "ancestor of it has seen them"
+        )
+    scans = sorted(seen.scans.keys() & tested.scans.keys())
+    if scans:
+        pairs = sorted(f"{tested.scans[sha]} = {seen.scans[sha]}" for sha in scans)
+        raise LeakageError(
+            f"leakage: {context}: {_some(pairs, 'scan')} with the same image bytes on both sides "
+            "(tested = seen)"
+        )
+
+
+def _some(names: list[str], what: str) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({', '.join(names[:_NAMED])}{more})"

@@ -1,0 +1,179 @@
+"""Who trains, who is held out, who adapts and who is tested: sets of subjects, never of scans.
+
+A split is a function of the subjects, their labels and a seed. It does not depend on the order of
+the rows, on the number of sessions of a subject, or on the process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from mri_jax.errors import UserError
+from mri_jax.seeding import generator
+
+AGE_BAND = 10.0
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of cross-validation.
+
+    Attributes:
+      train_ids: Subjects that train, sorted.
+      validation_ids: The held-out subjects, sorted.
+    """
+
+    train_ids: tuple[str, ...]
+    validation_ids: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-serialisable form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Fold":
+        """Inverse of `to_json`."""
+        return cls(tuple(value["train_ids"]), tuple(value["validation_ids"]))
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One fine-tuning split of a target cohort.
+
+    Attributes:
+      adaptation_ids: The fifth on which a network is fine-tuned, sorted.
+      test_ids: All other subjects, on which source and tuned networks are compared, sorted.
+    """
+
+    adaptation_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-serialisable form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Adaptation":
+        """Inverse of `to_json`."""
+        return cls(tuple(value["adaptation_ids"]), tuple(value["test_ids"]))
+
+
+def folds(
+    labelled: pd.DataFrame, *, seed: int, n_folds: int = 5, stratify_by: Sequence[str] = ()
+) -> tuple[Fold, ...]:
+    """Cross-validation by subject, stratified by class.
+
+    Args:
+      labelled: Rows of a task (`mri_jax.cohort.task.select`): ``subject_id``, ``label`` and the
+        columns of ``stratify_by``.
+      seed: The study's seed.
+      n_folds: How many.
+      stratify_by: Further columns to balance within each class; ``age`` in bands of ten years.
+
+    Returns:
+      Every subject is held out exactly once. Numbers of subjects of a class (and of a stratum
+      within it) differ between folds by at most one.
+
+    Raises:
+      UserError: Only one class, fewer subjects of a class than folds, or a missing column.
+    """
+    held_out = _parts(labelled, n_folds, seed, ("folds",), stratify_by, "folds")
+    everyone = sorted(subject for part in held_out for subject in part)
+    return tuple(Fold(tuple(s for s in everyone if s not in set(part)), part) for part in held_out)
+
+
+def fifths(
+    labelled: pd.DataFrame,
+    *,
+    seed: int,
+    n: int = 5,
+    purpose: str = "adaptation",
+    stratify_by: Sequence[str] = (),
+) -> tuple[tuple[str, ...], ...]:
+    """Disjoint stratified parts of a target cohort; each in turn is fine-tuned on.
+
+    Args:
+      labelled: Rows of a task, as in `folds`.
+      seed: The study's seed; another seed draws other parts.
+      n: How many parts, 5 for 20% each.
+      purpose: Name of the random stream, e.g. the target cohort's name.
+      stratify_by: As in `folds`.
+
+    Returns:
+      ``n`` sorted tuples of subject ids that together are the cohort.
+
+    Raises:
+      UserError: As `folds`.
+    """
+    return _parts(labelled, n, seed, ("fifths", purpose), stratify_by, "fine-tuning parts")
+
+
+def adaptation(parts: Sequence[Sequence[str]], repeat: int) -> Adaptation:
+    """Fine-tune on part ``repeat`` (from 0) of `fifths`, test on all others."""
+    if not 0 <= repeat < len(parts):
+        raise UserError(f"repeat: {repeat} must be from 0 to {len(parts) - 1}")
+    rest = sorted(s for place, part in enumerate(parts) if place != repeat for s in part)
+    return Adaptation(tuple(sorted(parts[repeat])), tuple(rest))
+
+
+def _parts(
+    labelled: pd.DataFrame,
+    n: int,
+    seed: int,
+    purpose: tuple[str, ...],
+    stratify_by: Sequence[str],
+    what: str,
+) -> tuple[tuple[str, ...], ...]:
+    """Deal the subjects, sorted by class, stratum and a random number, to ``n`` parts in turn.
+
+    Dealing in turn over a sorted row makes the counts of every contiguous stretch (a class, a
+    stratum of a class, the whole) differ by at most one between parts.
+    """
+    subjects = _one_row_a_subject(labelled, stratify_by)
+    _check_classes(subjects["label"], n, what)
+    rng = generator(seed, *purpose)
+    subjects = subjects.assign(random=rng.permutation(len(subjects)))
+    names = subjects.sort_values(["label", "stratum", "random"])["subject_id"].tolist()
+    parts = [tuple(sorted(names[place::n])) for place in range(n)]
+    return tuple(parts[place] for place in rng.permutation(n))
+
+
+def _one_row_a_subject(labelled: pd.DataFrame, stratify_by: Sequence[str]) -> pd.DataFrame:
+    missing = [name for name in ("subject_id", "label", *stratify_by) if name not in labelled]
+    if missing:
+        found = ", ".join(map(str, labelled.columns))
+        raise UserError(f"splits: column {missing[0]!r} is missing; found {found}")
+    # The earliest session describes the subject, so that its rows may stand in any order.
+    order = [name for name in ("subject_id", "session_id") if name in labelled]
+    rows = labelled.sort_values(order, kind="stable")
+    two = rows.groupby("subject_id")["label"].nunique()
+    if (two > 1).any():
+        raise UserError(f"splits: subject {two.index[two > 1][0]} has two labels")
+    rows = rows.drop_duplicates("subject_id").reset_index(drop=True)
+    strata = [_bands(rows[name]) if name == "age" else rows[name] for name in stratify_by]
+    stratum = pd.Series("", index=rows.index)
+    for values in strata:
+        stratum = stratum + "|" + values.astype(object).where(values.notna(), "").astype(str)
+    return rows.assign(stratum=stratum)
+
+
+def _bands(age: pd.Series) -> pd.Series:
+    return (pd.to_numeric(age, errors="coerce") // AGE_BAND) * AGE_BAND
+
+
+def _check_classes(labels: pd.Series, n: int, what: str) -> None:
+    if n < 2:
+        raise UserError(f"{what}: {n} must be at least 2")
+    counts = labels.value_counts().reindex([0, 1], fill_value=0)
+    if counts.sum() != len(labels):
+        raise UserError(f"{what}: label must be 0 or 1")
+    if (counts == 0).any():
+        name = "positive" if counts[1] == 0 else "negative"
+        raise UserError(f"{what}: there is no {name} subject; two classes are needed")
+    if counts.min() < n:
+        name = "positive" if counts[1] < counts[0] else "negative"
+        raise UserError(
+            f"{what}: {counts.min()} {name} subjects are fewer than the {n} {what} asked for"
+        )
