@@ -1,0 +1,204 @@
+"""A results folder, read as tidy pandas frames: ``mri_jax.results.load(RUN)``.
+
+The files of a run, written by the study; the names here are the contract::
+
+    config.json        the resolved config
+    provenance.json    `simulated`, versions, devices, git commit, fingerprint of the data
+    plan.json          {"stages": [{kind, run, stage, repeat, fold, folder, ...}, ...]}
+    cohort.csv         the rows that were analysed, with their label
+    flow.csv           optional: how many subjects each step of the selection left
+    predictions.csv    see mri_jax/evaluation/predictions.py
+    metrics.csv        see mri_jax/evaluation/metrics.py
+    metrics.jsonl      a line an epoch: run, stage, repeat, fold, epoch, train_loss, ..., best
+    filters.npz        optional: `{run}/{stage}/fold{k}/conv1` (3, 3, 3, C_in, F) float32
+    feature_maps.npz   optional: the same keys, (X, Y, Z, F) of one scan; `scan` names it
+
+How the statistics read ``predictions.csv``: a target scan scored by a `source` network is a scan
+that network never saw, whether its ``split`` is ``test`` or ``adaptation``; a tuned network's
+``adaptation`` rows are scores of subjects it trained on, and nothing is ever fitted on them; its
+``inner`` rows are scores of the same subjects by networks tuned without them (cross-validation
+inside the 20%), and thresholds and temperatures of tuned networks come from those alone.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.errors import UserError
+from mri_jax.evaluation import predictions as table
+
+CONFIG = "config.json"
+PROVENANCE = "provenance.json"
+PLAN = "plan.json"
+COHORT = "cohort.csv"
+FLOW = "flow.csv"
+PREDICTIONS = "predictions.csv"
+METRICS = "metrics.csv"
+HISTORY = "metrics.jsonl"
+FILTERS = "filters.npz"
+FEATURE_MAPS = "feature_maps.npz"
+TABLES = "tables"
+FIGURES = "figures"
+REPORT = "report.html"
+
+_IDENTIFIERS = ("run", "stage", "cohort", "split", "subject_id", "session_id", "diagnosis", "sex")
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run, as far as it is there.
+
+    Attributes:
+      path: The results folder.
+      config: The resolved config; empty where the file is absent.
+      provenance: Versions, devices, ``simulated``; empty where the file is absent.
+      plan: A row a planned stage; empty where the file is absent.
+      cohort: A row a scan that was analysed; empty where the file is absent.
+      flow: The flow of subjects; empty where the file is absent.
+      predictions: A row a (network, scan); see `mri_jax.evaluation.predictions`.
+      history: A row a (network, epoch); empty where the file is absent.
+      missing: What is absent or broken, one line each, for the reader of a report.
+    """
+
+    path: epath.Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    plan: pd.DataFrame
+    cohort: pd.DataFrame
+    flow: pd.DataFrame
+    predictions: pd.DataFrame
+    history: pd.DataFrame
+    missing: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the scans are simulated; an unknown origin counts as real (no label is worse)."""
+        return bool(self.provenance.get("simulated", False))
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of `FILTERS` or `FEATURE_MAPS`; empty where the file is absent.
+
+        Raises:
+          UserError: The file is there but is not a readable ``.npz``.
+        """
+        path = self.path / name
+        if not path.exists():
+            return {}
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in arrays.files}
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def load(run: epath.PathLike) -> Results:
+    """Read a results folder; what is absent besides the predictions is named in ``missing``.
+
+    Args:
+      run: The folder, as given to ``launch.py --workdir``.
+
+    Raises:
+      UserError: The folder or its ``predictions.csv`` is absent, or a file is malformed.
+    """
+    path = epath.Path(run)
+    if not path.exists():
+        raise UserError(f"{path}: no such results folder")
+    if not (path / PREDICTIONS).exists():
+        raise UserError(
+            f"{path}: holds no {PREDICTIONS}: not a results folder, or the run has not finished; "
+            "start the same launch.py command again to continue it"
+        )
+    missing = [
+        f"{name} is absent"
+        for name in (CONFIG, PROVENANCE, PLAN, COHORT, HISTORY)
+        if not (path / name).exists()
+    ]
+    predictions = table.validate(_frame(path / PREDICTIONS), str(path / PREDICTIONS))
+    if predictions.empty:
+        raise UserError(f"{path / PREDICTIONS}: holds no rows; the run has not finished")
+    plan = _plan(path / PLAN)
+    missing += _unfinished(plan, predictions)
+    return Results(
+        path=path,
+        config=_json(path / CONFIG),
+        provenance=_json(path / PROVENANCE),
+        plan=plan,
+        cohort=_frame(path / COHORT),
+        flow=_frame(path / FLOW),
+        predictions=predictions,
+        history=_history(path / HISTORY),
+        missing=tuple(missing),
+    )
+
+
+def _json(path: epath.Path) -> dict[str, Any]:
+    value = files.read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    return value
+
+
+def _plan(path: epath.Path) -> pd.DataFrame:
+    stages = _json(path).get("stages", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise UserError(f"{path}: stages must be a list of objects")
+    return pd.DataFrame(stages)
+
+
+def _frame(path: epath.Path) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame()
+    text = path.read_text()
+    if not text.strip():
+        return pd.DataFrame()
+    try:
+        header = pd.read_csv(io.StringIO(text), nrows=0).columns
+        kinds = {name: str for name in _IDENTIFIERS if name in header}
+        frame = pd.read_csv(io.StringIO(text), dtype=kinds)
+    except (pd.errors.ParserError, ValueError) as error:
+        raise UserError(f"{path}: is not a readable table ({error})") from None
+    for name in kinds:
+        frame[name] = frame[name].fillna("")
+    return frame
+
+
+def _history(path: epath.Path) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame()
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise UserError(f"{path}: line {number} is not JSON") from None
+    return pd.DataFrame(rows)
+
+
+def _unfinished(plan: pd.DataFrame, predictions: pd.DataFrame) -> list[str]:
+    """Names the planned (run, stage, repeat, fold) without a prediction."""
+    key = ["run", "stage", "repeat", "fold"]
+    if plan.empty or not set(key) <= set(plan.columns):
+        return []
+    there = set(map(tuple, predictions[key].drop_duplicates().to_numpy().tolist()))
+    planned = plan[key].dropna().drop_duplicates().to_numpy().tolist()
+    absent = [row for row in map(tuple, planned) if row not in there]
+    if not absent:
+        return []
+    run, stage, repeat, fold = absent[0]
+    return [
+        f"the run is unfinished: {len(absent)} of {len(planned)} planned networks have no "
+        f"predictions (first: {run}, {stage}, repeat {repeat}, fold {fold})"
+    ]
