@@ -1,1 +1,6 @@
 """The family of 3D-CNNs: spec and Flax modules; pure."""
+
+from mri_jax.models.cnn import CNN
+from mri_jax.models.spec import CNNSpec
+
+__all__ = ["CNN", "CNNSpec"]

@@ -1,0 +1,217 @@
+"""The Flax module of the family."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from mri_jax.models import fast, reference
+from mri_jax.models.reference import Moments
+from mri_jax.models.spec import CNNSpec
+
+# He et al. 2015 for conv layers. For FC layers a uniform draw within 1 / sqrt(fan in), so that the
+# first logits are near 0 (the default of PyTorch, in which the paper's networks were likely built).
+_CONV_INITIALISER = nn.initializers.he_normal()
+_FC_INITIALISER = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def blend(running: Moments, batch: Moments, count: Array, momentum: float) -> Moments:
+    """Running statistics after one more batch, with no memory of their initial value.
+
+    Args:
+      running: Statistics so far, (C,) each.
+      batch: Statistics of this batch.
+      count: () int32, batches seen before this one.
+      momentum: Weight of the past once enough batches were seen.
+
+    Returns:
+      ``(1 - w) * running + w * batch`` with ``w = max(1 - momentum, 1 / (count + 1))``: a plain
+      mean at first, an exponential one later.
+    """
+    weight = jnp.maximum(1.0 - momentum, 1.0 / (count + 1)).astype(batch.mean.dtype)
+    return Moments(*((1 - weight) * old + weight * new for old, new in zip(running, batch)))
+
+
+class ConvKernel(nn.Module):
+    """Holder of a conv layer's ``kernel`` (3, 3, 3, in, out)."""
+
+    channels: int
+    filters: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self) -> Array:
+        """The kernel."""
+        shape = (3, 3, 3, self.channels, self.filters)
+        return self.param("kernel", _CONV_INITIALISER, shape, self.dtype)
+
+
+class BatchNormState(nn.Module):
+    """Holder of a BatchNorm's ``scale`` and ``bias``, and of its running statistics."""
+
+    filters: int
+    momentum: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Declare parameters and statistics."""
+        shape, ones, zeros = (self.filters,), nn.initializers.ones, nn.initializers.zeros
+        self.scale = self.param("scale", ones, shape, self.dtype)
+        self.bias = self.param("bias", zeros, shape, self.dtype)
+        self.mean = self.variable("batch_stats", "mean", jnp.zeros, shape, self.dtype)
+        self.var = self.variable("batch_stats", "var", jnp.ones, shape, self.dtype)
+        # Statistics that come without a count (from elsewhere) can be evaluated; training starts
+        # them afresh.
+        if self.is_mutable_collection("batch_stats"):
+            self.count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
+
+    def __call__(self) -> tuple[Array, Array]:
+        """Scale and bias, (C,) each."""
+        return self.scale, self.bias
+
+    def running(self) -> Moments:
+        """The running statistics, (C,) each."""
+        return Moments(self.mean.value, self.var.value)
+
+    def update(self, batch: Moments) -> None:
+        """Blend the statistics of a batch into the running ones, where these may change."""
+        if self.is_initializing() or not self.is_mutable_collection("batch_stats"):
+            return
+        self.mean.value, self.var.value = blend(
+            self.running(), batch, self.count.value, self.momentum
+        )
+        self.count.value = self.count.value + 1
+
+
+class CNN(nn.Module):
+    """A member of the family: conv layers ``conv1, bn1, ...``, then ``fc1, ...``.
+
+    ``CNN(spec).init(key, x, train=False)`` gives ``{"params": ..., "batch_stats": ...}`` with flat
+    layer names: ``conv1/kernel``, ``bn1/scale``, ``bn1/bias``, ``fc1/kernel``, ``fc1/bias``;
+    statistics ``bn1/mean``, ``bn1/var`` and ``bn1/count`` (batches seen).
+
+    Attributes:
+      spec: The network.
+    """
+
+    spec: CNNSpec
+
+    def setup(self):
+        """Declare the layers under their flat names."""
+        spec = self.spec
+        dtype = jnp.dtype("float64" if spec.dtype == "float64" else "float32")
+        channels = (spec.in_channels, *spec.conv_filters)
+        for i, (c, f) in enumerate(zip(channels[:-1], channels[1:], strict=True), start=1):
+            setattr(self, f"conv{i}", ConvKernel(c, f, dtype))
+            setattr(self, f"bn{i}", BatchNormState(f, spec.momentum, dtype))
+        for i, size in enumerate((*spec.fc, spec.classes), start=1):
+            layer = nn.Dense(
+                size, dtype=jnp.dtype(spec.dtype), param_dtype=dtype, kernel_init=_FC_INITIALISER
+            )
+            setattr(self, f"fc{i}", layer)
+        self.dropouts = [nn.Dropout(rate) for rate in spec.dropout]
+
+    def __call__(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        frozen: frozenset[str] = frozenset(),
+        first: int = 1,
+        intermediates: bool = False,
+    ) -> Array | tuple[Array, dict[str, Array]]:
+        """Logits of a batch of volumes.
+
+        Args:
+          x: (N, X, Y, Z, C), RAS+, unitless after normalisation.
+          train: Batch statistics and dropout (needs the rng ``dropout``) instead of running
+            statistics and none.
+          frozen: Names of BatchNorm layers (``bn1``) that keep to their running statistics, and
+            leave them unchanged, though ``train``.
+          first: First conv layer to run; ``x`` is then the output of the layer before it (or of
+            the last conv layer, for the number of conv layers plus 1).
+          intermediates: Also return what the layers compute on the way.
+
+        Returns:
+          (N, classes) logits in float32 (float64 for a float64 spec); no softmax. With
+          ``intermediates``, also a dict: ``convI/pre_activation``, ``convI/feature_map`` (after
+          BatchNorm and ReLU, before pooling), ``penultimate`` (N, last hidden size).
+
+        Raises:
+          UserError: ``x`` has a wrong shape.
+        """
+        if first == 1:
+            self.spec.check_input(x.shape)
+        kept: dict[str, Array] | None = {} if intermediates else None
+        features = self.trunk(x, train=train, frozen=frozen, first=first, kept=kept)
+        logits = self.head(features, train=train, kept=kept)
+        return logits if kept is None else (logits, kept)
+
+    def trunk(
+        self,
+        x: Array,
+        *,
+        train: bool,
+        frozen: frozenset[str] = frozenset(),
+        first: int = 1,
+        last: int | None = None,
+        kept: dict[str, Array] | None = None,
+    ) -> Array:
+        """Conv layers ``first`` to ``last`` (counted from 1, both included; default: all).
+
+        Args:
+          x: Input of conv layer ``first``, (N, X, Y, Z, C).
+          train: As in `__call__`.
+          frozen: As in `__call__`.
+          first: First layer to run.
+          last: Last layer to run; 0 runs none.
+          kept: Where to put the intermediates; None keeps none.
+
+        Returns:
+          Output of layer ``last``, (N, X', Y', Z', C').
+        """
+        spec = self.spec
+        last = len(spec.conv_filters) if last is None else last
+        x = x.astype(spec.dtype)
+        for i in range(first, last + 1):
+            norm: BatchNormState = getattr(self, f"bn{i}")
+            uses_batch = train and f"bn{i}" not in frozen
+            arguments = (
+                x,
+                getattr(self, f"conv{i}")(),
+                *norm(),
+                None if uses_batch else norm.running(),
+            )
+            pool = spec.pool_after[i - 1]
+            if kept is not None or spec.form == "reference":
+                stages, stats = reference.conv_layer(*arguments, pool=pool, epsilon=spec.epsilon)
+                x = stages.output
+                if kept is not None:
+                    kept[f"conv{i}/pre_activation"] = stages.pre_activation
+                    kept[f"conv{i}/feature_map"] = stages.feature_map
+            else:
+                x, stats = fast.conv_layer(*arguments, pool=pool, epsilon=spec.epsilon)
+            if uses_batch:
+                norm.update(stats)
+        return x
+
+    def head(self, x: Array, *, train: bool, kept: dict[str, Array] | None = None) -> Array:
+        """Fully connected layers on the flattened output of the last conv layer.
+
+        Args:
+          x: (N, X', Y', Z', C'), flattened channels-last.
+          train: Whether dropout is active.
+          kept: Where to put the penultimate features; None keeps none.
+
+        Returns:
+          (N, classes) logits, at least float32.
+        """
+        x = x.reshape(x.shape[0], -1)
+        count = len(self.spec.fc) + 1
+        for i in range(1, count + 1):
+            if i == count and kept is not None:
+                kept["penultimate"] = x
+            x = self.dropouts[i - 1](x, deterministic=not train)
+            x = getattr(self, f"fc{i}")(x)
+            if i < count:
+                x = nn.relu(x)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))

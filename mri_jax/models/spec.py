@@ -1,0 +1,173 @@
+"""The depth/width description of a 3D-CNN, and the paper's family."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mri_jax.errors import UserError
+
+# Conv layers in each of the five blocks; a block ends in 2 x 2 x 2 max pooling, so every member
+# has five pools. Source: the paper, section 2; filters beyond CNN-5's first layer are assumptions
+# (BUILD_NOTES.md).
+PRESETS: dict[str, tuple[int, ...]] = {
+    "cnn5": (1, 1, 1, 1, 1),
+    "cnn7": (1, 1, 1, 2, 2),
+    "cnn10": (2, 2, 2, 2, 2),
+    "cnn12": (2, 2, 2, 3, 3),
+}
+FORMS = ("fast", "reference")
+DTYPES = ("float32", "bfloat16", "float64")
+
+
+@dataclass(frozen=True)
+class CNNSpec:
+    """A 3D-CNN: blocks of (conv 3x3x3, BatchNorm, ReLU) ending in max pooling, then FC layers.
+
+    Attributes:
+      repetitions: Conv layers in each block; 2 x 2 x 2 max pooling follows the last of a block.
+      filters: Filters of the conv layers of each block, before ``width``.
+      width: Factor on every entry of ``filters``; the product is rounded, and is at least 1.
+      fc: Sizes of the hidden fully connected layers; one more maps to ``classes``.
+      dropout: Rate applied to the input of each fully connected layer, the last included.
+      classes: Number of classes.
+      in_channels: Channels of the input volume.
+      momentum: Of the BatchNorm running statistics; see `mri_jax.models.cnn.blend`.
+      epsilon: Added to the variance in BatchNorm.
+      dtype: Of the activations: ``float32``, ``bfloat16`` (parameters and statistics stay float32)
+        or ``float64`` (everything; needs ``jax_enable_x64``).
+      form: ``fast`` or ``reference`` (plain convolution, BatchNorm, ReLU, max pooling). The same
+        function up to rounding.
+
+    Raises:
+      UserError: (a ValueError) A value breaks its rule.
+    """
+
+    repetitions: tuple[int, ...] = PRESETS["cnn5"]
+    filters: tuple[int, ...] = (8, 16, 32, 64, 128)
+    width: float = 1.0
+    fc: tuple[int, ...] = (128, 64)
+    dropout: tuple[float, ...] = (0.5, 0.5, 0.0)
+    classes: int = 2
+    in_channels: int = 1
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+    dtype: str = "float32"
+    form: str = "fast"
+
+    def __post_init__(self):
+        for name in ("repetitions", "filters", "fc", "dropout"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not hasattr(value, "__iter__"):
+                raise UserError(f"{name}: {value!r} must be a sequence of numbers")
+            object.__setattr__(self, name, tuple(value))
+        if not self.repetitions:
+            raise UserError("repetitions: () must have at least one block")
+        for name in ("repetitions", "filters", "fc"):
+            for value in getattr(self, name):
+                _require_int(name, value, least=1)
+        for name, least in (("classes", 2), ("in_channels", 1)):
+            _require_int(name, getattr(self, name), least)
+        for name in ("width", "momentum", "epsilon"):
+            _require_finite(name, getattr(self, name))
+        for rate in self.dropout:
+            _require_finite("dropout", rate)
+        rules = (
+            ("filters", len(self.filters) == len(self.repetitions), "one entry for each block"),
+            ("dropout", len(self.dropout) == len(self.fc) + 1, "one rate for each FC layer"),
+            ("dropout", all(0 <= rate < 1 for rate in self.dropout), "rates in [0, 1)"),
+            ("width", self.width > 0, "a positive number"),
+            ("momentum", 0 <= self.momentum < 1, "a number in [0, 1)"),
+            ("epsilon", self.epsilon > 0, "a positive number"),
+            ("dtype", self.dtype in DTYPES, f"one of {DTYPES}"),
+            ("form", self.form in FORMS, f"one of {FORMS}"),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                raise UserError(f"{name}: {getattr(self, name)!r} must be {rule}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> "CNNSpec":
+        """A member of the paper's family, e.g. ``CNNSpec.preset("cnn5", width=4.0)``.
+
+        Args:
+          name: ``cnn5``, ``cnn7``, ``cnn10`` or ``cnn12``.
+          **changes: Fields to set on it.
+        """
+        if name not in PRESETS:
+            raise UserError(f"preset: {name!r} must be one of {tuple(PRESETS)}")
+        return cls.from_dict({"repetitions": PRESETS[name], **changes})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CNNSpec":
+        """Inverse of `to_dict`; also takes a config section. Unknown fields are errors."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"spec: {name!r} is not a field; choose from {sorted(known)}")
+        return cls(**dict(values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON types."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_json(cls, text: str) -> "CNNSpec":
+        """Inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    def to_json(self) -> str:
+        """The fields as JSON with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @property
+    def conv_filters(self) -> tuple[int, ...]:
+        """Filters of conv1, conv2, ... after the width factor."""
+        widened = (max(1, math.floor(f * self.width + 0.5)) for f in self.filters)
+        pairs = zip(widened, self.repetitions, strict=True)
+        return tuple(f for f, count in pairs for _ in range(count))
+
+    @property
+    def pool_after(self) -> tuple[bool, ...]:
+        """Whether 2 x 2 x 2 max pooling follows conv1, conv2, ..."""
+        return tuple(i == n - 1 for n in self.repetitions for i in range(n))
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """``conv1, bn1, conv2, ..., fc1, ...`` in the order of the forward pass."""
+        convs = range(1, len(self.conv_filters) + 1)
+        blocks = [name for i in convs for name in (f"conv{i}", f"bn{i}")]
+        return (*blocks, *(f"fc{i}" for i in range(1, len(self.fc) + 2)))
+
+    def check_input(self, shape: tuple[int, ...]) -> None:
+        """Check the shape (N, X, Y, Z, C) of a batch of volumes.
+
+        Raises:
+          UserError: Wrong rank or channel count, or a volume too small for the pools.
+        """
+        if len(shape) != 5:
+            raise UserError(f"x: shape {shape} must have five axes, (N, X, Y, Z, C)")
+        if shape[4] != self.in_channels:
+            raise UserError(
+                f"x: {shape[4]} channels in shape {shape}, but the spec's in_channels is "
+                f"{self.in_channels}"
+            )
+        least = 2 ** len(self.repetitions)
+        if min(shape[1:4]) < least:
+            raise UserError(
+                f"x: volume {shape[1:4]} must be at least {least} voxels along every axis for "
+                f"{len(self.repetitions)} poolings"
+            )
+
+
+def _require_int(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name}: {value!r} must be an integer of at least {least}")
+
+
+def _require_finite(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{name}: {value!r} must be a finite number")

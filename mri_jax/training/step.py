@@ -1,0 +1,227 @@
+"""One step of training and of evaluation: pure functions, to be jitted, scanned or mapped."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from mri_jax.errors import UserError
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.training import freezing
+from mri_jax.training.state import Batch, TrainState, typed_key
+
+# Raised by hand whenever the same seed and data would give other numbers than before.
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    Attributes:
+      learning_rate: Step size.
+      weight_decay: Decay of kernels per step, times the learning rate; biases and BatchNorm's
+        parameters do not decay.
+      clip_norm: Largest global norm of the gradient over what trains; None does not clip.
+    """
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self):
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name}: {value!r} must be a finite number of at least 0")
+        if self.clip_norm == 0:
+            raise UserError("clip_norm: 0 would stop training; use None for no clipping")
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Cross-entropy.
+
+    Attributes:
+      class_weights: Weight of each class; None weighs all alike.
+      label_smoothing: Probability spread evenly over the classes, in [0, 1).
+    """
+
+    class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing: {self.label_smoothing!r} must be in [0, 1)")
+        weights = self.class_weights
+        if weights is not None and not all(math.isfinite(w) and w > 0 for w in weights):
+            raise UserError(f"class_weights: {weights!r} must be positive and finite")
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a step is, apart from its state and data; hashable.
+
+    Attributes:
+      spec: The network.
+      optimizer: Adam's settings.
+      loss: Cross-entropy's settings.
+      rules: Which parameters train; see `freezing.rules_for`.
+      frozen_statistics: ``keep``: a BatchNorm whose parameters are frozen normalises with its
+        running statistics and leaves them; ``adapt``: it uses and blends in those of the batch.
+      first: First conv layer to run; batches then hold the output of the layer before it.
+    """
+
+    spec: CNNSpec
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    rules: freezing.Rules = ((".*", True),)
+    frozen_statistics: str = "keep"
+    first: int = 1
+
+    def __post_init__(self):
+        if self.frozen_statistics not in ("keep", "adapt"):
+            raise UserError(
+                f"frozen_statistics: {self.frozen_statistics!r} must be 'keep' or 'adapt'"
+            )
+        weights = self.loss.class_weights
+        if weights is not None and len(weights) != self.spec.classes:
+            raise UserError(
+                f"class_weights: {weights!r} must have one entry for each of the "
+                f"{self.spec.classes} classes"
+            )
+
+
+@cache
+def optimizer_of(settings: OptimizerSettings) -> optax.GradientTransformation:
+    """The optimizer; it clips over the tree it is given, which is what trains."""
+
+    def decays(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda keys, _: freezing.path_of(keys).endswith("/kernel"), params
+        )
+
+    transforms = [optax.scale_by_adam()]
+    if settings.clip_norm is not None:
+        transforms.insert(0, optax.clip_by_global_norm(settings.clip_norm))
+    if settings.weight_decay:
+        transforms.append(optax.add_decayed_weights(settings.weight_decay, mask=decays))
+    return optax.chain(*transforms, optax.scale(-settings.learning_rate))
+
+
+def init_variables(spec: CNNSpec, shape: tuple[int, int, int], key: Array) -> dict[str, Any]:
+    """Fresh parameters and statistics for volumes of ``shape`` (X, Y, Z); ``key`` as in state."""
+    volume = jnp.zeros((1, *shape, spec.in_channels), jnp.float32)
+    return CNN(spec).init(typed_key(key), volume, train=False)
+
+
+def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      settings: What the step is.
+      variables: Parameters and statistics to start from.
+      key: (2,) uint32 from `random_key`, for dropout.
+
+    Raises:
+      UserError: The rules do not cover the parameters exactly; see `freezing.trainable_mask`.
+    """
+    mask = freezing.trainable_mask(settings.rules, variables["params"])
+    trained = freezing.select(variables["params"], mask)
+    return TrainState(
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer_of(settings.optimizer).init(trained),
+        step=jnp.zeros((), jnp.int32),
+        key=jnp.asarray(key, jnp.uint32),
+    )
+
+
+def cross_entropy(logits: Array, label: Array, settings: LossSettings) -> Array:
+    """Cross-entropy of each volume, unweighted: (N, classes) and (N,) to (N,)."""
+    target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
+    return optax.softmax_cross_entropy(
+        logits, optax.smooth_labels(target, settings.label_smoothing)
+    )
+
+
+def weighted_loss(logits: Array, batch: Batch, settings: LossSettings) -> Array:
+    """Mean cross-entropy, each volume weighted by its own and its class's weight."""
+    weight = batch.weight
+    if settings.class_weights is not None:
+        weight = weight * jnp.asarray(settings.class_weights, weight.dtype)[batch.label]
+    return (weight * cross_entropy(logits, batch.label, settings)).sum() / weight.sum()
+
+
+def train_step(
+    settings: StepSettings, state: TrainState, batch: Batch
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step of Adam on what trains.
+
+    The gradient is taken over the trainable subtree alone. Where the loss or a gradient is not
+    finite, parameters, statistics and optimizer state stay as they were; the step still counts, so
+    that the next one draws another dropout.
+
+    Args:
+      settings: What the step is (static).
+      state: The state; may be donated.
+      batch: Volumes and labels.
+
+    Returns:
+      The next state, and ``loss``, ``correct`` (volumes classified rightly), ``gradient_norm``
+      (before clipping) and ``finite`` (1 or 0), each ().
+    """
+    mask = freezing.trainable_mask(settings.rules, state.params)
+    trained = freezing.select(state.params, mask)
+    fixed = freezing.select(state.params, mask, keep=False)
+    frozen = freezing.frozen_norms(mask) if settings.frozen_statistics == "keep" else frozenset()
+    dropout = jax.random.fold_in(typed_key(state.key), state.step)
+
+    def loss_of(trained_params: Any) -> tuple[Array, tuple[Array, Any]]:
+        params = freezing.merge(trained_params, fixed)
+        logits, updated = CNN(settings.spec).apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch.image,
+            train=True,
+            frozen=frozen,
+            first=settings.first,
+            rngs={"dropout": dropout},
+            mutable=["batch_stats"],
+        )
+        loss = weighted_loss(logits, batch, settings.loss)
+        return loss, (logits, updated["batch_stats"])
+
+    (loss, (logits, blended)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    norm = optax.tree.norm(gradient)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, opt_state = optimizer_of(settings.optimizer).update(gradient, state.opt_state, trained)
+    stepped = optax.apply_updates(trained, updates)
+    # Statistics of layers that did not run (a cached prefix) are not among the blended ones.
+    statistics = {**state.batch_stats, **blended}
+
+    def keep_if_broken(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    following = state.replace(
+        params=freezing.merge(keep_if_broken(stepped, trained), fixed),
+        batch_stats=keep_if_broken(statistics, state.batch_stats),
+        opt_state=keep_if_broken(opt_state, state.opt_state),
+        step=state.step + 1,
+    )
+    correct = ((logits.argmax(-1) == batch.label) * batch.weight).sum()
+    metrics = {"loss": loss, "correct": correct, "gradient_norm": norm, "finite": finite}
+    return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}
+
+
+def eval_step(
+    settings: StepSettings, variables: Mapping[str, Any], batch: Batch
+) -> dict[str, Array]:
+    """Logits (N, classes) and unweighted cross-entropy ``loss`` (N,), with running statistics."""
+    logits = CNN(settings.spec).apply(variables, batch.image, train=False, first=settings.first)
+    return {"logits": logits, "loss": cross_entropy(logits, batch.label, settings.loss)}
