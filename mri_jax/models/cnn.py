@@ -1,5 +1,7 @@
 """The Flax module of the family."""
 
+from itertools import pairwise
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -28,7 +30,10 @@ def blend(running: Moments, batch: Moments, count: Array, momentum: float) -> Mo
       mean at first, an exponential one later.
     """
     weight = jnp.maximum(1.0 - momentum, 1.0 / (count + 1)).astype(batch.mean.dtype)
-    return Moments(*((1 - weight) * old + weight * new for old, new in zip(running, batch)))
+    return Moments(
+        (1 - weight) * running.mean + weight * batch.mean,
+        (1 - weight) * running.variance + weight * batch.variance,
+    )
 
 
 class ConvKernel(nn.Module):
@@ -100,7 +105,7 @@ class CNN(nn.Module):
         spec = self.spec
         dtype = jnp.dtype("float64" if spec.dtype == "float64" else "float32")
         channels = (spec.in_channels, *spec.conv_filters)
-        for i, (c, f) in enumerate(zip(channels[:-1], channels[1:], strict=True), start=1):
+        for i, (c, f) in enumerate(pairwise(channels), start=1):
             setattr(self, f"conv{i}", ConvKernel(c, f, dtype))
             setattr(self, f"bn{i}", BatchNormState(f, spec.momentum, dtype))
         for i, size in enumerate((*spec.fc, spec.classes), start=1):
