@@ -198,7 +198,8 @@ def _unfinished(plan: pd.DataFrame, predictions: pd.DataFrame) -> list[str]:
     if not absent:
         return []
     run, stage, repeat, fold = absent[0]
-    return [
+    line = (
         f"the run is unfinished: {len(absent)} of {len(planned)} planned networks have no "
         f"predictions (first: {run}, {stage}, repeat {repeat}, fold {fold})"
-    ]
+    )
+    return [line]
