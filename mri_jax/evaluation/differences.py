@@ -1,0 +1,137 @@
+"""Every declared difference of a table with its tests, and the paper's ANOVA."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mri_jax.errors import UserError
+from mri_jax.evaluation import comparisons
+from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.families import Family
+from mri_jax.evaluation.metrics import METRICS
+from mri_jax.evaluation.scores import Scores, estimate
+from mri_jax.evaluation.summary import ensemble_probability
+
+NAN = float("nan")
+
+
+def compare(
+    predictions: pd.DataFrame, family: Family, seed: int, found: list[Entry] | None = None
+) -> pd.DataFrame:
+    """The declared pairs of a family on every cohort and metric.
+
+    Returns:
+      A row a (pair, cohort, split, metric): ``difference`` with interval A, ``p`` (paired
+      permutation on the mean over networks; on held-out source folds Nadeau and Bengio's corrected
+      t-test, as ``test`` says), ``p_holm`` (within the table and metric; source folds are a family
+      of their own), ``p_delong`` (AUC), ``odds`` with limits and ``p_mcnemar`` (ACC: the
+      ensembles' decisions), and ``note``.
+    """
+    table = entries(predictions, family) if found is None else found
+    place = {(e.method, e.cohort, e.split): e for e in table}
+    rows: list[dict[str, object]] = []
+    for cohort, split in dict.fromkeys((e.cohort, e.split) for e in table):
+        for first, second in family.pairs:
+            pair = [place.get((m, cohort, split)) for m in (first, second)]
+            for metric in METRICS:
+                base = {
+                    "family": family.key,
+                    "cohort": cohort,
+                    "split": split,
+                    "metric": metric,
+                    "first": first.name,
+                    "second": second.name,
+                }
+                rows.append(base | _compared(metric, pair[0], pair[1], split, seed))
+    frame = pd.DataFrame(rows)
+    if len(frame):
+        frame["p_holm"] = frame.groupby(["split", "metric"])["p"].transform(comparisons.holm)
+    return frame
+
+
+def _compared(
+    metric: str, first: Entry | None, second: Entry | None, split: str, seed: int
+) -> dict[str, object]:
+    missing = [e for e in (first, second) if e is None or e.scores is None]
+    if first is None or second is None or first.scores is None or second.scores is None:
+        reason = next((e.note for e in missing if e is not None and e.note), "no predictions")
+        return {"test": "", "p": NAN, "note": reason}
+    one, two = first.scores, second.scores
+    try:
+        comparisons.aligned(one, two)
+    except UserError as error:
+        return {"test": "", "p": NAN, "note": str(error)}
+    if split == "validation":
+        pair = [estimate(metric, scores).by_fold(scores.fold).value for scores in (one, two)]
+        change = pair[0] - pair[1]
+        effect = comparisons.corrected_t(change)
+        return {"test": "corrected t (source folds)"} | _effect(effect)
+    effect = comparisons.permutation(metric, one, two, seed=seed)
+    row = {"test": "paired permutation"} | _effect(effect)
+    if metric == "auc" and not np.isnan(effect.effect):
+        row["p_delong"] = _delong_p(one, two)
+    if metric == "acc":
+        row |= _mcnemar(one, two)
+    return row
+
+
+def _effect(effect: comparisons.Effect) -> dict[str, object]:
+    note = "the two methods do not differ on any subject" if np.isnan(effect.p) else ""
+    if np.isnan(effect.effect):
+        note = "undefined: a class is absent"
+    return {
+        "difference": effect.effect,
+        "low": effect.low,
+        "high": effect.high,
+        "p": effect.p,
+        "note": note,
+    }
+
+
+def _delong_p(one: Scores, two: Scores) -> float:
+    pair = [estimate("auc", s) for s in (one, two)]
+    influence = pair[0].influence.mean(axis=0) - pair[1].influence.mean(axis=0)
+    variance = float((influence**2).sum())
+    if not variance > 1e-18:
+        return NAN
+    z = (pair[0].value.mean() - pair[1].value.mean()) / np.sqrt(variance)
+    return float(2 * stats.norm.sf(abs(z)))
+
+
+def _mcnemar(one: Scores, two: Scores) -> dict[str, object]:
+    pair = [ensemble_probability(s) for s in (one, two)]
+    if pair[0] is None or pair[1] is None:
+        return {}
+    effect = comparisons.mcnemar(one.label, pair[0] > 0.5, pair[1] > 0.5)
+    return {
+        "odds": effect.effect,
+        "odds_low": effect.low,
+        "odds_high": effect.high,
+        "p_mcnemar": effect.p,
+    }
+
+
+def anova_table(summary: pd.DataFrame, family: Family) -> pd.DataFrame:
+    """The paper's test: one-way ANOVA over the networks' values, folds taken as independent.
+
+    Args:
+      summary: From `summarise`, all of one family.
+      family: Only its networks enter, not the baselines.
+
+    Returns:
+      A row a (cohort, split, metric): ``eta_squared`` with 95% limits, ``f``, ``p``.
+    """
+    names = [m.name for m in family.networks]
+    chosen = summary["method"].isin(names) & (summary["networks"] > 1)
+    rows = []
+    for key, group in summary[chosen].groupby(["cohort", "split", "metric"], sort=False):
+        if len(group) < 2:
+            continue
+        effect = comparisons.anova(group["mean"], group["sd"], group["networks"])
+        named = dict(zip(("cohort", "split", "metric"), key, strict=True))
+        rows.append(
+            {"family": family.key, **named, "methods": len(group)}
+            | {"eta_squared": effect.effect, "low": effect.low, "high": effect.high}
+            | {"f": effect.statistic, "p": effect.p}
+        )
+    return pd.DataFrame(rows)

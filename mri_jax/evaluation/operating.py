@@ -1,0 +1,150 @@
+"""Where a network decides: argmax, a threshold of the source fold, a threshold of the 20%.
+
+Nothing here is fitted on scores of subjects that a network trained on, nor on test subjects.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.errors import UserError
+from mri_jax.evaluation.calibration import temperature
+from mri_jax.evaluation.metrics import score_of
+from mri_jax.evaluation.scores import Scores, gather
+
+ARGMAX = "argmax"
+SOURCE_FOLD = "source fold"
+REFITTED = "refitted on the 20%"
+INNER = "cross-validated in the 20%"
+
+
+def best_threshold(label: np.ndarray, score: np.ndarray) -> float:
+    """The cut of highest balanced accuracy; among equals the one nearest to argmax (0).
+
+    Args:
+      label: (N,) 0 or 1.
+      score: (N,) difference of the logits.
+
+    Returns:
+      A value midway between two neighbouring scores (or one below the least, above the greatest);
+      a score above it is decided positive. NaN where a class is absent.
+    """
+    label, score = np.asarray(label), np.asarray(score, float)
+    positive = label == 1
+    if not positive.any() or positive.all():
+        return float("nan")
+    order = np.sort(np.unique(score))
+    cuts = np.concatenate([[order[0] - 1.0], (order[1:] + order[:-1]) / 2, [order[-1] + 1.0]])
+    above = np.sort(score[positive]), np.sort(score[~positive])
+    sen = 1.0 - np.searchsorted(above[0], cuts, side="right") / positive.sum()
+    spe = np.searchsorted(above[1], cuts, side="right") / (~positive).sum()
+    balanced = sen + spe
+    best = np.flatnonzero(balanced >= balanced.max() - 1e-12)
+    return float(cuts[best[np.argmin(np.abs(cuts[best]))]])
+
+
+def of_folds(predictions: pd.DataFrame, run: str) -> pd.DataFrame:
+    """Threshold and temperature of each source network, from its own held-out source fold.
+
+    Args:
+      predictions: A predictions table with the ``validation`` rows of the run.
+      run: The network variant.
+
+    Returns:
+      Indexed by fold: ``threshold`` (logit difference) and ``temperature``; NaN where a fold holds
+      one class. Empty without validation rows.
+    """
+    chosen = predictions["stage"].eq("source") & predictions["split"].eq("validation")
+    rows = predictions[chosen & (predictions["run"] == run)]
+    return _fitted(rows, "fold")
+
+
+def of_inner(predictions: pd.DataFrame, run: str, stage: str) -> pd.DataFrame:
+    """Threshold and temperature of each tuned network, cross-validated inside its 20%.
+
+    Returns:
+      Indexed by (repeat, fold); empty where the study wrote no ``inner`` rows.
+    """
+    chosen = predictions["stage"].eq(stage) & predictions["split"].eq("inner")
+    return _fitted(predictions[chosen & (predictions["run"] == run)], ["repeat", "fold"])
+
+
+def _fitted(rows: pd.DataFrame, key: str | list[str]) -> pd.DataFrame:
+    found = {}
+    for name, group in rows.groupby(key):
+        label, score = group["label"].to_numpy(), score_of(group)
+        found[name] = {
+            "threshold": best_threshold(label, score),
+            "temperature": temperature(label, score),
+        }
+    return pd.DataFrame.from_dict(found, orient="index", columns=["threshold", "temperature"])
+
+
+def never_trained(predictions: pd.DataFrame, run: str, cohort: str) -> Scores:
+    """Scores of a source network on every target scan: it saw none of them in training.
+
+    Its ``test`` and ``adaptation`` rows are taken together, one network a fold.
+
+    Raises:
+      UserError: As `gather`.
+    """
+    rows = predictions[
+        (predictions["run"] == run)
+        & (predictions["stage"] == "source")
+        & (predictions["cohort"] == cohort)
+        & predictions["split"].isin(("test", "adaptation"))
+    ]
+    rows = rows.assign(repeat=0, split="test")
+    return gather(rows.drop_duplicates(["fold", "subject_id", "session_id"]))
+
+
+def like(source: Scores, tuned: Scores) -> Scores:
+    """The source networks tested exactly as the tuned ones were: same subjects, fold by fold.
+
+    Args:
+      source: From `never_trained`: one network a fold, all target scans.
+      tuned: Networks of every (repeat, fold).
+
+    Raises:
+      UserError: A source fold is absent, or did not score a scan on which a tuned one was tested.
+    """
+    place = {scan: index for index, scan in enumerate(source.scan)}
+    absent = [scan for scan in tuned.scan if scan not in place]
+    if absent:
+        raise UserError(
+            f"not comparable: {len(absent)} scans were tested by the tuned networks and not by "
+            f"the source networks (first: {absent[0]})"
+        )
+    columns = np.array([place[scan] for scan in tuned.scan])
+    rows = []
+    for fold in tuned.fold:
+        found = np.flatnonzero(source.fold == fold)
+        if not len(found):
+            raise UserError(f"not comparable: fold {fold} has no source network")
+        rows.append(found[0])
+    picked = np.ix_(np.array(rows), columns)
+    if (tuned.tested & ~source.tested[picked]).any():
+        raise UserError("not comparable: a source network did not score a scan of its fold's test")
+    return replace(tuned, score=source.score[picked])
+
+
+def refitted(source: Scores, tuned: Scores) -> np.ndarray:
+    """(J,) thresholds of the source networks, refitted on the 20% that each tuned network saw.
+
+    The 20% of a repeat are the target scans outside that repeat's test set; the source networks
+    trained on none of them.
+
+    Args:
+      source: From `never_trained`.
+      tuned: Networks of every (repeat, fold).
+
+    Returns:
+      NaN where the 20% holds one class or nothing.
+    """
+    found = []
+    for fold, tested in zip(tuned.fold, tuned.tested, strict=True):
+        network = int(np.flatnonzero(source.fold == fold)[0])
+        inside = ~np.isin(source.scan, tuned.scan[tested]) & source.tested[network]
+        found.append(best_threshold(source.label[inside], source.score[network, inside]))
+    return np.array(found)

@@ -1,0 +1,159 @@
+"""Every metric of a table with its intervals.
+
+Pure: a predictions table in, tidy frames out. What cannot be computed is NaN with the reason in
+``note``; a wrong number is never written.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.delong import auc_interval
+from mri_jax.evaluation.families import SOURCE, Family, Method
+from mri_jax.evaluation.intervals import (
+    decisions,
+    interval_a,
+    interval_b,
+    percentile_interval,
+    resample,
+    wilson,
+)
+from mri_jax.evaluation.metrics import METRICS
+from mri_jax.evaluation.operating import ARGMAX
+from mri_jax.evaluation.scores import Estimates, Scores, estimate
+
+SUMMARY_COLUMNS = (
+    "family", "run", "stage", "method", "cohort", "split", "point", "metric", "networks",
+    "n_positive", "n_negative", "mean", "sd", "a_low", "a_high", "b_low", "b_high", "ensemble",
+    "ensemble_low", "ensemble_high", "note",
+)  # fmt: skip
+NAN = float("nan")
+
+
+def summarise(
+    predictions: pd.DataFrame, family: Family, seed: int, found: list[Entry] | None = None
+) -> pd.DataFrame:
+    """Every method, cohort and metric of a family at argmax, with intervals A and B.
+
+    Args:
+      predictions: A predictions table.
+      family: From `families.declare`.
+      seed: Of the bootstrap.
+      found: What `entries` gave, to share it.
+
+    Returns:
+      `SUMMARY_COLUMNS`; fractions. ``mean`` and ``sd`` are over networks (n - 1), as the paper
+      prints; ``a_*`` and ``b_*`` are the intervals of the mean; ``ensemble`` is the mean
+      probability over the folds with its own interval (DeLong, Wilson; bootstrap for BAC).
+    """
+    rows: list[dict[str, object]] = []
+    for entry in entries(predictions, family) if found is None else found:
+        rows += metric_rows(family, entry, ARGMAX, None, seed)
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def metric_rows(
+    family: Family, entry: Entry, point: str, threshold: np.ndarray | None, seed: int
+) -> list[dict[str, object]]:
+    """Rows of `SUMMARY_COLUMNS` for one cell at (J,) thresholds; argmax where None."""
+    base: dict[str, object] = {
+        "family": family.key,
+        "run": entry.method.run,
+        "stage": entry.method.stage,
+        "method": entry.method.name,
+        "cohort": entry.cohort,
+        "split": entry.split,
+        "point": point,
+        "note": entry.note,
+    }
+    scores = entry.scores
+    if scores is None:
+        return [base | {"metric": metric, "networks": 0} for metric in METRICS]
+    base |= {"networks": len(np.unique(scores.fold))}
+    if entry.method.stage != SOURCE:
+        base |= {"networks": len(scores.score)}
+    base |= dict(zip(("n_positive", "n_negative"), scores.counts, strict=True))
+    drawn = resample(scores, decisions(scores, threshold), seed)
+    together = _ensemble(scores, seed) if entry.split == "test" and threshold is None else {}
+    rows = []
+    for metric in METRICS:
+        value = estimate(metric, scores, threshold)
+        a = interval_a(metric, scores, threshold, seed, drawn=drawn)
+        if metric == "auc":
+            size = min(scores.counts)
+        else:
+            size = drawn.size(metric)
+        b = interval_b(value, scores.fold, size)
+        ensemble = together.get(metric, (NAN, NAN, NAN))
+        rows.append(
+            base
+            | {
+                "metric": metric,
+                "mean": a.estimate,
+                "sd": _spread(entry.method, value, scores),
+                "a_low": a.low,
+                "a_high": a.high,
+                "b_low": b.low,
+                "b_high": b.high,
+                "ensemble": ensemble[0],
+                "ensemble_low": ensemble[1],
+                "ensemble_high": ensemble[2],
+                "note": _note(metric, scores, a.estimate, a.low),
+            }
+        )
+    return rows
+
+
+def _spread(method: Method, value: Estimates, scores: Scores) -> float:
+    """SD (n - 1) over networks; a source network tested on several fifths counts once."""
+    each = value.by_fold(scores.fold) if method.stage == SOURCE else value
+    return float(np.std(each.value, ddof=1)) if len(each.value) > 1 else NAN
+
+
+def _note(metric: str, scores: Scores, value: float, low: float) -> str:
+    positive, negative = scores.counts
+    if np.isnan(value):
+        return f"undefined: {positive} positive and {negative} negative subjects"
+    if np.isnan(low):
+        return "no interval: the networks' results do not vary over these subjects"
+    if len(scores.score) > 1 and np.ptp(scores.score, axis=0).max() == 0.0:
+        return "all networks give identical scores: B has no between-network part"
+    return ""
+
+
+def ensemble_probability(scores: Scores) -> np.ndarray | None:
+    """(N,) mean probability over the networks; None unless each saw every subject, and J > 1."""
+    if len(scores.score) < 2 or not scores.tested.all():
+        return None
+    return expit(scores.score).mean(axis=0)
+
+
+def _ensemble(scores: Scores, seed: int) -> dict[str, tuple[float, float, float]]:
+    probability = ensemble_probability(scores)
+    if probability is None:
+        return {}
+    positive, decided = scores.label == 1, probability > 0.5
+    m, n = scores.counts
+    found = {}
+    if m and n:
+        area = auc_interval(scores.label, probability)
+        found["auc"] = (area.estimate, area.low, area.high)
+    one = Scores(
+        scores.label,
+        probability[None] - 0.5,
+        np.ones((1, len(positive)), bool),
+        scores.fold[:1],
+        scores.repeat[:1],
+        scores.scan,
+    )
+    draws = resample(one, decided[None], seed).metric("bac")[:, 0]
+    right = decided == positive
+    for metric, members in (("acc", positive | True), ("sen", positive), ("spe", ~positive)):
+        share = wilson(int(right[members].sum()), int(members.sum()))
+        found[metric] = (share.estimate, share.low, share.high)
+    if m and n:
+        centre = (found["sen"][0] + found["spe"][0]) / 2
+        bac = percentile_interval(centre, draws, min(m, n))
+        found["bac"] = (bac.estimate, bac.low, bac.high)
+    return found

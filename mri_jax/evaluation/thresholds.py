@@ -1,0 +1,125 @@
+"""Tables at other operating points than argmax, and of calibration."""
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.evaluation import calibration, operating
+from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.families import SOURCE, Family, Method
+from mri_jax.evaluation.scores import Scores
+from mri_jax.evaluation.summary import SUMMARY_COLUMNS, metric_rows
+
+NAN = float("nan")
+
+
+def operating_points(
+    predictions: pd.DataFrame, family: Family, seed: int, found: list[Entry] | None = None
+) -> pd.DataFrame:
+    """ACC, BAC, SEN, SPE of every method at every threshold that may be fitted.
+
+    Source networks: argmax, the threshold of their own held-out source fold, and beside every
+    fine-tuning the threshold refitted on the same 20%. Tuned networks: argmax, and the threshold
+    cross-validated inside the 20% where the study wrote ``inner`` scores; a note says where it did
+    not.
+
+    Returns:
+      `SUMMARY_COLUMNS`, with ``point``.
+    """
+    table = entries(predictions, family) if found is None else found
+    rows: list[dict[str, object]] = []
+    for entry in table:
+        if entry.split != "test" or entry.scores is None:
+            continue
+        for point, threshold, note in _points(predictions, family, entry):
+            if note:
+                entry_ = Entry(entry.method, entry.cohort, entry.split, None, note)
+                rows += metric_rows(family, entry_, point, None, seed)
+            else:
+                rows += metric_rows(family, entry, point, threshold, seed)
+    frame = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    return frame[frame["metric"] != "auc"].reset_index(drop=True)
+
+
+def _points(
+    predictions: pd.DataFrame, family: Family, entry: Entry
+) -> list[tuple[str, np.ndarray | None, str]]:
+    scores, method = entry.scores, entry.method
+    assert scores is not None
+    points: list[tuple[str, np.ndarray | None, str]] = [(operating.ARGMAX, None, "")]
+    if method.stage != SOURCE:
+        fitted = operating.of_inner(predictions, method.run, method.stage)
+        keys = list(zip(scores.repeat, scores.fold, strict=True))
+        points.append(_looked_up(operating.INNER, fitted, keys, "inner scores of the 20%"))
+        return points
+    fitted = operating.of_folds(predictions, method.run)
+    points.append(
+        _looked_up(operating.SOURCE_FOLD, fitted, list(scores.fold), "held-out source scores")
+    )
+    if any(m.stage != SOURCE for m in family.methods):
+        source = operating.never_trained(predictions, method.run, entry.cohort)
+        cuts = operating.refitted(source, scores)
+        if not np.isnan(cuts).any():
+            points.append((operating.REFITTED, cuts, ""))
+    return points
+
+
+def _looked_up(
+    point: str, fitted: pd.DataFrame, keys: list, what: str
+) -> tuple[str, np.ndarray | None, str]:
+    cuts = fitted["threshold"].reindex(keys).to_numpy(float) if len(fitted) else np.array([NAN])
+    if np.isnan(cuts).any():
+        return point, None, f"not shown: the run holds no {what} of both classes"
+    return point, cuts, ""
+
+
+def calibration_table(
+    predictions: pd.DataFrame, family: Family, found: list[Entry] | None = None
+) -> pd.DataFrame:
+    """ECE and Brier score of every method per cohort, before and after temperature scaling.
+
+    Temperatures of source networks come from their held-out source fold, of tuned networks from
+    ``inner`` scores; without these the scaled columns are NaN and ``note`` says so.
+    """
+    rows = []
+    for entry in entries(predictions, family) if found is None else found:
+        scores, method = entry.scores, entry.method
+        if scores is None or entry.split != "test":
+            continue
+        fixed = np.ones(len(scores.score))
+        before = calibration.of_networks(scores.label, scores.score, scores.tested, fixed)
+        heat = temperatures(predictions, method, scores)
+        row = {
+            "family": family.key,
+            "method": method.name,
+            "cohort": entry.cohort,
+            "ece": before.ece,
+            "brier": before.brier,
+            "temperature": NAN,
+            "ece_scaled": NAN,
+            "brier_scaled": NAN,
+            "note": "no temperature: no scores outside training and test to fit it on",
+        }
+        if heat is not None:
+            after = calibration.of_networks(scores.label, scores.score, scores.tested, heat)
+            row |= {
+                "temperature": after.temperature,
+                "ece_scaled": after.ece,
+                "brier_scaled": after.brier,
+                "note": "",
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def temperatures(predictions: pd.DataFrame, method: Method, scores: Scores) -> np.ndarray | None:
+    """(J,) temperature of each network, fitted outside its training and test; None without."""
+    if method.stage == SOURCE:
+        fitted = operating.of_folds(predictions, method.run)
+        keys: list = list(scores.fold)
+    else:
+        fitted = operating.of_inner(predictions, method.run, method.stage)
+        keys = list(zip(scores.repeat, scores.fold, strict=True))
+    if fitted.empty:
+        return None
+    heat = fitted["temperature"].reindex(keys).to_numpy(float)
+    return None if np.isnan(heat).any() else heat
