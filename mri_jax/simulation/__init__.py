@@ -1,1 +1,26 @@
 """Multi-site cohorts with a known truth, written as a cohort table and a volume store."""
+
+from mri_jax.simulation.cohorts import SimulatedCohorts, simulate
+from mri_jax.simulation.settings import (
+    CLASSES,
+    COHORTS,
+    PAPER_COUNTS,
+    SHIFTS,
+    CohortRequest,
+    SimulationSettings,
+    default_cohorts,
+    parse_cohort,
+)
+
+__all__ = [
+    "CLASSES",
+    "COHORTS",
+    "PAPER_COUNTS",
+    "SHIFTS",
+    "CohortRequest",
+    "SimulatedCohorts",
+    "SimulationSettings",
+    "default_cohorts",
+    "parse_cohort",
+    "simulate",
+]

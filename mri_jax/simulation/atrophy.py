@@ -1,0 +1,112 @@
+"""Velocity fields that change the volume of one region each, and how strongly they do so."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from scipy import fft, ndimage
+
+from mri_jax.simulation import warp
+from mri_jax.simulation.phantom import Phantom, phantom_on
+from mri_jax.simulation.regions import REGIONS, VENTRICLES
+from mri_jax.volumes.grids import Grid
+
+# Deformations live on this grid whatever the grid of the volumes, so that a subject's anatomy and
+# its truth do not depend on the resolution asked for.
+WARP_GRID = Grid("warp", (64, 75, 64), 3.0, (-94.5, -129.0, -76.5))
+# Fluid fills (or white matter yields) around a region with this reach, mm.
+REACH = 12.0
+_PROBE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Atrophy:
+    """The regions and their fields on `WARP_GRID`.
+
+    Attributes:
+      regions: (X, Y, Z, 5) membership.
+      mask: (X, Y, Z) fraction inside the skull.
+      fields: (5, X, Y, Z, 3) velocities in voxels; a positive amplitude shrinks its region.
+      volumes: (5,) volumes of the template's regions, mL.
+      amplitudes: (5, 5) matrix from wanted changes of log volume to amplitudes, to first order.
+    """
+
+    regions: Array
+    mask: Array
+    fields: Array
+    volumes: Array
+    amplitudes: Array
+
+
+jax.tree_util.register_dataclass(Atrophy)
+
+
+def divergence_field(source: np.ndarray) -> np.ndarray:
+    """The gradient field whose divergence is a source.
+
+    Args:
+      source: (X, Y, Z) wanted divergence; its sum must vanish.
+
+    Returns:
+      (X, Y, Z, 3) field in voxels: the gradient of the solution of Poisson's equation with
+      Neumann borders, by the discrete cosine transform.
+    """
+    modes = [2 * np.cos(np.pi * np.arange(n) / n) - 2 for n in source.shape]
+    eigenvalues = modes[0][:, None, None] + modes[1][None, :, None] + modes[2][None, None, :]
+    eigenvalues[0, 0, 0] = 1.0
+    spectrum = fft.dctn(source, type=2) / eigenvalues
+    spectrum[0, 0, 0] = 0.0
+    potential = fft.idctn(spectrum, type=2)
+    return np.stack(np.gradient(potential), axis=-1).astype(np.float32)
+
+
+def balanced_source(phantom: Phantom, region: int) -> np.ndarray:
+    """(X, Y, Z) a region's membership less what makes room for it.
+
+    Shrinking tissue leaves fluid, outside the ventricles; growing ventricles press on the white
+    matter around them, which is where brains with large ventricles lack volume.
+    """
+    density = ndimage.gaussian_filter(phantom.regions[region], 0.6)
+    ventricles = phantom.regions[VENTRICLES]
+    room = phantom.tissue[2] if region == VENTRICLES else (phantom.tissue[0] - ventricles).clip(0)
+    near = ndimage.gaussian_filter(density, REACH / phantom.grid.spacing)
+    balance = ndimage.gaussian_filter(room * near, 0.6)
+    return density - balance * (density.sum() / balance.sum())
+
+
+def log_volumes(atrophy_regions: Array, displacement: Array) -> Array:
+    """(5,) log of regional volumes (mL) after a deformation of the warp grid."""
+    here = warp.lattice(displacement.shape[:3])
+    moved = warp.sample(atrophy_regions, here + displacement)
+    return jnp.log(moved.sum((0, 1, 2)) * (WARP_GRID.spacing**3 / 1000))
+
+
+@functools.lru_cache(maxsize=1)
+def atrophy() -> Atrophy:
+    """Fields and their response, measured by deforming the template with each in turn."""
+    phantom = phantom_on(WARP_GRID)
+    fields = jnp.stack(
+        [divergence_field(balanced_source(phantom, k)) for k in range(len(REGIONS))]
+    )
+    regions = jnp.asarray(np.moveaxis(phantom.regions, 0, -1))
+
+    @jax.jit
+    def response(amplitudes: Array) -> Array:
+        velocity = jnp.tensordot(amplitudes, fields, 1)
+        return log_volumes(regions, warp.exponential(velocity))
+
+    probes = np.eye(len(REGIONS), dtype=np.float32) * _PROBE
+    slopes = np.stack(
+        [(np.asarray(response(p)) - np.asarray(response(-p))) / (2 * _PROBE) for p in probes],
+        axis=1,
+    )
+    return Atrophy(
+        regions=regions,
+        mask=jnp.asarray(phantom.mask),
+        fields=fields,
+        volumes=jnp.asarray(phantom.volumes_ml(), jnp.float32),
+        amplitudes=jnp.asarray(np.linalg.inv(slopes), jnp.float32),
+    )

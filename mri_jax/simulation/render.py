@@ -1,0 +1,180 @@
+"""From a scan's names to its volume: one compiled function, the same for every subject."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mri_jax.simulation import warp
+from mri_jax.simulation.atrophy import WARP_GRID, Atrophy, atrophy, log_volumes
+from mri_jax.simulation.people import Scan
+from mri_jax.simulation.phantom import phantom_on
+from mri_jax.simulation.scanner import Scanner, acquire, scanner_of, smooth_field
+from mri_jax.volumes.grids import Grid
+
+# Random shape: control points along X, Y, Z and SD (mm) of the velocity at each scale.
+SHAPE_SCALES = (((8, 9, 8), 1.6), ((14, 16, 14), 1.1), ((24, 28, 24), 0.7))
+# What affine registration leaves over: SD of rotation (degrees), shift (mm) and log scale.
+REGISTRATION = (0.8, 0.5, 0.012)
+# Newton steps from wanted to achieved volumes after the first.
+CORRECTIONS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+    """One scan, made; arrays of JAX or NumPy.
+
+    Attributes:
+      volume: (X, Y, Z) float32 intensities, 0 outside the mask.
+      mask: (X, Y, Z) bool, inside the skull.
+      volumes_ml: (5,) achieved volumes of the regions in template space.
+      minimum_jacobian: () smallest determinant of the deformation.
+      residual_warp_mm: () root mean square displacement inside the mask.
+    """
+
+    volume: Array
+    mask: Array
+    volumes_ml: Array
+    minimum_jacobian: Array
+    residual_warp_mm: Array
+
+
+jax.tree_util.register_dataclass(Rendered)
+
+
+def registration_error(scan: Scan) -> np.ndarray:
+    """(4, 4) float32 map from the volume's template coordinates to the subject's true ones, mm."""
+    rng = np.random.default_rng([scan.scan_seed, 3])
+    degrees, shift, scale = REGISTRATION
+    x, y, z = np.radians(degrees) * rng.standard_normal(3)
+    turn = np.array([[1, -z, y], [z, 1, -x], [-y, x, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = np.linalg.qr(turn)[0] * np.sign(np.diag(np.linalg.qr(turn)[1]))
+    affine[:3, :3] *= np.exp(scale * rng.standard_normal(3))
+    affine[:3, 3] = shift * rng.standard_normal(3)
+    return affine.astype(np.float32)
+
+
+def shaped(
+    parts: Atrophy, targets: Array, key: Array
+) -> tuple[Array, Array]:
+    """A person's deformation.
+
+    Args:
+      parts: Regions and fields.
+      targets: (5,) wanted change of log volume against the template.
+      key: Of the person's own shape.
+
+    Returns:
+      (X, Y, Z, 3) displacement in voxels of the warp grid, and the (5,) achieved volumes in mL.
+    """
+    velocity = jnp.zeros(parts.fields.shape[1:])
+    for scale, (knots, deviation) in enumerate(SHAPE_SCALES):
+        values = jax.random.normal(jax.random.fold_in(key, scale), (*knots, 3))
+        field = smooth_field(values, WARP_GRID.shape)
+        velocity = velocity + deviation / WARP_GRID.spacing * field
+    wanted = jnp.log(parts.volumes) + targets
+
+    def displace(amplitudes: Array) -> tuple[Array, Array]:
+        total = velocity + jnp.tensordot(amplitudes, parts.fields, 1)
+        displacement = warp.exponential(total)
+        return displacement, log_volumes(parts.regions, displacement)
+
+    def correct(_, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        amplitudes, _, achieved = state
+        amplitudes = amplitudes + parts.amplitudes @ (wanted - achieved)
+        return amplitudes, *displace(amplitudes)
+
+    first = parts.amplitudes @ targets
+    _, displacement, achieved = jax.lax.fori_loop(
+        0, CORRECTIONS, correct, (first, *displace(first))
+    )
+    return displacement, jnp.exp(achieved)
+
+
+def deformed(
+    channels: Array, source: Grid, displacement: Array, affine: Array, grid: Grid
+) -> Array:
+    """Sample maps of the template at a subject's voxels, plane by plane.
+
+    Args:
+      channels: (X, Y, Z, C) maps on `source`.
+      source: Their grid.
+      displacement: In voxels of the warp grid.
+      affine: (4, 4) from `grid`'s template coordinates to the subject's, mm.
+      grid: Of the result.
+
+    Returns:
+      (X, Y, Z, C) on `grid`.
+    """
+    plane = warp.lattice((1, *grid.shape[1:]))[0]
+
+    def one(i: Array) -> Array:
+        voxels = plane.at[..., 0].set(i)
+        points = voxels * grid.spacing + jnp.array(grid.origin)
+        points = points @ affine[:3, :3].T + affine[:3, 3]
+        here = (points - jnp.array(WARP_GRID.origin)) / WARP_GRID.spacing
+        points = points + WARP_GRID.spacing * warp.sample(displacement, here)
+        return warp.sample(channels, (points - jnp.array(source.origin)) / source.spacing)
+
+    return jax.lax.map(one, jnp.arange(grid.shape[0], dtype=jnp.float32))
+
+
+def source_grid(grid: Grid) -> Grid:
+    """Where the template is kept for sampling: twice as fine as the volume, at most 1 mm."""
+    spacing = max(1.0, grid.spacing / 2)
+    if spacing == grid.spacing:
+        return grid
+    factor = round(grid.spacing / spacing)
+    shape = tuple(n * factor for n in grid.shape)
+    origin = tuple(o - (factor - 1) / 2 * spacing for o in grid.origin)
+    return Grid(f"{grid.name}-source", shape, spacing, origin)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=2)
+def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
+    """Compile the rendering for a grid.
+
+    Returns:
+      A function of a scan; its result depends on the scan alone. Safe to call from several threads.
+    """
+    source = source_grid(grid)
+    channels = jnp.asarray(phantom_on(source).channels())
+    parts = atrophy()
+
+    @jax.jit
+    def render(parts, channels, targets, affine, scanner: Scanner, anatomy, noise) -> Rendered:
+        displacement, volumes = shaped(parts, targets, anatomy)
+        tissue = deformed(channels, source, displacement, affine, grid)
+        mask = tissue[..., 4] > 0.5
+        signal = tissue[..., :3] @ scanner.contrast + tissue[..., 3] * scanner.contrast[2]
+        image = acquire(signal, scanner, (grid.spacing,) * 3, noise)
+        size = jnp.sum(displacement**2, axis=-1) * parts.mask
+        return Rendered(
+            volume=jnp.where(mask, image, 0.0),
+            mask=mask,
+            volumes_ml=volumes / jnp.linalg.det(affine[:3, :3]),
+            minimum_jacobian=warp.jacobian_determinant(displacement).min(),
+            residual_warp_mm=WARP_GRID.spacing * jnp.sqrt(size.sum() / parts.mask.sum()),
+        )
+
+    def call(scan: Scan) -> Rendered:
+        affine = registration_error(scan)
+        # The volume in template space is what the targets speak of, registration error included.
+        targets = scan.targets + np.log(np.linalg.det(affine[:3, :3].astype(np.float64)))
+        rendered = render(
+            parts, channels, targets.astype(np.float32), affine, scanner_of(scan),
+            key_of(scan.anatomy_seed), key_of(scan.scan_seed),
+        )  # fmt: skip
+        return jax.tree.map(np.asarray, rendered)
+
+    return call
+
+
+def key_of(seed: int) -> Array:
+    """A JAX key from a 64-bit seed."""
+    return jax.random.wrap_key_data(jnp.array([seed >> 32, seed & 0xFFFFFFFF], jnp.uint32))

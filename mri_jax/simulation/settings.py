@@ -1,0 +1,208 @@
+"""What to simulate: cohorts, counts, grid, seed, and which differences between sites exist."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mri_jax import files
+from mri_jax.errors import UserError
+from mri_jax.volumes.grids import Grid, grid_named
+
+# Raise it whenever the same settings give other bytes: caches then start afresh.
+VERSION = 1
+
+CLASSES = ("CN", "sMCI", "pMCI", "AD")
+COHORTS = ("ADNI1", "ADNI2", "ADNI3", "AIBL")
+
+# Differences between the sites, each of which can be switched off by itself.
+SCANNER_SHIFTS = ("contrast", "bias", "noise", "resolution", "gamma", "gain")
+POPULATION_SHIFTS = ("age", "severity")
+SHIFTS = (*SCANNER_SHIFTS, *POPULATION_SHIFTS)
+
+# Subjects of the reference study (Guan et al. 2021, Section 2.1).
+PAPER_COUNTS: Mapping[str, Mapping[str, int]] = {
+    "ADNI1": {"AD": 205, "CN": 231, "pMCI": 165, "sMCI": 147},
+    "ADNI2": {"AD": 162, "CN": 205, "pMCI": 88, "sMCI": 253},
+    "ADNI3": {"AD": 60, "CN": 329},
+    "AIBL": {"AD": 71, "CN": 447, "pMCI": 11, "sMCI": 20},
+}
+# The same four sites in small: 60 and 60 where a study trains and fine-tunes, and elsewhere the
+# paper's imbalance (prevalence is itself a difference between sites).
+SMALL_COUNTS: Mapping[str, Mapping[str, int]] = {
+    "ADNI1": {"AD": 60, "CN": 60, "pMCI": 40, "sMCI": 40},
+    "ADNI2": {"AD": 60, "CN": 60, "pMCI": 30, "sMCI": 70},
+    "ADNI3": {"AD": 20, "CN": 100},
+    "AIBL": {"AD": 20, "CN": 100, "pMCI": 10, "sMCI": 20},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CohortRequest:
+    """How many people of which diagnosis to make at one site.
+
+    Attributes:
+      name: One of `COHORTS`.
+      counts: Class (one of `CLASSES`) to number of scans; absent classes are 0.
+
+    Raises:
+      UserError: A name is unknown, or a count is negative or not a whole number.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+
+    def __post_init__(self):
+        if self.name not in COHORTS:
+            raise UserError(f"cohort: {self.name!r} is unknown; choose one of {', '.join(COHORTS)}")
+        for label, count in self.counts.items():
+            if label not in CLASSES:
+                raise UserError(
+                    f"cohort {self.name}: class {label!r} is unknown; "
+                    f"choose one of {', '.join(CLASSES)}"
+                )
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise UserError(
+                    f"cohort {self.name}: {label}={count!r} must be a whole number of at least 0"
+                )
+
+    @property
+    def total(self) -> int:
+        """Scans in all."""
+        return sum(self.counts.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Name and counts in the order of `CLASSES`, zeros left out."""
+        counts = {label: self.counts[label] for label in CLASSES if self.counts.get(label)}
+        return {"name": self.name, "counts": counts}
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulationSettings:
+    """Everything that determines the simulated cohorts.
+
+    Attributes:
+      grid: ``demo``, ``dev`` or ``paper``.
+      seed: Of every random draw.
+      cohorts: The sites and their counts; each site at most once.
+      effect: Multiplies every difference between diagnoses; 0 makes them exchangeable.
+      shifts: Those of `SHIFTS` in which sites differ. In the others every site is like ADNI1.
+      raw: Whole heads in scanner space (a BIDS tree) instead of a volume store.
+
+    Raises:
+      UserError: A field is out of its range.
+    """
+
+    grid: str
+    seed: int
+    cohorts: tuple[CohortRequest, ...]
+    effect: float = 1.0
+    shifts: tuple[str, ...] = SHIFTS
+    raw: bool = False
+
+    def __post_init__(self):
+        grid_named(self.grid)
+        object.__setattr__(self, "cohorts", tuple(self.cohorts))
+        if not any(request.total for request in self.cohorts):
+            raise UserError("cohorts: at least one subject must be asked for")
+        names = [request.name for request in self.cohorts]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise UserError(f"cohort {repeated[0]}: is given more than once")
+        unknown = [shift for shift in self.shifts if shift not in SHIFTS]
+        if unknown:
+            raise UserError(
+                f"shifts: {unknown[0]!r} is unknown; choose among {', '.join(SHIFTS)}"
+            )
+        object.__setattr__(self, "shifts", tuple(s for s in SHIFTS if s in self.shifts))
+        if not 0 <= self.effect <= 2:
+            raise UserError(f"effect: {self.effect} must be from 0 (no disease) to 2")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed: {self.seed} must be from 0 to 2**63 - 1")
+
+    @property
+    def volume_grid(self) -> Grid:
+        """The grid of the volumes."""
+        return grid_named(self.grid)
+
+    @property
+    def total(self) -> int:
+        """Scans in all."""
+        return sum(request.total for request in self.cohorts)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-serialisable form; equal forms give equal bytes."""
+        return {
+            "version": VERSION,
+            "grid": self.grid,
+            "seed": int(self.seed),
+            "cohorts": [request.to_json() for request in self.cohorts if request.total],
+            "effect": float(self.effect),
+            "shifts": list(self.shifts),
+            "raw": bool(self.raw),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "SimulationSettings":
+        """Inverse of `to_json`."""
+        return cls(
+            grid=value["grid"],
+            seed=value["seed"],
+            cohorts=tuple(CohortRequest(c["name"], c["counts"]) for c in value["cohorts"]),
+            effect=value["effect"],
+            shifts=tuple(value["shifts"]),
+            raw=value["raw"],
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `to_json`."""
+        return files.fingerprint(self.to_json())
+
+
+def default_cohorts(
+    classes: Iterable[str] = CLASSES,
+    names: Iterable[str] = COHORTS,
+    paper_counts: bool = False,
+) -> tuple[CohortRequest, ...]:
+    """The study's sites with their default counts.
+
+    Args:
+      classes: Which diagnoses to make.
+      names: Which sites to make.
+      paper_counts: The paper's exact counts rather than a small mirror of them.
+
+    Returns:
+      One request a site that has any of the classes (ADNI3 has no MCI).
+    """
+    table = PAPER_COUNTS if paper_counts else SMALL_COUNTS
+    classes = tuple(classes)
+    requests = []
+    for name in names:
+        CohortRequest(name, dict.fromkeys(classes, 0))
+        request = CohortRequest(name, {c: n for c, n in table[name].items() if c in classes})
+        if request.total:
+            requests.append(request)
+    return tuple(requests)
+
+
+def parse_cohort(text: str) -> CohortRequest:
+    """Read ``NAME:AD=60,CN=60``.
+
+    Raises:
+      UserError: The text has another form, or a name or count is wrong.
+    """
+    name, colon, rest = text.partition(":")
+    counts: dict[str, int] = {}
+    for item in rest.split(",") if colon and rest else ():
+        label, equals, number = item.partition("=")
+        label = label.strip()
+        try:
+            value = int(number)
+        except ValueError:
+            raise UserError(f"--cohort {text!r}: {item!r} is not CLASS=NUMBER") from None
+        if not equals or label in counts:
+            raise UserError(f"--cohort {text!r}: class {label!r} is given twice")
+        counts[label] = value
+    if not counts:
+        raise UserError(f"--cohort {text!r}: is not NAME:CLASS=NUMBER,...")
+    return CohortRequest(name.strip(), counts)

@@ -1,0 +1,75 @@
+"""The four sites: what their scanners and their people are like.
+
+Scanner figures are invented within the range of clinical T1-weighted protocols at 1.5 T and 3 T;
+ages follow the published demographics of the cohorts to about a year. They describe no real scanner.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mri_jax.simulation.settings import COHORTS, POPULATION_SHIFTS, SCANNER_SHIFTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One site's scanner and population.
+
+    Attributes:
+      name: The cohort.
+      field_strength: Tesla; part of ``contrast`` when shifts are switched.
+      contrast: Signal of CSF, grey and white matter.
+      bias: SD of the log of the smooth coil sensitivity pattern.
+      noise: SD of the noise in a voxel of 1 mm3, in units of white matter's signal.
+      resolution: SD of the point spread along X, Y, Z in mm (anisotropic where slices are thick).
+      gamma: Exponent of the intensity curve.
+      gain: Factor to the scanner's units.
+      age: Mean age of its cognitively normal people, years.
+      severity: Multiplies the disease stage of everyone there.
+      orientation: Axis codes of a raw scan.
+      voxel: Voxel of a raw scan along those axes, mm.
+    """
+
+    name: str
+    field_strength: float
+    contrast: tuple[float, float, float]
+    bias: float
+    noise: float
+    resolution: tuple[float, float, float]
+    gamma: float
+    gain: float
+    age: float
+    severity: float
+    orientation: str
+    voxel: tuple[float, float, float]
+
+
+_SITES = {
+    site.name: site
+    for site in (
+        Site("ADNI1", 1.5, (0.22, 0.60, 0.86), 0.08, 0.045, (0.6, 0.4, 0.4), 1.0, 420.0,
+             75.8, 1.0, "PSR", (0.94, 0.94, 1.2)),
+        Site("ADNI2", 3.0, (0.17, 0.64, 0.92), 0.14, 0.030, (0.5, 0.4, 0.4), 0.95, 800.0,
+             73.5, 0.92, "PIR", (1.0, 1.0, 1.2)),
+        Site("ADNI3", 3.0, (0.15, 0.58, 0.92), 0.12, 0.022, (0.4, 0.4, 0.4), 1.05, 1300.0,
+             71.0, 0.88, "RAS", (1.0, 1.0, 1.0)),
+        Site("AIBL", 3.0, (0.20, 0.66, 0.90), 0.16, 0.035, (0.4, 0.4, 0.6), 1.1, 560.0,
+             72.5, 1.08, "LPS", (1.0, 1.0, 1.2)),
+    )
+}  # fmt: skip
+_FIELDS = {
+    "contrast": ("contrast", "field_strength"),
+    "resolution": ("resolution", "orientation", "voxel"),
+}
+
+
+def site_named(name: str, shifts: Sequence[str]) -> Site:
+    """A site that differs from ADNI1 in the given shifts only.
+
+    Args:
+      name: One of `COHORTS`.
+      shifts: Those of `settings.SHIFTS` that are on.
+    """
+    reference, site = _SITES[COHORTS[0]], _SITES[name]
+    off = [shift for shift in (*SCANNER_SHIFTS, *POPULATION_SHIFTS) if shift not in shifts]
+    fields = [field for shift in off for field in _FIELDS.get(shift, (shift,))]
+    return dataclasses.replace(site, **{field: getattr(reference, field) for field in fields})
