@@ -9,7 +9,9 @@ from mri_jax.errors import UserError
 
 # Command -> (module in mri_jax.commands, one line of help). A module offers `add_arguments(parser)`
 # and `run(args) -> int`, where the integer is the exit code.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

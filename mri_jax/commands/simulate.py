@@ -1,4 +1,4 @@
-"""Make SIMULATED multi-site cohorts with a known truth: a cohort table, a volume store and truth."""
+"""Make SIMULATED multi-site cohorts: a cohort table, a volume store and the truth about both."""
 
 import argparse
 

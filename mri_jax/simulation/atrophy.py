@@ -88,9 +88,7 @@ def log_volumes(atrophy_regions: Array, displacement: Array) -> Array:
 def atrophy() -> Atrophy:
     """Fields and their response, measured by deforming the template with each in turn."""
     phantom = phantom_on(WARP_GRID)
-    fields = jnp.stack(
-        [divergence_field(balanced_source(phantom, k)) for k in range(len(REGIONS))]
-    )
+    fields = jnp.stack([divergence_field(balanced_source(phantom, k)) for k in range(len(REGIONS))])
     regions = jnp.asarray(np.moveaxis(phantom.regions, 0, -1))
 
     @jax.jit

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -108,7 +108,9 @@ def _claim(folder: epath.Path, settings: SimulationSettings) -> bool:
     here = settings.to_json()
     if path.exists():
         there = files.read_json(path)["settings"]
-        other = [f"{k} is {there.get(k)!r}, not {v!r}" for k, v in here.items() if there.get(k) != v]
+        other = [
+            f"{k} is {there.get(k)!r}, not {v!r}" for k, v in here.items() if there.get(k) != v
+        ]
         if other:
             raise UserError(f"{folder}: holds cohorts of other settings: {'; '.join(other)}")
         return True
@@ -131,7 +133,7 @@ def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) ->
             )
 
 
-def _make_volume(settings: SimulationSettings, folder: epath.Path):
+def _make_volume(settings: SimulationSettings, folder: epath.Path) -> Callable[[Scan], None]:
     """A function that renders, stores and records one scan."""
     store = _store(folder / "store", settings)
     render = renderer(settings.volume_grid)
@@ -162,7 +164,7 @@ def _store(path: epath.Path, settings: SimulationSettings) -> StoreWriter:
     return StoreWriter(path, info)
 
 
-def _make_raw(settings: SimulationSettings, folder: epath.Path):
+def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[Scan], None]:
     raise UserError("raw: not yet")
 
 
@@ -170,7 +172,9 @@ def _part(folder: epath.Path, scan: Scan) -> epath.Path:
     return folder / "parts" / safe_name(scan.cohort) / f"{safe_name(scan.name)}.json"
 
 
-def _in_parallel(make, scans: list[Scan], workers: int | None) -> Iterator[None]:
+def _in_parallel(
+    make: Callable[[Scan], None], scans: list[Scan], workers: int | None
+) -> Iterator[None]:
     """Make the scans on threads (the numerics release the interpreter); stop at the first error."""
     count = workers if workers is not None else min(os.cpu_count() or 1, 4)
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
@@ -201,7 +205,9 @@ def _write_tables(
     if not settings.raw:
         index = pd.DataFrame([record["index"] for record in records])
         _store(result.store_path, settings).write_index(index)
-    files.write_csv(result.truth_path, pd.DataFrame([record["truth"] for record in records]))
+    files.write_csv(
+        result.truth_path, pd.DataFrame(record["truth"] for record in records)[list(truth.COLUMNS)]
+    )
     table = pd.DataFrame([record["table"] for record in records])
     table["shared_with"] = shared_with(table)
     write_table(result.table_path, table)

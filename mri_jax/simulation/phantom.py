@@ -128,14 +128,19 @@ def check_room(phantom: Phantom) -> None:
 
 def _onto(volume: nib.Nifti1Image, grid: Grid) -> np.ndarray:
     placed = image.resample_img(
-        volume, grid.affine, grid.shape, interpolation="nearest", copy_header=True, force_resample=True
+        volume,
+        grid.affine,
+        grid.shape,
+        interpolation="nearest",
+        copy_header=True,
+        force_resample=True,
     )
     return np.asarray(placed.dataobj, np.float32)
 
 
 def _packaged(name: str, grid: Grid) -> np.ndarray:
     with resources.as_file(resources.files("mri_jax.volumes") / "template" / name) as path:
-        volume = nib.load(path)
+        volume = nib.Nifti1Image.from_filename(path)
         array = np.asarray(volume.dataobj, np.float32)
         return _onto(nib.Nifti1Image(array, volume.affine), grid)
 
@@ -171,7 +176,9 @@ def _averaged(maps: np.ndarray, fine: Grid, coarse: Grid) -> np.ndarray:
     return flat.reshape(len(maps), *coarse.shape)
 
 
-def _box_weights(start0, step0, n0, start1, step1, n1) -> np.ndarray:
+def _box_weights(
+    start0: float, step0: float, n0: int, start1: float, step1: float, n1: int
+) -> np.ndarray:
     """(n1, n0) share of every fine voxel in every coarse one, over the coarse voxel's length."""
     low0 = start0 + step0 * (np.arange(n0) - 0.5)
     low1 = start1 + step1 * (np.arange(n1) - 0.5)

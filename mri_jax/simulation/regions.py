@@ -6,6 +6,7 @@ centroids agree with those published for the AAL atlas (Tzourio-Mazoyer et al. 2
 doi:10.1006/nimg.2001.0978), which a test checks.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +19,16 @@ REGIONS = ("hippocampus", "amygdala_parahippocampal", "lateral_temporal", "corte
 
 # Centre lines in the right hemisphere: x, y, z and radius (mm); sections are 1.35 times as wide as
 # high.
-_HIPPOCAMPUS = ((27, -9, -23, 5.0), (27, -13, -20, 6.0), (28, -18, -17, 5.8), (30, -24, -14, 5.2),
-                (31, -29, -11.5, 5.0), (30, -33, -7.5, 4.8), (26, -37, -2.5, 4.5), (20, -39, 3, 4))
+_HIPPOCAMPUS = (
+    (27, -9, -23, 5.0),
+    (27, -13, -20, 6.0),
+    (28, -18, -17, 5.8),
+    (30, -24, -14, 5.2),
+    (31, -29, -11.5, 5.0),
+    (30, -33, -7.5, 4.8),
+    (26, -37, -2.5, 4.5),
+    (20, -39, 3, 4),
+)
 _AMYGDALA = ((22, -1, -20, 7.0), (24, -5, -19, 7.0))
 _PARAHIPPOCAMPAL = ((24, 1, -32, 6.5), (23, -8, -32, 6.5), (22, -17, -28, 6.5), (21, -26, -21, 6.0),
                     (19, -33, -15, 5.5))  # fmt: skip
@@ -58,10 +67,12 @@ def region_maps(gm: np.ndarray, csf: np.ndarray, grid: Grid) -> np.ndarray:
     return np.stack([*grey, np.where(ventricles, csf, 0)]).astype(np.float32)
 
 
-def _tube(line: Sequence[tuple[float, ...]], side, y, z) -> np.ndarray:
+def _tube(
+    line: Sequence[tuple[float, ...]], side: np.ndarray, y: np.ndarray, z: np.ndarray
+) -> np.ndarray:
     """Voxels within the (changing) radius of a centre line, wider than high."""
     inside = np.zeros(np.broadcast_shapes(side.shape, y.shape, z.shape), bool)
-    for (x0, y0, z0, r0), (x1, y1, z1, r1) in zip(line[:-1], line[1:], strict=True):
+    for (x0, y0, z0, r0), (x1, y1, z1, r1) in itertools.pairwise(line):
         dx, dy, dz = x1 - x0, y1 - y0, z1 - z0
         along = (side - x0) * dx + (y - y0) * dy + (z - z0) * dz
         t = np.clip(along / (dx * dx + dy * dy + dz * dz), 0, 1)
@@ -71,28 +82,32 @@ def _tube(line: Sequence[tuple[float, ...]], side, y, z) -> np.ndarray:
     return inside
 
 
-def _lateral_temporal(side, y, z) -> np.ndarray:
+def _lateral_temporal(side: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Temporal lobe lateral to the collateral sulcus, below the Sylvian fissure."""
     fissure = 1.0 - 0.45 * y - np.where(side < 46, 8.0, 0.0)
     lobe = (side > 33) & (y > -62) & (y < 24) & (z < fissure) & (z < 18)
     return lobe & ~_cerebellum(side, y, z)
 
 
-def _cerebellum(side, y, z) -> np.ndarray:
+def _cerebellum(side: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Below the tentorium, whose height falls from the midline outward."""
-    tentorium = np.interp(side, (0, 4, 14, 24, 30, 40, 52, 80), (0, 0, -10, -15, -19, -23, -28, -34))
+    tentorium = np.interp(
+        side, (0, 4, 14, 24, 30, 40, 52, 80), (0, 0, -10, -15, -19, -23, -28, -34)
+    )
     brainstem = (side < 17) & (y > -48) & (y < -8) & (z < -6)
     return ((y < -34) & (z < tentorium)) | brainstem
 
 
-def _deep(side, y, z) -> np.ndarray:
+def _deep(side: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Thalamus and basal ganglia, whose grey matter is no cortex."""
     ellipsoid = ((side - 14) / 20) ** 2 + ((y + 2) / 32) ** 2 + ((z - 4) / 18) ** 2
     return ellipsoid < 1
 
 
-def _lateral_ventricles(csf: np.ndarray, side, y, z) -> np.ndarray:
-    """The body of fluid that holds both frontal horns, and the temporal horns; no third ventricle."""
+def _lateral_ventricles(
+    csf: np.ndarray, side: np.ndarray, y: np.ndarray, z: np.ndarray
+) -> np.ndarray:
+    """The fluid body that holds both frontal horns, and the temporal horns; no third ventricle."""
     box = (side < 44) & (y > -62) & (y < 40) & (z > -28) & (z < 36)
     third = (side < 4.5) & (z < 9)
     cistern = (side < 19) & (y < -26) & (z < 9)

@@ -26,24 +26,21 @@ CORRECTIONS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Rendered:
-    """One scan, made; arrays of JAX or NumPy.
+    """One scan, made.
 
     Attributes:
       volume: (X, Y, Z) float32 intensities, 0 outside the mask.
       mask: (X, Y, Z) bool, inside the skull.
       volumes_ml: (5,) achieved volumes of the regions in template space.
-      minimum_jacobian: () smallest determinant of the deformation.
-      residual_warp_mm: () root mean square displacement inside the mask.
+      minimum_jacobian: Smallest determinant of the deformation.
+      residual_warp_mm: Root mean square displacement inside the mask.
     """
 
-    volume: Array
-    mask: Array
-    volumes_ml: Array
-    minimum_jacobian: Array
-    residual_warp_mm: Array
-
-
-jax.tree_util.register_dataclass(Rendered)
+    volume: np.ndarray
+    mask: np.ndarray
+    volumes_ml: np.ndarray
+    minimum_jacobian: float
+    residual_warp_mm: float
 
 
 def registration_error(scan: Scan) -> np.ndarray:
@@ -59,9 +56,7 @@ def registration_error(scan: Scan) -> np.ndarray:
     return affine.astype(np.float32)
 
 
-def shaped(
-    parts: Atrophy, targets: Array, key: Array
-) -> tuple[Array, Array]:
+def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
     """A person's deformation.
 
     Args:
@@ -84,7 +79,7 @@ def shaped(
         displacement = warp.exponential(total)
         return displacement, log_volumes(parts.regions, displacement)
 
-    def correct(_, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def correct(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         amplitudes, _, achieved = state
         amplitudes = amplitudes + parts.amplitudes @ (wanted - achieved)
         return amplitudes, *displace(amplitudes)
@@ -142,37 +137,58 @@ def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
     Returns:
       A function of a scan; its result depends on the scan alone. Safe to call from several threads.
     """
-    source = source_grid(grid)
-    channels = jnp.asarray(phantom_on(source).channels())
+    channels = jnp.asarray(phantom_on(source_grid(grid)).channels())
     parts = atrophy()
-
-    @jax.jit
-    def render(parts, channels, targets, affine, scanner: Scanner, anatomy, noise) -> Rendered:
-        displacement, volumes = shaped(parts, targets, anatomy)
-        tissue = deformed(channels, source, displacement, affine, grid)
-        mask = tissue[..., 4] > 0.5
-        signal = tissue[..., :3] @ scanner.contrast + tissue[..., 3] * scanner.contrast[2]
-        image = acquire(signal, scanner, (grid.spacing,) * 3, noise)
-        size = jnp.sum(displacement**2, axis=-1) * parts.mask
-        return Rendered(
-            volume=jnp.where(mask, image, 0.0),
-            mask=mask,
-            volumes_ml=volumes / jnp.linalg.det(affine[:3, :3]),
-            minimum_jacobian=warp.jacobian_determinant(displacement).min(),
-            residual_warp_mm=WARP_GRID.spacing * jnp.sqrt(size.sum() / parts.mask.sum()),
-        )
 
     def call(scan: Scan) -> Rendered:
         affine = registration_error(scan)
         # The volume in template space is what the targets speak of, registration error included.
         targets = scan.targets + np.log(np.linalg.det(affine[:3, :3].astype(np.float64)))
-        rendered = render(
+        volume, mask, volumes, jacobian, size = _render(
             parts, channels, targets.astype(np.float32), affine, scanner_of(scan),
-            key_of(scan.anatomy_seed), key_of(scan.scan_seed),
+            key_of(scan.anatomy_seed), key_of(scan.scan_seed), grid,
         )  # fmt: skip
-        return jax.tree.map(np.asarray, rendered)
+        return Rendered(
+            volume=np.asarray(volume),
+            mask=np.asarray(mask),
+            volumes_ml=np.asarray(volumes),
+            minimum_jacobian=float(jacobian),
+            residual_warp_mm=float(size),
+        )
 
     return call
+
+
+@functools.partial(jax.jit, static_argnames="grid")
+def _render(
+    parts: Atrophy,
+    channels: Array,
+    targets: Array,
+    affine: Array,
+    scanner: Scanner,
+    anatomy: Array,
+    noise: Array,
+    grid: Grid,
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Volume, mask, achieved volumes, smallest Jacobian and size of the residual warp."""
+    displacement, volumes = shaped(parts, targets, anatomy)
+    tissue = deformed(channels, source_grid(grid), displacement, affine, grid)
+    mask = tissue[..., 4] > 0.5
+    signal = tissue[..., :3] @ scanner.contrast + tissue[..., 3] * scanner.contrast[2]
+    image = acquire(signal, scanner, (grid.spacing,) * 3, noise)
+    return (
+        jnp.where(mask, image, 0.0),
+        mask,
+        volumes / jnp.linalg.det(affine[:3, :3]),
+        warp.jacobian_determinant(displacement).min(),
+        root_mean_square(displacement, parts.mask),
+    )
+
+
+def root_mean_square(displacement: Array, mask: Array) -> Array:
+    """Root mean square length (mm) of displacements of the warp grid inside a soft mask."""
+    size = jnp.sum(displacement**2, axis=-1) * mask
+    return WARP_GRID.spacing * jnp.sqrt(size.sum() / mask.sum())
 
 
 def key_of(seed: int) -> Array:

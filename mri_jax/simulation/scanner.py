@@ -43,19 +43,22 @@ def scanner_of(scan: Scan) -> Scanner:
     """The site's scanner on the day of one scan."""
     rng = np.random.default_rng([scan.scan_seed, 1])
     site = scan.site
-    f = np.float32
     contrast = np.array(site.contrast) * np.exp(CONTRAST_SD * rng.standard_normal(3))
     # The coil's own pattern is the site's; a fifth of it changes with every scan.
     pattern = np.random.default_rng([int(1e6 * site.bias), 2]).standard_normal(BIAS_KNOTS)
     bias = site.bias * (0.98 * pattern + 0.2 * rng.standard_normal(BIAS_KNOTS))
     return Scanner(
-        contrast=contrast.astype(f),
-        bias=bias.astype(f),
-        noise=f(site.noise * np.exp(0.1 * rng.standard_normal())),
-        resolution=np.array(site.resolution, f),
-        gamma=f(site.gamma * np.exp(GAMMA_SD * rng.standard_normal())),
-        gain=f(site.gain * np.exp(GAIN_SD * rng.standard_normal())),
+        contrast=_single(contrast),
+        bias=_single(bias),
+        noise=_single(site.noise * np.exp(0.1 * rng.standard_normal())),
+        resolution=_single(site.resolution),
+        gamma=_single(site.gamma * np.exp(GAMMA_SD * rng.standard_normal())),
+        gain=_single(site.gain * np.exp(GAIN_SD * rng.standard_normal())),
     )
+
+
+def _single(value: object) -> Array:
+    return jnp.asarray(np.asarray(value, np.float32))
 
 
 def acquire(signal: Array, scanner: Scanner, spacing: tuple[float, ...], key: Array) -> Array:

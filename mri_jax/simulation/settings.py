@@ -110,9 +110,7 @@ class SimulationSettings:
             raise UserError(f"cohort {repeated[0]}: is given more than once")
         unknown = [shift for shift in self.shifts if shift not in SHIFTS]
         if unknown:
-            raise UserError(
-                f"shifts: {unknown[0]!r} is unknown; choose among {', '.join(SHIFTS)}"
-            )
+            raise UserError(f"shifts: {unknown[0]!r} is unknown; choose among {', '.join(SHIFTS)}")
         object.__setattr__(self, "shifts", tuple(s for s in SHIFTS if s in self.shifts))
         if not 0 <= self.effect <= 2:
             raise UserError(f"effect: {self.effect} must be from 0 (no disease) to 2")

@@ -1,7 +1,7 @@
 """The four sites: what their scanners and their people are like.
 
 Scanner figures are invented within the range of clinical T1-weighted protocols at 1.5 T and 3 T;
-ages follow the published demographics of the cohorts to about a year. They describe no real scanner.
+ages follow the published demographics of the cohorts to about a year. None is a real scanner.
 """
 
 import dataclasses

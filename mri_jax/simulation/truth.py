@@ -20,6 +20,32 @@ from mri_jax.volumes.grids import Grid
 # SD of the log error with which a study measures the hippocampus and the skull's inside.
 HIPPOCAMPUS_ERROR, INTRACRANIAL_ERROR = 0.04, 0.015
 
+COLUMNS = (
+    "subject_id",
+    "session_id",
+    "cohort",
+    "diagnosis",
+    "first_seen_in",
+    "age",
+    "sex",
+    "stage",
+    *(f"{name}_ml" for name in REGIONS),
+    *(f"{name}_target_ml" for name in REGIONS),
+    "intracranial_ml",
+    "residual_warp_mm",
+    "minimum_jacobian",
+    "contrast_csf",
+    "contrast_gm",
+    "contrast_wm",
+    "bias_sd",
+    "noise",
+    "blur_x_mm",
+    "blur_y_mm",
+    "blur_z_mm",
+    "gamma",
+    "gain",
+)
+
 
 def table_row(scan: Scan, rendered: Rendered, image: str, seed: int) -> dict[str, Any]:
     """What a study is told of a scan: a row of ``cohort.csv`` without ``shared_with``.
@@ -45,7 +71,7 @@ def table_row(scan: Scan, rendered: Rendered, image: str, seed: int) -> dict[str
 
 
 def truth_row(scan: Scan, rendered: Rendered) -> dict[str, Any]:
-    """A row of ``truth.csv``; regional volumes in template space, mL."""
+    """A row of ``truth.csv`` (`COLUMNS`); regional volumes in template space, mL."""
     scanner = scanner_of(scan)
     wanted = template_ml() * np.exp(scan.targets)
     numbers = {

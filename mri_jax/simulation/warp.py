@@ -12,7 +12,7 @@ from jax import Array
 SQUARINGS = 6
 
 
-def lattice(shape: tuple[int, int, int]) -> Array:
+def lattice(shape: tuple[int, ...]) -> Array:
     """(X, Y, Z, 3) float32: the index of every voxel."""
     axes = [jnp.arange(n, dtype=jnp.float32) for n in shape]
     return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
@@ -63,7 +63,7 @@ def exponential(velocity: Array, squarings: int = SQUARINGS) -> Array:
     """
     here = lattice(velocity.shape[:3])
 
-    def square(_, displacement: Array) -> Array:
+    def square(_: int, displacement: Array) -> Array:
         return displacement + sample(displacement, here + displacement)
 
     return jax.lax.fori_loop(0, squarings, square, velocity / 2**squarings)
