@@ -80,7 +80,7 @@ def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
         return displacement, log_volumes(parts.regions, displacement)
 
     def correct(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        amplitudes, _, achieved = state
+        amplitudes, achieved = state[0], state[2]
         amplitudes = amplitudes + parts.amplitudes @ (wanted - achieved)
         return amplitudes, *displace(amplitudes)
 

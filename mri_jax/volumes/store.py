@@ -110,7 +110,9 @@ class VolumeStore:
         )
         text = (self.path / "index.csv").read_text()
         frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(INDEX_COLUMNS, str))
-        self.index = frame.set_index(KEY, drop=False, verify_integrity=True).sort_index()
+        if frame.duplicated(KEY).any():
+            raise UserError(f"{self.path / 'index.csv'}: a scan occurs twice")
+        self.index = frame.set_index(KEY, drop=False).sort_index()
 
     def __len__(self) -> int:
         return len(self.index)
