@@ -1,0 +1,234 @@
+"""Convolution and selection of maxima in one, for the first layer: few channels, full resolution.
+
+Each 2 x 2 x 2 cell of voxels sees a 4 x 4 x 4 neighbourhood. Gathering it into a row of 64 C
+numbers makes the convolution at the cell's eight positions one matrix product, (cells, 64 C) times
+(64 C, 8 F), and pooling a maximum over eight groups of columns. Cells are worked through in slabs
+of planes that stay in cache; the full-resolution pre-activation is never held. The backward pass
+computes it again.
+
+Cells cover odd axes too: a position beyond the volume is left out of the statistics and of the
+gradients, and the last plane of an odd axis is left out of pooling.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from mri_jax.models.pooling import OFFSETS, Selection, select_first_maximum
+from mri_jax.models.reference import Moments
+
+# Rows of the matrix product in one slab: its operands then fit a core's second-level cache.
+SLAB_ROWS = 4096
+# Columns added to the gradient's matrix product: with 64 the rows of both operands are a power of
+# two apart, which the cache's sets punish (33 against 22 ms; docs/performance.md).
+_PADDING_COLUMNS = 8
+
+
+class _Geometry(NamedTuple):
+    """Sizes of the packed problem: cells along each axis, voxels, and the slabs."""
+
+    batch: int
+    shape: tuple[int, int, int]
+    cells: tuple[int, int, int]
+    channels: int
+    planes_per_slab: int
+
+
+def _geometry(x: Array) -> _Geometry:
+    n, *shape, channels = x.shape
+    cells = tuple(-(-size // 2) for size in shape)
+    planes = n * cells[0]
+    wanted = max(1, SLAB_ROWS // (cells[1] * cells[2]))
+    fitting = max(p for p in range(1, min(wanted, planes) + 1) if planes % p == 0)
+    return _Geometry(n, tuple(shape), cells, channels, fitting)
+
+
+def _pack(x: Array, g: _Geometry) -> Array:
+    """(N, X, Y, Z, C) to slabs of cell planes (S, P, Yc + 1, Zc + 1, 4 * 2 * 2 * C).
+
+    A cell plane holds the four planes of X that its cells see; Y and Z are packed by two, and a
+    cell sees two neighbours along each.
+    """
+    pads = [(1, 2 * cells + 1 - size) for cells, size in zip(g.cells, g.shape, strict=True)]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    xc, yc, zc = g.cells
+    four = jnp.stack([x[:, i : i + 2 * xc : 2] for i in range(4)], axis=4)
+    four = four.reshape(g.batch, xc, yc + 1, 2, zc + 1, 2, 4 * g.channels)
+    packed = four.transpose(0, 1, 2, 4, 3, 5, 6)
+    return packed.reshape(-1, g.planes_per_slab, yc + 1, zc + 1, 16 * g.channels)
+
+
+def _rows(slab: Array, g: _Geometry) -> Array:
+    """The neighbourhoods of a slab's cells: (P, Yc + 1, Zc + 1, 16 C) to (rows, 64 C)."""
+    _, yc, zc = g.cells
+    parts = [slab[:, j : j + yc, k : k + zc] for j in (0, 1) for k in (0, 1)]
+    return jnp.concatenate(parts, axis=-1).reshape(-1, 64 * g.channels)
+
+
+def _pack_kernel(kernel: Array) -> Array:
+    """(3, 3, 3, C, F) to (64 C, 8 F): row order of `_rows`, column order of `OFFSETS`."""
+    *_, channels, filters = kernel.shape
+    shifted = [
+        jnp.pad(kernel, [(o, 1 - o) for o in offset] + [(0, 0), (0, 0)]) for offset in OFFSETS
+    ]
+    whole = jnp.stack(shifted, axis=4).reshape(4, 2, 2, 2, 2, channels, 8 * filters)
+    # Axes (x, cell y, y, cell z, z, C, columns) to (cell y, cell z, y, z, x, C, columns).
+    return whole.transpose(1, 3, 2, 4, 0, 5, 6).reshape(64 * channels, 8 * filters)
+
+
+def _inside(g: _Geometry) -> tuple[Array, Array] | None:
+    """Which of the eight positions of each cell lie in the volume; None where all do.
+
+    Returns:
+      Along X, (slabs, P, 8) bool, and in the plane, (Yc * Zc, 8) bool.
+    """
+    if all(size % 2 == 0 for size in g.shape):
+        return None
+    offsets = jnp.array(OFFSETS)
+    along = [
+        2 * jnp.arange(cells)[:, None] + offsets[:, axis] < size
+        for axis, (cells, size) in enumerate(zip(g.cells, g.shape, strict=True))
+    ]
+    x = jnp.tile(along[0], (g.batch, 1)).reshape(-1, g.planes_per_slab, 8)
+    plane = along[1][:, None] & along[2][None]
+    return x, plane.reshape(-1, 8)
+
+
+def _mask_of(inside: tuple[Array, Array], slab_index: Array) -> Array:
+    """(rows, 8) bool of one slab."""
+    x, plane = inside
+    return (x[slab_index][:, None] & plane[None]).reshape(-1, 8)
+
+
+def select(x: Array, kernel: Array, sign: Array, *, statistics: bool) -> tuple[Selection, Moments]:
+    """Convolve and select the maximum of every whole 2 x 2 x 2 window.
+
+    Args:
+      x: (N, X, Y, Z, C).
+      kernel: (3, 3, 3, C, F).
+      sign: (F,) of 1, -1 or 0; see `pooling.select_first_maximum`.
+      statistics: Whether the moments of the pre-activation are wanted.
+
+    Returns:
+      The selection (N, X // 2, Y // 2, Z // 2, F), and the moments (C,) over all voxels (zeros
+      where not wanted).
+    """
+    g = _geometry(x)
+    filters = kernel.shape[-1]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    weights, inside = _pack_kernel(kernel), _inside(g)
+    slabs = _pack(x, g)
+
+    def work(_: None, item: tuple[Array, Array]) -> tuple[None, tuple[Selection, Array, Array]]:
+        slab, at = item
+        z = (_rows(slab, g) @ weights).reshape(-1, 8, filters)
+        selection = select_first_maximum([z[:, i] for i in range(8)], sign)
+        if not statistics:
+            nothing = jnp.zeros((filters,), wide)
+            return None, (selection, nothing, nothing)
+        return None, (selection, *_sums(z, None if inside is None else _mask_of(inside, at)))
+
+    _, (selection, sums, squares) = lax.scan(work, None, (slabs, jnp.arange(len(slabs))))
+    whole = tuple(size // 2 for size in g.shape)
+
+    def to_windows(values: Array) -> Array:
+        values = values.reshape(g.batch, *g.cells, filters)
+        return values[:, : whole[0], : whole[1], : whole[2]]
+
+    return Selection(*map(to_windows, selection)), _combine(sums, squares, g)
+
+
+def _sums(z: Array, mask: Array | None) -> tuple[Array, Array]:
+    """Sum, and sum of squares around 0, of one slab's positions: (rows, 8, F) to (F,) each."""
+    wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+    if mask is not None:
+        wide = jnp.where(mask[..., None], wide, 0)
+    columns = wide.reshape(wide.shape[0], -1)
+    fold = (8, z.shape[-1])
+    return (
+        columns.sum(0).reshape(fold).sum(0),
+        jnp.square(columns).sum(0).reshape(fold).sum(0),
+    )
+
+
+def _combine(sums: Array, squares: Array, g: _Geometry) -> Moments:
+    count = g.batch * g.shape[0] * g.shape[1] * g.shape[2]
+    mean = sums.sum(0) / count
+    return Moments(mean, jnp.maximum(squares.sum(0) / count - jnp.square(mean), 0))
+
+
+def gradients(
+    x: Array,
+    kernel: Array,
+    index: Array,
+    gradient: Array,
+    constant: Array,
+    slope: Array,
+    *,
+    through_statistics: bool,
+    for_input: bool,
+    for_kernel: bool,
+) -> tuple[Array | None, Array | None]:
+    """Gradients with respect to input and kernel.
+
+    The gradient of the pre-activation is ``gradient`` at the selected voxels, plus
+    ``constant + slope * z`` at every voxel where the statistics are those of the batch.
+
+    Args:
+      x: (N, X, Y, Z, C).
+      kernel: (3, 3, 3, C, F).
+      index: (N, X', Y', Z', F) int8 from `select`.
+      gradient: (N, X', Y', Z', F).
+      constant: (F,).
+      slope: (F,).
+      through_statistics: Whether the second term exists.
+      for_input: Whether the input's gradient is wanted.
+      for_kernel: Whether the kernel's gradient is wanted.
+
+    Returns:
+      Gradients of ``x`` and ``kernel``; None where not wanted.
+    """
+    g = _geometry(x)
+    filters = kernel.shape[-1]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    weights, inside = _pack_kernel(kernel), _inside(g)
+    slabs = _pack(x, g)
+    beyond = [(0, c - s // 2) for c, s in zip(g.cells, g.shape, strict=True)]
+
+    def to_slabs(values: Array) -> Array:
+        values = jnp.pad(values, ((0, 0), *beyond, (0, 0)))
+        return values.reshape(len(slabs), -1, 1, filters)
+
+    offset = jnp.arange(8, dtype=jnp.int8)[:, None]
+
+    def work(total: Array, item: tuple[Array, ...]) -> tuple[Array, Array | None]:
+        slab, chosen, pooled, at = item
+        rows = _rows(slab, g)
+        dz = jnp.where(chosen == offset, pooled, 0)
+        if through_statistics:
+            z = (rows @ weights).reshape(-1, 8, filters)
+            everywhere = constant + slope * z
+            if inside is not None:
+                everywhere = jnp.where(_mask_of(inside, at)[..., None], everywhere, 0)
+            dz = dz + everywhere
+        dz = dz.reshape(-1, 8 * filters).astype(x.dtype)
+        if for_kernel:
+            wider = jnp.pad(dz, ((0, 0), (0, _PADDING_COLUMNS)))
+            total = total + lax.dot_general(
+                rows, wider, (((0,), (0,)), ((), ())), preferred_element_type=wide
+            )
+        if not for_input:
+            return total, None
+        spread = jax.linear_transpose(lambda s: _rows(s, g), slab)
+        return total, spread(dz @ weights.T)[0]
+
+    zero = jnp.zeros((64 * g.channels, 8 * filters + _PADDING_COLUMNS), wide)
+    items = (slabs, to_slabs(index), to_slabs(gradient), jnp.arange(len(slabs)))
+    total, spread = lax.scan(work, zero, items)
+    dx = jax.linear_transpose(lambda v: _pack(v, g), x)(spread)[0] if for_input else None
+    if not for_kernel:
+        return dx, None
+    unpack = jax.linear_transpose(_pack_kernel, jax.ShapeDtypeStruct(kernel.shape, wide))
+    return dx, unpack(total[:, : 8 * filters])[0]

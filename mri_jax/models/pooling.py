@@ -1,0 +1,81 @@
+"""Selecting the maximum of each 2 x 2 x 2 window before BatchNorm, and its exact transpose.
+
+BatchNorm is affine in each channel and ReLU is monotone, so pooling can come first: the maximum of
+``relu(a * z + b)`` lies where ``sign(a) * z`` is largest. BatchNorm and ReLU then touch one voxel
+in eight. Skull-stripped volumes are mostly constant and ties are everywhere: the first maximum in
+row-major order takes the gradient, as in `flax.linen.max_pool`.
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+OFFSETS = tuple(product((0, 1), repeat=3))
+
+
+class Selection(NamedTuple):
+    """What pooling selects.
+
+    Attributes:
+      value: The pre-activation of each selected voxel, (..., F).
+      index: (..., F) int8, which of the eight `OFFSETS` of its window it stands at.
+    """
+
+    value: Array
+    index: Array
+
+
+def select_first_maximum(candidates: list[Array], sign: Array) -> Selection:
+    """Select the first of eight candidates that maximises ``sign * z``.
+
+    Args:
+      candidates: Eight arrays (..., F), in the order of `OFFSETS`.
+      sign: (F,) of 1, -1, or 0 (where everything ties and the first is selected).
+
+    Returns:
+      The selection.
+    """
+    best = candidates[0] * sign
+    index = jnp.zeros(best.shape, jnp.int8)
+    for i, candidate in enumerate(candidates[1:], start=1):
+        signed = candidate * sign
+        index = jnp.where(signed > best, jnp.int8(i), index)
+        best = jnp.maximum(best, signed)
+    return Selection(jnp.where(sign == 0, candidates[0], best * sign), index)
+
+
+def select_windows(z: Array, sign: Array) -> Selection:
+    """Select in every whole 2 x 2 x 2 window; the last plane of an odd axis is in none.
+
+    Args:
+      z: (N, X, Y, Z, F) pre-activations.
+      sign: (F,) as in `select_first_maximum`.
+
+    Returns:
+      The selection, (N, X // 2, Y // 2, Z // 2, F) each.
+    """
+    x, y, w = (size // 2 * 2 for size in z.shape[1:4])
+    candidates = [z[:, i:x:2, j:y:2, k:w:2] for i, j, k in OFFSETS]
+    return select_first_maximum(candidates, sign)
+
+
+def scatter_windows(gradient: Array, index: Array, shape: tuple[int, ...]) -> Array:
+    """Transpose of `select_windows`: put each value where its maximum stood, zero elsewhere.
+
+    Args:
+      gradient: (N, X', Y', Z', F).
+      index: (N, X', Y', Z', F) int8 from `select_windows`.
+      shape: (N, X, Y, Z, F) of the pre-activations.
+
+    Returns:
+      An array of ``shape``.
+    """
+    n, x, y, w, f = gradient.shape
+    offset = jnp.arange(8, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1, 2, 1)
+    spread = (n, x, 1, y, 1, w, 1, f)
+    windows = jnp.where(index.reshape(spread) == offset, gradient.reshape(spread), 0)
+    whole = windows.reshape(n, 2 * x, 2 * y, 2 * w, f)
+    rest = [(0, size - even) for size, even in zip(shape, whole.shape, strict=True)]
+    return jnp.pad(whole, rest) if any(r != (0, 0) for r in rest) else whole
