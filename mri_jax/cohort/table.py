@@ -2,22 +2,30 @@
 
 Columns: ``subject_id`` (a person: the same id is the same person wherever it stands),
 ``session_id``, ``cohort``, ``diagnosis``, ``age`` (years), ``sex`` (``F`` or ``M``), ``image``
-(path of the scan, relative to the table's folder, or empty when the volume is already in a store),
-and any covariates. A row is named by (subject_id, session_id). A person may have rows in several
-cohorts (an ADNI-1 subject who continued in ADNI-2), under different sessions.
+(path of the scan: absolute, or relative to the table's folder and within it, or empty when the
+volume is already in a store), and any covariates. A row is named by (subject_id, session_id). A
+person may have rows in several cohorts (an ADNI-1 subject who continued in ADNI-2), under
+different sessions.
 """
 
 import io
+import os
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax.cohort.identity import canonical, person
+from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.reading import check_delimiter, formula_cells, read_text
 from mri_jax.errors import UserError
 from mri_jax.files import write_csv
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
 KEY = ["subject_id", "session_id"]
 _TEXT = ("subject_id", "session_id", "cohort", "diagnosis", "sex", "image")
+OLDEST = 120.0
 
 
 def read_table(path: epath.PathLike) -> pd.DataFrame:
@@ -28,18 +36,26 @@ def read_table(path: epath.PathLike) -> pd.DataFrame:
 
     Returns:
       A frame of str columns `_TEXT` (empty string where missing), float ``age`` (years, NaN where
-      missing) and the covariates as pandas infers them, in the file's order.
+      missing) and the covariates as pandas infers them, in the file's order. ADNI's and AIBL's
+      subject ids are in one spelling (`mri_jax.cohort.identity.canonical`).
 
     Raises:
-      UserError: The file is absent, lacks a column, or a row is wrong.
+      UserError: The file is absent, not UTF-8, not separated by commas, or lacks a column.
+      TableError: Rows are wrong; all of them are named.
     """
     try:
-        text = epath.Path(path).read_text()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such cohort table") from None
+        text = read_text(path)
+    except UserError as error:
+        if str(error).endswith("no such file"):
+            raise UserError(f"{path}: no such cohort table") from None
+        raise
+    check_delimiter(path, text)
     header = pd.read_csv(io.StringIO(text), nrows=0).columns
     dtypes = {name: str for name in _TEXT if name in header}
-    frame = pd.read_csv(io.StringIO(text), dtype=dtypes, keep_default_na=True)
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=dtypes, keep_default_na=True, index_col=False)
+    except pd.errors.ParserError as error:
+        raise UserError(f"{path}: cannot be read ({str(error).strip()})") from None
     return validate(frame, str(path))
 
 
@@ -54,25 +70,107 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
       A copy with typed columns.
 
     Raises:
-      UserError: A column is missing, an identifier is empty, or a (subject, session) occurs twice.
+      UserError: A column is missing.
+      TableError: Identifiers are empty, a (subject, session) occurs twice, two ids are one person,
+        an age or sex is impossible, or a cell looks like a formula. All rows are named.
     """
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
         found = ", ".join(map(str, frame.columns))
         raise UserError(f"{source}: column {missing[0]!r} is missing; found {found}")
-    frame = frame.copy()
+    frame = frame.reset_index(drop=True)
+    frame.index += 2
     for name in _TEXT:
-        frame[name] = frame[name].fillna("").astype(str)
-    frame["age"] = pd.to_numeric(frame["age"], errors="coerce").astype(float)
-    for name in ("subject_id", "session_id", "cohort", "diagnosis"):
-        empty = frame.index[frame[name].str.strip() == ""]
-        if len(empty):
-            raise UserError(f"{source}: row {empty[0] + 2}: {name} is empty")
-    repeated = frame[frame.duplicated(KEY)]
-    if len(repeated):
-        subject, session = repeated.iloc[0][KEY]
-        raise UserError(f"{source}: subject {subject}, session {session} occurs more than once")
+        frame[name] = frame[name].fillna("").astype(str).str.strip()
+    problems = _text_problems(frame, source)
+    frame["subject_id"] = frame["subject_id"].map(canonical)
+    age = pd.to_numeric(frame["age"], errors="coerce").astype(float)
+    wrong = frame["age"].notna() & (frame["age"].astype(str).str.strip() != "") & ~np.isfinite(age)
+    problems += _each(frame, source, "age", wrong, "is not a number")
+    outside = (age < 0) | (age > OLDEST)
+    problems += _each(frame, source, "age", outside, f"must lie between 0 and {OLDEST:g} years")
+    frame["age"] = age
+    refuse([*problems, *_identity_problems(frame, source)])
     return frame.reset_index(drop=True)
+
+
+def _text_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
+    problems: list[Problem] = []
+    for name in ("subject_id", "session_id", "cohort", "diagnosis"):
+        problems += _each(frame, source, name, frame[name] == "", "is empty")
+    sex = ~frame["sex"].isin(["F", "M", ""])
+    problems += _each(frame, source, "sex", sex, "must be F, M or empty")
+    text = frame[[name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]]
+    return problems + formula_cells(text.drop(columns="age", errors="ignore").fillna(""), source)
+
+
+def _identity_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
+    problems: list[Problem] = []
+    named = frame[(frame["subject_id"] != "") & (frame["session_id"] != "")]
+    repeated = named.index[named.duplicated(KEY)]
+    problems += [
+        Problem(source, row, "session_id", f"{subject} {session}", "occurs more than once")
+        for row, subject, session in named.loc[repeated, KEY].itertuples()
+    ]
+    people = named["subject_id"].map(person)
+    first = named["subject_id"].groupby(people).transform("first")
+    other = named["subject_id"] != first
+    problems += [
+        Problem(source, row, "subject_id", named.at[row, "subject_id"],
+                f"is the same person as {first[row]}; write one id")
+        for row in named.index[other]
+    ]  # fmt: skip
+    sexes = named[named["sex"].isin(["F", "M"])]
+    of_person = sexes.groupby("subject_id")["sex"].transform("first")
+    changed = sexes.index[sexes["sex"] != of_person]
+    problems += [
+        Problem(source, row, "sex", sexes.at[row, "sex"],
+                f"differs from an earlier row of {sexes.at[row, 'subject_id']}")
+        for row in changed
+    ]  # fmt: skip
+    return problems
+
+
+def _each(
+    frame: pd.DataFrame, source: str, column: str, wrong: pd.Series, rule: str
+) -> list[Problem]:
+    return [
+        Problem(source, row, column, str(value), rule)
+        for row, value in frame.loc[wrong, column].items()
+    ]
+
+
+def image_problems(frame: pd.DataFrame, source: epath.PathLike) -> list[Problem]:
+    """Images of a table that do not exist, or leave the table's folder by ``..`` or by a link.
+
+    An absolute path is taken as it is; a relative one must stay within the table's folder.
+    """
+    folder = Path(os.path.realpath(Path(str(source)).parent))
+    problems = []
+    for row, image in zip(range(2, len(frame) + 2), frame["image"], strict=True):
+        if not image:
+            continue
+        path = Path(image) if os.path.isabs(image) else folder / image
+        if not os.path.isabs(image) and not Path(os.path.realpath(path)).is_relative_to(folder):
+            problems.append(
+                Problem(str(source), row, "image", image, f"leaves the table's folder {folder}")
+            )
+        elif not path.exists():
+            problems.append(Problem(str(source), row, "image", image, "does not exist"))
+    return problems
+
+
+def placed(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The table as it is written to ``folder``: image paths relative within it, else absolute."""
+
+    def written(image: str) -> str:
+        if not image:
+            return ""
+        path = Path(os.path.abspath(image))
+        here = Path(os.path.abspath(folder))
+        return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+
+    return frame.assign(image=[written(image) for image in frame["image"]])
 
 
 def write_table(path: epath.PathLike, frame: pd.DataFrame) -> None:

@@ -1,0 +1,383 @@
+"""ADNI's tables: ADNIMERGE, or DXSUM where there is none, in every phase's dialect.
+
+Columns and menu paths stand in ``docs/adni.md``.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.cohort import archive
+from mri_jax.cohort.assemble import DAYS_A_YEAR, Source
+from mri_jax.cohort.identity import adni_id, month_of_visit, person
+from mri_jax.cohort.images import UNUSABLE
+from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.reading import (
+    disagreeing_rows,
+    formula_cells,
+    read_rows,
+    to_codes,
+    to_dates,
+    to_numbers,
+)
+from mri_jax.errors import UserError
+
+PHASES = ("ADNI1", "ADNIGO", "ADNI2", "ADNI3", "ADNI4")
+FIELD = {"ADNI1": 1.5, "ADNIGO": 3.0, "ADNI2": 3.0, "ADNI3": 3.0, "ADNI4": 3.0}
+# The state after a transition ("MCI to Dementia") is the diagnosis at that visit.
+DX = {
+    "CN": "CN",
+    "NL": "CN",
+    "MCI": "MCI",
+    "Dementia": "AD",
+    "AD": "AD",
+    "NL to MCI": "MCI",
+    "MCI to Dementia": "AD",
+    "NL to Dementia": "AD",
+    "MCI to NL": "CN",
+    "Dementia to MCI": "MCI",
+    "Dementia to NL": "CN",
+}
+GROUPS = {name: name for name in ("CN", "SMC", "EMCI", "LMCI", "MCI", "AD")}
+STATED = {"CN": "CN", "SMC": "CN", "EMCI": "MCI", "LMCI": "MCI", "MCI": "MCI", "AD": "AD"}
+CURRENT = {"1": "CN", "2": "MCI", "3": "AD"}
+CHANGE = {
+    "1": "CN", "2": "MCI", "3": "AD", "4": "MCI", "5": "AD", "6": "AD", "7": "CN", "8": "MCI",
+    "9": "CN",
+}  # fmt: skip
+SEX = {"Male": "M", "Female": "F", "1": "M", "2": "F"}
+BASELINE_RANK = {"bl": 0.0, "sc": 1.0, "scmri": 2.0}
+NO_VISIT = ("nv",)
+NEEDED = (
+    "RID",
+    "PTID",
+    "COLPROT",
+    "ORIGPROT",
+    "VISCODE",
+    "EXAMDATE",
+    "DX_bl",
+    "DX",
+    "AGE",
+    "PTGENDER",
+    "PTEDUCAT",
+)
+WELCOME = ("EXAMDATE_bl", "MMSE", "CDRSB", "APOE4")
+COVARIATES = ("education", "mmse", "cdrsb", "apoe4")
+
+
+@dataclass(frozen=True)
+class AdniOptions:
+    """How ADNI's tables are read.
+
+    Attributes:
+      diagnosis: ``visit`` (DX at the baseline visit) or ``screening`` (DX_bl).
+      adnigo: ADNI-GO's enrollees: ``own`` cohort, part of ``ADNI2``, or ``exclude``.
+      source: ``auto`` (ADNIMERGE if there is one, else DXSUM), ``adnimerge`` or ``dxsum``.
+      codes: Further diagnosis codes and what they mean (``CN``, ``MCI``, ``AD`` or ``missing``).
+    """
+
+    diagnosis: str = "visit"
+    adnigo: str = "own"
+    source: str = "auto"
+    codes: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        for name, allowed in (
+            ("diagnosis", ("visit", "screening")),
+            ("adnigo", ("own", "ADNI2", "exclude")),
+            ("source", ("auto", "adnimerge", "dxsum")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"adni.{name}: {getattr(self, name)!r} is not one of {allowed}")
+
+
+def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Source:
+    """Read a folder of ADNI's tables and a folder or table of images.
+
+    Args:
+      tables: The folder of study data.
+      images: A download tree, the search CSV beside one, or a BIDS tree.
+      options: How.
+      today: No date may be later.
+
+    Returns:
+      Visits and images.
+
+    Raises:
+      UserError: A file or column is missing.
+      TableError: Rows are wrong; all of them, of all files.
+    """
+    problems: list[Problem] = []
+    visits, notes = _visits(tables, options, today, problems)
+    found, more = _images(tables, images, today, problems)
+    refuse(problems)
+    visits = visits[~visits["code"].isin(NO_VISIT)]
+    if options.adnigo == "ADNI2":
+        visits[["cohort", "origin"]] = visits[["cohort", "origin"]].replace("ADNIGO", "ADNI2")
+    elif options.adnigo == "exclude":
+        visits = visits[visits["origin"] != "ADNIGO"]
+        visits = visits[visits["cohort"] != "ADNIGO"]
+    # Images name a subject as the archive does; the person is the RID.
+    known = {person(subject): subject for subject in visits["subject_id"].unique()}
+    found = found.assign(
+        subject_id=[known.get(person(subject), subject) for subject in found["subject_id"]]
+    )
+    return Source(visits, found, COVARIATES, (*notes, *more))
+
+
+def find_table(folder: Path, name: str) -> Path | None:
+    """``NAME.csv`` or the newest ``NAME_01Jan2025.csv`` of a folder; None if there is neither."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of tables")
+    pattern = re.compile(rf"^{re.escape(name)}(?:_(\d{{2}}[A-Za-z]{{3}}\d{{4}}))?\.csv$", re.I)
+    found = [(m[1], path) for path in folder.iterdir() if (m := pattern.match(path.name))]
+    if not found:
+        return None
+
+    def age(item: tuple[str | None, Path]) -> datetime:
+        return datetime.strptime(item[0], "%d%b%Y") if item[0] else datetime.min
+
+    return max(found, key=age)[1]
+
+
+def _visits(
+    tables: Path, options: AdniOptions, today: date, problems: list[Problem]
+) -> tuple[pd.DataFrame, list[str]]:
+    merged = find_table(tables, "ADNIMERGE")
+    if merged is not None and options.source != "dxsum":
+        return _adnimerge(merged, options, today, problems), [f"visits from {merged.name}"]
+    summary = find_table(tables, "DXSUM") or find_table(tables, "DXSUM_PDXCONV_ADNIALL")
+    if summary is None or options.source == "adnimerge":
+        wanted = "ADNIMERGE.csv" if options.source == "adnimerge" else "ADNIMERGE.csv or DXSUM.csv"
+        raise UserError(f"{tables}: has no {wanted} (a dated name, NAME_01Jan2025.csv, is fine)")
+    notes = [
+        f"visits from {summary.name}: it does not know SMC, EMCI and LMCI, so that SMC counts as CN"
+    ]
+    frame = _dxsum(summary, options, today, problems)
+    demographics = find_table(tables, "PTDEMOG")
+    if demographics is None:
+        notes.append("age, sex and education are missing: PTDEMOG.csv is not among the tables")
+        return frame.assign(age=np.nan, sex="", education=np.nan), notes
+    return _with_demographics(frame, demographics, problems), notes
+
+
+def _adnimerge(
+    path: Path, options: AdniOptions, today: date, problems: list[Problem]
+) -> pd.DataFrame:
+    file = str(path)
+    rows = read_rows(path, {n: (n,) for n in (*NEEDED, *WELCOME)}, WELCOME)
+    rows = _unique(rows, ["RID", "COLPROT", "VISCODE"], file, problems)
+    group = to_codes(rows["DX_bl"], GROUPS, file, problems)
+    code = rows["VISCODE"].str.lower()
+    dx = to_codes(rows["DX"], {**DX, **dict(options.codes)}, file, problems).replace("missing", "")
+    rank = code.map(BASELINE_RANK)
+    if options.diagnosis == "screening":
+        dx = dx.where(rank.isna(), group.map(STATED).fillna(""))
+    when = to_dates(rows["EXAMDATE"], file, today, problems)
+    start = to_dates(rows["EXAMDATE_bl"], file, today, problems)
+    years = ((when - start).dt.days / DAYS_A_YEAR).fillna(0.0)
+    frame = pd.DataFrame(
+        {
+            "subject_id": _subject_ids(rows, file, problems),
+            "cohort": _phases(rows["COLPROT"], file, problems),
+            "origin": _phases(rows["ORIGPROT"], file, problems),
+            "code": code,
+            "session": "",
+            "month": code.map(month_of_visit),
+            "date": when,
+            "diagnosis": dx,
+            "group": group,
+            "age": to_numbers(rows["AGE"], file, problems, 18, 120) + years,
+            "sex": to_codes(rows["PTGENDER"], SEX, file, problems),
+            "education": to_numbers(rows["PTEDUCAT"], file, problems, 0, 40),
+            "mmse": to_numbers(rows["MMSE"], file, problems, 0, 30),
+            "cdrsb": to_numbers(rows["CDRSB"], file, problems, 0, 18),
+            "apoe4": to_numbers(rows["APOE4"], file, problems, 0, 2),
+        }
+    )
+    return _with_baseline_rank(frame, rank)
+
+
+def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem]) -> pd.DataFrame:
+    file = str(path)
+    wanted: dict[str, tuple[str, ...]] = {
+        n: (n,) for n in ("RID", "PTID", "VISCODE", "VISCODE2", "EXAMDATE")
+    }
+    wanted["PHASE"] = ("PHASE", "Phase")
+    dialects = {"DIAGNOSIS": CURRENT, "DXCHANGE": CHANGE, "DXCURREN": CURRENT}
+    wanted.update({n: (n,) for n in dialects})
+    rows = read_rows(path, wanted, (*dialects, "VISCODE2"))
+    if (rows[list(dialects)] == "").all(axis=None):
+        raise UserError(f"{path}: has none of the diagnosis columns {', '.join(dialects)}")
+    rows = _unique(rows, ["RID", "PHASE", "VISCODE"], file, problems)
+    extra = dict(options.codes)
+    said = pd.DataFrame(
+        {
+            name: to_codes(rows[name], {**codes, **extra}, file, problems).replace("missing", "")
+            for name, codes in dialects.items()
+        }
+    )
+    dx = said["DIAGNOSIS"]
+    for name in ("DXCHANGE", "DXCURREN"):
+        clash = (dx != "") & (said[name] != "") & (said[name] != dx)
+        problems += [
+            Problem(file, int(str(row)), name, rows.at[row, name], f"disagrees with {dx[row]}")
+            for row in rows.index[clash]
+        ]
+        dx = dx.where(dx != "", said[name])
+    code = rows["VISCODE2"].where(rows["VISCODE2"] != "", rows["VISCODE"]).str.lower()
+    phase = _phases(rows["PHASE"], file, problems)
+    frame = pd.DataFrame(
+        {
+            "subject_id": _subject_ids(rows, file, problems),
+            "cohort": phase,
+            "code": code,
+            "session": "",
+            "month": code.map(month_of_visit),
+            "date": to_dates(rows["EXAMDATE"], file, today, problems),
+            "diagnosis": dx,
+            "group": "",
+            "mmse": np.nan,
+            "cdrsb": np.nan,
+            "apoe4": np.nan,
+        }
+    )
+    order = frame["cohort"].map({name: place for place, name in enumerate(PHASES)})
+    first = order.groupby(frame["subject_id"]).transform("min")
+    frame["origin"] = first.map(dict(enumerate(PHASES))).fillna("")
+    return _with_baseline_rank(frame, code.map(BASELINE_RANK))
+
+
+def _with_demographics(frame: pd.DataFrame, path: Path, problems: list[Problem]) -> pd.DataFrame:
+    file = str(path)
+    wanted = {
+        "RID": ("RID",),
+        "PTGENDER": ("PTGENDER",),
+        "PTEDUCAT": ("PTEDUCAT",),
+        "born": ("PTDOBYY", "PTDOB"),
+    }
+    rows = read_rows(path, wanted, ("PTEDUCAT",))
+    year = rows["born"].str.extract(r"(\d{4})$", expand=False).fillna(rows["born"])
+    facts = pd.DataFrame(
+        {
+            "rid": rows["RID"],
+            "sex": to_codes(rows["PTGENDER"], SEX, file, problems).replace("", None),
+            "education": to_numbers(rows["PTEDUCAT"], file, problems, 0, 40),
+            "born": to_numbers(year, file, problems, 1880, 2015, "year of birth"),
+        }
+    )
+    facts = facts.groupby("rid").first()
+    rid = frame["subject_id"].map(lambda subject: person(subject)[1])
+    joined = facts.reindex(rid).set_axis(frame.index)
+    when = frame["date"]
+    # The day of birth is not given; the middle of the year is at most half a year wrong.
+    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - (joined["born"] + 0.5)
+    return frame.assign(age=age, sex=joined["sex"].fillna(""), education=joined["education"])
+
+
+def _with_baseline_rank(frame: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:
+    """Who enrolled in a phase has its screening or baseline visit as baseline, with a diagnosis
+    before without; who continued into it has the first visit there."""
+    penalty = np.where(frame["diagnosis"] == "", 10.0, 0.0)
+    continuing = frame["cohort"] != frame["origin"]
+    undiagnosed = np.where(frame["diagnosis"] == "", 1e6, 0.0)
+    later = frame["month"].fillna(1e5) + undiagnosed
+    usable = frame["code"].isin(NO_VISIT)
+    both = (rank + penalty).mask(continuing, later).mask(usable)
+    return frame.assign(baseline_rank=both)
+
+
+def _unique(rows: pd.DataFrame, key: list[str], file: str, problems: list[Problem]) -> pd.DataFrame:
+    problems += formula_cells(rows, file)
+    return disagreeing_rows(rows, key, file, problems)
+
+
+def _subject_ids(rows: pd.DataFrame, file: str, problems: list[Problem]) -> pd.Series:
+    """PTID in one spelling; RID must agree with it, and one RID is one subject."""
+    spelt: dict[str, str] = {}
+    for text in rows["PTID"].unique():
+        try:
+            spelt[text] = adni_id(text)
+        except UserError:
+            continue
+    ids = rows["PTID"].map(spelt)
+    for row in rows.index[ids.isna()]:
+        problems.append(
+            Problem(
+                file, int(row), "PTID", rows.at[row, "PTID"], "is no ADNI id such as 002_S_0295"
+            )
+        )
+    rid = ids.map(lambda subject: person(subject)[1], na_action="ignore")
+    stated = rows["RID"].str.replace(r"\.0+$", "", regex=True).str.lstrip("0")
+    for row in rows.index[ids.notna() & (rid != stated)]:
+        problems.append(
+            Problem(
+                file, int(row), "RID", rows.at[row, "RID"], f"is not that of {rows.at[row, 'PTID']}"
+            )
+        )
+    return ids.groupby(rid).transform("min").fillna("")
+
+
+def _phases(values: pd.Series, file: str, problems: list[Problem]) -> pd.Series:
+    text = values.str.replace(r"[\s-]", "", regex=True)
+    return to_codes(text, {name: name for name in PHASES}, file, problems, str(values.name))
+
+
+def _images(
+    tables: Path, images: Path, today: date, problems: list[Problem]
+) -> tuple[pd.DataFrame, list[str]]:
+    from mri_jax.cohort import bids
+
+    root = images if images.is_dir() else images.parent
+    if images.is_dir() and bids.is_bids(images):
+        found = bids.scan(images, problems)
+        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
+
+    def subject_of(text: str) -> str | None:
+        try:
+            return adni_id(text)
+        except UserError:
+            return None
+
+    paths = [images] if images.is_file() else archive.image_tables(root)
+    paths += [p for p in archive.image_tables(tables) if p not in paths]
+    listed = [archive.read_image_table(p, subject_of, today, problems) for p in paths]
+    tree = archive.scan_tree(root, subject_of, problems)
+    found = archive.combine(tree, listed)
+    named = ", ".join(path.name for path in paths) or "no table"
+    there = int((found["path"] != "").sum())
+    notes = [f"{len(found)} images listed in {named}; files of {there} found"]
+    unknown = int((found["t1"] & found["field"].isna()).sum())
+    if unknown:
+        notes.append(
+            f"field strength unknown for {unknown} T1w images, which pass: MPRAGEMETA.csv knows it"
+        )
+    return _with_quality(found, tables, problems), notes
+
+
+def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:
+    """ADNI's ratings: MAYOADIRL_MRI_IMAGEQC by image, MRIQUALITY by series."""
+    quality = pd.Series(np.nan, index=found.index)
+    selected = pd.Series(False, index=found.index)
+    mayo = sorted(tables.glob("MAYOADIRL_MRI_IMAGEQC*.csv"))
+    if mayo:
+        file = str(mayo[-1])
+        names = ("loni_image", "series_selected", "series_quality")
+        rows = read_rows(mayo[-1], {n: (n,) for n in names})
+        rows = rows.assign(image=rows["loni_image"].str.extract(r"(\d+)", expand=False))
+        rows = rows.drop_duplicates("image", keep="last").dropna(subset="image")
+        graded = to_numbers(rows["series_quality"], file, problems, -1, 4).set_axis(rows["image"])
+        quality = found["image_id"].map(graded)
+        chosen = rows.loc[rows["series_selected"] == "1", "image"]
+        selected = found["image_id"].isin(set(chosen))
+    rated = find_table(tables, "MRIQUALITY")
+    if rated is not None:
+        rows = read_rows(rated, {n: (n,) for n in ("LONIUID", "PASS")})
+        series = rows["LONIUID"].str.extract(r"(\d+)", expand=False)
+        failed = set(series[rows["PASS"].isin(["0", "0.0"])].dropna())
+        quality = quality.mask(found["series"].isin(failed) & (found["series"] != ""), UNUSABLE)
+    return found.assign(quality=quality, selected=selected)

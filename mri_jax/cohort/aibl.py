@@ -1,0 +1,254 @@
+"""AIBL's tables, as the LONI archive gives them; ``docs/aibl.md`` lists them.
+
+Missing is -4, births are given by year (``/1931``), scans stand in one table a field strength.
+"""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.cohort import archive
+from mri_jax.cohort.assemble import DAYS_A_YEAR, Source
+from mri_jax.cohort.identity import aibl_id, month_of_visit
+from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.reading import (
+    disagreeing_rows,
+    formula_cells,
+    is_missing,
+    read_rows,
+    to_codes,
+    to_dates,
+    to_numbers,
+)
+from mri_jax.errors import UserError
+
+CODES = {"1": "CN", "2": "MCI", "3": "AD"}
+SEX = {"1": "M", "2": "F"}
+COVARIATES = ("mmse", "cdr", "apoe4")
+KEY = ["RID", "VISCODE"]
+NAME = "AIBL"
+
+
+def read(
+    tables: Path, images: Path, today: date, codes: tuple[tuple[str, str], ...] = ()
+) -> Source:
+    """Read a folder of AIBL's tables and a folder or table of images.
+
+    Args:
+      tables: The folder with ``aibl_pdxconv_*.csv`` and the others.
+      images: A download tree, the search CSV beside one, or a BIDS tree.
+      today: No date may be later.
+      codes: Further diagnosis codes and what they mean (``CN``, ``MCI``, ``AD`` or ``missing``).
+
+    Returns:
+      Visits and images.
+
+    Raises:
+      UserError: A file or column is missing.
+      TableError: Rows are wrong; all of them, of all files.
+    """
+    problems: list[Problem] = []
+    scans = _scan_tables(tables, today, problems)
+    visits = _visits(tables, scans, today, dict(codes), problems)
+    found, notes = _images(tables, images, scans, today, problems)
+    refuse(problems)
+    return Source(visits, found, COVARIATES, tuple(notes))
+
+
+def find_table(folder: Path, name: str, needed: bool = True) -> Path | None:
+    """The file ``aibl_NAME_*.csv``.
+
+    Raises:
+      UserError: There are several, or none though it is needed.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of tables")
+    found = sorted(p for p in folder.glob("*.csv") if p.name.lower().startswith(f"aibl_{name}_"))
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise UserError(f"{folder}: has several tables aibl_{name}_*.csv ({names}); keep one")
+    if not found and needed:
+        raise UserError(f"{folder}: has no aibl_{name}_*.csv")
+    return found[0] if found else None
+
+
+def _table(path: Path, columns: list[str], problems: list[Problem], key: list[str]) -> pd.DataFrame:
+    rows = read_rows(path, {name: (name,) for name in columns})
+    problems += formula_cells(rows, str(path))
+    good = rows["RID"].str.match(r"^\d+$")
+    for row, value in rows["RID"][~good].items():
+        problems.append(Problem(str(path), int(str(row)), "RID", value, "is not a whole number"))
+    rows = rows[good].copy()
+    if "VISCODE" in columns:
+        rows["VISCODE"] = rows["VISCODE"].str.lower()
+    return disagreeing_rows(rows, key, str(path), problems)
+
+
+def _visits(
+    tables: Path,
+    scans: pd.DataFrame,
+    today: date,
+    codes: dict[str, str],
+    problems: list[Problem],
+) -> pd.DataFrame:
+    path = find_table(tables, "pdxconv")
+    assert path is not None
+    rows = _table(path, [*KEY, "DXCURREN"], problems, KEY)
+    dx = to_codes(rows["DXCURREN"], {**CODES, **codes}, str(path), problems)
+    visits = rows[KEY].assign(diagnosis=dx.replace("missing", ""))
+    visits["date"] = _dates(visits, tables, scans, today, problems)
+    for name, column, ours, high in (
+        ("mmse", "MMSCORE", "mmse", 30.0),
+        ("cdr", "CDGLOBAL", "cdr", 3.0),
+    ):
+        visits[ours] = _score(visits, tables, name, column, high, problems)
+    visits = visits.join(_people(tables, problems), on="RID")
+    when = visits["date"]
+    # Only the year of birth is given; the middle of it is at most half a year wrong.
+    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - (visits["born"] + 0.5)
+    code = visits["VISCODE"]
+    return visits.assign(
+        subject_id=[aibl_id(rid) for rid in visits["RID"]],
+        cohort=NAME,
+        origin=NAME,
+        code=code,
+        session="",
+        month=code.map(month_of_visit),
+        group="",
+        age=age,
+        sex=visits["sex"].fillna(""),
+        baseline_rank=code.map({"bl": 0.0}),
+    ).drop(columns=[*KEY, "born"])
+
+
+def _dates(
+    visits: pd.DataFrame,
+    tables: Path,
+    scans: pd.DataFrame,
+    today: date,
+    problems: list[Problem],
+) -> pd.Series:
+    """Examination dates: of the neuropsychology, where missing of a scan of the same visit."""
+    path = find_table(tables, "neurobat")
+    assert path is not None
+    rows = _table(path, [*KEY, "EXAMDATE"], problems, KEY)
+    tested = rows.assign(date=to_dates(rows["EXAMDATE"], str(path), today, problems))
+    scanned = scans.dropna(subset="date").sort_values("date").drop_duplicates(KEY)
+    by_test = visits[KEY].merge(tested[[*KEY, "date"]], on=KEY, how="left")["date"]
+    by_scan = visits[KEY].merge(scanned[[*KEY, "date"]], on=KEY, how="left")["date"]
+    return by_test.fillna(by_scan).set_axis(visits.index)
+
+
+def _score(
+    visits: pd.DataFrame,
+    tables: Path,
+    name: str,
+    column: str,
+    high: float,
+    problems: list[Problem],
+) -> pd.Series:
+    path = find_table(tables, name, needed=False)
+    if path is None:
+        return pd.Series(np.nan, index=visits.index)
+    rows = _table(path, [*KEY, column], problems, KEY)
+    rows = rows.assign(score=to_numbers(rows[column], str(path), problems, 0, high))
+    return (
+        visits[KEY].merge(rows[[*KEY, "score"]], on=KEY, how="left")["score"].set_axis(visits.index)
+    )
+
+
+def _people(tables: Path, problems: list[Problem]) -> pd.DataFrame:
+    """``sex``, ``born`` (year) and ``apoe4`` (number of alleles) by RID."""
+    path = find_table(tables, "ptdemog")
+    assert path is not None
+    wanted = ["RID", "PTDOB", "PTGENDER"]
+    rows = _table(path, wanted, problems, wanted)
+    year = rows["PTDOB"].str.extract(r"(\d{4})$", expand=False).fillna(rows["PTDOB"])
+    people = pd.DataFrame(
+        {
+            "RID": rows["RID"],
+            "sex": to_codes(rows["PTGENDER"], SEX, str(path), problems).replace("", None),
+            "born": to_numbers(year, str(path), problems, 1880, 2000, "PTDOB"),
+        }
+    )
+    clash = people.groupby("RID")[["sex", "born"]].nunique().gt(1).any(axis=1)
+    for rid in clash.index[clash]:
+        problems.append(Problem(str(path), None, "RID", rid, "has rows that disagree"))
+    people = people.groupby("RID").first()
+    path = find_table(tables, "apoeres", needed=False)
+    if path is None:
+        return people.assign(apoe4=np.nan)
+    genes = _table(path, ["RID", "APGEN1", "APGEN2"], problems, ["RID"])
+    known = ~(is_missing(genes["APGEN1"]) | is_missing(genes["APGEN2"]))
+    count = (genes[["APGEN1", "APGEN2"]] == "4").sum(axis=1).astype(float).where(known)
+    return people.join(count.set_axis(genes["RID"]).rename("apoe4"))
+
+
+def _scan_tables(tables: Path, today: date, problems: list[Problem]) -> pd.DataFrame:
+    """``RID``, ``VISCODE``, ``date``, ``field`` of ``mrimeta`` (1.5 T) and ``mri3meta`` (3 T)."""
+    frames = []
+    for name, field in (("mrimeta", 1.5), ("mri3meta", 3.0)):
+        path = find_table(tables, name, needed=False)
+        if path is None:
+            continue
+        rows = _table(path, [*KEY, "EXAMDATE"], problems, [*KEY, "EXAMDATE"])
+        when = to_dates(rows["EXAMDATE"], str(path), today, problems)
+        frames.append(rows[KEY].assign(date=when, field=field))
+    if not frames:
+        raise UserError(f"{tables}: has neither aibl_mrimeta_*.csv nor aibl_mri3meta_*.csv")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _images(
+    tables: Path,
+    images: Path,
+    scans: pd.DataFrame,
+    today: date,
+    problems: list[Problem],
+) -> tuple[pd.DataFrame, list[str]]:
+    from mri_jax.cohort import bids
+
+    root = images if images.is_dir() else images.parent
+    if images.is_dir() and bids.is_bids(images):
+        found = bids.scan(images, problems)
+        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
+
+    def subject_of(text: str) -> str | None:
+        return aibl_id(text) if text.isdigit() else None
+
+    paths = [images] if images.is_file() else archive.image_tables(root)
+    listed = [archive.read_image_table(p, subject_of, today, problems) for p in paths]
+    found = archive.combine(archive.scan_tree(root, subject_of, problems), listed)
+    found = _matched(found, scans)
+    unknown = int((found["t1"] & found["field"].isna()).sum())
+    notes = [f"{len(found)} images; files of {int((found['path'] != '').sum())} found"]
+    if unknown:
+        notes.append(
+            f"field strength unknown for {unknown} T1w images: no scan table has their date"
+        )
+    return found, notes
+
+
+def _matched(found: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
+    """Visit and field strength of each image, from the scan tables by date, else by visit."""
+    scans = scans.assign(subject_id=[aibl_id(rid) for rid in scans["RID"]], visit=scans["VISCODE"])
+    dated = scans.dropna(subset="date")
+    by_date = _said(found, dated, ["subject_id", "date"])
+    visit = found["visit"].where(found["visit"] != "", by_date["visit_said"]).fillna("")
+    found = found.assign(visit=visit, field=found["field"].fillna(by_date["field_said"]))
+    by_visit = _said(found, scans, ["subject_id", "visit"])
+    return found.assign(field=found["field"].fillna(by_visit["field_said"]))
+
+
+def _said(found: pd.DataFrame, scans: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """What the scan tables say of each image by a key; nothing where they say two things."""
+    groups = scans.groupby(key)
+    one = groups[["field", "visit"] if "visit" not in key else ["field"]].first()
+    one = one.mask(groups[list(one.columns)].nunique() > 1)
+    return (
+        found[key]
+        .merge(one.add_suffix("_said"), left_on=key, right_index=True, how="left")
+        .set_axis(found.index)
+    )

@@ -1,0 +1,180 @@
+"""The image archive: a download tree (folders ``I<id>``) and the tables of its images."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.cohort import images as im
+from mri_jax.cohort.identity import month_of_visit
+from mri_jax.cohort.problems import Problem
+from mri_jax.cohort.reading import formula_cells, header_of, read_rows, to_dates
+from mri_jax.errors import UserError
+
+NIFTI = (".nii", ".nii.gz")
+_IMAGE_FOLDER = re.compile(r"^I(\d+)$")
+_FIELD_FOLDER = re.compile(r"^(1\.5|15|3|3\.0)\s?_?T$", re.IGNORECASE)
+_DATED = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:_.*)?$")
+_ALIASES = {
+    "image_id": ("Image Data ID", "Image ID", "image_id", "ImageUID", "loni_image"),
+    "subject": ("Subject", "Subject ID", "subject_id", "SubjectID", "PTID"),
+    "date": ("Acq Date", "Study Date", "image_date", "ScanDate"),
+    "kind": ("Type", "image_type", "Orig/Proc"),
+    "description": ("Description", "image_description", "Sequence"),
+    "visit": ("VISCODE2", "Visit"),
+    "field": ("MagStrength", "Field Strength", "Imaging Protocol"),
+    "series": ("SeriesID", "Series ID"),
+}
+_OPTIONAL = ("kind", "visit", "field", "series")
+_PROCESSED = re.compile(r"^(?:pre|post)?-?processed$", re.IGNORECASE)
+
+
+def scan_tree(
+    root: Path, subject_of: Callable[[str], str | None], problems: list[Problem]
+) -> pd.DataFrame:
+    """Every image of a download tree ``.../SUBJECT/DESCRIPTION/DATE/I<id>/files``.
+
+    Args:
+      root: The folder.
+      subject_of: The subject id that a folder's name stands for, or None.
+      problems: Folders with several NIfTI files, and files that lie outside ``root`` by a link,
+        are added to it.
+
+    Returns:
+      ``subject_id``, ``image_id``, ``description``, ``date``, ``field`` (of a folder named like
+      ``3T``, else NaN), ``path`` (a NIfTI file, or the folder of a DICOM series), ``dicom``.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder of images")
+    inside = os.path.realpath(root)
+    rows = []
+    for folder, _, names in os.walk(root):
+        match = _IMAGE_FOLDER.match(os.path.basename(folder))
+        if match is None:
+            continue
+        parts = Path(folder).relative_to(root).parts
+        place = next((i for i, part in enumerate(parts) if subject_of(part)), None)
+        if place is None:
+            continue
+        path, dicom = _files(folder, sorted(names), inside, problems)
+        dated = next((m for part in parts if (m := _DATED.match(part))), None)
+        field = next((m[1] for part in parts if (m := _FIELD_FOLDER.match(part))), "")
+        rows.append(
+            {
+                "subject_id": subject_of(parts[place]),
+                "image_id": match[1],
+                "description": parts[place + 1] if len(parts) > place + 2 else "",
+                "date": pd.Timestamp("-".join(dated.groups())) if dated else pd.NaT,
+                "field": {"1.5": 1.5, "15": 1.5}.get(field, 3.0) if field else np.nan,
+                "path": path,
+                "dicom": dicom,
+            }
+        )
+    columns = ["subject_id", "image_id", "description", "date", "field", "path", "dicom"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame = frame.astype({"date": "datetime64[ns]", "field": float, "dicom": bool})
+    for image, rows_of in frame.groupby("image_id"):
+        if rows_of["subject_id"].nunique() > 1:
+            names_of = ", ".join(sorted(rows_of["subject_id"].unique()))
+            problems.append(
+                Problem(
+                    str(root), None, "", f"I{image}", f"stands under several subjects: {names_of}"
+                )
+            )
+    return frame.drop_duplicates("image_id").reset_index(drop=True)
+
+
+def _files(
+    folder: str, names: Sequence[str], inside: str, problems: list[Problem]
+) -> tuple[str, bool]:
+    nifti = [name for name in names if name.lower().endswith(NIFTI)]
+    if len(nifti) > 1:
+        rule = f"holds {len(nifti)} NIfTI files; keep one"
+        problems.append(Problem(folder, None, "", ", ".join(nifti), rule))
+    if nifti:
+        path = os.path.join(folder, nifti[0])
+        if not os.path.realpath(path).startswith(inside + os.sep):
+            problems.append(Problem(folder, None, "", nifti[0], "leaves the folder of images"))
+        return path, False
+    if any(name.lower().endswith((".dcm", ".ima")) for name in names):
+        return folder, True
+    return "", False
+
+
+def image_tables(folder: Path) -> list[Path]:
+    """CSV files of a folder that list images: those with an image id, a subject and a date."""
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        lower = {name.strip().lower() for name in header_of(path)}
+        needed = ("image_id", "subject", "date", "description")
+        if all(any(a.lower() in lower for a in _ALIASES[name]) for name in needed):
+            found.append(path)
+    return found
+
+
+def read_image_table(
+    path: Path,
+    subject_of: Callable[[str], str | None],
+    latest: date,
+    problems: list[Problem],
+) -> pd.DataFrame:
+    """The images that a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv`` lists.
+
+    Args:
+      path: The table.
+      subject_of: The subject id that the subject column's text stands for, or None.
+      latest: No scan is later than this.
+      problems: Faulty rows are added to it.
+
+    Returns:
+      ``subject_id``, ``image_id``, ``date``, ``kind``, ``description``, ``visit``, ``field``,
+      ``series`` (digits). Images of subjects that are none of this study are left out.
+    """
+    rows = read_rows(path, _ALIASES, _OPTIONAL)
+    problems += formula_cells(rows, str(path))
+    digits = rows["image_id"].str.extract(r"^[Ii]?(\d+)(?:\.0+)?$", expand=False)
+    for row, value in rows["image_id"][digits.isna()].items():
+        problems.append(Problem(str(path), int(str(row)), "image id", value, "is no image id"))
+    names = {text: subject_of(text) for text in rows["subject"].unique()}
+    frame = pd.DataFrame(
+        {
+            "subject_id": rows["subject"].map(names),
+            "image_id": digits,
+            "date": to_dates(rows["date"], str(path), latest, problems),
+            "kind": rows["kind"].where(rows["kind"].str.match(_PROCESSED), ""),
+            "description": rows["description"],
+            "visit": rows["visit"].where(rows["visit"].map(month_of_visit).notna(), ""),
+            "field": rows["field"]
+            .str.extract(r"(?:Field Strength=)?(\d(?:\.\d+)?)", expand=False)
+            .astype(float),
+            "series": rows["series"].str.extract(r"(\d+)", expand=False).fillna(""),
+        }
+    )
+    return frame[frame["subject_id"].notna() & frame["image_id"].notna()]
+
+
+def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One images table (`mri_jax.cohort.images`) from the tree and what tables say of it.
+
+    What an earlier table says stands; a later table, and at last the names of folders, fill what
+    is missing. Quality is unrated.
+    """
+    columns = ["subject_id", "image_id", "date", "kind", "description", "visit", "field", "series"]
+    described = tree.assign(kind="", visit="", series="", date=tree["date"])
+    frames = [table[columns] for table in (*tables, described) if len(table)]
+    listed = pd.concat(frames) if frames else described[columns]
+    blank = listed.replace({"kind": "", "description": "", "visit": "", "series": ""}, None)
+    merged = blank.groupby("image_id", sort=True).first().reset_index()
+    merged[["kind", "description", "visit", "series"]] = merged[
+        ["kind", "description", "visit", "series"]
+    ].fillna("")
+    merged = merged.merge(tree[["image_id", "path", "dicom"]], on="image_id", how="left")
+    merged["path"] = merged["path"].fillna("")
+    merged["dicom"] = merged["dicom"].eq(True)
+    merged["date"] = pd.to_datetime(merged["date"]).astype("datetime64[ns]")
+    merged["field"] = merged["field"].astype(float)
+    return im.describe(merged).assign(quality=np.nan, selected=False, preference=0.0)

@@ -1,0 +1,124 @@
+"""Everything that is wrong with one or several cohort tables, at once."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mri_jax import files
+from mri_jax.cohort.identity import person
+from mri_jax.cohort.problems import Problem, TableError, refuse
+from mri_jax.cohort.table import image_problems, read_table
+
+_CHUNK = 1 << 16
+
+
+def read_all(paths: Sequence[Path]) -> list[pd.DataFrame]:
+    """Read tables; the faults of all of them are reported together.
+
+    Raises:
+      UserError: A file cannot be read at all.
+      TableError: Rows are wrong.
+    """
+    tables, problems = [], []
+    for path in paths:
+        try:
+            tables.append(read_table(path))
+        except TableError as error:
+            problems += list(error.problems)
+    refuse(problems)
+    return tables
+
+
+def refuse_all(paths: Sequence[Path], order: Sequence[str] = ()) -> None:
+    """Check tables by themselves and against each other.
+
+    Args:
+      paths: Tables.
+      order: Cohorts, earliest first, among which persons may be shared, because a study removes
+        the persons of an earlier one from the later ones.
+
+    Raises:
+      TableError: Wrong rows, images that are absent or leave the folder, a person in two cohorts
+        (unless ``order`` has both), a scan that occurs twice, or the same image bytes under two
+        subjects.
+    """
+    tables = read_all(paths)
+    problems: list[Problem] = []
+    for path, table in zip(paths, tables, strict=True):
+        problems += image_problems(table, path)
+    rows = pd.concat(
+        [
+            table.assign(file=str(path), row=range(2, len(table) + 2), folder=str(path.parent))
+            for path, table in zip(paths, tables, strict=True)
+        ],
+        ignore_index=True,
+    )
+    problems += _in_two_cohorts(rows, order) + _twice(rows) + _same_bytes(rows)
+    refuse(problems)
+
+
+def _in_two_cohorts(rows: pd.DataFrame, order: Sequence[str]) -> list[Problem]:
+    """Persons in two cohorts; the cohorts of ``order`` count as one."""
+    apart = rows["cohort"].mask(rows["cohort"].isin(list(order)), "")
+    rows = rows.assign(person=rows["subject_id"].map(person), apart=apart)
+    first = rows.drop_duplicates("person").set_index("person")
+    other = rows[rows["apart"] != rows["person"].map(first["apart"])]
+    return [
+        Problem(
+            row["file"],
+            row["row"],
+            "subject_id",
+            row["subject_id"],
+            f"is in cohort {row['cohort']} and in {first.at[row['person'], 'cohort']}; name both "
+            "in --order to keep the earlier one",
+        )
+        for row in other.drop_duplicates(["person", "cohort"]).to_dict("records")
+    ]
+
+
+def _twice(rows: pd.DataFrame) -> list[Problem]:
+    again = rows[rows.duplicated(["subject_id", "session_id"])]
+    first = rows.drop_duplicates(["subject_id", "session_id"])
+    where = first.set_index(["subject_id", "session_id"])["file"]
+    return [
+        Problem(row["file"], row["row"], "session_id", f"{row['subject_id']} {row['session_id']}",
+                f"is also in {where[row['subject_id'], row['session_id']]}")
+        for row in again.to_dict("records")
+    ]  # fmt: skip
+
+
+def _same_bytes(rows: pd.DataFrame) -> list[Problem]:
+    """Images of two subjects with equal bytes; only files of equal size and sample are hashed."""
+    images = rows[rows["image"] != ""]
+    paths = pd.Series(
+        [os.path.join(f, i) for f, i in zip(images["folder"], images["image"], strict=True)],
+        index=images.index,
+        dtype=object,
+    )
+    paths = paths[[os.path.isfile(path) for path in paths]]
+    for describe in (os.path.getsize, _sample, files.sha256_of_file):
+        said = paths.map(describe)
+        paths = paths[said.duplicated(keep=False)]
+    said = said[paths.index]
+    problems = []
+    for _, index in said.groupby(said).groups.items():
+        alike = images.loc[index].drop_duplicates("subject_id")
+        first = alike.iloc[0]
+        for row in alike.iloc[1:].to_dict("records"):
+            rule = f"has the same bytes as the image of {first['subject_id']} in {first['file']}"
+            problems.append(Problem(row["file"], row["row"], "image", row["image"], rule))
+    return problems
+
+
+def _sample(path: str) -> str:
+    """A hash of the first, middle and last 64 KiB."""
+    size = os.path.getsize(path)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for place in (0, max(0, size // 2 - _CHUNK // 2), max(0, size - _CHUNK)):
+            file.seek(place)
+            digest.update(file.read(_CHUNK))
+    return digest.hexdigest()

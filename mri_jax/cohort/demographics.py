@@ -1,0 +1,210 @@
+"""Who the subjects are: the table of the paper's supplement, with tests for differences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mri_jax.cohort.flow import markdown
+
+# Column of the cohort table -> what it is called and its unit.
+VARIABLES = {
+    "age": "age (years)",
+    "education": "education (years)",
+    "mmse": "MMSE",
+    "cdr": "CDR",
+    "cdrsb": "CDR sum of boxes",
+}
+# Guan et al., MLMI 2021, supplement: subjects of each cohort and class.
+PAPER_COUNTS = {
+    "ADNI1": {"AD": 205, "CN": 231, "pMCI": 165, "sMCI": 147},
+    "ADNI2": {"AD": 162, "CN": 205, "pMCI": 88, "sMCI": 253},
+    "ADNI3": {"AD": 60, "CN": 329},
+    "AIBL": {"AD": 71, "CN": 447, "pMCI": 11, "sMCI": 20},
+}
+
+
+@dataclass(frozen=True)
+class Demographics:
+    """The two tables of `describe`.
+
+    Attributes:
+      groups: One row a (cohort, class): ``n``, ``female``, ``sex_missing``, and for each variable
+        present its ``_mean``, ``_sd`` (n - 1) and ``_missing``.
+      tests: One row a comparison: ``within`` (a cohort, or a class), ``between`` (the groups),
+        ``variable``, ``test``, ``statistic``, ``p``.
+    """
+
+    groups: pd.DataFrame
+    tests: pd.DataFrame
+
+
+def describe(table: pd.DataFrame) -> Demographics:
+    """Describe a cohort table; a subject counts once in a cohort, with its first session.
+
+    Args:
+      table: A cohort table; of `VARIABLES`, those present are described.
+
+    Returns:
+      Groups, and tests between the classes of each cohort and between the cohorts of each class:
+      sex by Fisher's exact test (two groups) or chi-squared, variables by Welch's t-test (two
+      groups) or Welch's analysis of variance. They are not corrected for their number.
+    """
+    rows = table.sort_values("session_id").drop_duplicates(["subject_id", "cohort"])
+    present = [name for name in VARIABLES if name in rows and _numbers(rows[name]).notna().any()]
+    groups = [
+        {"cohort": cohort, "class": name, **_group(of, present)}
+        for (cohort, name), of in rows.groupby(["cohort", "diagnosis"], sort=True)
+    ]
+    tests: list[dict] = []
+    for within, between in (("cohort", "diagnosis"), ("diagnosis", "cohort")):
+        for value, of in rows.groupby(within, sort=True):
+            tests += _tests(str(value), of, between, present)
+    columns = ["within", "between", "variable", "test", "statistic", "p"]
+    return Demographics(pd.DataFrame(groups), pd.DataFrame(tests, columns=columns))
+
+
+def _group(rows: pd.DataFrame, present: list[str]) -> dict:
+    figures = {
+        "n": len(rows),
+        "female": int((rows["sex"] == "F").sum()),
+        "sex_missing": int((~rows["sex"].isin(["F", "M"])).sum()),
+    }
+    for name in present:
+        values = _numbers(rows[name])
+        figures[f"{name}_mean"] = values.mean()
+        figures[f"{name}_sd"] = values.std(ddof=1)
+        figures[f"{name}_missing"] = int(values.isna().sum())
+    return figures
+
+
+def _tests(within: str, rows: pd.DataFrame, by: str, present: list[str]) -> list[dict]:
+    names = sorted(rows[by].unique())
+    if len(names) < 2:
+        return []
+    about = {"within": within, "between": ", ".join(names)}
+    found = [{**about, "variable": "sex", **_sex_test(rows, by)}]
+    for name in present:
+        samples = [_numbers(rows.loc[rows[by] == group, name]).dropna() for group in names]
+        found.append({**about, "variable": name, **_mean_test([s.to_numpy() for s in samples])})
+    return found
+
+
+def _sex_test(rows: pd.DataFrame, by: str) -> dict:
+    known = rows[rows["sex"].isin(["F", "M"])]
+    counts = pd.crosstab(known[by], known["sex"])
+    if counts.shape[0] < 2 or counts.shape[1] < 2:
+        return {"test": "none (one sex or group)", "statistic": np.nan, "p": np.nan}
+    if counts.shape == (2, 2):
+        result = stats.fisher_exact(counts.to_numpy())
+        return {"test": "Fisher exact", "statistic": result.statistic, "p": result.pvalue}
+    result = stats.chi2_contingency(counts.to_numpy())
+    return {"test": "chi-squared", "statistic": result.statistic, "p": result.pvalue}
+
+
+def _mean_test(samples: list[np.ndarray]) -> dict:
+    if any(len(s) < 2 for s in samples):
+        return {"test": "none (fewer than two values)", "statistic": np.nan, "p": np.nan}
+    if all(np.ptp(s) == 0 for s in samples):
+        return {"test": "none (no variance)", "statistic": np.nan, "p": np.nan}
+    if len(samples) == 2:
+        result = stats.ttest_ind(*samples, equal_var=False)
+        return {"test": "Welch t", "statistic": float(result.statistic), "p": float(result.pvalue)}
+    statistic, p = _welch_anova(samples)
+    return {"test": "Welch ANOVA", "statistic": statistic, "p": p}
+
+
+def _welch_anova(samples: list[np.ndarray]) -> tuple[float, float]:
+    """F and p of Welch's heteroscedastic analysis of variance (doi:10.1093/biomet/38.3-4.330)."""
+    n = np.array([len(s) for s in samples], float)
+    mean = np.array([s.mean() for s in samples])
+    variance = np.array([s.var(ddof=1) for s in samples])
+    if (variance == 0).any():
+        return float("nan"), float("nan")
+    weight = n / variance
+    share = weight / weight.sum()
+    k = len(samples)
+    spread = ((1 - share) ** 2 / (n - 1)).sum()
+    above = (weight * (mean - (share * mean).sum()) ** 2).sum() / (k - 1)
+    statistic = above / (1 + 2 * (k - 2) / (k**2 - 1) * spread)
+    return float(statistic), float(stats.f.sf(statistic, k - 1, (k**2 - 1) / (3 * spread)))
+
+
+def as_rows(described: Demographics) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the groups as they are printed: ``75.4 ± 7.1``, ``98 (48%)``."""
+    groups = described.groups
+    present = [name for name in VARIABLES if f"{name}_mean" in groups]
+    header = ["cohort", "class", "n", "female", *(VARIABLES[name] for name in present)]
+    rows = []
+    for group in groups.to_dict("records"):
+        known = group["n"] - group["sex_missing"]
+        share = f" ({100 * group['female'] / known:.0f}%)" if known else ""
+        cells = [group["cohort"], group["class"], str(group["n"])]
+        cells.append(f"{group['female']}{share}{_missing(group['sex_missing'])}")
+        for name in present:
+            mean, sd = group[f"{name}_mean"], group[f"{name}_sd"]
+            digits = 1 if name in ("age", "education", "mmse") else 2
+            spread = "-" if np.isnan(sd) else f"{sd:.{digits}f}"
+            said = "-" if np.isnan(mean) else f"{mean:.{digits}f} ± {spread}"
+            cells.append(said + _missing(group[f"{name}_missing"]))
+        rows.append(cells)
+    return header, rows
+
+
+def as_markdown(described: Demographics) -> str:
+    """Both tables and what they mean."""
+    header, rows = as_rows(described)
+    tests = described.tests
+    said = [
+        [within, between, VARIABLES.get(variable, variable), test, _p(p)]
+        for within, between, variable, test, _, p in tests.itertuples(index=False)
+    ]
+    text = markdown(header, rows)
+    text += "\n\nMean ± SD (n - 1); female with the share of those known; [k] missing.\n"
+    if said:
+        text += "\n" + markdown(["within", "between", "variable", "test", "p"], said)
+        text += "\n\np not corrected for the number of tests.\n"
+    return text
+
+
+def as_latex(described: Demographics) -> str:
+    """The groups as a ``tabular`` that needs no package."""
+    header, rows = as_rows(described)
+    lines = [r"\begin{tabular}{ll" + "r" * (len(header) - 2) + "}", r"\hline"]
+    lines.append(" & ".join(map(_escape, header)) + r" \\ \hline")
+    lines += [" & ".join(map(_escape, row)) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
+
+
+def beside_paper(table: pd.DataFrame) -> str:
+    """Our counts beside the paper's, for the cohorts that it has; empty if there is none."""
+    once = table.drop_duplicates(["subject_id", "cohort"])
+    ours = once.groupby(["cohort", "diagnosis"]).size()
+    rows = [
+        [cohort, name, str(ours.get((cohort, name), 0)), str(count)]
+        for cohort, counts in PAPER_COUNTS.items()
+        if cohort in set(table["cohort"])
+        for name, count in counts.items()
+    ]
+    return markdown(["cohort", "class", "here", "paper"], rows) if rows else ""
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce").astype(float)
+
+
+def _missing(count: int) -> str:
+    return f" [{count}]" if count else ""
+
+
+def _p(value: float) -> str:
+    if np.isnan(value):
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _escape(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
+    special |= {"^": r"\textasciicircum{}", **{c: f"\\{c}" for c in "&%$#_{}"}}
+    return "".join(special.get(c, c) for c in text)

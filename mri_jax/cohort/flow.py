@@ -1,0 +1,229 @@
+"""The flow of subjects, from those found to those analysed, in the manner of CONSORT.
+
+``flow.csv`` stands beside ``cohort.csv``; every stage of the work appends to it. Columns:
+
+``stage``   ``cohort``, ``preprocessing``, ``quality control``, ... , at last ``analysed``
+``step``    ``found`` (the first stage only), ``excluded`` or ``kept``
+``reason``  why they were excluded; empty otherwise
+``cohort``  the cohort
+``class``   the label; where labels are not yet known, the diagnosis at baseline; ``all`` if found
+``n``       subjects (a subject counts once in a cohort, however many scans it has)
+
+In every cohort the first stage's found = excluded + kept, and each further stage divides, class by
+class, what the stage before it kept; `check` refuses a flow that does not add up.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.cohort.reading import read_text
+from mri_jax.errors import UserError
+
+COLUMNS = ["stage", "step", "reason", "cohort", "class", "n"]
+COHORT = "cohort"
+PREPROCESSING = "preprocessing"
+QUALITY = "quality control"
+ANALYSED = "analysed"
+FAILED_PREPROCESSING = "failed preprocessing"
+EARLIER = "person of an earlier cohort"
+DUPLICATES = "duplicates"
+EXCLUDED_BY_QUALITY = "excluded by quality control"
+_SUBJECT = ["cohort", "diagnosis", "subject_id"]
+
+
+def start(kept: pd.DataFrame, excluded: pd.DataFrame, reasons: Iterable[str] = ()) -> pd.DataFrame:
+    """The flow of making a cohort table.
+
+    Args:
+      kept: Rows with ``subject_id``, ``cohort`` and ``diagnosis`` (the label).
+      excluded: One row a subject and cohort: ``cohort``, ``reason``, ``group`` (at baseline).
+      reasons: The order in which reasons are listed.
+
+    Returns:
+      Rows of `COLUMNS`.
+    """
+    listed = list(reasons)
+    order = [*listed, *sorted(set(excluded["reason"]) - set(listed))]
+    rows: list[tuple[str, str, str, str, str, int]] = []
+    for cohort in sorted(set(kept["cohort"]) | set(excluded["cohort"])):
+        lost = excluded[excluded["cohort"] == cohort]
+        labels = _classes(kept[kept["cohort"] == cohort])
+        total = len(lost) + sum(labels.values())
+        rows.append((COHORT, "found", "", cohort, "all", total))
+        for reason in order:
+            groups = lost.loc[lost["reason"] == reason, "group"].replace("", "unknown")
+            counts = groups.value_counts().sort_index()
+            rows += [
+                (COHORT, "excluded", reason, cohort, str(g), int(n)) for g, n in counts.items()
+            ]
+        rows += [(COHORT, "kept", "", cohort, name, n) for name, n in labels.items()]
+    return check(pd.DataFrame(rows, columns=COLUMNS), "flow")
+
+
+def extend(flow: pd.DataFrame, stage: str, kept: pd.DataFrame, lost: pd.Series) -> pd.DataFrame:
+    """Append one stage of the work.
+
+    Args:
+      flow: The flow so far.
+      stage: What was done: `PREPROCESSING`, `QUALITY`, `ANALYSED` or another name.
+      kept: Rows (``subject_id``, ``cohort``, ``diagnosis``) of the subjects that remain after it.
+      lost: Why each other subject was lost: reasons indexed by (cohort, diagnosis, subject_id),
+        as `lost_between` gives them.
+
+    Returns:
+      A longer flow.
+
+    Raises:
+      UserError: Kept and lost are not what the stage before kept.
+    """
+    if stage in set(flow["stage"]):
+        raise UserError(f"flow: stage {stage!r} is there already")
+    counts = lost.groupby(level=[0, 1]).value_counts().sort_index()
+    rows = [
+        (stage, "excluded", reason, cohort, name, int(n))
+        for (cohort, name, reason), n in counts.items()
+    ]
+    last = flow[(flow["step"] == "kept") & (flow["stage"] == flow["stage"].iloc[-1])]
+    for cohort in sorted(set(flow["cohort"])):
+        labels = _classes(kept[kept["cohort"] == cohort])
+        names = sorted({*labels, *last.loc[last["cohort"] == cohort, "class"]})
+        rows += [(stage, "kept", "", cohort, name, labels.get(name, 0)) for name in names]
+    longer = pd.concat([flow, pd.DataFrame(rows, columns=COLUMNS)], ignore_index=True)
+    return check(longer, "flow")
+
+
+def join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The flows of several tables as one; a stage that only some went through is theirs alone."""
+    order = list(dict.fromkeys(stage for part in parts for stage in part["stage"]))
+    whole = pd.concat(parts, ignore_index=True)
+    summed = whole.groupby(COLUMNS[:-1], sort=False)["n"].sum().reset_index()
+    place = summed["stage"].map({stage: i for i, stage in enumerate(order)})
+    ordered = summed.assign(place=place).sort_values("place", kind="stable")
+    return check(ordered[COLUMNS].reset_index(drop=True), "flow")
+
+
+def lost_between(before: pd.DataFrame, after: pd.DataFrame, reason: str | pd.Series) -> pd.Series:
+    """Why the subjects of ``before`` that ``after`` no longer has were lost, for `extend`.
+
+    Args:
+      before: Rows with ``subject_id``, ``cohort``, ``diagnosis``; a subject counts once a cohort.
+      after: Rows with the same columns.
+      reason: One reason for all, or a series of reasons by subject id.
+    """
+    here, there = (pd.MultiIndex.from_frame(frame[_SUBJECT]).unique() for frame in (before, after))
+    gone = here.difference(there)
+    if isinstance(reason, str):
+        return pd.Series(reason, index=gone, dtype=object)
+    return pd.Series([reason[subject] for *_, subject in gone], index=gone, dtype=object)
+
+
+def check(flow: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Refuse a flow that does not add up.
+
+    Raises:
+      UserError: A column is missing or a cohort's numbers do not add up.
+    """
+    missing = [name for name in COLUMNS if name not in flow.columns]
+    if missing:
+        raise UserError(f"{source}: column {missing[0]!r} is missing")
+    stages = list(dict.fromkeys(flow["stage"]))
+    for cohort, rows in flow.groupby("cohort", sort=False):
+        found = rows.loc[rows["step"] == "found", "n"].sum()
+        before: dict[str, int] | None = None
+        for stage in stages:
+            here = rows[rows["stage"] == stage]
+            if here.empty:  # cohorts joined later have stages of their own
+                continue
+            lost, kept = (
+                here[here["step"] == step].groupby("class")["n"].sum().to_dict()
+                for step in ("excluded", "kept")
+            )
+            if before is None:
+                before = {"all": found}
+                lost, total = {"all": sum(lost.values())}, {"all": sum(kept.values())}
+            else:
+                total = kept
+            _add_up(f"{source}: cohort {cohort}, stage {stage}", before, lost, total)
+            before = kept
+    return flow
+
+
+def _add_up(where: str, before: dict[str, int], lost: dict[str, int], kept: dict[str, int]) -> None:
+    for name in sorted(set(before) | set(lost) | set(kept)):
+        was, gone, now = before.get(name, 0), lost.get(name, 0), kept.get(name, 0)
+        if was != gone + now:
+            raise UserError(f"{where}, class {name}: {was} are not {gone} excluded + {now} kept")
+
+
+def read(path: epath.PathLike) -> pd.DataFrame:
+    """Read and check ``flow.csv``."""
+    text = read_text(path)
+    dtypes = {name: str for name in COLUMNS if name != "n"}
+    return check(pd.read_csv(io.StringIO(text), dtype=dtypes, keep_default_na=False), str(path))
+
+
+def write(path: epath.PathLike, flow: pd.DataFrame) -> None:
+    """Check and write ``flow.csv``."""
+    files.write_csv(path, check(flow, str(path))[COLUMNS])
+
+
+def lines(flow: pd.DataFrame) -> pd.DataFrame:
+    """The flow as one line a step and one column a cohort.
+
+    Returns:
+      A frame indexed by (stage, step, reason) in the order of the flow, with a column a cohort:
+      ``436 (AD 205, CN 231)``.
+    """
+    order = {stage: place for place, stage in enumerate(dict.fromkeys(flow["stage"]))}
+    steps = {"found": 0, "excluded": 1, "kept": 2}
+    keys = flow[["stage", "step", "reason"]].drop_duplicates()
+    keys = keys.assign(a=keys["stage"].map(order), b=keys["step"].map(steps))
+    keys = keys.sort_values(["a", "b"], kind="stable")[["stage", "step", "reason"]]
+    index = pd.MultiIndex.from_frame(keys)
+    columns = {}
+    for cohort in sorted(set(flow["cohort"])):
+        rows = flow[flow["cohort"] == cohort].set_index(["stage", "step", "reason"])
+        columns[cohort] = [_cell(rows[rows.index == key]) for key in index]
+    return pd.DataFrame(columns, index=index)
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    parts = [f"{name} {n}" for name, n in rows[["class", "n"]].values if name != "all" and n]
+    return f"{rows['n'].sum()} ({', '.join(parts)})" if parts else str(rows["n"].sum())
+
+
+def as_markdown(flow: pd.DataFrame) -> str:
+    """`lines` as a Markdown table, for the terminal and the docs."""
+    table = lines(flow)
+    rows = [
+        [_name(*key), *cells] for key, cells in zip(table.index, table.values.tolist(), strict=True)
+    ]
+    return markdown(["subjects", *table.columns], rows)
+
+
+def _name(stage: str, step: str, reason: str) -> str:
+    if step == "excluded":
+        return f"- {reason}"
+    if step == "found":
+        return "found"
+    return "analysed" if stage == ANALYSED else f"kept ({stage})"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table with columns of even width."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
+
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def _classes(rows: pd.DataFrame) -> dict[str, int]:
+    counts = rows[_SUBJECT].drop_duplicates()["diagnosis"].value_counts().sort_index()
+    return {str(name): int(n) for name, n in counts.items()}

@@ -1,0 +1,233 @@
+"""Scans as an archive describes them, and the choice of one scan a subject.
+
+An images table has the columns `COLUMNS`, one row an image:
+
+``subject_id``, ``image_id`` (digits), ``date`` (NaT unknown), ``visit`` (code or ""),
+``description``, ``level`` (processing, see `LEVELS`), ``field`` (tesla, NaN unknown),
+``accelerated``, ``repeat``, ``t1`` (bool), ``quality`` (1 best to 4 unusable, NaN unrated),
+``selected`` (bool, marked by the archive's raters), ``preference`` (0 most wanted, by the user's
+stated preference of file names), ``path`` ("" when no file was found).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.cohort.identity import month_of_visit
+from mri_jax.errors import UserError
+
+COLUMNS = [
+    "subject_id",
+    "image_id",
+    "date",
+    "visit",
+    "description",
+    "level",
+    "field",
+    "accelerated",
+    "repeat",
+    "t1",
+    "quality",
+    "selected",
+    "preference",
+    "path",
+]
+LEVELS = ("raw", "gradwarp", "b1", "n3", "scaled", "bids")
+UNUSABLE = 4.0
+NO_SCAN = "no scan"
+
+_T1 = re.compile(r"mp-?\s?rage|\bmpr\b|mpr-r|spgr|\bt1w?\b|\btfe\b|bravo", re.IGNORECASE)
+_NOT_T1 = re.compile(
+    r"locali[sz]er|scout|flair|calib|field.?map|asl|dti|mask|freesurfer|hippo|segment|"
+    r"spatially normali[sz]ed|jacobian|bold|fmri|\bt2\b",
+    re.IGNORECASE,
+)
+_ACCELERATED = re.compile(r"accel|grappa|sense|\bp2\b|\bisop2|caipi|compressed", re.IGNORECASE)
+_REPEAT = re.compile(r"\brep(?:eat)?(?:x?\d)?\b|\brpt\b|mpr-r\b|\br$", re.IGNORECASE)
+_STEPS = (
+    ("scaled", re.compile(r"scaled", re.IGNORECASE)),
+    ("n3", re.compile(r"\bn3m?\b", re.IGNORECASE)),
+    ("b1", re.compile(r"\bb1[ -]?corr", re.IGNORECASE)),
+    ("gradwarp", re.compile(r"grad\s?warp", re.IGNORECASE)),
+)
+
+
+@dataclass(frozen=True)
+class ImageChoice:
+    """How one scan a subject is chosen.
+
+    Attributes:
+      days: Largest distance from the baseline date, in days.
+      level: The one processing level that all scans must have.
+      acceleration: ``prefer-unaccelerated``, ``require-unaccelerated`` or ``any``.
+      repeats: ``prefer-first``, ``require-first`` or ``any``.
+      field: Field strength in tesla required in a cohort; a cohort not named accepts any. A scan
+        whose field strength is unknown is accepted.
+      quality: ``exclude-unusable`` (rated 4, or failed) or ``ignore``.
+    """
+
+    days: float = 90.0
+    level: str = "raw"
+    acceleration: str = "prefer-unaccelerated"
+    repeats: str = "prefer-first"
+    field: Mapping[str, float] = field(default_factory=dict)
+    quality: str = "exclude-unusable"
+
+    def __post_init__(self):
+        for name, allowed in (
+            ("level", LEVELS),
+            ("acceleration", ("prefer-unaccelerated", "require-unaccelerated", "any")),
+            ("repeats", ("prefer-first", "require-first", "any")),
+            ("quality", ("exclude-unusable", "ignore")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"images.{name}: {getattr(self, name)!r} is not one of {allowed}")
+        if not self.days >= 0:
+            raise UserError(f"images.days: {self.days} must be at least 0")
+
+
+def level_of(description: str, kind: str = "") -> str:
+    """The processing level of an image by its description (``MPR; GradWarp; B1 Correction; N3``).
+
+    Args:
+      description: The archive's, or the download folder's name with ``_`` for other characters.
+      kind: The archive's type: ``Original``, ``Pre-processed``, ``Processed``, ...
+
+    Returns:
+      The last step applied, one of `LEVELS`, or ``other`` for derived images of another kind.
+    """
+    text = description.replace("_", " ")
+    for name, pattern in _STEPS:
+        if pattern.search(text):
+            return name
+    return "raw" if kind.strip().lower() in ("", "original", "orig") else "other"
+
+
+def describe(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add what a description says: ``level``, ``accelerated``, ``repeat`` and ``t1``.
+
+    Args:
+      frame: Columns ``description`` and ``kind`` (text).
+    """
+    both = frame[["description", "kind"]].drop_duplicates()
+    text = both["description"].str.replace("_", " ")
+    both = both.assign(
+        level=[level_of(d, k) for d, k in zip(text, both["kind"], strict=True)],
+        accelerated=text.str.contains(_ACCELERATED),
+        repeat=text.str.contains(_REPEAT),
+        t1=text.str.contains(_T1) & ~text.str.contains(_NOT_T1),
+    )
+    merged = frame.merge(both, on=["description", "kind"], how="left", validate="m:1")
+    return merged.set_axis(frame.index)
+
+
+def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.DataFrame:
+    """Choose one scan for every unit (a subject in a cohort).
+
+    Args:
+      units: ``subject_id``, ``cohort``, ``baseline`` (date, NaT unknown), ``visit`` (code of the
+        baseline visit), indexed by unit.
+      images: An images table.
+      how: The rules.
+
+    Returns:
+      A frame indexed as ``units``: ``image_id``, ``path``, ``days`` (after baseline, negative
+      before it, NaN where matched by visit), ``field``, ``level``, ``runner_up`` (the next best
+      image and what it lost by, or empty), ``why_not`` (why there is no scan, or empty).
+    """
+    pairs = (
+        units.rename_axis("unit")
+        .reset_index()
+        .merge(images.rename(columns={"visit": "image_visit"}), on="subject_id", how="inner")
+    )
+    days = (pairs["date"] - pairs["baseline"]).dt.days.astype(float)
+    months = [pairs[name].map(month_of_visit) for name in ("image_visit", "visit")]
+    same_visit = (pairs["image_visit"] != "") & (
+        (pairs["image_visit"] == pairs["visit"]) | (months[0] == months[1])
+    )
+    pairs = pairs.assign(days=days, same_visit=same_visit)
+    pairs, why_not = _eligible(pairs, units.index, how)
+    ranked = _ranked(pairs, how)
+    best = ranked.drop_duplicates("unit").set_index("unit")
+    second = ranked[ranked.duplicated("unit")].drop_duplicates("unit").set_index("unit")
+    chosen = best[["image_id", "path", "days", "field", "level"]].reindex(units.index)
+    for name in ("image_id", "path", "level"):
+        chosen[name] = chosen[name].fillna("")
+    chosen["runner_up"] = _runner_up(best, second).reindex(units.index).fillna("")
+    return chosen.assign(why_not=why_not)
+
+
+def _eligible(
+    pairs: pd.DataFrame, units: pd.Index, how: ImageChoice
+) -> tuple[pd.DataFrame, pd.Series]:
+    """The pairs that pass every requirement, and for every other unit which one left none."""
+    wanted = pairs["cohort"].map(how.field).astype(float)
+    dated = pairs["days"].notna()
+    present = ", ".join(sorted(set(pairs["level"])))
+    requirements = [
+        ("no image of the subject", pd.Series(True, index=pairs.index)),
+        ("no T1w image", pairs["t1"]),
+        (
+            f"no T1w image within {how.days:g} days of baseline",
+            (dated & (pairs["days"].abs() <= how.days)) | (~dated & pairs["same_visit"]),
+        ),
+        (f"none at processing level {how.level} (found: {present})", pairs["level"] == how.level),
+        (
+            "none at the wanted field strength",
+            wanted.isna() | pairs["field"].isna() | ((pairs["field"] - wanted).abs() < 0.3),
+        ),
+    ]
+    if how.acceleration == "require-unaccelerated":
+        requirements.append(("accelerated only", ~pairs["accelerated"]))
+    if how.repeats == "require-first":
+        requirements.append(("repeats only", ~pairs["repeat"]))
+    if how.quality == "exclude-unusable":
+        requirements.append(("failed image quality", ~(pairs["quality"] >= UNUSABLE)))
+    requirements.append(("image listed, but no file of it found", pairs["path"] != ""))
+    why_not = pd.Series("", index=units, dtype=object)
+    for reason, passes in requirements:
+        pairs = pairs[passes.reindex(pairs.index)]
+        lost = ~units.isin(pairs["unit"]) & (why_not == "")
+        why_not[lost] = reason
+    return pairs, why_not
+
+
+def _ranked(pairs: pd.DataFrame, how: ImageChoice) -> pd.DataFrame:
+    accelerated = pairs["accelerated"] if how.acceleration != "any" else False
+    repeat = pairs["repeat"] if how.repeats != "any" else False
+    ranked = pairs.assign(
+        farther=pairs["days"].abs().fillna(0.0),
+        unwanted=pairs["preference"],
+        unselected=~pairs["selected"].astype(bool),
+        repeated=repeat,
+        slower=accelerated,
+        poorer=pairs["quality"].fillna(2.5) if how.quality != "ignore" else 0.0,
+        number=pd.to_numeric(pairs["image_id"], errors="coerce").fillna(np.inf),
+    )
+    keys = ["unit", *_KEYS, "image_id", "path"]
+    return ranked.sort_values(keys, kind="stable")
+
+
+# In the order in which two scans are compared; what the loser is said to be.
+_KEYS = {
+    "farther": "farther from baseline",
+    "unwanted": "less preferred by its name",
+    "unselected": "not the one selected by the raters",
+    "repeated": "a repeat",
+    "slower": "accelerated",
+    "poorer": "rated poorer",
+    "number": "later image id",
+}
+
+
+def _runner_up(best: pd.DataFrame, second: pd.DataFrame) -> pd.Series:
+    if second.empty:
+        return pd.Series("", index=second.index, dtype=object)
+    won = best.loc[second.index]
+    said = pd.Series("same in all respects", index=second.index, dtype=object)
+    for key in reversed(_KEYS):
+        said = said.mask(won[key] != second[key], _KEYS[key])
+    return second["image_id"] + ": " + said

@@ -1,0 +1,246 @@
+"""Reading tables that others made: as text, with their row numbers, and with nothing guessed."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from mri_jax.cohort.problems import Problem, TableError
+from mri_jax.errors import UserError
+
+MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "-1", "-4", "-1.0", "-4.0"})
+DATE_FORMATS = ("%Y-%m-%d", "%m/%d/%Y")
+EARLIEST = pd.Timestamp("1990-01-01")
+_FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
+
+
+def read_text(path: epath.PathLike) -> str:
+    """The text of a UTF-8 file, with or without a byte-order mark.
+
+    Raises:
+      UserError: There is no such file, or its bytes are not UTF-8; the row is named.
+    """
+    try:
+        data = epath.Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}: row {row}: byte {data[error.start : error.start + 1]!r} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from None
+
+
+def header_of(path: epath.PathLike) -> list[str]:
+    """The column names of a table."""
+    text = read_text(path)
+    return next(csv.reader(io.StringIO(text), delimiter=check_delimiter(path, text)), [])
+
+
+def read_rows(
+    path: epath.PathLike, wanted: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read some columns of a CSV or TSV file as text.
+
+    Args:
+      path: The file; ``.tsv`` is separated by tabs, anything else by commas.
+      wanted: Our name of a column to the names that it may have in the file, compared without
+        regard to case, the first that is found.
+      optional: Our names that need not be there; they come back empty.
+
+    Returns:
+      A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts.
+
+    Raises:
+      UserError: Not UTF-8, another delimiter, a column is missing (those found are named), or
+        rows have more cells than the header (all of them).
+    """
+    text = read_text(path)
+    delimiter = check_delimiter(path, text)
+    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    names = {ours: _find(header, aliases) for ours, aliases in wanted.items()}
+    for ours, found in names.items():
+        if found is None and ours not in optional:
+            raise UserError(
+                f"{path}: column {' or '.join(wanted[ours])} is missing; found "
+                f"{', '.join(header[:40])}"
+            )
+    used = {found: ours for ours, found in names.items() if found is not None}
+    twice = [name for name in used if header.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}: column {twice[0]!r} occurs twice")
+    frame = _parse(path, text, delimiter, list(used)).rename(columns=used)
+    for ours in wanted:
+        if ours not in frame:
+            frame[ours] = ""
+    return frame[list(wanted)]
+
+
+def _parse(path: epath.PathLike, text: str, delimiter: str, columns: list[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            sep=delimiter,
+            dtype=str,
+            keep_default_na=False,
+            usecols=columns,
+            index_col=False,
+            skip_blank_lines=False,
+        )
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise _wide_rows(path, text, delimiter, str(error)) from None
+    frame.index = pd.RangeIndex(2, len(frame) + 2)
+    frame = frame.fillna("")
+    for name in columns:
+        frame[name] = frame[name].str.strip()
+    return frame[(frame[columns] != "").any(axis=1)]
+
+
+def _wide_rows(path: epath.PathLike, text: str, delimiter: str, said: str) -> UserError:
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    width = len(next(rows, []))
+    problems = [
+        Problem(str(path), number, "", "", f"has {len(row)} cells, the header has {width}")
+        for number, row in enumerate(rows, start=2)
+        if len(row) > width
+    ]
+    return TableError(problems) if problems else UserError(f"{path}: cannot be read ({said})")
+
+
+def check_delimiter(path: epath.PathLike, text: str) -> str:
+    """The delimiter that a file must have (tabs in ``.tsv``, else commas); refuses another."""
+    wanted = "\t" if str(path).endswith(".tsv") else ","
+    first = text.split("\n", 1)[0]
+    for other, name in (("\t", "tab"), (";", "';'"), (",", "','"), ("|", "'|'")):
+        if other != wanted and other in first and wanted not in first:
+            rule = "tabs" if wanted == "\t" else "commas"
+            raise UserError(f"{path}: row 1: separated by {name}; must be separated by {rule}")
+    return wanted
+
+
+def _find(header: Sequence[str], aliases: Sequence[str]) -> str | None:
+    by_lower = {name.strip().lower(): name for name in reversed(header)}
+    return next((by_lower[a.lower()] for a in aliases if a.lower() in by_lower), None)
+
+
+def is_missing(values: pd.Series) -> pd.Series:
+    """Where a text column says "missing": empty, NA, n/a, -1 or -4."""
+    return values.str.lower().isin(MISSING)
+
+
+def to_dates(
+    values: pd.Series, file: str, latest: date, problems: list[Problem], column: str = ""
+) -> pd.Series:
+    """Text to dates; the time of day is dropped.
+
+    Args:
+      values: ``YYYY-MM-DD`` (a time may follow) or ``MM/DD/YYYY``; missing as in `is_missing`.
+      file: For the messages.
+      latest: No date may lie after it.
+      problems: Rows that are no possible date are added to it.
+      column: For the messages, by default the name of ``values``.
+
+    Returns:
+      datetime64, NaT where missing or impossible.
+    """
+    text = values.where(~is_missing(values), "")
+    short = text.str.extract(r"^(\d{4}-\d{1,2}-\d{1,2})(?:[ T_].*)?$", expand=False)
+    text = short.where(short.notna(), text)
+    dates = pd.Series(pd.NaT, index=values.index, dtype="datetime64[ns]")
+    for form in DATE_FORMATS:
+        dates = dates.fillna(
+            pd.to_datetime(text, format=form, errors="coerce").astype("datetime64[ns]")
+        )
+    wrong = (text != "") & dates.isna()
+    outside = dates.notna() & ((dates < EARLIEST) | (dates > pd.Timestamp(latest)))
+    name = column or str(values.name)
+    _add(problems, file, name, values[wrong], "is not a date (YYYY-MM-DD or MM/DD/YYYY)")
+    _add(problems, file, name, values[outside], f"must lie between 1990 and {latest}")
+    return dates.mask(outside)
+
+
+def to_numbers(
+    values: pd.Series,
+    file: str,
+    problems: list[Problem],
+    low: float = -np.inf,
+    high: float = np.inf,
+    column: str = "",
+) -> pd.Series:
+    """Text to float64, NaN where missing; what is no number or outside [low, high] is a problem."""
+    text = values.where(~is_missing(values), "")
+    numbers = pd.to_numeric(text, errors="coerce").astype(float)
+    wrong = (text != "") & ~np.isfinite(numbers)
+    outside = (numbers < low) | (numbers > high)
+    name = column or str(values.name)
+    _add(problems, file, name, values[wrong], "is not a number")
+    _add(problems, file, name, values[outside], f"must lie between {low:g} and {high:g}")
+    return numbers.mask(outside | wrong)
+
+
+def to_codes(
+    values: pd.Series,
+    codes: Mapping[str, str],
+    file: str,
+    problems: list[Problem],
+    column: str = "",
+) -> pd.Series:
+    """Text to our names by a table of codes (without regard to case); ``""`` where missing.
+
+    A code that the table lacks is a problem.
+    """
+    text = values.where(~is_missing(values), "").str.lower()
+    text = text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+    table = {code.lower(): name for code, name in codes.items()}
+    named = text.map(table)
+    unknown = (text != "") & named.isna()
+    known = ", ".join(codes)
+    _add(problems, file, column or str(values.name), values[unknown], f"is unknown; known: {known}")
+    return named.fillna("")
+
+
+def formula_cells(frame: pd.DataFrame, file: str) -> list[Problem]:
+    """Cells that a spreadsheet would run: text that begins with =, @, +, - (numbers are fine)."""
+    problems: list[Problem] = []
+    for name in frame.columns:
+        values = frame[name].astype(str)
+        hit = values.str.match(_FORMULA)
+        _add(problems, file, str(name), values[hit], "looks like a formula")
+    return problems
+
+
+def disagreeing_rows(
+    frame: pd.DataFrame, key: Sequence[str], file: str, problems: list[Problem]
+) -> pd.DataFrame:
+    """Collapse repeated rows of a key; those that disagree in a column are problems.
+
+    Returns:
+      The first row of each key, the number of identical repeats being the difference in length.
+    """
+    keys = list(key)
+    repeated = frame[frame.duplicated(keys, keep=False)]
+    for name in frame.columns.difference(keys):
+        counts = repeated.groupby(keys)[name].transform("nunique")
+        disagree = repeated[counts > 1]
+        disagree = disagree[disagree.duplicated(keys)]
+        rule = f"disagrees with an earlier row of the same {', '.join(keys)}"
+        _add(problems, file, str(name), disagree[name], rule)
+    return frame.drop_duplicates(keys)
+
+
+def _add(problems: list[Problem], file: str, column: str, values: pd.Series, rule: str) -> None:
+    problems += [
+        Problem(file, int(str(row)), column, str(value), rule) for row, value in values.items()
+    ]

@@ -1,0 +1,173 @@
+"""Cohort tables that exist: written, joined, checked and described."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mri_jax import files
+from mri_jax.cohort import check, demographics, flow_picture
+from mri_jax.cohort import flow as flows
+from mri_jax.cohort import near_duplicates as near
+from mri_jax.cohort.assemble import EXCLUDED_COLUMNS
+from mri_jax.cohort.reading import read_text
+from mri_jax.cohort.table import placed, read_table, write_table
+from mri_jax.cohort.task import remove_earlier
+from mri_jax.errors import UserError
+from mri_jax.progress import track
+from mri_jax.volumes.store import VolumeStore
+
+
+def beside(table: Path, name: str) -> Path:
+    """``flow.csv`` beside ``cohort.csv``, ``adni_flow.csv`` beside ``adni.csv``."""
+    return table.with_name(name if table.stem == "cohort" else f"{table.stem}_{name}")
+
+
+def check_name(out: Path) -> None:
+    """Refuse an output that is not called ``.csv``."""
+    if out.suffix != ".csv":
+        raise UserError(f"--out: {out} must end in .csv")
+
+
+def write(out: Path, table: pd.DataFrame, excluded: pd.DataFrame, flow: pd.DataFrame) -> None:
+    """Write a cohort table with its exclusions, its flow and the flow's picture."""
+    write_table(out, placed(table, out.parent))
+    files.write_csv(beside(out, "excluded.csv"), excluded)
+    flows.write(beside(out, "flow.csv"), flow)
+    flow_picture.write(beside(out, "flow.png"), flow)
+
+
+def describe(path: Path) -> int:
+    """Write and print the demographics of a table."""
+    described = demographics.describe(read_table(path))
+    text = demographics.as_markdown(described)
+    files.write_text(beside(path, "demographics.md"), text)
+    files.write_csv(beside(path, "demographics.csv"), described.groups)
+    files.write_csv(beside(path, "demographics_tests.csv"), described.tests)
+    files.write_text(beside(path, "demographics.tex"), demographics.as_latex(described))
+    print(f"{text}\nwritten: {beside(path, 'demographics')}.md, .csv, .tex and _tests.csv")
+    return 0
+
+
+def join(paths: list[Path], out: Path, order: tuple[str, ...]) -> int:
+    """Put tables together, persons of an earlier cohort removed from the later ones."""
+    check_name(out)
+    table = _read(paths)
+    if order:
+        kept, removed = remove_earlier(table, order)
+        reason = pd.Series("", index=removed["subject_id"].unique()) + flows.EARLIER
+        _reduce(paths, out, table, kept, "joined cohorts", reason.to_dict())
+    else:
+        _reduce(paths, out, table, table, "", {})
+    return 0
+
+
+def check_tables(
+    paths: list[Path],
+    order: tuple[str, ...],
+    store: Path | None,
+    duplicates: Path | None,
+    threshold: float | None,
+    out: Path | None,
+) -> int:
+    """Refuse what is wrong with tables; with a store, list near-identical volumes too."""
+    check.refuse_all(paths, order)
+    table = _read(paths)
+    counts = table.drop_duplicates(["subject_id", "cohort"]).groupby(["cohort", "diagnosis"]).size()
+    for (cohort, name), n in counts.items():
+        print(f"{cohort} {name}: {n} subjects")
+    left_out: dict[str, str] = {}
+    if store is not None:
+        left_out = _resolve(
+            table, store, duplicates or paths[0].parent / "duplicates.csv", threshold
+        )
+    present = sorted(set(left_out) & set(table["subject_id"]))
+    if out is not None:
+        check_name(out)
+        kept = table[~table["subject_id"].isin(left_out)]
+        _reduce(paths, out, table, kept, flows.DUPLICATES, left_out)
+    elif present:
+        raise UserError(
+            f"duplicates: {len(present)} subjects are to be left out ({', '.join(present[:5])}); "
+            "write the table without them with --out"
+        )
+    print("no problem found")
+    return 0
+
+
+def _read(paths: list[Path]) -> pd.DataFrame:
+    """All rows, image paths as seen from here."""
+    tables = check.read_all(paths)
+    for path, table in zip(paths, tables, strict=True):
+        table["image"] = [str(path.parent / image) if image else "" for image in table["image"]]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _reduce(
+    paths: list[Path],
+    out: Path,
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    stage: str,
+    reasons: dict[str, str],
+) -> None:
+    """Write what is left of joined tables, their flows extended by the stage that reduced them."""
+    flow = flows.join([_flow_of(path) for path in paths])
+    excluded = [
+        pd.read_csv(beside(path, "excluded.csv"), dtype=str, keep_default_na=False)
+        for path in paths
+        if beside(path, "excluded.csv").exists()
+    ]
+    if stage:
+        lost = flows.lost_between(before, after, pd.Series(reasons, dtype=object))
+        flow = flows.extend(flow, stage, after, lost)
+        rows = [(s, c, stage, why, d) for (c, d, s), why in lost.items()]
+        names = ["subject_id", "cohort", "reason", "detail", "group"]
+        excluded.append(pd.DataFrame(rows, columns=names))
+    everyone = pd.concat([pd.DataFrame(columns=EXCLUDED_COLUMNS), *excluded], ignore_index=True)
+    write(out, after, everyone[EXCLUDED_COLUMNS].fillna(""), flow)
+    print(f"{flows.as_markdown(flow)}\n\n{len(after)} rows: {out}")
+
+
+def _flow_of(path: Path) -> pd.DataFrame:
+    """The flow beside a table; for a table written by hand, one that begins with it."""
+    stored = beside(path, "flow.csv")
+    if stored.exists():
+        return flows.read(stored)
+    return flows.start(read_table(path), pd.DataFrame(columns=EXCLUDED_COLUMNS))
+
+
+def _resolve(
+    table: pd.DataFrame, folder: Path, file: Path, threshold: float | None
+) -> dict[str, str]:
+    """List near-identical volumes in ``duplicates.csv``; every line must have a decision."""
+    store = VolumeStore(folder)
+    keys = [key for key in table[["subject_id", "session_id"]].itertuples(index=False, name=None)
+            if key in store.index.index]  # fmt: skip
+    if len(keys) < 2:
+        raise UserError(f"{folder}: holds {len(keys)} scans of the table; at least 2 are needed")
+    reduced = [
+        near.reduce_volume(store.volume(*key), store.mask(*key))
+        for key in track(keys, len(keys), "volume", "compare")
+    ]
+    cohorts = table.set_index(["subject_id", "session_id"])["cohort"]
+    vectors = near.correlations(np.stack(reduced), [cohorts[key] for key in keys])
+    subjects = [subject for subject, _ in keys]
+    found = near.calibrate(vectors, subjects)
+    limit = found.value if threshold is None else threshold
+    if threshold is None and found.rescans:
+        said = f"reached by {found.found:.0%} of {found.rescans} pairs of known rescans"
+    else:
+        said = "given" if threshold is not None else "not calibrated: no subject has two scans"
+    pairs = near.pairs_above(vectors, subjects, limit)
+    print(f"near-identical volumes: {len(pairs)} pairs of different ids correlate at least "
+          f"{limit:.3f} (threshold {said})")  # fmt: skip
+    known = pd.DataFrame(columns=near.COLUMNS)
+    if file.exists():
+        read_text(file)
+        known = pd.read_csv(file, dtype=str, keep_default_na=False)
+    listed = near.listing(pairs, keys, known)
+    if len(listed):
+        files.write_csv(file, listed)
+    near.check_decisions(listed, str(file))
+    return near.dropped(listed)
