@@ -10,6 +10,7 @@ from mri_jax.errors import UserError
 # Command -> (module in mri_jax.commands, one line of help). A module offers `add_arguments(parser)`
 # and `run(args) -> int`, where the integer is the exit code.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "cohort": ("cohort", "from ADNI, AIBL, BIDS or CAPS to labelled, leak-free subjects"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 

@@ -161,7 +161,7 @@ def _visits(
     demographics = find_table(tables, "PTDEMOG")
     if demographics is None:
         notes.append("age, sex and education are missing: PTDEMOG.csv is not among the tables")
-        return frame.assign(age=np.nan, sex="", education=np.nan), notes
+        return frame.assign(age=np.nan, sex="", education=np.nan, born=np.nan), notes
     return _with_demographics(frame, demographics, problems), notes
 
 
@@ -192,6 +192,7 @@ def _adnimerge(
             "diagnosis": dx,
             "group": group,
             "age": to_numbers(rows["AGE"], file, problems, 18, 120) + years,
+            "born": np.nan,
             "sex": to_codes(rows["PTGENDER"], SEX, file, problems),
             "education": to_numbers(rows["PTEDUCAT"], file, problems, 0, 40),
             "mmse": to_numbers(rows["MMSE"], file, problems, 0, 30),
@@ -275,8 +276,10 @@ def _with_demographics(frame: pd.DataFrame, path: Path, problems: list[Problem])
     joined = facts.reindex(rid).set_axis(frame.index)
     when = frame["date"]
     # The day of birth is not given; the middle of the year is at most half a year wrong.
-    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - (joined["born"] + 0.5)
-    return frame.assign(age=age, sex=joined["sex"].fillna(""), education=joined["education"])
+    born = joined["born"] + 0.5
+    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - born
+    sex = joined["sex"].fillna("")
+    return frame.assign(age=age, born=born, sex=sex, education=joined["education"])
 
 
 def _with_baseline_rank(frame: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:

@@ -107,7 +107,8 @@ def _visits(
     visits = visits.join(_people(tables, problems), on="RID")
     when = visits["date"]
     # Only the year of birth is given; the middle of it is at most half a year wrong.
-    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - (visits["born"] + 0.5)
+    visits["born"] = visits["born"] + 0.5
+    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - visits["born"]
     code = visits["VISCODE"]
     return visits.assign(
         subject_id=[aibl_id(rid) for rid in visits["RID"]],
@@ -120,7 +121,7 @@ def _visits(
         age=age,
         sex=visits["sex"].fillna(""),
         baseline_rank=code.map({"bl": 0.0}),
-    ).drop(columns=[*KEY, "born"])
+    ).drop(columns=KEY)
 
 
 def _dates(

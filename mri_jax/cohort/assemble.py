@@ -29,6 +29,7 @@ from mri_jax.errors import UserError
 
 LEFT_OUT = "group left out"
 DUPLICATE = "duplicate"
+# In the order in which they are asked for, and listed in the flow.
 REASONS = (NO_BASELINE, NO_SCAN, NO_DIAGNOSIS, LEFT_OUT, UNSTABLE, TOO_SHORT, DUPLICATE)
 EXCLUDED_COLUMNS = [
     "subject_id",
@@ -51,7 +52,8 @@ class Source:
         person enrolled), ``code``, ``session`` (label, or empty), ``month`` (of the code, NaN
         unknown), ``date``, ``diagnosis``, ``group`` (stated at enrolment, or empty),
         ``baseline_rank`` (NaN: cannot be the baseline; the smallest is), ``age`` (years at the
-        visit), ``sex``, and covariates.
+        visit), ``born`` (decimal year, for an age at the scan where a visit has no date), ``sex``,
+        and covariates.
       images: An images table (`mri_jax.cohort.images`).
       covariates: Names of the covariates.
       notes: What the user should know, a line each.
@@ -118,10 +120,7 @@ def assemble(
         units.rename(columns={"date": "baseline", "code": "visit"}), source.images, choice
     )
     decisions = _decide(units, visits, rules)
-    units = units.join(
-        scans[["image_id", "path", "days", "field", "level", "runner_up", "why_not"]]
-    )
-    units = units.assign(
+    units = units.join(scans).assign(
         label=[d.label for d in decisions],
         deciding_visits=[" ".join(d.deciding) for d in decisions],
     )
@@ -132,6 +131,9 @@ def assemble(
     units["reason"] = [reason for reason, _ in reasons]
     units["detail"] = [detail for _, detail in reasons]
     excluded = units[units["reason"] != ""].rename(columns={"code": "baseline_visit"})
+    # Where enrolment names no group, the flow shows the diagnosis at baseline.
+    stated = excluded["group"] != ""
+    excluded = excluded.assign(group=excluded["group"].where(stated, excluded["diagnosis"]))
     excluded = excluded[EXCLUDED_COLUMNS].sort_values(["cohort", "subject_id"])
     table = _table(units[units["reason"] == ""], source.covariates, rules)
     return Assembled(
@@ -211,10 +213,13 @@ def _table(kept: pd.DataFrame, covariates: tuple[str, ...], rules: LabelRules) -
         label or (session_of_month(month) if np.isfinite(month) else f"ses-{code}")
         for label, month, code in zip(kept["session"], kept["month"], kept["code"], strict=True)
     ]
+    scanned = kept["scanned"]
+    at_scan = scanned.dt.year + scanned.dt.dayofyear / DAYS_A_YEAR - kept["born"]
+    age = (kept["age"] + kept["days"].fillna(0.0) / DAYS_A_YEAR).fillna(at_scan)
     table = kept.assign(
         session_id=session,
         diagnosis=kept["label"],
-        age=(kept["age"] + kept["days"].fillna(0.0) / DAYS_A_YEAR).round(2),
+        age=age.round(2),
         image=kept["path"],
         baseline_visit=kept["code"],
         days_from_baseline=kept["days"],

@@ -243,6 +243,7 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
         code=visits["session"],
         date=pd.Series(pd.NaT, index=visits.index, dtype="datetime64[ns]"),
         group="",
+        born=np.nan,
         baseline_rank=visits["rank"],
     ).drop(columns="rank")
 

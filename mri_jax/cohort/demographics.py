@@ -80,22 +80,27 @@ def _group(rows: pd.DataFrame, present: list[str]) -> dict:
 
 
 def _tests(within: str, rows: pd.DataFrame, by: str, present: list[str]) -> list[dict]:
-    names = sorted(rows[by].unique())
-    if len(names) < 2:
-        return []
-    about = {"within": within, "between": ", ".join(names)}
-    found = [{**about, "variable": "sex", **_sex_test(rows, by)}]
-    for name in present:
-        samples = [_numbers(rows.loc[rows[by] == group, name]).dropna() for group in names]
-        found.append({**about, "variable": name, **_mean_test([s.to_numpy() for s in samples])})
+    """Tests between the groups that have at least two values; none if there is one such group."""
+    found = []
+    for name in ("sex", *present):
+        known = rows["sex"].isin(["F", "M"]) if name == "sex" else _numbers(rows[name]).notna()
+        counts = rows[known].groupby(by).size()
+        groups = sorted(counts.index[counts > 1])
+        if len(groups) < 2:
+            continue
+        if name == "sex":
+            result = _sex_test(rows[known & rows[by].isin(groups)], by)
+        else:
+            values = _numbers(rows[name])[known]
+            result = _mean_test([values[rows[by] == group].to_numpy() for group in groups])
+        found.append({"within": within, "between": ", ".join(groups), "variable": name, **result})
     return found
 
 
 def _sex_test(rows: pd.DataFrame, by: str) -> dict:
-    known = rows[rows["sex"].isin(["F", "M"])]
-    counts = pd.crosstab(known[by], known["sex"])
-    if counts.shape[0] < 2 or counts.shape[1] < 2:
-        return {"test": "none (one sex or group)", "statistic": np.nan, "p": np.nan}
+    counts = pd.crosstab(rows[by], rows["sex"])
+    if counts.shape[1] < 2:
+        return {"test": "none (one sex)", "statistic": np.nan, "p": np.nan}
     if counts.shape == (2, 2):
         result = stats.fisher_exact(counts.to_numpy())
         return {"test": "Fisher exact", "statistic": result.statistic, "p": result.pvalue}
@@ -104,8 +109,6 @@ def _sex_test(rows: pd.DataFrame, by: str) -> dict:
 
 
 def _mean_test(samples: list[np.ndarray]) -> dict:
-    if any(len(s) < 2 for s in samples):
-        return {"test": "none (fewer than two values)", "statistic": np.nan, "p": np.nan}
     if all(np.ptp(s) == 0 for s in samples):
         return {"test": "none (no variance)", "statistic": np.nan, "p": np.nan}
     if len(samples) == 2:

@@ -57,6 +57,9 @@ def start(kept: pd.DataFrame, excluded: pd.DataFrame, reasons: Iterable[str] = (
         for reason in order:
             groups = lost.loc[lost["reason"] == reason, "group"].replace("", "unknown")
             counts = groups.value_counts().sort_index()
+            # A reason that applies to nobody is said too: it was asked for.
+            if counts.empty:
+                rows.append((COHORT, "excluded", reason, cohort, "all", 0))
             rows += [
                 (COHORT, "excluded", reason, cohort, str(g), int(n)) for g, n in counts.items()
             ]
@@ -200,7 +203,9 @@ def as_markdown(flow: pd.DataFrame) -> str:
     """`lines` as a Markdown table, for the terminal and the docs."""
     table = lines(flow)
     rows = [
-        [_name(*key), *cells] for key, cells in zip(table.index, table.values.tolist(), strict=True)
+        [_name(*key), *cells]
+        for key, cells in zip(table.index, table.values.tolist(), strict=True)
+        if key[1] != "excluded" or any(cell != "0" for cell in cells)
     ]
     return markdown(["subjects", *table.columns], rows)
 

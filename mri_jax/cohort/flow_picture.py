@@ -11,10 +11,14 @@ from matplotlib.figure import Figure
 from mri_jax import files
 from mri_jax.cohort import flow as flows
 
-WIDTH, LINE, GAP, FONT = 5.2, 0.19, 0.32, 8.5
+# Inches: width of a column, its middle line, height of a text line, gap between boxes.
+WIDTH, MIDDLE, LINE, GAP = 4.9, 1.25, 0.17, 0.34
+TITLE, ASIDE_AT, A_ROW, FONT = 0.45, 2.35, 3, 9.0
 BOX = {"boxstyle": "square,pad=0.45", "facecolor": "white", "edgecolor": "#333333", "lw": 0.9}
 ASIDE = {**BOX, "facecolor": "#f3f3f3", "edgecolor": "#888888"}
 ARROW = {"arrowstyle": "-|>", "color": "#333333", "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
+
+Boxes = list[tuple[list[str], list[str]]]
 
 
 def write(path: epath.PathLike, flow: pd.DataFrame) -> None:
@@ -31,60 +35,72 @@ def draw(flow: pd.DataFrame) -> Figure:
       flow: A flow that adds up.
 
     Returns:
-      A figure of one column a cohort; its height follows from the longest column.
+      A figure of at most three cohorts side by side; its height follows from the longest.
     """
     columns = [(str(name), _boxes(rows)) for name, rows in flow.groupby("cohort", sort=True)]
-    height = max(sum(_height(main, aside) for main, aside in boxes) for _, boxes in columns) + 0.6
-    figure = Figure(figsize=(WIDTH * len(columns), height), layout=None)
+    rows = [columns[start : start + A_ROW] for start in range(0, len(columns), A_ROW)]
+    heights = [TITLE + 0.1 + max(_height(boxes) for _, boxes in row) for row in rows]
+    wide, tall = WIDTH * max((len(row) for row in rows), default=1), sum(heights)
+    figure = Figure(figsize=(wide, max(tall, 1.0)))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, WIDTH * len(columns)), ylim=(0, height))
+    axes.set(xlim=(0, wide), ylim=(0, max(tall, 1.0)))
     axes.axis("off")
-    for place, (cohort, boxes) in enumerate(columns):
-        left = place * WIDTH
-        axes.text(left + 1.35, height - 0.25, cohort, weight="bold", ha="center", size=FONT + 2)
-        _column(axes, left, height - 0.5, boxes)
+    top = tall
+    for row, height in zip(rows, heights, strict=True):
+        for place, (cohort, boxes) in enumerate(row):
+            x = place * WIDTH + MIDDLE
+            axes.text(x, top - 0.28, cohort, weight="bold", ha="center", size=FONT + 2)
+            _column(axes, x, top - TITLE, boxes)
+        top -= height
     return figure
 
 
-def _column(axes: Axes, left: float, top: float, boxes: list[tuple[list[str], list[str]]]) -> None:
-    """Boxes from top to bottom; ``aside`` is what is excluded on the way to the next box."""
-    before = None
-    for main, aside in boxes:
-        tall = _height(main, aside)
-        own = LINE * len(main) + 0.25
-        middle = top - tall + own / 2 + GAP / 2
-        x = left + 1.35
-        axes.text(x, middle, "\n".join(main), ha="center", va="center", size=FONT, bbox=BOX)
-        if before is not None:
-            axes.annotate("", (x, middle + own / 2), (x, before), arrowprops=ARROW)
-        if aside and before is not None:
-            beside = (before + middle + own / 2) / 2
-            axes.text(left + 2.35, beside, "\n".join(aside), va="center", size=FONT - 1, bbox=ASIDE)
-            axes.annotate("", (left + 2.2, beside), (x, beside), arrowprops=ARROW)
-        before = middle - own / 2
+def _column(axes: Axes, x: float, top: float, boxes: Boxes) -> None:
+    """Boxes from top to bottom; exclusions beside the arrow to the box that remains."""
+    for place, (main, aside) in enumerate(boxes):
+        if place:
+            down = _between(aside)
+            axes.annotate("", (x, top - down), (x, top), arrowprops=ARROW)
+            if aside:
+                y, left = top - down / 2, x - MIDDLE + ASIDE_AT
+                axes.annotate("", (left - 0.07, y), (x, y), arrowprops=ARROW)
+                axes.text(left, y, "\n".join(aside), va="center", size=FONT - 1.5, bbox=ASIDE)
+            top -= down
+        tall = _own(main)
+        axes.text(
+            x, top - tall / 2, "\n".join(main), ha="center", va="center", size=FONT - 0.5, bbox=BOX
+        )
         top -= tall
 
 
-def _height(main: list[str], aside: list[str]) -> float:
-    return LINE * len(main) + 0.25 + GAP + (LINE * len(aside) + 0.45 if aside else 0.25)
+def _own(lines: list[str]) -> float:
+    return LINE * len(lines) + 0.15
 
 
-def _boxes(rows: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
+def _between(aside: list[str]) -> float:
+    return LINE * len(aside) + 0.3 if aside else GAP
+
+
+def _height(boxes: Boxes) -> float:
+    return sum(_own(main) for main, _ in boxes) + sum(_between(aside) for _, aside in boxes[1:])
+
+
+def _boxes(rows: pd.DataFrame) -> Boxes:
     """For each box its lines, and the lines of what was excluded before it."""
     found = rows.loc[rows["step"] == "found", "n"].sum()
-    boxes: list[tuple[list[str], list[str]]] = [([f"found (n = {found})"], [])]
+    boxes: Boxes = [([f"found (n = {found})"], [])]
     for stage in dict.fromkeys(rows["stage"]):
-        here = rows[rows["stage"] == stage]
+        here = rows[(rows["stage"] == stage) & (rows["n"] > 0)]
         kept, lost = here[here["step"] == "kept"], here[here["step"] == "excluded"]
-        title = stage if stage == flows.ANALYSED else f"kept after {stage}"
-        if stage == flows.COHORT:
-            title = "in the cohort table"
-        classes = [f"{name} {n}" for name, n in kept[["class", "n"]].values]
-        main = [f"{title} (n = {kept['n'].sum()})", *textwrap.wrap(", ".join(classes), 34)]
+        title = {flows.COHORT: "in the cohort table", flows.ANALYSED: "analysed"}.get(
+            stage, f"after {stage}"
+        )
+        classes = ", ".join(f"{name} {n}" for name, n in kept[["class", "n"]].values)
+        main = [f"{title} (n = {kept['n'].sum()})", *textwrap.wrap(classes, 34)]
         aside = [f"excluded (n = {lost['n'].sum()})"] if len(lost) else []
         for reason, of_reason in lost.groupby("reason", sort=False):
             parts = ", ".join(f"{name} {n}" for name, n in of_reason[["class", "n"]].values)
             text = f"{reason} {of_reason['n'].sum()} ({parts})"
-            aside += textwrap.wrap(text, 44, subsequent_indent="   ")
+            aside += textwrap.wrap(text, 42, subsequent_indent="   ")
         boxes.append((main, aside))
     return boxes

@@ -134,9 +134,10 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
       how: The rules.
 
     Returns:
-      A frame indexed as ``units``: ``image_id``, ``path``, ``days`` (after baseline, negative
-      before it, NaN where matched by visit), ``field``, ``level``, ``runner_up`` (the next best
-      image and what it lost by, or empty), ``why_not`` (why there is no scan, or empty).
+      A frame indexed as ``units``: ``image_id``, ``path``, ``scanned`` (date), ``days`` (after
+      baseline, negative before it, NaN where matched by visit), ``field``, ``level``,
+      ``runner_up`` (the next best image and what it lost by, or empty), ``why_not`` (why there is
+      no scan, or empty).
     """
     pairs = (
         units.rename_axis("unit")
@@ -153,11 +154,11 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
     ranked = _ranked(pairs, how)
     best = ranked.drop_duplicates("unit").set_index("unit")
     second = ranked[ranked.duplicated("unit")].drop_duplicates("unit").set_index("unit")
-    chosen = best[["image_id", "path", "days", "field", "level"]].reindex(units.index)
+    chosen = best[["image_id", "path", "date", "days", "field", "level"]].reindex(units.index)
     for name in ("image_id", "path", "level"):
         chosen[name] = chosen[name].fillna("")
     chosen["runner_up"] = _runner_up(best, second).reindex(units.index).fillna("")
-    return chosen.assign(why_not=why_not)
+    return chosen.rename(columns={"date": "scanned"}).assign(why_not=why_not)
 
 
 def _eligible(
