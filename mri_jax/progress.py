@@ -31,7 +31,7 @@ class Progress:
     ):
         self._stream = stream if stream is not None else sys.stderr
         self._total, self._unit, self._label, self._every = total, unit, label, every
-        self._done, self._figures = 0, ""
+        self._done, self._figures, self._told = 0, "", 0
         self._started = self._said = time.monotonic()
         self._bar: tqdm | None = None
         if self._stream.isatty():
@@ -49,7 +49,7 @@ class Progress:
             self._say()
 
     def _say(self) -> None:
-        self._said = time.monotonic()
+        self._said, self._told = time.monotonic(), self._done
         elapsed = self._said - self._started
         left = (self._total - self._done) * elapsed / self._done if self._done else float("nan")
         print(
@@ -70,7 +70,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._done:
+        elif self._told < self._done:
             self._say()
 
 

@@ -1,0 +1,92 @@
+"""Run a study: ``python launch.py --config=configs/finetune_high.py``.
+
+The config's preset follows a colon (``configs/depth.py:dev``), its fields are overridden by
+``--config.model.width=2``. Exit codes: 0 done; 2 a mistake that the user can mend, in one line;
+75 interrupted by SIGTERM or Ctrl-C with everything saved: the same command goes on.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+ALLOCATOR = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
+    ":glibc.malloc.trim_threshold=17179869184"
+)
+REQUEUE = 75
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The study.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Results; by default runs/NAME-PRESET.")
+_STAGES = flags.DEFINE_string("stages", None, "Finished stages; by default beside the workdir.")
+_PLAN = flags.DEFINE_bool("plan", False, "Print stages, hours and GiB expected; run nothing.")
+_REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
+_NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first NaN, with its place.")
+_PROFILE = flags.DEFINE_string("profile", None, "Write a trace for TensorBoard to this folder.")
+_ALLOCATOR = flags.DEFINE_enum(
+    "allocator", "tuned", ["tuned", "stock"], "tuned: large pages for this process (Linux, CPU)."
+)
+
+
+def tune_allocator(argv: list[str]) -> None:
+    """Start this process again with malloc settings that a running one cannot change.
+
+    Nothing of JAX is imported yet. `execve` keeps the process id, the streams, the signals and the
+    exit code. ``--allocator=stock`` leaves everything as it is, as does a GLIBC_TUNABLES that the
+    user has set.
+    """
+    stock = any(a in ("--allocator=stock", "-allocator=stock") for a in argv) or (
+        "--allocator" in argv and argv[argv.index("--allocator") + 1 :][:1] == ["stock"]
+    )
+    if stock or sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
+        return
+    environment = {**os.environ, "GLIBC_TUNABLES": ALLOCATOR}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def main(argv: list[str]) -> int:
+    """Flags in, one call to the study, exit code out."""
+    from mri_jax.errors import UserError
+
+    try:
+        return _main(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _main(argv: list[str]) -> int:
+    from mri_jax.errors import UserError
+
+    if len(argv) > 1:
+        raise UserError(f"{argv[1]!r} is not a flag; fields of the config are --config.FIELD=VALUE")
+    if _CONFIG.value is None:
+        raise UserError("--config: is missing, e.g. --config=configs/finetune_high.py")
+    from etils import epath
+
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
+    config = _CONFIG.value
+    workdir = epath.Path(_WORKDIR.value or f"runs/{config.name}-{config.preset}")
+    stages = epath.Path(_STAGES.value or workdir.parent / "stages")
+
+    from mri_jax.study.run import run
+    from mri_jax.training.loop import Interrupted
+
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    try:
+        run(config.to_dict(), workdir, stages, asked.is_set)
+    except Interrupted:
+        print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
+        return REQUEUE
+    return 0
+
+
+if __name__ == "__main__":
+    tune_allocator(sys.argv)
+    app.run(main)

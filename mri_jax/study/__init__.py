@@ -1,0 +1,1 @@
+"""A config becomes a plan of stages (train, fine-tune, evaluate), each run, skipped or resumed."""

@@ -1,0 +1,304 @@
+"""Running a plan: stages that are there are skipped, those begun go on, the others start."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mri_jax import files
+from mri_jax.evaluation import baselines
+from mri_jax.progress import Progress
+from mri_jax.study.data import Catalogue, Examples, Feeds
+from mri_jax.study.plan import BaselineStage, EvaluateStage, Stage, TrainStage
+from mri_jax.study.stages import StageFolders
+from mri_jax.training.checkpoints import (
+    TrainingCheckpoints,
+    load_params,
+    network_path,
+    save_network,
+)
+from mri_jax.training.folds import Wave
+from mri_jax.training.freezing import log_rules, trainable_mask
+from mri_jax.training.loop import HISTORY, Epoch, Interrupted, Job, Progressed, fit, predict, resume
+from mri_jax.training.state import random_key
+from mri_jax.training.step import init_variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Executor:
+    """Runs stages.
+
+    Attributes:
+      folders: Where they are kept.
+      catalogue: The scans.
+      feeds: Their way to the devices.
+      devices: What to train on.
+      interrupted: Whether to save and stop.
+      on_epoch: Called with the stage and its epoch's figures.
+    """
+
+    folders: StageFolders
+    catalogue: Catalogue
+    feeds: Feeds
+    devices: tuple[jax.Device, ...]
+    interrupted: Callable[[], bool]
+    on_epoch: Callable[[TrainStage, dict[str, Any]], None]
+
+    def run(self, stages: Sequence[Stage]) -> None:
+        """Run what is not finished: sources, then tunings, evaluations and baselines.
+
+        Raises:
+          Interrupted: Asked to stop; everything is saved.
+        """
+        self.feeds.hold([r for s in self._pending(stages) for e in s.examples for r in e.rows])
+        for kind in ("source", "tune"):
+            trainings = [s for s in stages if isinstance(s, TrainStage) and s.kind == kind]
+            self._train_all(trainings)
+        self._evaluate_all([s for s in stages if isinstance(s, EvaluateStage)])
+        self._fit_baselines([s for s in stages if isinstance(s, BaselineStage)])
+
+    def _pending(self, stages: Sequence[Any]) -> list[Any]:
+        return [stage for stage in stages if not self.folders.finished(stage)]
+
+    def _train_all(self, stages: Sequence[TrainStage]) -> None:
+        """Stages of one program together, as many at a time as there are devices."""
+        for wait in (False, True):
+            for group in grouped(self._pending(stages)):
+                label = f"{group[0].kind} {describe(group[0])}"
+                total = sum(stage.fit.stopping.max_epochs for stage in group)
+                with Progress(total, "epoch", label) as progress:
+                    for wave in batched(group, len(self.devices)):
+                        with self.folders.locked(wave, wait) as held:
+                            pending = self._pending(held)
+                            if pending:
+                                self._train_wave(pending, progress)
+                if self.interrupted():
+                    raise Interrupted
+
+    def _train_wave(self, stages: Sequence[TrainStage], progress: Progress) -> None:
+        feed, place = self.feeds.of([r for s in stages for e in s.examples for r in e.rows])
+        jobs = [self._job(stage, place) for stage in stages]
+        settings = stages[0].fit
+        log_rules(settings.step.rules, jobs[0].variables["params"])
+        opened = [TrainingCheckpoints(self.folders.folder(s) / "training") for s in stages]
+        try:
+            states = [resume(settings, j, c) for j, c in zip(jobs, opened, strict=True)]
+            # Folds that were killed at different places of an epoch cannot share a program.
+            for _, found in itertools.groupby(
+                sorted(range(len(jobs)), key=lambda i: int(states[i].position)),
+                key=lambda i: int(states[i].position),
+            ):
+                chosen = list(found)
+                for i in chosen:
+                    progress.advance(int(states[i].stopping.epochs))
+                started = time.perf_counter()
+                ended = fit(
+                    settings,
+                    [jobs[i] for i in chosen],
+                    [states[i] for i in chosen],
+                    [opened[i] for i in chosen],
+                    feed,
+                    Wave(self.devices[: len(chosen)]),
+                    self._reporter([stages[i] for i in chosen], progress),
+                    self.interrupted,
+                )
+                seconds = time.perf_counter() - started
+                for i, state in zip(chosen, ended, strict=True):
+                    self._keep(stages[i], state, seconds / len(chosen))
+        finally:
+            for checkpoints in opened:
+                checkpoints.close()
+
+    def _job(self, stage: TrainStage, place: dict[int, int]) -> Job:
+        labels = np.zeros(len(place), np.int32)
+        for examples in stage.examples:
+            for row, label in zip(examples.rows, examples.labels, strict=True):
+                labels[place[row]] = label
+        train = np.array([place[row] for row in stage.train.rows])
+        weights = np.ones(len(place), np.float32)
+        if stage.balanced:
+            counts = np.bincount(labels[train], minlength=2)
+            weights = (len(train) / (2 * counts))[labels].astype(np.float32)
+        return Job(
+            name=describe(stage),
+            seed=stage.seed,
+            purpose=stage.purpose,
+            variables=self._start(stage),
+            train=train,
+            validation=np.array([place[row] for row in stage.validation.rows], int),
+            labels=labels,
+            weights=weights,
+        )
+
+    def _start(self, stage: TrainStage) -> dict[str, Any]:
+        if stage.parent:
+            return load_params(self.folders.folder(stage.parent)).variables
+        key = random_key(stage.seed, "init", *stage.purpose)
+        shape = self.catalogue.reader.shape[:3]
+        return jax.device_get(init_variables(stage.fit.step.spec, shape, jax.numpy.asarray(key)))
+
+    def _reporter(
+        self, stages: Sequence[TrainStage], progress: Progress
+    ) -> Callable[[Epoch], None]:
+        def report(epoch: Epoch) -> None:
+            stage, figures = stages[epoch.job], epoch.figures
+            left = stage.fit.stopping.max_epochs - epoch.epoch if epoch.last else 0
+            progress.advance(
+                1 + left,
+                fold=stage.purpose[-1] if stage.kind == "source" else stage.purpose[-2],
+                epoch=epoch.epoch,
+                loss=f"{figures['train_loss']:.3f}",
+                validation=f"{figures['validation_loss']:.3f}",
+                volumes_per_s=f"{epoch.volumes_per_second:.1f}",
+                waiting=f"{100 * figures['waiting']:.0f}%",
+            )
+            line = {"epoch": epoch.epoch, "best": epoch.best, **figures}
+            self.on_epoch(stage, {k: _finite(v) for k, v in line.items()})
+
+        return report
+
+    def _keep(self, stage: TrainStage, state: Progressed, seconds: float) -> None:
+        folder = self.folders.folder(stage)
+        mask = trainable_mask(stage.fit.step.rules, state.best["params"])
+        sizes = jax.tree.map(lambda p, on: int(p.size) * bool(on), state.best["params"], mask)
+        note = {
+            "epochs": int(state.stopping.epochs),
+            "best_epoch": int(state.stopping.best_epoch),
+            "best_validation_loss": _finite(float(state.stopping.best_loss)),
+            "parameters": sum(int(p.size) for p in jax.tree.leaves(state.best["params"])),
+            "trainable_parameters": sum(jax.tree.leaves(sizes)),
+            "seconds": round(seconds, 3),
+            "device": self.devices[0].device_kind,
+            "seen": stage.seen.to_json(),
+        }
+        save_network(
+            network_path(folder),
+            state.best,
+            stage.fit.step.spec,
+            {k: v for k, v in note.items() if k != "seen"},
+        )
+        files.write_json(folder / "history.json", history_rows(state))
+        self.folders.finish(stage, note)
+
+    def _evaluate_all(self, stages: Sequence[EvaluateStage]) -> None:
+        pending = self._pending(stages)
+        if not pending:
+            return
+        total = sum(len(stage.tested) for stage in pending)
+        with Progress(total, "scan", "evaluating networks") as progress:
+            for wait in (False, True):
+                groups: dict[Any, list[EvaluateStage]] = {}
+                for stage in self._pending(stages):
+                    step = stage.network.fit.step
+                    groups.setdefault((step.spec, len(stage.tested)), []).append(stage)
+                for group in groups.values():
+                    for wave in batched(group, len(self.devices)):
+                        with self.folders.locked(wave, wait) as held:
+                            self._evaluate_wave(self._pending(held), progress)
+                        if self.interrupted():
+                            raise Interrupted
+
+    def _evaluate_wave(self, stages: Sequence[EvaluateStage], progress: Progress) -> None:
+        if not stages:
+            return
+        feed, place = self.feeds.of([r for s in stages for r in s.tested.rows])
+        wave = Wave(self.devices[: len(stages)])
+        networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
+        rows = [np.array([place[row] for row in s.tested.rows]) for s in stages]
+        settings = stages[0].network.fit
+        found = predict(settings, wave.stack(networks), rows, feed, wave)
+        for stage, logits in zip(stages, found, strict=True):
+            self.folders.write_logits(stage, self._keys(stage.tested), logits)
+            self.folders.finish(stage, {"network": stage.network.fingerprint})
+            progress.advance(len(stage.tested))
+
+    def _keys(self, examples: Examples) -> list[tuple[str, str]]:
+        return [self.catalogue.reader.keys[row] for row in examples.rows]
+
+    def _fit_baselines(self, stages: Sequence[BaselineStage]) -> None:
+        pending = self._pending(stages)
+        if not pending:
+            return
+        blocks: dict[int, np.ndarray] = {}
+        with Progress(len(pending), "fit", "baselines") as progress:
+            for stage in pending:
+                with self.folders.locked([stage], wait=True):
+                    if not self.folders.finished(stage):
+                        self._fit_baseline(stage, blocks)
+                progress.advance()
+                if self.interrupted():
+                    raise Interrupted
+
+    def _fit_baseline(self, stage: BaselineStage, blocks: dict[int, np.ndarray]) -> None:
+        labels = np.array(stage.train.labels)
+        if stage.name == "voxels":
+            train, tested = (self._blocks(e, blocks) for e in (stage.train, stage.tested))
+            logits = baselines.fit_voxels(train, labels, stage.seed).logits(tested)
+        else:
+            train, tested = (
+                covariates(self.catalogue.frame, stage.name, e) for e in (stage.train, stage.tested)
+            )
+            logits = baselines.fit_covariates(train, labels).logits(tested)
+        self.folders.write_logits(stage, self._keys(stage.tested), logits)
+        self.folders.finish(stage, {"seen": stage.seen.to_json()})
+
+    def _blocks(self, examples: Examples, kept: dict[int, np.ndarray]) -> np.ndarray:
+        spacing = self.catalogue.reader.store.info.grid.spacing
+        for row in examples.rows:
+            if row not in kept:
+                volume = self.catalogue.reader.read(row)[..., 0]
+                kept[row] = baselines.block_mean(volume, spacing)
+        return np.stack([kept[row] for row in examples.rows])
+
+
+def covariates(frame: Any, name: str, examples: Examples) -> np.ndarray:
+    """(N, P) covariates of a baseline: age and sex, or hippocampal over intracranial volume."""
+    chosen = frame.iloc[list(examples.rows)]
+    if name == "hippocampus":
+        share = chosen["hippocampus_ml"] / chosen["intracranial_ml"]
+        return share.to_numpy(float)[:, None]
+    sex = chosen["sex"].map({"F": 0.0, "M": 1.0})
+    return np.stack([chosen["age"].to_numpy(float), sex.to_numpy(float)], axis=1)
+
+
+def grouped(stages: Sequence[TrainStage]) -> list[list[TrainStage]]:
+    """Stages that run the same program, in the order of the plan."""
+    groups: dict[Any, list[TrainStage]] = {}
+    for stage in stages:
+        groups.setdefault((stage.fit, bool(len(stage.validation))), []).append(stage)
+    return list(groups.values())
+
+
+def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive parts of at most ``size`` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def describe(stage: TrainStage) -> str:
+    """A few words for progress bars."""
+    spec = stage.fit.step.spec
+    words = f"cnn{len(spec.conv_filters)}-w{spec.width:g}"
+    if stage.kind == "source":
+        return words
+    trained = [pattern.split("/")[0] for pattern, trains in stage.fit.step.rules if trains]
+    return f"{words} {' '.join(trained)} {stage.fit.step.frozen_statistics}"
+
+
+def history_rows(state: Progressed) -> list[dict[str, Any]]:
+    """A row an epoch, from the state of a training."""
+    rows = []
+    for epoch, values in enumerate(state.history[: int(state.stopping.epochs)], start=1):
+        figures = {name: _finite(v) for name, v in zip(HISTORY, values.tolist(), strict=True)}
+        rows.append({"epoch": epoch, "best": epoch == int(state.stopping.best_epoch), **figures})
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,277 @@
+"""The results folder: what a finished plan says, in the files named by ``mri_jax.results``."""
+
+import io
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from etils import epath
+from tensorboardX import SummaryWriter
+
+import mri_jax
+from mri_jax import files, results
+from mri_jax.errors import UserError
+from mri_jax.evaluation import predictions as table
+from mri_jax.evaluation.metrics import ensemble, metrics_table
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.study.data import Catalogue
+from mri_jax.study.plan import Answer, Entry, Plan, TrainStage
+from mri_jax.study.stages import StageFolders
+from mri_jax.training.checkpoints import load_params
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
+# Fields that change how a study runs, never what it finds.
+_FREE = ("data.placement", "data.threads", "data.prefetch")
+
+
+def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:
+    """Write ``config.json``, or check that the one there is the same.
+
+    Raises:
+      UserError: The work directory holds another config; the differing fields are named.
+    """
+    path = workdir / results.CONFIG
+    wanted = json.loads(json.dumps(config))
+    if path.exists():
+        there, here = _flat(files.read_json(path)), _flat(wanted)
+        names = [n for n in sorted(there.keys() | here.keys()) if n not in _FREE]
+        differ = [n for n in names if there.get(n) != here.get(n)]
+        if differ:
+            shown = "; ".join(
+                f"config.{n} is {there.get(n)!r}, not {here.get(n)!r}" for n in differ
+            )
+            raise UserError(
+                f"{workdir}: is the work directory of another config: {shown}; choose another "
+                "--workdir (finished stages are found all the same)"
+            )
+    files.write_json(path, wanted)
+
+
+def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        found: dict[str, Any] = {}
+        for name, item in value.items():
+            found |= _flat(item, f"{at}{name}.")
+        return found
+    return {at[:-1]: value}
+
+
+def write_plan(workdir: epath.Path, plan: Plan, folders: StageFolders) -> None:
+    """Write ``plan.json``: a row an entry, with the folder of its stage."""
+    rows = []
+    for entry in plan.entries:
+        stage = entry.network
+        done = folders.finished(stage)
+        note = folders.note(stage) if done else {}
+        rows.append(
+            {
+                "kind": stage.kind,
+                "run": entry.run,
+                "stage": entry.stage,
+                "repeat": entry.repeat,
+                "fold": entry.fold,
+                "fingerprint": stage.fingerprint,
+                "folder": str(folders.folder(stage)),
+                "finished": done,
+                **{k: v for k, v in note.items() if k not in ("kind", "fingerprint", "seen")},
+            }
+        )
+    files.write_json(workdir / results.PLAN, {"stages": rows})
+
+
+def write_provenance(workdir: epath.Path, catalogue: Catalogue) -> None:
+    """Write ``provenance.json``: what made the results, for the record."""
+    devices = jax.local_devices()
+    store = catalogue.reader.store
+    files.write_json(
+        workdir / results.PROVENANCE,
+        {
+            "simulated": catalogue.simulated,
+            "mri_jax": mri_jax.__version__,
+            "git_commit": git_commit(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "devices": [f"{d.platform}:{d.device_kind}" for d in devices],
+            "command": sys.argv,
+            "store": str(store.path),
+            "store_fingerprint": store.info.fingerprint,
+            "data_fingerprint": files.fingerprint(
+                catalogue.frame[["subject_id", "session_id", "sha256"]].to_numpy().tolist()
+            ),
+        },
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that holds this package, ``-dirty`` with changes; else None."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
+    """Write ``cohort.csv`` (the scans that were used, with their label) and ``flow.csv``."""
+    labels = {
+        row: label
+        for stage in plan.stages()
+        for e in stage.examples
+        for row, label in zip(e.rows, e.labels, strict=True)
+    }
+    frame = catalogue.frame.iloc[sorted(labels)]
+    used = frame.assign(label=[labels[row] for row in sorted(labels)])
+    files.write_csv(workdir / results.COHORT, used.drop(columns="sha256"))
+    counts = used.groupby("cohort").size()
+    last = [
+        {"step": "used by the study", "cohort": cohort, "scans": int(counts.get(cohort, 0))}
+        for cohort in catalogue.flow["cohort"].unique()
+    ]
+    files.write_csv(workdir / results.FLOW, pd.concat([catalogue.flow, pd.DataFrame(last)]))
+
+
+def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> pd.DataFrame:
+    """The predictions table of a finished plan."""
+    read: dict[str, pd.DataFrame] = {}
+    parts = []
+    for entry in plan.entries:
+        for answer in entry.answers:
+            name = answer.stage.fingerprint
+            if name not in read:
+                read[name] = folders.logits(answer.stage)
+            parts.append(_part(entry, answer, catalogue, read[name]))
+    return table.validate(pd.concat(parts, ignore_index=True), results.PREDICTIONS)
+
+
+def _part(entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame) -> pd.DataFrame:
+    keys = [catalogue.reader.keys[row] for row in answer.examples.rows]
+    found = logits.loc[keys]
+    values = found[["logit_0", "logit_1"]].to_numpy()
+    cohorts = catalogue.frame["cohort"].to_numpy()
+    return pd.DataFrame(
+        {
+            "run": entry.run,
+            "stage": entry.stage,
+            "repeat": answer.repeat,
+            "fold": entry.fold,
+            # The held-out fold of pooled cohorts is one validation set.
+            "cohort": answer.cohort
+            if answer.split == "validation"
+            else [cohorts[row] for row in answer.examples.rows],
+            "split": answer.split,
+            "subject_id": [subject for subject, _ in keys],
+            "session_id": [session for _, session in keys],
+            "label": list(answer.examples.labels),
+            "logit_0": values[:, 0],
+            "logit_1": values[:, 1],
+            "probability": table.probability_of(values),
+        }
+    )
+
+
+def write_history(workdir: epath.Path, plan: Plan, folders: StageFolders) -> None:
+    """Write ``metrics.jsonl`` and the TensorBoard events anew from the stages' histories."""
+    lines = []
+    for entry in plan.entries:
+        if not isinstance(entry.network, TrainStage):
+            continue
+        names = entry_names(entry)
+        for row in files.read_json(folders.folder(entry.network) / "history.json"):
+            lines.append({**names, **row})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    files.write_text(workdir / results.HISTORY, text)
+    if "://" not in str(workdir):
+        _write_events(workdir / "events", lines)
+
+
+def _write_events(folder: epath.Path, lines: list[dict[str, Any]]) -> None:
+    if folder.exists():
+        folder.rmtree()
+    writers: dict[str, SummaryWriter] = {}
+    for line in lines:
+        name = f"{line['run']}/{line['stage']}/repeat{line['repeat']}-fold{line['fold']}"
+        if name not in writers:
+            writers[name] = SummaryWriter(str(folder / name))
+        for figure in ("train_loss", "validation_loss"):
+            if line[figure] is not None:
+                writers[name].add_scalar(figure, line[figure], line["epoch"])
+    for writer in writers.values():
+        writer.close()
+
+
+def entry_names(entry: Entry) -> dict[str, Any]:
+    """The columns that name an entry."""
+    return {
+        "run": entry.run,
+        "stage": entry.stage,
+        "repeat": entry.repeat,
+        "fold": entry.fold,
+    }
+
+
+def write_first_layer(
+    workdir: epath.Path, plan: Plan, catalogue: Catalogue, folders: StageFolders
+) -> None:
+    """Write ``filters.npz`` and ``feature_maps.npz``: conv1 of every network, and on one scan."""
+    entries = [e for e in plan.entries if isinstance(e.network, TrainStage) and e.repeat == 0]
+    tested = [a for a in entries[0].answers if a.split == "test"]
+    scan = (tested or list(entries[0].answers))[0].examples.rows[0]
+    volume = catalogue.reader.read(scan)[None]
+    filters: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {"scan": np.array(" ".join(catalogue.reader.keys[scan]))}
+    for entry in entries:
+        name = f"{entry.run}/{entry.stage}/fold{entry.fold}/conv1"
+        network = load_params(folders.folder(entry.network))
+        filters[name] = np.asarray(network.params["conv1"]["kernel"])
+        if entry.fold == 0:
+            maps[name] = first_feature_map(network.spec, network.variables, volume)
+    _write_npz(workdir / results.FILTERS, filters)
+    _write_npz(workdir / results.FEATURE_MAPS, maps)
+
+
+def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarray) -> np.ndarray:
+    """(X, Y, Z, F) of conv1 after BatchNorm and ReLU, for one volume (1, X, Y, Z, C)."""
+
+    @jax.jit
+    def feature_map(variables: Any, x: jax.Array) -> jax.Array:
+        # Everything after the first layer is unused, and XLA leaves it out.
+        _, kept = CNN(spec).apply(variables, x, train=False, intermediates=True)
+        return kept["conv1/feature_map"]
+
+    return np.asarray(feature_map(variables, volume), np.float32)[0]
+
+
+def _write_npz(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def write_scores(workdir: epath.Path, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Write ``predictions.csv`` and ``metrics.csv`` (folds and ensembles); returns the latter."""
+    metrics = metrics_table(pd.concat([predictions, ensemble(predictions)], ignore_index=True))
+    files.write_csv(workdir / results.METRICS, metrics)
+    files.write_csv(workdir / results.PREDICTIONS, predictions)
+    return metrics

@@ -1,0 +1,126 @@
+"""A study from its config to its results folder."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import pandas as pd
+from etils import epath
+
+from mri_jax import files, results
+from mri_jax.study import outputs, tables
+from mri_jax.study.data import Catalogue, Feeds, check_volumes, open_catalogue
+from mri_jax.study.execute import Executor
+from mri_jax.study.plan import Plan, TrainStage, make_plan
+from mri_jax.study.settings import Study
+from mri_jax.study.simulated import simulated_cohorts
+from mri_jax.study.stages import StageFolders, work_directory_locked
+
+
+def run(
+    config: Mapping[str, Any],
+    workdir: epath.PathLike,
+    stages: epath.PathLike,
+    interrupted: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run a study, or as much of it as is not there, and write its results.
+
+    Args:
+      config: Nested mapping with the fields of ``configs/base.py``.
+      workdir: The results folder.
+      stages: The folder of stages, which other studies may share.
+      interrupted: Whether to save and stop; asked often.
+      say: Where the summary goes.
+
+    Raises:
+      Interrupted: ``interrupted`` said so; the same call continues.
+      UserError: Anything the user can mend.
+    """
+    study = Study.from_config(config)
+    workdir, folders = epath.Path(workdir), StageFolders(stages)
+    with work_directory_locked(workdir):
+        outputs.write_config(workdir, dict(config))
+        catalogue, plan = prepare(study, folders)
+        say(summary(plan, folders))
+        outputs.write_cohort(workdir, plan, catalogue)
+        outputs.write_provenance(workdir, catalogue)
+        outputs.write_plan(workdir, plan, folders)
+        wanted = plan.stages()
+        pending = [stage for stage in wanted if not folders.finished(stage)]
+        rows = sorted({r for s in pending for e in s.examples for r in e.rows})
+        if rows:
+            check_volumes(catalogue, rows, study.data.threads)
+        Executor(
+            folders=folders,
+            catalogue=catalogue,
+            feeds=Feeds(
+                catalogue.reader, study.data.placement, study.data.threads, study.data.prefetch
+            ),
+            devices=tuple(jax.local_devices()),
+            interrupted=interrupted,
+            on_epoch=_epoch_writer(workdir, plan),
+        ).run(wanted)
+        _write_results(study, workdir, plan, catalogue, folders, say)
+
+
+def prepare(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
+    """Open (or first simulate) the scans and draw up the plan."""
+    table, store = study.data.cohort, study.data.store
+    if study.data.simulated:
+        table, store = simulated_cohorts(study, folders.root / "simulated")
+    catalogue = open_catalogue(table, store, study)
+    return catalogue, make_plan(study, catalogue)
+
+
+def summary(plan: Plan, folders: StageFolders) -> str:
+    """How many stages there are of each kind, and how many are finished."""
+    stages = plan.stages()
+    lines = []
+    for kind in ("source", "tune", "evaluate", "baseline"):
+        found = [stage for stage in stages if stage.kind == kind]
+        done = sum(folders.finished(stage) for stage in found)
+        if found:
+            lines.append(f"{len(found)} {kind} ({done} cached)")
+    return "stages: " + ", ".join(lines)
+
+
+def _epoch_writer(workdir: epath.Path, plan: Plan) -> Callable[[TrainStage, dict[str, Any]], None]:
+    """Appends a line an epoch to ``metrics.jsonl``; at the end the file is written anew."""
+    names: dict[str, dict[str, Any]] = {}
+    for entry in plan.entries:
+        names.setdefault(entry.network.fingerprint, outputs.entry_names(entry))
+    path = workdir / results.HISTORY
+
+    def write(stage: TrainStage, figures: dict[str, Any]) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps({**names[stage.fingerprint], **figures}) + "\n")
+
+    return write
+
+
+def _write_results(
+    study: Study,
+    workdir: epath.Path,
+    plan: Plan,
+    catalogue: Catalogue,
+    folders: StageFolders,
+    say: Callable[[str], None],
+) -> None:
+    outputs.write_plan(workdir, plan, folders)
+    outputs.write_history(workdir, plan, folders)
+    outputs.write_first_layer(workdir, plan, catalogue, folders)
+    predictions = outputs.predictions_of(plan, catalogue, folders)
+    outputs.write_scores(workdir, predictions)
+    written = pd.DataFrame(files.read_json(workdir / results.PLAN)["stages"])
+    found = tables.comparisons(predictions, written)
+    tables.write(workdir, found, catalogue.simulated)
+    for table in found:
+        say(f"\n{tables.title_of(table, catalogue.simulated)}\n{tables.markdown(table.frame)}")
+    effects = tables.effects(predictions)
+    if effects:
+        say("\n" + "\n".join(effects))
+    if study.preset == "smoke":
+        say("\nPreset smoke: a few subjects and epochs; these scores mean nothing.")
+    say(f"\nresults: {workdir}")

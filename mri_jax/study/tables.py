@@ -1,0 +1,157 @@
+"""The study's own tables: mean and SD over the networks, in percent, as the paper prints them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.evaluation.delong import auc_interval
+from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, score_of
+
+SIMULATED = "SIMULATED cohorts: these scores test the software and say nothing about patients."
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One table: the rows are networks, on one test set.
+
+    Attributes:
+      cohort: The test cohort.
+      frame: ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``.
+    """
+
+    cohort: str
+    frame: pd.DataFrame
+
+
+def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Comparison]:
+    """A table a test cohort, in the order of the plan.
+
+    Args:
+      predictions: The predictions table.
+      plan: A row an entry, as in ``plan.json``; gives the order and the parameter counts.
+    """
+    tested = predictions[predictions["split"] == "test"]
+    scores = mean_and_sd(_metrics(tested)).set_index(["run", "stage", "cohort"])
+    together = ensemble(predictions)
+    order = plan[["run", "stage"]].drop_duplicates().to_numpy().tolist()
+    tables = []
+    for cohort in tested["cohort"].drop_duplicates():
+        rows = []
+        for run, stage in order:
+            if (run, stage, cohort) not in scores.index:
+                continue
+            row = scores.loc[(run, stage, cohort)]
+            trained = plan[(plan["run"] == run) & (plan["stage"] == stage)]
+            rows.append(
+                {
+                    "run": run,
+                    "stage": stage,
+                    "trained parameters": _parameters(trained),
+                    "n": f"{row['n_positive']:.0f}+{row['n_negative']:.0f}",
+                    **{m.upper(): _mean_sd(row[f"{m}_mean"], row[f"{m}_sd"]) for m in METRICS},
+                    "ensemble AUC [95% CI]": _interval(together, run, stage, cohort),
+                }
+            )
+        tables.append(Comparison(cohort, pd.DataFrame(rows)))
+    return tables
+
+
+def write(workdir: epath.Path, tables: list[Comparison], simulated: bool) -> None:
+    """Write each table as Markdown, CSV and LaTeX under ``tables/``."""
+    for table in tables:
+        place = workdir / "tables" / f"test-{table.cohort}"
+        title = title_of(table, simulated)
+        files.write_text(f"{place}.md", f"{title}\n\n{markdown(table.frame)}\n")
+        files.write_csv(f"{place}.csv", table.frame)
+        files.write_text(f"{place}.tex", latex(table.frame, title))
+
+
+def title_of(table: Comparison, simulated: bool) -> str:
+    """A line above a table."""
+    text = f"Tested on {table.cohort}: mean ± SD over the networks, percent."
+    return f"{text} {SIMULATED}" if simulated else text
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table whose columns line up in plain text too."""
+    cells = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def latex(frame: pd.DataFrame, caption: str) -> str:
+    """A LaTeX table (needs no package)."""
+
+    def cell(text: str) -> str:
+        for plain, escaped in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("±", r"$\pm$")):
+            text = text.replace(plain, escaped)
+        return text
+
+    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    lines = [" & ".join(map(cell, row)) + r" \\" for row in rows]
+    body = "\n".join([lines[0], r"\hline", *lines[1:]])
+    columns = "l" * len(frame.columns)
+    return (
+        f"\\begin{{table}}\n\\caption{{{cell(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
+        f"\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\end{{table}}\n"
+    )
+
+
+def effects(predictions: pd.DataFrame) -> list[str]:
+    """What fine-tuning changed: one line a (run, tuned stage, cohort), in points of AUC."""
+    tested = predictions[predictions["split"] == "test"]
+    scores = _metrics(tested).set_index(["run", "stage", "cohort", "repeat", "fold"])["auc"]
+    lines = []
+    for (run, stage, cohort), tuned in scores.groupby(["run", "stage", "cohort"], sort=False):
+        if not str(stage).startswith("tuned-"):
+            continue
+        source = scores.loc[(run, "source", cohort)]
+        # Where a cohort is not fine-tuned on, the source was asked once, as repeat 0.
+        places = [
+            (r if r in source.index.get_level_values(0) else 0, f)
+            for r, f in tuned.loc[(run, stage, cohort)].index
+        ]
+        change = 100 * (tuned.to_numpy() - source.loc[places].to_numpy())
+        spread = f" ± {change.std(ddof=1):.2f}" if len(change) > 1 else ""
+        lines.append(
+            f"{run} {stage} minus source on {cohort}: AUC {change.mean():+.2f}{spread} points "
+            f"(from {change.min():+.2f} to {change.max():+.2f} over {len(change)} networks)"
+        )
+    return lines
+
+
+def _metrics(tested: pd.DataFrame) -> pd.DataFrame:
+    from mri_jax.evaluation.metrics import metrics_table
+
+    return metrics_table(tested)
+
+
+def _parameters(trained: pd.DataFrame) -> str:
+    counts = trained.get("trainable_parameters")
+    if counts is None or counts.isna().all():
+        return ""
+    return f"{counts.dropna().iloc[0]:.0f}"
+
+
+def _mean_sd(mean: float, sd: float) -> str:
+    return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
+
+
+def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
+    """The ensemble's AUC and interval over subjects; the first repeat where there are several."""
+    chosen = together[
+        (together["run"] == run) & (together["stage"] == stage) & (together["cohort"] == cohort)
+    ]
+    chosen = chosen[chosen["repeat"] == chosen["repeat"].min()]
+    if chosen["label"].nunique() < 2:
+        return ""
+    found = auc_interval(chosen["label"].to_numpy(), score_of(chosen))
+    return f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -1,0 +1,97 @@
+"""Normalised volumes from a store: all at once for the device, or streamed in a given order."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+
+from mri_jax.errors import UserError
+from mri_jax.progress import track
+from mri_jax.volumes.normalise import Normalisation, normalise
+from mri_jax.volumes.store import VolumeStore
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Scans of a store, numbered in a fixed order and normalised when read.
+
+    Attributes:
+      store: Where the volumes are.
+      keys: (subject_id, session_id) of scan 0, 1, ...
+      how: The normalisation.
+    """
+
+    store: VolumeStore
+    keys: tuple[Key, ...]
+    how: Normalisation
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(X, Y, Z, 1) of every volume."""
+        return (*self.store.info.grid.shape, 1)
+
+    def read(self, row: int) -> np.ndarray:
+        """(X, Y, Z, 1) float32 of one scan, normalised.
+
+        Raises:
+          UserError: The file cannot be read, has another shape, or its intensities are not usable.
+        """
+        volume, mask = self.store.volume(*self.keys[row]), self.store.mask(*self.keys[row])
+        try:
+            return normalise(volume, np.asarray(mask), self.how)[..., None]
+        except UserError as error:
+            raise UserError(f"{self._name(row)}: {error}") from None
+
+    def problems(self, threads: int) -> list[str]:
+        """Why scans cannot be used, a line each; empty when all can. Reads every volume."""
+
+        def problem(row: int) -> str | None:
+            try:
+                self.read(row)
+            except UserError as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(threads) as pool:
+            found = pool.map(problem, range(len(self)))
+            return [line for line in track(found, len(self), "scan", "checking volumes") if line]
+
+    def load(self, threads: int) -> np.ndarray:
+        """All scans as (N, X, Y, Z, 1) float32."""
+        volumes = np.empty((len(self), *self.shape), np.float32)
+
+        def fill(row: int) -> None:
+            volumes[row] = self.read(row)
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in track(pool.map(fill, range(len(self))), len(self), "scan", "reading volumes"):
+                pass
+        return volumes
+
+    def stream(
+        self, order: Sequence[int] | np.ndarray, threads: int, prefetch: int
+    ) -> Iterator[np.ndarray]:
+        """The scans of ``order`` one by one, read ahead by Grain's threads.
+
+        Args:
+          order: Rows to read; the volumes come in this order whatever the threads do.
+          threads: Threads that read and normalise.
+          prefetch: Volumes read ahead, which bounds the memory.
+
+        Yields:
+          (X, Y, Z, 1) float32.
+        """
+        dataset = grain.MapDataset.source([int(row) for row in order]).map(self.read)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        yield from dataset.to_iter_dataset(options)
+
+    def _name(self, row: int) -> str:
+        subject, session = self.keys[row]
+        return f"subject {subject}, session {session}"
