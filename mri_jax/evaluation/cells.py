@@ -7,8 +7,7 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import operating
-from mri_jax.evaluation.baselines import RUNS as BASELINES
-from mri_jax.evaluation.families import SOURCE, Family, Method
+from mri_jax.evaluation.families import SOURCE, Family, Method, is_baseline
 from mri_jax.evaluation.scores import Scores, gather
 
 
@@ -116,7 +115,7 @@ def _scores(
     scores = operating.never_trained(predictions, method.run, cohort)
     if pattern is not None:
         return operating.like(scores, pattern)
-    if method.run in BASELINES and members is not None:
+    if is_baseline(method.run) and members is not None:
         scores = scores.only(members)
         if len(scores.scan) < len(members):
             raise UserError(

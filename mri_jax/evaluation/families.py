@@ -13,6 +13,19 @@ from mri_jax.evaluation.baselines import RUNS as BASELINES
 SOURCE = "source"
 
 
+def is_baseline(run: str) -> bool:
+    """Whether a run is a plain classifier: ``baseline-voxels``, ``baseline-voxels-CNN-AD2``."""
+    return run.startswith("baseline-")
+
+
+def trained_as(run: str) -> str:
+    """On whose training subjects a baseline was fitted: ``CNN-AD2``; empty for the plain names."""
+    for name in BASELINES:
+        if run.startswith(f"{name}-"):
+            return run.removeprefix(f"{name}-")
+    return ""
+
+
 @dataclass(frozen=True, order=True)
 class Method:
     """A row of a table: a network variant at a stage."""
@@ -47,13 +60,18 @@ class Family:
     @property
     def networks(self) -> tuple[Method, ...]:
         """The methods without the baselines."""
-        return tuple(m for m in self.methods if m.run not in BASELINES)
+        return tuple(m for m in self.methods if not is_baseline(m.run))
 
 
 def parse(run: str) -> tuple[str, float] | None:
     """``cnn5-w1`` to ``("cnn5", 1.0)``; None where the name has no width."""
     found = re.fullmatch(r"(.+)-w(\d+(?:\.\d+)?)", run)
     return (found[1], float(found[2])) if found else None
+
+
+def _stem(run: str) -> str:
+    parsed = parse(run)
+    return parsed[0] if parsed else run
 
 
 def depth_of(run: str) -> int | None:
@@ -75,17 +93,19 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     - source: whatever source network is in none of these.
 
     Every baseline stands in every table, and the first source network of a table is tested
-    against each.
+    against each; a baseline fitted on a related task's subjects (``baseline-voxels-CNN-AD2``)
+    stands in the task tables and is tested against the network of that training set.
     """
     present = predictions[["run", "stage"]].drop_duplicates()
     source = sorted(present.loc[present["stage"] == SOURCE, "run"])
     baselines = [Method(run) for run in BASELINES if run in source]
-    runs = [run for run in source if run not in BASELINES]
+    related = [Method(run) for run in source if trained_as(run)]
+    runs = [run for run in source if not is_baseline(run)]
     families = [
         *_depths(runs, baselines),
         *_widths(runs, baselines),
         *_tunings(present, baselines),
-        *_tasks(runs, baselines),
+        *_tasks(runs, related or baselines),
     ]
     shown = {method.run for family in families for method in family.methods}
     rest = [Method(run) for run in runs if run not in shown]
@@ -103,7 +123,13 @@ def _family(
     exploratory: bool = False,
 ) -> Family:
     chosen = pairs if pairs is not None else [(m, networks[0]) for m in networks[1:]]
-    against = [(networks[0], baseline) for baseline in baselines]
+    against = [
+        (network, baseline)
+        for network in networks
+        for baseline in baselines
+        if trained_as(baseline.run) == _stem(network.run)
+        or (network == networks[0] and not trained_as(baseline.run))
+    ]
     return Family(key, title, (*networks, *baselines), (*chosen, *against), exploratory)
 
 

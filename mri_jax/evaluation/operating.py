@@ -114,7 +114,7 @@ def like(source: Scores, tuned: Scores) -> Scores:
     if absent:
         raise UserError(
             f"not comparable: {len(absent)} scans were tested by the tuned networks and not by "
-            f"the source networks (first: {absent[0]})"
+            "the source networks"
         )
     columns = np.array([place[scan] for scan in tuned.scan])
     rows = []

@@ -1,0 +1,32 @@
+"""Tables, figures and one HTML page from results folders; nothing is trained again."""
+
+import argparse
+
+from mri_jax.reporting.published import read_published
+from mri_jax.reporting.report import write_report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m mri_jax report``."""
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a results folder of launch.py")
+    parser.add_argument(
+        "--out", help="where to write (default: the run itself; report/ beside several runs)"
+    )
+    parser.add_argument(
+        "--shareable",
+        action="store_true",
+        help="one page without subject ids, dates, scan images, rows of single subjects",
+    )
+    parser.add_argument("--published", help="CSV of values that a paper printed, shown beside ours")
+    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutations")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report and say where it is."""
+    published = read_published(args.published) if args.published else None
+    written = write_report(args.runs, args.out, args.shareable, published, args.seed)
+    if args.shareable:
+        print(f"wrote {written.page}")
+    else:
+        print(f"wrote {written.page}, {written.tables} tables and {written.figures} figures")
+    return 0

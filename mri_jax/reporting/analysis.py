@@ -1,0 +1,204 @@
+"""Results folders in, everything a report shows out: each table's statistics, and cautions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mri_jax import results
+from mri_jax.errors import UserError
+from mri_jax.evaluation import differences, families, summary, thresholds
+from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.families import Family
+from mri_jax.evaluation.predictions import KEY
+from mri_jax.results import Results
+
+TOLERANCE = 1e-4
+"""Two runs that claim the same network may differ this much in a logit (other devices)."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of the study with its statistics.
+
+    Attributes:
+      family: Which methods, which pairs.
+      entries: The scores behind it.
+      summary: From `summary.summarise`.
+      differences: From `differences.compare`.
+      anova: From `differences.anova_table`.
+      points: From `thresholds.operating_points`.
+      calibration: From `thresholds.calibration_table`.
+    """
+
+    family: Family
+    entries: tuple[Entry, ...]
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    anova: pd.DataFrame
+    points: pd.DataFrame
+    calibration: pd.DataFrame
+
+    def tested(self, cohort: str) -> list[Entry]:
+        """The entries of a target cohort that have scores."""
+        return [
+            e
+            for e in self.entries
+            if e.cohort == cohort and e.split == "test" and e.scores is not None
+        ]
+
+    @property
+    def cohorts(self) -> list[str]:
+        """Target cohorts, in order."""
+        return list(dict.fromkeys(e.cohort for e in self.entries if e.split == "test"))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a report is made of.
+
+    Attributes:
+      runs: The results folders.
+      simulated: Whether the scans are simulated; then every table and figure says so.
+      predictions: Of all runs, each network once.
+      sections: A table each.
+      seed: Of bootstrap and permutations.
+    """
+
+    runs: tuple[Results, ...]
+    simulated: bool
+    predictions: pd.DataFrame
+    sections: tuple[Section, ...]
+    seed: int
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Epochs of all networks, each network once."""
+        frames = [run.history for run in self.runs if len(run.history)]
+        if not frames:
+            return pd.DataFrame()
+        key = ["run", "stage", "repeat", "fold", "epoch"]
+        frame = pd.concat(frames, ignore_index=True)
+        return frame.drop_duplicates(key) if set(key) <= set(frame.columns) else pd.DataFrame()
+
+    @property
+    def plan(self) -> pd.DataFrame:
+        """Planned stages of all runs."""
+        frames = [run.plan for run in self.runs if len(run.plan)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Filters or feature maps of all runs."""
+        found: dict[str, np.ndarray] = {}
+        for run in self.runs:
+            found |= run.arrays(name)
+        return found
+
+
+def load_runs(paths: Sequence[str]) -> tuple[Results, ...]:
+    """Load results folders.
+
+    Raises:
+      UserError: One is not a results folder, is given twice, or some are simulated and others not.
+    """
+    runs = tuple(results.load(path) for path in paths)
+    names = [str(run.path.resolve()) for run in runs]
+    if len(set(names)) < len(names):
+        raise UserError("RUN: the same results folder is given twice")
+    simulated = [run.name for run in runs if run.simulated]
+    if simulated and len(simulated) < len(runs):
+        real = next(run.name for run in runs if not run.simulated)
+        raise UserError(
+            f"not comparable: {simulated[0]} is simulated and {real} is not; report them apart"
+        )
+    return runs
+
+
+def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
+    """All statistics of one or several runs.
+
+    Raises:
+      UserError: The runs cannot stand in one report: two networks under one name, or different
+        test sets within one table; the difference is named.
+    """
+    predictions = _pooled(runs)
+    sections = []
+    for family in families.declare(predictions):
+        found = entries(predictions, family)
+        _check_comparable(family, found, runs)
+        overview = summary.summarise(predictions, family, seed, found)
+        sections.append(
+            Section(
+                family=family,
+                entries=tuple(found),
+                summary=overview,
+                differences=differences.compare(predictions, family, seed, found),
+                anova=differences.anova_table(overview, family),
+                points=thresholds.operating_points(predictions, family, seed, found),
+                calibration=thresholds.calibration_table(predictions, family, found),
+            )
+        )
+    simulated = any(run.simulated for run in runs)
+    return Analysis(tuple(runs), simulated, predictions, tuple(sections), seed)
+
+
+def _pooled(runs: Sequence[Results]) -> pd.DataFrame:
+    """Predictions of all runs; rows that several runs share are kept once."""
+    frame = pd.concat([run.predictions.assign(folder=run.name) for run in runs], ignore_index=True)
+    shared = frame[frame.duplicated(KEY, keep=False)]
+    if len(shared):
+        spread = shared.groupby(KEY, observed=True)[["label", "logit_0", "logit_1"]].agg(
+            lambda values: float(np.ptp(values.to_numpy(float)))
+        )
+        unlike = spread[(spread > TOLERANCE).any(axis=1)]
+        if len(unlike):
+            run, stage = unlike.index[0][:2]
+            rows = shared[(shared["run"] == run) & (shared["stage"] == stage)]
+            names = list(dict.fromkeys(rows["folder"]))
+            raise UserError(
+                f"not comparable: {' and '.join(names[:2])} hold different networks under one "
+                f"name ({run}, {stage}); report them apart"
+            )
+    return frame.drop_duplicates(KEY).drop(columns="folder").reset_index(drop=True)
+
+
+def _check_comparable(family: Family, found: Sequence[Entry], runs: Sequence[Results]) -> None:
+    """Refuse a table whose networks come from several runs with different test sets."""
+    if len(runs) < 2:
+        return
+    for cohort in dict.fromkeys(e.cohort for e in found if e.split == "test"):
+        networks = [
+            e
+            for e in found
+            if e.cohort == cohort
+            and e.split == "test"
+            and e.scores is not None
+            and not families.is_baseline(e.method.run)
+        ]
+        for other in networks[1:]:
+            first = networks[0]
+            homes = [_homes(e, runs) for e in (first, other)]
+            if homes[0] & homes[1]:
+                continue
+            assert first.scores is not None
+            assert other.scores is not None
+            here, there = set(first.scores.scan), set(other.scores.scan)
+            if here != there or not np.array_equal(first.scores.tested, other.scores.tested):
+                names = [min(home) for home in homes]
+                raise UserError(
+                    f"not comparable on {cohort} ({family.key}): {first.method.name} of {names[0]} "
+                    f"and {other.method.name} of {names[1]} have different test sets: "
+                    f"{len(here - there)} scans are only in the first, {len(there - here)} only "
+                    f"in the second, {len(here & there)} in both"
+                )
+
+
+def _homes(entry: Entry, runs: Sequence[Results]) -> set[str]:
+    """Names of the runs that hold an entry's method."""
+    found = set()
+    for run in runs:
+        rows = run.predictions
+        if ((rows["run"] == entry.method.run) & (rows["stage"] == entry.method.stage)).any():
+            found.add(run.name)
+    return found

@@ -1,0 +1,93 @@
+"""What a reader must be warned of, one plain line each."""
+
+import numpy as np
+
+from mri_jax.evaluation.families import SOURCE, is_baseline
+from mri_jax.reporting.analysis import Analysis, Section
+
+FEW = 20
+"""A class with fewer subjects than this is pointed out."""
+WIDE = 0.20
+"""An AUC interval wider than this is pointed out."""
+
+
+def cautions(analysis: Analysis) -> list[str]:
+    """Every caution, without repetition, in order of weight."""
+    lines = []
+    if analysis.simulated:
+        lines.append(
+            "SIMULATED: the scans were made by a program. Nothing here says how well a network "
+            "recognises a disease."
+        )
+    for run in analysis.runs:
+        if run.config.get("preset") == "smoke":
+            lines.append(f"{run.name}: preset smoke; its scores mean nothing.")
+        lines += [f"{run.name}: {line}." for line in run.missing]
+        if "simulated" not in run.provenance:
+            lines.append(
+                f"{run.name}: its provenance does not say whether the scans are simulated."
+            )
+    for section in analysis.sections:
+        lines += _of_section(section)
+    return list(dict.fromkeys(lines))
+
+
+def _of_section(section: Section) -> list[str]:
+    lines = []
+    for cohort in section.cohorts:
+        where = f"{cohort} ({section.family.key})"
+        cells = section.tested(cohort)
+        for cell in (e for e in section.entries if e.cohort == cohort and e.note):
+            lines.append(f"{where}: {cell.method.name} is not shown: {cell.note}.")
+        if cells and cells[0].scores is not None:
+            positive, negative = cells[0].scores.counts
+            for count, name in ((positive, "positive"), (negative, "negative")):
+                if count == 0:
+                    lines.append(f"{where}: no {name} subject; AUC and BAC are undefined.")
+                elif count < FEW:
+                    lines.append(
+                        f"{where}: only {count} {name} subjects; intervals are wide and rest on "
+                        "few people."
+                    )
+        lines += _of_intervals(section, cohort, where)
+    if section.family.exploratory:
+        lines.append(f"{section.family.title}: exploratory; not planned for inference.")
+    tuned = [m for m in section.family.methods if m.stage != SOURCE]
+    inner = (
+        section.points["point"].eq("cross-validated in the 20%") & section.points["mean"].notna()
+    )
+    if tuned and not inner.any():
+        lines.append(
+            f"{section.family.title}: the run holds no cross-validated scores of the 20%, so tuned "
+            "networks have no refitted threshold and no temperature."
+        )
+    return lines
+
+
+def _of_intervals(section: Section, cohort: str, where: str) -> list[str]:
+    lines = []
+    rows = section.summary[
+        section.summary["cohort"].eq(cohort)
+        & section.summary["split"].eq("test")
+        & section.summary["metric"].eq("auc")
+    ]
+    for row in rows.to_dict("records"):
+        name, width = row["method"], row["a_high"] - row["a_low"]
+        if width > WIDE:
+            lines.append(f"{where}: the AUC interval of {name} spans {100 * width:.0f} points.")
+        if row["networks"] == 1 and not is_baseline(row["run"]):
+            lines.append(f"{where}: {name} is a single network; there is no SD and no interval B.")
+        if row["mean"] in (0.0, 1.0):
+            lines.append(
+                f"{where}: {name} separates the classes perfectly; no interval can be estimated."
+            )
+    for cell in section.tested(cohort):
+        scores = cell.scores
+        if scores is None or len(scores.score) < 2 or is_baseline(cell.method.run):
+            continue
+        if scores.tested.all() and np.ptp(scores.score, axis=0).max() == 0.0:
+            lines.append(
+                f"{where}: all networks of {cell.method.name} give identical scores; their spread "
+                "says nothing about retraining."
+            )
+    return lines

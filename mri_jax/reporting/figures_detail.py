@@ -1,0 +1,195 @@
+"""Figures behind the scores: decisions, distributions, calibration, training."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import expit
+
+from mri_jax.evaluation.calibration import reliability
+from mri_jax.evaluation.cells import Entry
+from mri_jax.evaluation.families import is_baseline
+from mri_jax.evaluation.intervals import decisions
+from mri_jax.evaluation.scores import Scores
+from mri_jax.evaluation.thresholds import temperatures
+from mri_jax.reporting.analysis import Analysis
+from mri_jax.reporting.figures import cohorts_of
+from mri_jax.reporting.style import LINES, Picture, drawn
+
+CLASSES = ("negative", "positive")
+PANELS = 6
+"""At most so many panels a row, and so many networks of a table in the detailed figures."""
+
+
+def detail_figures(analysis: Analysis) -> list[Picture]:
+    """Confusion matrices, score distributions and calibration of every table and cohort."""
+    made: list[Picture] = []
+    for section, cohort, entries in cohorts_of(analysis.sections):
+        networks = [e for e in entries if not is_baseline(e.method.run)][:PANELS]
+        if not networks:
+            continue
+        key = f"{section.family.key}-{{}}-{cohort}"
+        made.append(_confusion(networks, cohort, key.format("confusion"), analysis.simulated))
+        made.append(_distribution(networks, cohort, key.format("distribution"), analysis.simulated))
+        made.append(_calibration(networks, cohort, key.format("calibration"), analysis))
+    return made
+
+
+def _shape(count: int) -> tuple[float, float]:
+    return max(3.4, 2.3 * count + 0.4), 2.7
+
+
+def _confusion(entries: list[Entry], cohort: str, key: str, simulated: bool) -> Picture:
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(entries), squeeze=False)[0]
+        for axes, entry in zip(panels, entries, strict=True):
+            assert entry.scores is not None
+            shares, counts = _confusion_of(entry.scores)
+            axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+            for row in (0, 1):
+                for column in (0, 1):
+                    share = shares[row, column]
+                    shown = "–" if np.isnan(share) else f"{100 * share:.0f}%"
+                    axes.text(
+                        column, row, f"{shown}\n{counts[row, column]:.1f}", ha="center",
+                        va="center", color="white" if share > 0.55 else "black",
+                    )  # fmt: skip
+            axes.set_xticks((0, 1), CLASSES)
+            axes.set_yticks((0, 1), CLASSES, rotation=90, va="center")
+            axes.grid(False)
+            axes.set_xlabel("decided")
+            axes.set_title(_wrapped(entry.method.name), fontsize=8)
+        panels[0].set_ylabel("true class")
+
+    caption = (
+        f"Decisions at argmax on {cohort}: share of each true class, and subjects a network (mean "
+        "over the networks)."
+    )
+    return Picture(key, caption, drawn(draw, *_shape(len(entries)), simulated))
+
+
+def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """(2, 2) shares of each true class (rows), and mean counts."""
+    decided = decisions(scores)
+    counts = np.zeros((2, 2))
+    for row in (0, 1):
+        members = scores.tested & (scores.label == row)
+        for column in (0, 1):
+            counts[row, column] = (members & (decided == bool(column))).sum(axis=1).mean()
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, total, out=np.full((2, 2), np.nan), where=total > 0)
+    return shares, counts
+
+
+def _distribution(entries: list[Entry], cohort: str, key: str, simulated: bool) -> Picture:
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(entries), squeeze=False, sharex=True)[0]
+        edges = np.linspace(0, 1, 21)
+        for axes, entry in zip(panels, entries, strict=True):
+            assert entry.scores is not None
+            for value, name in enumerate(CLASSES):
+                chosen = entry.scores.tested & (entry.scores.label == value)
+                probability = expit(entry.scores.score[chosen])
+                if len(probability):
+                    axes.hist(
+                        probability, edges, density=True, label=name, color=f"C{value}",
+                        histtype="stepfilled", alpha=0.35, edgecolor=f"C{value}",
+                        hatch=("", "//")[value],
+                    )  # fmt: skip
+            axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle=":")
+            axes.set_xlabel("probability")
+            axes.set_title(_wrapped(entry.method.name), fontsize=8)
+        panels[0].set_ylabel("density")
+        panels[-1].legend(loc="upper center", fontsize=7)
+
+    caption = f"Distribution of the networks' probabilities on {cohort}, by true class."
+    return Picture(key, caption, drawn(draw, *_shape(len(entries)), simulated))
+
+
+def _calibration(entries: list[Entry], cohort: str, key: str, analysis: Analysis) -> Picture:
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(entries), squeeze=False, sharey=True)[0]
+        for axes, entry in zip(panels, entries, strict=True):
+            scores = entry.scores
+            assert scores is not None
+            heat = temperatures(analysis.predictions, entry.method, scores)
+            choices: list[tuple[str, np.ndarray]] = [("as trained", np.ones(len(scores.score)))]
+            if heat is not None:
+                choices.append(("temperature-scaled", heat))
+            for place, (name, divisor) in enumerate(choices):
+                table = _pooled_reliability(scores, divisor)
+                colour = f"C{place}"
+                axes.plot(
+                    table["predicted"], table["observed"], marker="os"[place], color=colour,
+                    linestyle=LINES[place], label=name,
+                )  # fmt: skip
+                axes.vlines(
+                    table["predicted"], table["observed_low"], table["observed_high"],
+                    color=colour, linewidth=0.9,
+                )  # fmt: skip
+            axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+            axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted")
+            axes.set_title(_wrapped(entry.method.name), fontsize=8)
+        panels[0].set_ylabel("observed share")
+        panels[0].legend(loc="upper left", fontsize=7)
+
+    caption = (
+        f"Reliability on {cohort}: observed share of positives against the predicted probability. "
+        "Bars: Wilson's 95% interval for the mean number of subjects a network has in the bin."
+    )
+    return Picture(key, caption, drawn(draw, *_shape(len(entries)), analysis.simulated))
+
+
+def _pooled_reliability(scores: Scores, divisor: np.ndarray) -> pd.DataFrame:
+    """Reliability over all networks; intervals use one network's worth of subjects."""
+    tested = scores.tested
+    probability = expit(scores.score / divisor[:, None])[tested]
+    label = np.broadcast_to(scores.label, tested.shape)[tested]
+    table = reliability(label, probability)
+    # Networks share subjects: the pooled count would make the bars too short by up to sqrt(J).
+    shrink = np.sqrt(len(scores.score))
+    for name in ("observed_low", "observed_high"):
+        gap = (table[name] - table["observed"]) * shrink
+        table[name] = (table["observed"] + gap).clip(0, 1)
+    return table
+
+
+def _wrapped(name: str) -> str:
+    return name.replace(" ", "\n", 1)
+
+
+def training_figures(analysis: Analysis) -> list[Picture]:
+    """Loss per epoch of every fold, with the epoch that was kept."""
+    history = analysis.history
+    if history.empty or "validation_loss" not in history.columns:
+        return []
+    made = []
+    for (run, stage), rows in history.groupby(["run", "stage"], sort=True):
+        rows = rows[rows["repeat"] == rows["repeat"].min()]
+        made.append(_training(str(run), str(stage), rows, analysis.simulated))
+    return made
+
+
+def _training(run: str, stage: str, rows: pd.DataFrame, simulated: bool) -> Picture:
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for place, (fold, line) in enumerate(rows.groupby("fold")):
+            colour, dash = f"C{place % 8}", LINES[place % 8]
+            line = line.sort_values("epoch")
+            for axes, name in ((left, "train_loss"), (right, "validation_loss")):
+                values = pd.to_numeric(line.get(name), errors="coerce")
+                if values.notna().any():
+                    axes.plot(line["epoch"], values, color=colour, linestyle=dash, label=str(fold))
+            if "best" not in line.columns:
+                continue
+            best = line[line["best"].fillna(False).astype(bool)].tail(1)
+            for axes, name in ((left, "train_loss"), (right, "validation_loss")):
+                values = pd.to_numeric(best.get(name), errors="coerce")
+                axes.plot(best["epoch"], values, "o", color=colour, mfc="white", mew=1.4)
+        left.set(title="training", xlabel="epoch", ylabel="loss")
+        right.set(title="held out", xlabel="epoch")
+        if left.get_legend_handles_labels()[0]:
+            left.legend(title="fold", ncols=2)
+
+    caption = f"Training of {run}, {stage}: loss of each fold; the ring marks the epoch kept."
+    key = f"training-{run}-{stage}"
+    return Picture(key, caption, drawn(draw, 7.2, 2.9, simulated))

@@ -1,0 +1,168 @@
+"""The one self-contained page; every text from data is escaped by the template engine."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from mri_jax import __version__
+from mri_jax.errors import UserError
+from mri_jax.evaluation.families import is_baseline
+from mri_jax.reporting import demographics
+from mri_jax.reporting.analysis import Analysis
+from mri_jax.reporting.cautions import cautions
+from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
+from mri_jax.reporting.style import Picture, image
+from mri_jax.reporting.tables import Cell, Table, text
+from mri_jax.results import Results
+
+LIMIT = 15_000_000
+"""Bytes a page may have."""
+# What --shareable removes: fields that hold places, people or times.
+_PRIVATE = ("command", "store", "cohort", "workdir", "stages", "path", "host", "user", "date",
+            "time", "started", "finished", "subject", "session", "scan", "platform")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as the page embeds it."""
+
+    caption: str
+    png: str
+
+
+def render(
+    analysis: Analysis,
+    tables: dict[str, list[Table]],
+    pictures: dict[str, list[Picture]],
+    share: bool,
+) -> str:
+    """The page.
+
+    Args:
+      analysis: The statistics.
+      tables: For each family's key, its tables.
+      pictures: For each family's key, its figures; ``KEY/details``, ``training`` and ``layers``
+        beside.
+      share: Leave out subjects, dates, scan images and feature maps of real scans.
+
+    Raises:
+      UserError: The page would be larger than `LIMIT`.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    assets = resources.files("mri_jax.reporting") / "assets"
+    template = environment.from_string((assets / "report.html.j2").read_text("utf-8"))
+    names = ", ".join(run.name for run in analysis.runs)
+    sections = [
+        {
+            "key": s.family.key,
+            "short": s.family.key.replace("-", " "),
+            "title": s.family.title,
+            "tables": tables[s.family.key],
+            "pictures": _embedded(pictures.get(s.family.key, [])),
+            "details": _embedded(pictures.get(f"{s.family.key}/details", [])),
+        }
+        for s in analysis.sections
+    ]
+    page = template.render(
+        title="Results" if share else f"Results: {names}",
+        subtitle=_subtitle(analysis),
+        simulated=analysis.simulated,
+        share=share,
+        cautions=cautions(analysis),
+        networks=networks_table(analysis),
+        demographics=demographics.demographics_table(analysis),
+        flow=demographics.flow_table(analysis),
+        sections=sections,
+        training=_embedded(pictures.get("training", [])),
+        layers=_embedded(pictures.get("layers", [])),
+        methods=methods_paragraphs(analysis),
+        references=REFERENCES,
+        runs=[_described(run, number, share) for number, run in enumerate(analysis.runs)],
+        version=__version__,
+        css=Markup((assets / "report.css").read_text("utf-8")),
+        js=Markup((assets / "report.js").read_text("utf-8")),
+    )
+    if len(page.encode()) > LIMIT:
+        raise UserError(
+            f"report: the page would have {len(page.encode()) / 1e6:.1f} MB, more than "
+            f"{LIMIT / 1e6:.0f}; report fewer runs together"
+        )
+    return page
+
+
+def _subtitle(analysis: Analysis) -> str:
+    rows = analysis.predictions
+    networks = rows.loc[~rows["run"].map(is_baseline), ["run", "stage", "repeat", "fold"]]
+    count = len(networks.drop_duplicates())
+    scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
+    return f"{count} networks, {scans} scans, {len(analysis.sections)} tables"
+
+
+def _embedded(pictures: Sequence[Picture]) -> list[Shown]:
+    return [
+        Shown(p.caption, base64.b64encode(image(p.figure, "png", dpi=110)).decode())
+        for p in pictures
+    ]
+
+
+def networks_table(analysis: Analysis) -> Table:
+    """Every network variant and stage: how many networks, what they trained."""
+    rows = []
+    plan = analysis.plan
+    frame = analysis.predictions.groupby(["run", "stage"], sort=False)
+    for (run, stage), group in frame:
+        count = len(group[["repeat", "fold"]].drop_duplicates())
+        if stage == "source":
+            count = group["fold"].nunique()
+        trained = ""
+        if len(plan) and "trainable_parameters" in plan.columns:
+            found = plan[(plan["run"] == run) & (plan["stage"] == stage)]["trainable_parameters"]
+            known = found.dropna()
+            trained = f"{int(known.iloc[0]):,}" if len(known) else ""
+        cohorts = ", ".join(dict.fromkeys(group.loc[group["split"].eq("test"), "cohort"]))
+        value = float(trained.replace(",", "")) if trained else float("nan")
+        rows.append(
+            (
+                text(run),
+                text(stage),
+                Cell(str(count), float(count)),
+                Cell(trained or "–", value),
+                text(cohorts or "–"),
+            )
+        )
+    header = ("Run", "Stage", "Networks", "Parameters trained", "Tested on")
+    return Table("networks", "Networks", "", header, tuple(rows), analysis.predictions.iloc[:0])
+
+
+def _described(run: Results, number: int, share: bool) -> dict[str, str]:
+    config, provenance = run.config, run.provenance
+    if share:
+        config, provenance = _public(config), _public(provenance)
+    return {
+        "name": f"Run {number + 1}" if share else run.name,
+        "config": json.dumps(config, indent=2, sort_keys=True),
+        "provenance": json.dumps(provenance, indent=2, sort_keys=True),
+    }
+
+
+def _public(value: Any) -> Any:
+    """A copy without private fields and without anything that looks like a path."""
+    if isinstance(value, dict):
+        return {
+            k: _public(v)
+            for k, v in value.items()
+            if not any(word == k.lower() or k.lower().endswith(f"_{word}") for word in _PRIVATE)
+        }
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    if isinstance(value, str) and ("/" in value or "\\" in value):
+        return "(removed)"
+    return value

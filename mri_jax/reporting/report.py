@@ -1,0 +1,118 @@
+"""From results folders to tables, figures and the page: ``python -m mri_jax report RUN ...``."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from etils import epath
+
+from mri_jax import files, results
+from mri_jax.reporting import demographics, page, tables
+from mri_jax.reporting.analysis import Analysis, analyse, load_runs
+from mri_jax.reporting.figures import score_figures
+from mri_jax.reporting.figures_detail import detail_figures, training_figures
+from mri_jax.reporting.figures_layers import layer_figures
+from mri_jax.reporting.style import Picture, image
+from mri_jax.reporting.tables import Table
+
+SHAREABLE = "report-shareable.html"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a report wrote.
+
+    Attributes:
+      page: The HTML file.
+      tables: How many tables (each in three forms).
+      figures: How many figures (each in two forms); 0 for a shareable page, which embeds them.
+      cautions: The warnings of the page.
+    """
+
+    page: epath.Path
+    tables: int
+    figures: int
+
+
+def write_report(
+    runs: Sequence[str],
+    out: epath.PathLike | None = None,
+    share: bool = False,
+    published: pd.DataFrame | None = None,
+    seed: int = 0,
+) -> Written:
+    """Everything a reader needs from finished runs, without retraining.
+
+    Args:
+      runs: Results folders.
+      out: Where to write; by default the run's own folder, or ``report/`` beside the first of
+        several runs.
+      share: Write `SHAREABLE` alone: no subject ids, dates, scan images, rows of single subjects,
+        or feature maps of real scans.
+      published: Values a paper printed, from `published.read_published`.
+      seed: Of bootstrap and permutations.
+
+    Raises:
+      UserError: A run cannot be read, or the runs cannot be compared.
+    """
+    loaded = load_runs(list(runs))
+    analysis = analyse(loaded, seed)
+    folder = epath.Path(out) if out is not None else _default_folder(analysis)
+    made = {s.family.key: tables.tables_of(s, published) for s in analysis.sections}
+    drawn = _figures(analysis, share)
+    text = page.render(analysis, made, drawn, share)
+    if share:
+        files.write_text(folder / SHAREABLE, text)
+        return Written(folder / SHAREABLE, sum(map(len, made.values())), 0)
+    every = [table for group in made.values() for table in group]
+    every += [demographics.demographics_table(analysis)]
+    for table in every:
+        _write_table(folder / results.TABLES, table, analysis.simulated)
+    pictures = [picture for group in drawn.values() for picture in group]
+    for picture in pictures:
+        _write_figure(folder / results.FIGURES, picture)
+    files.write_text(folder / results.REPORT, text)
+    return Written(folder / results.REPORT, len(every), len(pictures))
+
+
+def _default_folder(analysis: Analysis) -> epath.Path:
+    if len(analysis.runs) == 1:
+        return analysis.runs[0].path
+    return analysis.runs[0].path.parent / "report"
+
+
+def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
+    """Figures by the key of their section; details, training and first layer apart."""
+    found: dict[str, list[Picture]] = {}
+    keys = sorted((s.family.key for s in analysis.sections), key=len, reverse=True)
+    for picture in score_figures(analysis):
+        found.setdefault(_section_of(picture, keys), []).append(picture)
+    for picture in detail_figures(analysis):
+        found.setdefault(f"{_section_of(picture, keys)}/details", []).append(picture)
+    found["training"] = training_figures(analysis)
+    found["layers"] = layer_figures(analysis, share)
+    return found
+
+
+def _section_of(picture: Picture, keys: Sequence[str]) -> str:
+    return next(key for key in keys if picture.key.startswith(f"{key}-"))
+
+
+def file_name(key: str) -> str:
+    """A file name for any key; characters beyond letters, digits, ``.``, ``-`` become ``_``."""
+    return re.sub(r"[^A-Za-z0-9.\-]", "_", key)
+
+
+def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
+    name = file_name(table.key)
+    data = table.data.assign(simulated=True) if simulated else table.data
+    files.write_text(folder / f"{name}.md", tables.markdown(table, simulated))
+    files.write_text(folder / f"{name}.tex", tables.latex(table, simulated))
+    files.write_csv(folder / f"{name}.csv", data)
+
+
+def _write_figure(folder: epath.Path, picture: Picture) -> None:
+    for kind in ("png", "svg"):
+        name = f"{file_name(picture.key)}.{kind}"
+        files.write_bytes(folder / name, image(picture.figure, kind))

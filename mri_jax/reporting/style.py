@@ -1,0 +1,63 @@
+"""One style for all figures, the word SIMULATED where it belongs, and how they are written."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 1)))
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+      key: File name without extension.
+      caption: What it shows, plain text.
+      figure: The drawing.
+      shows_scan: Whether it shows a scan or what a network made of one.
+    """
+
+    key: str
+    caption: str
+    figure: Figure
+    shows_scan: bool = False
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The style file, for the time of the block; the process's settings stay as they were."""
+    path = resources.files("mri_jax.reporting") / "assets" / "figures.mplstyle"
+    with resources.as_file(path) as file, mpl.rc_context(fname=str(file)):
+        yield
+
+
+def drawn(draw: Callable[[Figure], None], width: float, height: float, simulated: bool) -> Figure:
+    """A figure of that size (inches), without pyplot's global state."""
+    with style():
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        draw(figure)
+        if simulated:
+            figure.suptitle(
+                "SIMULATED SCANS", x=0.995, ha="right", fontsize=8, color="#B00020", weight="bold"
+            )
+    return figure
+
+
+def image(figure: Figure, kind: str, dpi: int | None = None) -> bytes:
+    """The bytes of a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    # A date in the metadata would change the bytes, and would be a date in a shared report.
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with style():
+        figure.savefig(buffer, format=kind, metadata=metadata, dpi=dpi or "figure")
+    return buffer.getvalue()

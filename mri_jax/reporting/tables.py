@@ -1,0 +1,387 @@
+"""Tables in the paper's layout: Markdown, CSV and LaTeX."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.evaluation.families import is_baseline
+from mri_jax.evaluation.metrics import METRICS
+from mri_jax.reporting.analysis import Section
+
+SIMULATED = "SIMULATED scans"
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a table shows and what it sorts by."""
+
+    text: str
+    value: float | str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in every form.
+
+    Attributes:
+      key: File name without extension.
+      title: One line.
+      note: What its numbers mean.
+      header: Column names.
+      rows: Cells as shown.
+      data: The same, tidy and unrounded, for the CSV file.
+    """
+
+    key: str
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    data: pd.DataFrame
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction in percent; a dash where it is NaN."""
+    return DASH if np.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """A p-value with three decimals; a dash where it is NaN."""
+    if np.isnan(value):
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def interval(low: float, high: float) -> str:
+    """``[82.1, 88.0]`` in percent; empty where it is NaN."""
+    return "" if np.isnan(low) or np.isnan(high) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def text(value: object) -> Cell:
+    """A cell of plain text."""
+    return Cell(str(value), str(value))
+
+
+def tables_of(section: Section, published: pd.DataFrame | None = None) -> list[Table]:
+    """Every table of a section that has rows."""
+    made = [
+        scores_table(section, published),
+        ensemble_table(section),
+        differences_table(section),
+        anova_table(section, published),
+        points_table(section),
+        calibration_table(section),
+    ]
+    return [table for table in made if table.rows]
+
+
+def scores_table(section: Section, published: pd.DataFrame | None = None) -> Table:
+    """The paper's layout: mean ± SD over networks for each cohort, with intervals A and B."""
+    rows = []
+    frame = section.summary
+    for (cohort, split, method), group in frame.groupby(["cohort", "split", "method"], sort=False):
+        first = group.iloc[0]
+        cells = [
+            text(cohort if split == "test" else f"{cohort} (held-out folds)"),
+            text(method),
+            _counted(first),
+        ]
+        by_metric = group.set_index("metric")
+        cells += [_score(by_metric.loc[metric]) for metric in METRICS]
+        rows.append(tuple(cells))
+        if split == "test" and not is_baseline(str(first["run"])):
+            rows += _published_rows(published, section.family.key, cohort, str(first["run"]), first)
+    note = (
+        "Mean ± SD (n − 1) over the networks, percent, at argmax. A: these networks on new "
+        "subjects (DeLong with the networks' covariance for the AUC, class-stratified bootstrap "
+        "for the rest). B: new subjects and retrained networks. Held-out folds also chose the "
+        "epoch, so their scores are a little too good."
+    )
+    header = ("Test cohort", "Network", "Subjects", *(m.upper() for m in METRICS))
+    return Table(
+        f"{section.family.key}-scores", section.family.title, note, header, tuple(rows), frame
+    )
+
+
+def _counted(row: pd.Series) -> Cell:
+    positive, negative = row["n_positive"], row["n_negative"]
+    if pd.isna(positive):
+        return Cell(DASH, -1.0)
+    return Cell(f"{int(positive)} + {int(negative)}", float(positive + negative))
+
+
+def _score(row: pd.Series) -> Cell:
+    mean = float(row["mean"]) if pd.notna(row["mean"]) else float("nan")
+    if np.isnan(mean):
+        return Cell(DASH, -1.0)
+    shown = percent(mean)
+    if pd.notna(row["sd"]):
+        shown += f" ± {percent(row['sd'])}"
+    for name in ("a", "b"):
+        limits = interval(row[f"{name}_low"], row[f"{name}_high"])
+        if limits:
+            shown += f"\n{name.upper()} {limits}"
+    return Cell(shown, mean)
+
+
+def _published_rows(
+    published: pd.DataFrame | None, family: str, cohort: str, run: str, like: pd.Series
+) -> list[tuple[Cell, ...]]:
+    if published is None or published.empty or like["stage"] != "source":
+        return []
+    chosen = published[
+        published["family"].eq(family) & published["cohort"].eq(cohort) & published["run"].eq(run)
+    ].set_index("metric")
+    if not set(METRICS) & set(chosen.index):
+        return []
+    cells = [text(cohort), text(f"{run} as published (real data)"), Cell(DASH, -1.0)]
+    for metric in METRICS:
+        if metric not in chosen.index:
+            cells.append(Cell(DASH, -1.0))
+            continue
+        row = chosen.loc[metric]
+        cells.append(Cell(f"{row['mean']:.2f} ± {row['sd']:.2f}", float(row["mean"]) / 100))
+    return [tuple(cells)]
+
+
+def ensemble_table(section: Section) -> Table:
+    """The mean probability over the networks, as one classifier."""
+    frame = section.summary[section.summary["ensemble"].notna()]
+    rows = []
+    for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):
+        by_metric = group.set_index("metric")
+        cells = [text(cohort), text(method), _counted(group.iloc[0])]
+        for metric in METRICS:
+            if metric not in by_metric.index:
+                cells.append(Cell(DASH, -1.0))
+                continue
+            row = by_metric.loc[metric]
+            limits = interval(row["ensemble_low"], row["ensemble_high"])
+            shown = f"{percent(row['ensemble'])}\n{limits}".strip()
+            cells.append(Cell(shown, float(row["ensemble"])))
+        rows.append(tuple(cells))
+    note = (
+        "Mean probability over the networks, percent, with 95% intervals over new subjects: DeLong "
+        "(AUC), Wilson (ACC, SEN, SPE), class-stratified bootstrap (BAC)."
+    )
+    header = ("Test cohort", "Network", "Subjects", *(m.upper() for m in METRICS))
+    columns = ["family", "method", "cohort", "metric", "ensemble", "ensemble_low", "ensemble_high"]
+    title = "The ensembles"
+    key = f"{section.family.key}-ensembles"
+    return Table(key, title, note, header, tuple(rows), frame[columns])
+
+
+def differences_table(section: Section) -> Table:
+    """Every declared pair: difference with its interval, p, Holm's p."""
+    frame = section.differences
+    rows = []
+    for row in frame.to_dict("records") if len(frame) else []:
+        if pd.isna(row.get("difference", np.nan)) and not row.get("note"):
+            continue
+        cohort = row["cohort"] if row["split"] == "test" else f"{row['cohort']} (held-out folds)"
+        change = float(row.get("difference", np.nan))
+        shown = DASH if np.isnan(change) else f"{100 * change:+.1f}"
+        limits = interval(float(row.get("low", np.nan)), float(row.get("high", np.nan)))
+        odds = float(row.get("odds", np.nan))
+        odds_text = ""
+        if not np.isnan(odds):
+            limits_text = f"[{row['odds_low']:.2f}, {row['odds_high']:.2f}]"
+            odds_text = f"{odds:.2f} {limits_text}, p {p_value(row['p_mcnemar'])}"
+        delong = float(row.get("p_delong", np.nan))
+        rows.append(
+            (
+                text(cohort),
+                text(row["first"]),
+                text(row["second"]),
+                text(row["metric"].upper()),
+                Cell(f"{shown}\n{limits}".strip(), change),
+                Cell(p_value(float(row["p"])), float(row["p"])),
+                Cell(p_value(float(row["p_holm"])), float(row["p_holm"])),
+                Cell("" if np.isnan(delong) else p_value(delong), delong),
+                Cell(odds_text, odds),
+                text(row["note"] or row["test"]),
+            )
+        )
+    note = (
+        "First minus second on the same subjects, in percentage points, with its 95% interval over "
+        "new subjects (corrected t on held-out folds). p: paired permutation on the mean over "
+        "networks; Holm within this table and metric. McNemar: odds ratio of the ensembles' "
+        "discordant decisions with its exact interval."
+    )
+    header = (
+        "Test cohort", "First", "Second", "Score", "Difference", "p", "p (Holm)", "p (DeLong)",
+        "McNemar", "Test or reason",
+    )  # fmt: skip
+    title = "Differences between methods"
+    return Table(f"{section.family.key}-differences", title, note, header, tuple(rows), frame)
+
+
+def anova_table(section: Section, published: pd.DataFrame | None = None) -> Table:
+    """What the paper tested, labelled as what it is."""
+    frame = section.anova
+    rows = []
+    for row in frame.to_dict("records") if len(frame) else []:
+        if row["split"] != "test":
+            continue
+        printed = _printed_p(published, section.family.key, row["cohort"], row["metric"])
+        limits = "" if np.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
+        eta = DASH if np.isnan(row["eta_squared"]) else f"{row['eta_squared']:.2f}{limits}"
+        rows.append(
+            (
+                text(row["cohort"]),
+                text(row["metric"].upper()),
+                Cell(str(int(row["methods"])), float(row["methods"])),
+                Cell(eta, float(row["eta_squared"])),
+                Cell(p_value(row["p"]), float(row["p"])),
+                Cell("" if np.isnan(printed) else f"{printed:.4f} (real data)", printed),
+            )
+        )
+    note = (
+        "One-way ANOVA over the networks' values, as in the paper. It treats folds as independent, "
+        "which they are not: they share the test subjects and most training subjects. The paired "
+        "tests stand in the table of differences."
+    )
+    if section.family.key == "depth":
+        note += (
+            " For accuracy in its Table 1 (real data, three target cohorts) the paper prints p = "
+            "0.5278, 0.5431 and 0.2348."
+        )
+    header = ("Test cohort", "Score", "Methods", "η² [95%]", "p", "p as published")
+    title = "The paper's test: ANOVA, folds taken as independent"
+    return Table(f"{section.family.key}-anova", title, note, header, tuple(rows), frame)
+
+
+def _printed_p(published: pd.DataFrame | None, family: str, cohort: str, metric: str) -> float:
+    if published is None or published.empty:
+        return float("nan")
+    chosen = published[
+        published["family"].eq(family)
+        & published["cohort"].eq(cohort)
+        & published["metric"].eq(f"{metric}_anova_p")
+    ]
+    return float(chosen["mean"].iloc[0]) if len(chosen) else float("nan")
+
+
+def points_table(section: Section) -> Table:
+    """ACC, BAC, SEN and SPE at every threshold that may be fitted."""
+    frame = section.points
+    rows = []
+    for (cohort, method, point), group in frame.groupby(["cohort", "method", "point"], sort=False):
+        by_metric = group.set_index("metric")
+        note = str(group["note"].iloc[0])
+        missing = by_metric["mean"].isna().all()
+        cells = [
+            text(cohort),
+            text(method),
+            text(f"{point}: {note}" if missing and note else point),
+        ]
+        cells += [_score(by_metric.loc[m]) for m in METRICS if m != "auc"]
+        rows.append(tuple(cells))
+    note = (
+        "Thresholds: argmax as in the paper; the one of highest balanced accuracy on each "
+        "network's own held-out source fold; for source networks beside a fine-tuning, the one "
+        "refitted on the same 20% of the target (if that recovers the sensitivity, the features "
+        "did not transfer better); for tuned networks, the one cross-validated inside the 20%. "
+        "None is fitted on subjects that the network trained on, nor on test subjects."
+    )
+    header = ("Test cohort", "Network", "Threshold", "ACC", "BAC", "SEN", "SPE")
+    key = f"{section.family.key}-operating-points"
+    return Table(key, "Operating points", note, header, tuple(rows), frame)
+
+
+def calibration_table(section: Section) -> Table:
+    """ECE and Brier score before and after temperature scaling."""
+    frame = section.calibration
+    rows = []
+    for row in frame.to_dict("records") if len(frame) else []:
+        numbers = ("ece", "brier", "temperature", "ece_scaled", "brier_scaled")
+        cells = [
+            Cell(DASH if np.isnan(row[n]) else f"{row[n]:.3f}", float(row[n])) for n in numbers
+        ]
+        rows.append((text(row["cohort"]), text(row["method"]), *cells, text(row["note"])))
+    note = (
+        "Means over the networks. Temperatures come from each network's held-out source fold "
+        "(tuned networks: cross-validated scores inside the 20%)."
+    )
+    header = (
+        "Test cohort", "Network", "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",
+        "Note",
+    )  # fmt: skip
+    key = f"{section.family.key}-calibration"
+    return Table(key, "Calibration", note, header, tuple(rows), frame)
+
+
+def markdown(table: Table, simulated: bool) -> str:
+    """Markdown; an interval stands behind its number."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_markdown_cell(c) for c in cells) + " |"
+
+    rows = [line([cell.text for cell in row]) for row in table.rows]
+    rule = "|" + "---|" * len(table.header)
+    head = f"**{_title(table, simulated)}**"
+    return "\n".join([head, "", line(table.header), rule, *rows, "", table.note, ""])
+
+
+def _markdown_cell(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return escaped.replace("\n", " ")
+
+
+def _title(table: Table, simulated: bool) -> str:
+    return f"{table.title} ({SIMULATED})" if simulated else table.title
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "−": "$-$", "–": "--",
+    "η": r"$\eta$", "²": r"$^2$", "×": r"$\times$", "\n": " ",
+}  # fmt: skip
+
+
+def latex_escape(value: str) -> str:
+    """Text for LaTeX; a character beyond Latin script becomes its plain form, or ``?``."""
+    shown = []
+    for character in value:
+        if character in _LATEX:
+            shown.append(_LATEX[character])
+        elif ord(character) < 0x180 and character.isprintable():
+            shown.append(character)
+        else:
+            plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+            shown.append("".join(_LATEX.get(c, c) for c in plain) or "?")
+    return "".join(shown)
+
+
+def latex(table: Table, simulated: bool) -> str:
+    """A ``table`` that needs no package; intervals stand in a line of their own."""
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering\scriptsize",
+        rf"\caption{{{latex_escape(_title(table, simulated) + '. ' + table.note)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+        r"\hline",
+        " & ".join(latex_escape(name) for name in table.header) + r" \\",
+        r"\hline",
+    ]
+    previous = None
+    for row in table.rows:
+        if previous is not None and row[0].text != previous:
+            lines.append(r"\hline")
+        previous = row[0].text
+        split = [cell.text.split("\n") for cell in row]
+        for index in range(max(len(parts) for parts in split)):
+            shown = [parts[index] if index < len(parts) else "" for parts in split]
+            # A bracket that opens a cell would be read as an option of the line break before it.
+            lines.append(" & ".join(_latex_cell(c) for c in shown) + r" \\")
+    return "\n".join([*lines, r"\hline", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _latex_cell(value: str) -> str:
+    escaped = latex_escape(value)
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped
