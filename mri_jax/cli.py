@@ -11,6 +11,7 @@ from mri_jax.errors import UserError
 # and `run(args) -> int`, where the integer is the exit code.
 COMMANDS: dict[str, tuple[str, str]] = {
     "cohort": ("cohort", "from ADNI, AIBL, BIDS or CAPS to labelled, leak-free subjects"),
+    "report": ("report", "tables, figures and one page from results folders, without retraining"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 
