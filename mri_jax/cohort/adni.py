@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import archive
-from mri_jax.cohort.assemble import DAYS_A_YEAR, Source
-from mri_jax.cohort.identity import adni_id, month_of_visit, person
+from mri_jax.cohort.assemble import DAYS_A_YEAR, Source, decimal_year
+from mri_jax.cohort.identity import adni_id, months_of_visits, person
 from mri_jax.cohort.images import UNUSABLE
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
+    as_text,
     disagreeing_rows,
     formula_cells,
     read_rows,
@@ -176,7 +177,7 @@ def _adnimerge(
     dx = to_codes(rows["DX"], {**DX, **dict(options.codes)}, file, problems).replace("missing", "")
     rank = code.map(BASELINE_RANK)
     if options.diagnosis == "screening":
-        dx = dx.where(rank.isna(), group.map(STATED).fillna(""))
+        dx = dx.where(rank.isna(), as_text(group.map(STATED)))
     when = to_dates(rows["EXAMDATE"], file, today, problems)
     start = to_dates(rows["EXAMDATE_bl"], file, today, problems)
     years = ((when - start).dt.days / DAYS_A_YEAR).fillna(0.0)
@@ -187,7 +188,7 @@ def _adnimerge(
             "origin": _phases(rows["ORIGPROT"], file, problems),
             "code": code,
             "session": "",
-            "month": code.map(month_of_visit),
+            "month": months_of_visits(code),
             "date": when,
             "diagnosis": dx,
             "group": group,
@@ -238,7 +239,7 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
             "cohort": phase,
             "code": code,
             "session": "",
-            "month": code.map(month_of_visit),
+            "month": months_of_visits(code),
             "date": to_dates(rows["EXAMDATE"], file, today, problems),
             "diagnosis": dx,
             "group": "",
@@ -249,7 +250,7 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
     )
     order = frame["cohort"].map({name: place for place, name in enumerate(PHASES)})
     first = order.groupby(frame["subject_id"]).transform("min")
-    frame["origin"] = first.map(dict(enumerate(PHASES))).fillna("")
+    frame["origin"] = as_text(first.map(dict(enumerate(PHASES))))
     return _with_baseline_rank(frame, code.map(BASELINE_RANK))
 
 
@@ -277,8 +278,8 @@ def _with_demographics(frame: pd.DataFrame, path: Path, problems: list[Problem])
     when = frame["date"]
     # The day of birth is not given; the middle of the year is at most half a year wrong.
     born = joined["born"] + 0.5
-    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - born
-    sex = joined["sex"].fillna("")
+    age = decimal_year(when) - born
+    sex = as_text(joined["sex"])
     return frame.assign(age=age, born=born, sex=sex, education=joined["education"])
 
 
@@ -314,7 +315,7 @@ def _subject_ids(rows: pd.DataFrame, file: str, problems: list[Problem]) -> pd.S
                 file, int(row), "PTID", rows.at[row, "PTID"], "is no ADNI id such as 002_S_0295"
             )
         )
-    rid = ids.map(lambda subject: person(subject)[1], na_action="ignore")
+    rid = ids.map({subject: person(subject)[1] for subject in spelt.values()})
     stated = rows["RID"].str.replace(r"\.0+$", "", regex=True).str.lstrip("0")
     for row in rows.index[ids.notna() & (rid != stated)]:
         problems.append(
@@ -322,7 +323,7 @@ def _subject_ids(rows: pd.DataFrame, file: str, problems: list[Problem]) -> pd.S
                 file, int(row), "RID", rows.at[row, "RID"], f"is not that of {rows.at[row, 'PTID']}"
             )
         )
-    return ids.groupby(rid).transform("min").fillna("")
+    return as_text(ids.groupby(rid).transform("min"))
 
 
 def _phases(values: pd.Series, file: str, problems: list[Problem]) -> pd.Series:

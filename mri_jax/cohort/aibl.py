@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import archive
-from mri_jax.cohort.assemble import DAYS_A_YEAR, Source
-from mri_jax.cohort.identity import aibl_id, month_of_visit
+from mri_jax.cohort.assemble import Source, decimal_year
+from mri_jax.cohort.identity import aibl_id, months_of_visits
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
+    as_text,
     disagreeing_rows,
     formula_cells,
     is_missing,
@@ -108,7 +109,7 @@ def _visits(
     when = visits["date"]
     # Only the year of birth is given; the middle of it is at most half a year wrong.
     visits["born"] = visits["born"] + 0.5
-    age = when.dt.year + when.dt.dayofyear / DAYS_A_YEAR - visits["born"]
+    age = decimal_year(when) - visits["born"]
     code = visits["VISCODE"]
     return visits.assign(
         subject_id=[aibl_id(rid) for rid in visits["RID"]],
@@ -116,10 +117,10 @@ def _visits(
         origin=NAME,
         code=code,
         session="",
-        month=code.map(month_of_visit),
+        month=months_of_visits(code),
         group="",
         age=age,
-        sex=visits["sex"].fillna(""),
+        sex=as_text(visits["sex"]),
         baseline_rank=code.map({"bl": 0.0}),
     ).drop(columns=KEY)
 
@@ -237,7 +238,7 @@ def _matched(found: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
     scans = scans.assign(subject_id=[aibl_id(rid) for rid in scans["RID"]], visit=scans["VISCODE"])
     dated = scans.dropna(subset="date")
     by_date = _said(found, dated, ["subject_id", "date"])
-    visit = found["visit"].where(found["visit"] != "", by_date["visit_said"]).fillna("")
+    visit = as_text(found["visit"].where(found["visit"] != "", by_date["visit_said"]))
     found = found.assign(visit=visit, field=found["field"].fillna(by_date["field_said"]))
     by_visit = _said(found, scans, ["subject_id", "visit"])
     return found.assign(field=found["field"].fillna(by_visit["field_said"]))

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import images as im
-from mri_jax.cohort.identity import month_of_visit
+from mri_jax.cohort.identity import months_of_visits
 from mri_jax.cohort.problems import Problem
-from mri_jax.cohort.reading import formula_cells, header_of, read_rows, to_dates
+from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows, to_dates
 from mri_jax.errors import UserError
 
 NIFTI = (".nii", ".nii.gz")
@@ -52,10 +52,11 @@ def scan_tree(
         raise UserError(f"{root}: no such folder of images")
     inside = os.path.realpath(root)
     rows = []
-    for folder, _, names in os.walk(root):
+    for folder, deeper, names in os.walk(root):
         match = _IMAGE_FOLDER.match(os.path.basename(folder))
         if match is None:
             continue
+        deeper.clear()
         parts = Path(folder).relative_to(root).parts
         place = next((i for i, part in enumerate(parts) if subject_of(part)), None)
         if place is None:
@@ -77,14 +78,10 @@ def scan_tree(
     columns = ["subject_id", "image_id", "description", "date", "field", "path", "dicom"]
     frame = pd.DataFrame(rows, columns=columns)
     frame = frame.astype({"date": "datetime64[ns]", "field": float, "dicom": bool})
-    for image, rows_of in frame.groupby("image_id"):
-        if rows_of["subject_id"].nunique() > 1:
-            names_of = ", ".join(sorted(rows_of["subject_id"].unique()))
-            problems.append(
-                Problem(
-                    str(root), None, "", f"I{image}", f"stands under several subjects: {names_of}"
-                )
-            )
+    pairs = frame[["image_id", "subject_id"]].drop_duplicates()
+    for image, of in pairs[pairs.duplicated("image_id", keep=False)].groupby("image_id"):
+        rule = f"stands under several subjects: {', '.join(sorted(of['subject_id']))}"
+        problems.append(Problem(str(root), None, "", f"I{image}", rule))
     return frame.drop_duplicates("image_id").reset_index(drop=True)
 
 
@@ -147,11 +144,11 @@ def read_image_table(
             "date": to_dates(rows["date"], str(path), latest, problems),
             "kind": rows["kind"].where(rows["kind"].str.match(_PROCESSED), ""),
             "description": rows["description"],
-            "visit": rows["visit"].where(rows["visit"].map(month_of_visit).notna(), ""),
+            "visit": rows["visit"].where(months_of_visits(rows["visit"]).notna(), ""),
             "field": rows["field"]
             .str.extract(r"(?:Field Strength=)?(\d(?:\.\d+)?)", expand=False)
             .astype(float),
-            "series": rows["series"].str.extract(r"(\d+)", expand=False).fillna(""),
+            "series": as_text(rows["series"].str.extract(r"(\d+)", expand=False)),
         }
     )
     return frame[frame["subject_id"].notna() & frame["image_id"].notna()]
@@ -169,11 +166,10 @@ def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     listed = pd.concat(frames) if frames else described[columns]
     blank = listed.replace({"kind": "", "description": "", "visit": "", "series": ""}, None)
     merged = blank.groupby("image_id", sort=True).first().reset_index()
-    merged[["kind", "description", "visit", "series"]] = merged[
-        ["kind", "description", "visit", "series"]
-    ].fillna("")
+    for name in ("kind", "description", "visit", "series"):
+        merged[name] = as_text(merged[name])
     merged = merged.merge(tree[["image_id", "path", "dicom"]], on="image_id", how="left")
-    merged["path"] = merged["path"].fillna("")
+    merged["path"] = as_text(merged["path"])
     merged["dicom"] = merged["dicom"].eq(True)
     merged["date"] = pd.to_datetime(merged["date"]).astype("datetime64[ns]")
     merged["field"] = merged["field"].astype(float)

@@ -208,13 +208,17 @@ def _reason(unit: dict[str, Any], decision: Decision, selection: Selection) -> t
     return "", ""
 
 
+def decimal_year(dates: pd.Series) -> pd.Series:
+    """Dates as years with fractions, NaN where there is none."""
+    return dates.dt.year + dates.dt.day_of_year / DAYS_A_YEAR
+
+
 def _table(kept: pd.DataFrame, covariates: tuple[str, ...], rules: LabelRules) -> pd.DataFrame:
     session = [
         label or (session_of_month(month) if np.isfinite(month) else f"ses-{code}")
         for label, month, code in zip(kept["session"], kept["month"], kept["code"], strict=True)
     ]
-    scanned = kept["scanned"]
-    at_scan = scanned.dt.year + scanned.dt.dayofyear / DAYS_A_YEAR - kept["born"]
+    at_scan = decimal_year(kept["scanned"]) - kept["born"]
     age = (kept["age"] + kept["days"].fillna(0.0) / DAYS_A_YEAR).fillna(at_scan)
     table = kept.assign(
         session_id=session,

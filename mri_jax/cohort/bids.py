@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort.assemble import Source
-from mri_jax.cohort.identity import canonical, month_of_visit
+from mri_jax.cohort.identity import canonical, month_of_visit, months_of_visits
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
+    as_text,
     disagreeing_rows,
     formula_cells,
     is_missing,
@@ -227,7 +228,7 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
     lone = pd.DataFrame({"subject_id": alone, "session": options.session or NO_SESSION})
     visits = pd.concat([known, seen, lone]).drop_duplicates().reset_index(drop=True)
     visits = visits.join(dated, on=["subject_id", "session"])
-    visits["month"] = visits["session"].map(month_of_visit)
+    visits["month"] = months_of_visits(visits["session"])
     visits["rank"] = _rank(visits, options.session)
     first = visits["rank"] == visits.groupby("subject_id")["rank"].transform("min")
     for name in facts:
@@ -235,7 +236,7 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
         # What is said of the person holds at baseline; sex and education hold at any time.
         lasting = name in ("sex", "education")
         visits[name] = visits[name].where(visits[name].notna(), told.where(first | lasting))
-    text = {name: visits[name].fillna("") for name in ("diagnosis", "sex")}
+    text = {name: as_text(visits[name]) for name in ("diagnosis", "sex")}
     return visits.assign(
         **text,
         cohort=options.cohort,

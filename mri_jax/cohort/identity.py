@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from mri_jax.errors import UserError
 
 _ADNI = re.compile(r"^(?:sub-)?(?:ADNI)?(\d{3})_?S_?(\d{4,5})$", re.IGNORECASE)
@@ -67,6 +69,11 @@ def month_of_visit(code: str) -> float:
     if re.fullmatch(r"y\d+", text):
         return 12.0 * int(text[1:])
     return float("nan")
+
+
+def months_of_visits(codes: pd.Series) -> pd.Series:
+    """`month_of_visit` of every code."""
+    return codes.map({code: month_of_visit(code) for code in codes.unique()}).astype(float)
 
 
 def session_of_month(month: float) -> str:

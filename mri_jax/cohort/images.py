@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from mri_jax.cohort.identity import month_of_visit
+from mri_jax.cohort.identity import months_of_visits
+from mri_jax.cohort.reading import as_text
 from mri_jax.errors import UserError
 
 COLUMNS = [
@@ -145,7 +146,7 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
         .merge(images.rename(columns={"visit": "image_visit"}), on="subject_id", how="inner")
     )
     days = (pairs["date"] - pairs["baseline"]).dt.days.astype(float)
-    months = [pairs[name].map(month_of_visit) for name in ("image_visit", "visit")]
+    months = [months_of_visits(pairs[name]) for name in ("image_visit", "visit")]
     same_visit = (pairs["image_visit"] != "") & (
         (pairs["image_visit"] == pairs["visit"]) | (months[0] == months[1])
     )
@@ -156,8 +157,8 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
     second = ranked[ranked.duplicated("unit")].drop_duplicates("unit").set_index("unit")
     chosen = best[["image_id", "path", "date", "days", "field", "level"]].reindex(units.index)
     for name in ("image_id", "path", "level"):
-        chosen[name] = chosen[name].fillna("")
-    chosen["runner_up"] = _runner_up(best, second).reindex(units.index).fillna("")
+        chosen[name] = as_text(chosen[name])
+    chosen["runner_up"] = as_text(_runner_up(best, second).reindex(units.index))
     return chosen.rename(columns={"date": "scanned"}).assign(why_not=why_not)
 
 

@@ -44,9 +44,12 @@ def read_text(path: epath.PathLike) -> str:
 
 
 def header_of(path: epath.PathLike) -> list[str]:
-    """The column names of a table."""
-    text = read_text(path)
-    return next(csv.reader(io.StringIO(text), delimiter=check_delimiter(path, text)), [])
+    """The column names of a table; only its beginning is read."""
+    with epath.Path(path).open("rb") as file:
+        start = file.read(1 << 16)
+    text = start.decode("utf-8-sig", errors="replace")
+    wanted = "\t" if str(path).endswith(".tsv") else ","
+    return next(csv.reader(io.StringIO(text), delimiter=wanted), [])
 
 
 def read_rows(
@@ -140,6 +143,11 @@ def is_missing(values: pd.Series) -> pd.Series:
     return values.str.lower().isin(MISSING)
 
 
+def as_text(values: pd.Series) -> pd.Series:
+    """Text with ``""`` where missing, also when a join left a column with nothing but NaN."""
+    return values.astype(object).where(values.notna(), "")
+
+
 def to_dates(
     values: pd.Series, file: str, latest: date, problems: list[Problem], column: str = ""
 ) -> pd.Series:
@@ -208,7 +216,7 @@ def to_codes(
     unknown = (text != "") & named.isna()
     known = ", ".join(codes)
     _add(problems, file, column or str(values.name), values[unknown], f"is unknown; known: {known}")
-    return named.fillna("")
+    return as_text(named)
 
 
 def formula_cells(frame: pd.DataFrame, file: str) -> list[Problem]:

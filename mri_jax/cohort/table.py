@@ -18,7 +18,7 @@ from etils import epath
 
 from mri_jax.cohort.identity import canonical, person
 from mri_jax.cohort.problems import Problem, refuse
-from mri_jax.cohort.reading import check_delimiter, formula_cells, read_text
+from mri_jax.cohort.reading import as_text, check_delimiter, formula_cells, read_text
 from mri_jax.errors import UserError
 from mri_jax.files import write_csv
 
@@ -81,7 +81,7 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     frame = frame.reset_index(drop=True)
     frame.index += 2
     for name in _TEXT:
-        frame[name] = frame[name].fillna("").astype(str).str.strip()
+        frame[name] = as_text(frame[name]).astype(str).str.strip()
     problems = _text_problems(frame, source)
     frame["subject_id"] = frame["subject_id"].map(canonical)
     age = pd.to_numeric(frame["age"], errors="coerce").astype(float)
@@ -101,7 +101,9 @@ def _text_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
     sex = ~frame["sex"].isin(["F", "M", ""])
     problems += _each(frame, source, "sex", sex, "must be F, M or empty")
     text = frame[[name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]]
-    return problems + formula_cells(text.drop(columns="age", errors="ignore").fillna(""), source)
+    return problems + formula_cells(
+        text.drop(columns="age", errors="ignore").apply(as_text), source
+    )
 
 
 def _identity_problems(frame: pd.DataFrame, source: str) -> list[Problem]:

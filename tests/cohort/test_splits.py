@@ -27,7 +27,7 @@ def labelled(positives: int, negatives: int, sessions: int = 1) -> pd.DataFrame:
 sizes = st.tuples(st.integers(5, 60), st.integers(5, 60), st.integers(1, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sizes, st.integers(0, 10**6), st.integers(2, 5), st.randoms(use_true_random=False))
 def test_folds_hold_every_subject_out_once_and_ignore_the_order_of_rows(size, seed, n, random):
     frame = labelled(*size)
@@ -48,7 +48,7 @@ def test_folds_hold_every_subject_out_once_and_ignore_the_order_of_rows(size, se
     assert folds(frame.iloc[order][columns], seed=seed, n_folds=n) == made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(sizes, st.integers(0, 10**6))
 def test_strata_within_a_class_are_dealt_evenly(size, seed):
     frame = labelled(*size)
