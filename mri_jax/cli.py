@@ -12,6 +12,7 @@ from mri_jax.errors import UserError
 COMMANDS: dict[str, tuple[str, str]] = {
     "cohort": ("cohort", "from ADNI, AIBL, BIDS or CAPS to labelled, leak-free subjects"),
     "report": ("report", "tables, figures and one page from results folders, without retraining"),
+    "preprocess": ("preprocess", "from raw T1w scans to a store of volumes"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 

@@ -1,5 +1,6 @@
 """The voxel grids of a study, in millimetres of template (MNI152) space, axes RAS+."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +32,31 @@ class Grid:
         return affine
 
 
-# `paper` is the box of the MNI templates that SPM and Clinica use; `dev` and `demo` cover one box
-# of 192 x 224 x 192 mm with the same centre, (0, -18, 18).
-GRIDS = {
-    "paper": Grid("paper", (181, 217, 181), 1.0, (-90.0, -126.0, -72.0)),
-    "dev": Grid("dev", (96, 112, 96), 2.0, (-95.0, -129.0, -77.0)),
-    "demo": Grid("demo", (48, 56, 48), 4.0, (-94.0, -128.0, -76.0)),
-}
+def grids_of_box(
+    centre: tuple[float, float, float], extent: tuple[float, float, float]
+) -> dict[str, Grid]:
+    """The three grids of a template's space.
+
+    Args:
+      centre: Template coordinates (mm) of the centre of the box.
+      extent: Its edges (mm) along X, Y, Z.
+
+    Returns:
+      ``paper``, the box itself at 1 mm; ``dev`` at 2 mm and ``demo`` at 4 mm, both over the box
+      grown to a multiple of 32 mm, so that the shapes can be halved four and three times.
+    """
+    shape = tuple(math.ceil(edge - 1e-6) for edge in extent)
+    grids = {}
+    for name, spacing, multiple in (("paper", 1.0, 1), ("dev", 2.0, 16), ("demo", 4.0, 8)):
+        x, y, z = (math.ceil(n / spacing / multiple) * multiple for n in shape)
+        size = (x, y, z)
+        i, j, k = (c - (n - 1) / 2 * spacing for c, n in zip(centre, size, strict=True))
+        grids[name] = Grid(name, size, spacing, (i, j, k))
+    return grids
+
+
+# The box of the MNI templates that SPM and Clinica use, 181 x 217 x 181 mm around (0, -18, 18).
+GRIDS = grids_of_box((0.0, -18.0, 18.0), (181.0, 217.0, 181.0))
 
 
 def grid_named(name: str) -> Grid:

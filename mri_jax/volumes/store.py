@@ -6,6 +6,7 @@
     STORE/index.csv     one row a scan: KEY, cohort, volume, mask, sha256, quality figures
     STORE/volumes/COHORT/SUBJECT_SESSION.npy    (X, Y, Z) float16 or float32, before normalisation
     STORE/masks/COHORT/SUBJECT_SESSION.npy      (X, Y, Z) bool
+    STORE/records/COHORT/SUBJECT_SESSION.json   row of the index, checksums of the input
 """
 
 import io
@@ -180,9 +181,14 @@ class StoreWriter:
                 f"subject {subject_id}: shape {volume.shape} is not the grid's "
                 f"{self.info.grid.shape}"
             )
-        name = f"{safe_name(cohort)}/{safe_name(subject_id)}_{safe_name(session_id)}.npy"
+        name = f"{scan_name(cohort, subject_id, session_id)}.npy"
         files.write_npy(self.path / "masks" / name, np.asarray(mask, bool))
-        files.write_npy(self.path / "volumes" / name, np.asarray(volume, self.info.dtype))
+        try:
+            files.write_npy(self.path / "volumes" / name, np.asarray(volume, self.info.dtype))
+        except BaseException:
+            if not (self.path / "volumes" / name).exists():
+                (self.path / "masks" / name).unlink(missing_ok=True)
+            raise
         return {
             "subject_id": subject_id,
             "session_id": session_id,
@@ -208,6 +214,11 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.\-]", lambda m: "".join(f"%{b:02x}" for b in m[0].encode()), text)
 
 
+def scan_name(cohort: str, subject_id: str, session_id: str) -> str:
+    """``COHORT/SUBJECT_SESSION``: the name of a scan's files in a store, without ending."""
+    return f"{safe_name(cohort)}/{safe_name(subject_id)}_{safe_name(session_id)}"
+
+
 def _differences(there: Any, here: Any, prefix: str = "") -> list[str]:
     if isinstance(there, dict) and isinstance(here, dict):
         names = sorted((set(there) | set(here)) - {"provenance", "fingerprint"})
@@ -218,4 +229,13 @@ def _differences(there: Any, here: Any, prefix: str = "") -> list[str]:
     return [] if there == here else [f"{prefix[:-1]} is {there!r}, not {here!r}"]
 
 
-__all__ = ["FORMAT", "GRIDS", "KEY", "StoreInfo", "StoreWriter", "VolumeStore", "safe_name"]
+__all__ = [
+    "FORMAT",
+    "GRIDS",
+    "KEY",
+    "StoreInfo",
+    "StoreWriter",
+    "VolumeStore",
+    "safe_name",
+    "scan_name",
+]

@@ -1,0 +1,75 @@
+"""From raw T1w scans to a store of volumes.
+
+  preprocess --input DIR_OR_TABLE --out STORE [--grid dev] [--brain template] [--workers N]
+
+The input is a BIDS tree, a CAPS tree (Clinica's t1-linear), a folder of NIfTI or MGH files, or a
+table (CSV, TSV) with the columns subject_id and image, such as the cohort table. Scans that fail
+are named with the reason in STORE/failed.csv and the exit code is 1; running the same command again
+continues where it stopped. docs/preprocessing.md describes every step.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from mri_jax.errors import UserError
+from mri_jax.volumes import batch, brain, inputs
+from mri_jax.volumes.grids import GRIDS
+from mri_jax.volumes.pipeline import PreprocessSettings
+from mri_jax.volumes.templates import PACKAGED
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m mri_jax preprocess``."""
+    parser.add_argument("--input", type=Path, required=True, help="folder or table of scans")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the store")
+    parser.add_argument("--grid", choices=list(GRIDS), default="dev", help="default: dev (2 mm)")
+    parser.add_argument("--brain", choices=list(brain.METHODS), default="template")
+    parser.add_argument("--masks", type=Path, help="folder of brain masks, for --brain mask")
+    parser.add_argument("--no-n4", action="store_true", help="skip inhomogeneity correction")
+    parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")
+    parser.add_argument("--template", default=PACKAGED, help="mni152, or the path of a T1w head")
+    parser.add_argument("--template-mask", default="", help="brain mask of that head")
+    parser.add_argument("--cohort", default="", help="name of the cohort, where the input has none")
+    parser.add_argument("--root", type=Path, help="folder that the paths of a table stay in")
+    parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    parser.add_argument(
+        "--shard", default="", metavar="K/N", help="do every N-th scan from the K-th"
+    )
+    parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Preprocess; 0 when every scan is in the store, 1 when some failed."""
+    settings = PreprocessSettings(
+        grid=args.grid,
+        brain=args.brain,
+        n4=not args.no_n4,
+        dtype=args.dtype,
+        template=args.template,
+        template_mask=args.template_mask,
+    )
+    if (args.masks is not None) and args.brain != "mask":
+        raise UserError(f"masks: used only with --brain mask, not {args.brain}")
+    found = inputs.find(args.input, args.cohort, args.root, args.masks)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.brain == "template":
+        print(f"note: {brain.ADVICE}", file=sys.stderr)
+    shard = _shard(args.shard)
+    summary = batch.run(found.entries, settings, args.out, args.workers, shard, args.scheduler)
+    print(
+        f"{args.out}: {summary.done} done, {summary.skipped} done before, {summary.failed} failed"
+        + (f" (see {args.out / 'failed.csv'})" if summary.failed and not shard else "")
+    )
+    return 1 if summary.failed else 0
+
+
+def _shard(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"shard: {text!r} is not K/N with K from 1 to N")
+    return int(match[1]), int(match[2])

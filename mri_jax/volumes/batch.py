@@ -1,0 +1,341 @@
+"""Many scans to a store: in processes, as a shard of a job array, or on a Dask cluster.
+
+Every finished scan leaves a small record ``STORE/records/COHORT/SUBJECT_SESSION.json`` beside its
+volume and mask. The index is made from the records, so a run that was killed loses nothing, and
+shards that write to one folder are joined by `merge`.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from mri_jax import __version__, files
+from mri_jax.errors import UserError
+from mri_jax.progress import Progress
+from mri_jax.volumes.inputs import ScanEntry
+from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
+from mri_jax.volumes.quality import quality_table
+from mri_jax.volumes.store import INDEX_COLUMNS, KEY, StoreInfo, StoreWriter, scan_name
+
+FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan to do; picklable, so that any process or Dask worker can."""
+
+    entry: ScanEntry
+    settings: PreprocessSettings
+    store: str
+    info: StoreInfo
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: ``done``, ``skipped`` (done before) or ``failed`` with the reason."""
+
+    entry: ScanEntry
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a run."""
+
+    done: int
+    skipped: int
+    failed: int
+
+
+def store_info(settings: PreprocessSettings) -> StoreInfo:
+    """What ``store.json`` says of a store made with these settings."""
+    packages = ("numpy", "scipy", "nibabel", "SimpleITK")
+    return StoreInfo(
+        grid=settings.load_template().grid(settings.grid),
+        dtype=settings.dtype,
+        simulated=False,
+        settings=settings.to_json(),
+        provenance={
+            "template": settings.load_template().name,
+            "versions": {"mri_jax": __version__, **{name: version(name) for name in packages}},
+        },
+    )
+
+
+def run(
+    entries: Sequence[ScanEntry],
+    settings: PreprocessSettings,
+    store: Path,
+    workers: int = 1,
+    shard: tuple[int, int] | None = None,
+    scheduler: str = "",
+) -> Summary:
+    """Preprocess scans into a store; one bad scan never stops the rest.
+
+    Args:
+      entries: The scans, of which a shard takes every N-th.
+      settings: The choices.
+      store: Its folder; a store with the same settings is continued.
+      workers: Processes on this machine.
+      shard: (K, N) with K from 1 to N: this run does a part and leaves the index to `merge`.
+      scheduler: Address of a Dask scheduler that sees the same files; replaces ``workers``.
+
+    Returns:
+      How many were done, skipped (same input and settings before) and failed. The failed stand in
+      ``failed.csv`` (``failed_K-of-N.csv``) with their reasons.
+
+    Raises:
+      UserError: The store has other settings, or another run is writing to it.
+    """
+    if workers < 1:
+        raise UserError(f"workers: {workers} must be at least 1")
+    info = store_info(settings)
+    with locked(store, shard):
+        StoreWriter(store, info)
+        part = list(entries)
+        if shard is not None:
+            part = part[shard[0] - 1 :: shard[1]]
+        tasks = [Task(entry, settings, str(store), info) for entry in part]
+        outcomes = _follow(_execute(tasks, workers, scheduler), len(tasks))
+        failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+        _write_failed(store, failed, shard)
+        if shard is None:
+            write_tables(store, info)
+    count = {s: sum(o.state == s for o in outcomes) for s in ("done", "skipped", "failed")}
+    return Summary(**count)
+
+
+def merge(store: Path) -> Summary:
+    """Join the shards of a store: its index, quality table and table of failures.
+
+    Raises:
+      UserError: There is no store, a shard is missing or still running, or shards of different
+        counts were run.
+    """
+    described = store / "store.json"
+    if not described.exists():
+        raise UserError(f"{store}: is not a volume store (no store.json)")
+    info = StoreInfo.from_json(files.read_json(described), str(described))
+    with locked(store, None):
+        tables = sorted(store.glob("failed_*-of-*.csv"))
+        found = [tuple(map(int, t.stem.removeprefix("failed_").split("-of-"))) for t in tables]
+        counts = {n for _, n in found}
+        if len(counts) > 1:
+            raise UserError(f"{store}: holds shards of different counts: {sorted(counts)}")
+        missing = sorted(set(range(1, max(counts, default=0) + 1)) - {k for k, _ in found})
+        if missing:
+            raise UserError(f"{store}: shard {missing[0]} of {max(counts)} has not finished")
+        rows = write_tables(store, info)
+        if not tables:
+            return Summary(rows, 0, 0)
+        failed = pd.concat([pd.read_csv(t, dtype=str) for t in tables]).fillna("")
+        files.write_csv(store / "failed.csv", failed.sort_values(KEY))
+    return Summary(rows, 0, len(failed))
+
+
+@contextlib.contextmanager
+def locked(store: Path, shard: tuple[int, int] | None) -> Iterator[None]:
+    """Hold a store for one run; shards of one array may run side by side.
+
+    Raises:
+      UserError: Another run holds it.
+    """
+    folder = store / ".locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{store}: cannot be written ({error.strerror})") from None
+    whole = filelock.FileLock(folder / "run")
+    own = whole if shard is None else filelock.FileLock(folder / f"shard-{shard[0]}-of-{shard[1]}")
+    try:
+        own.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(f"{store}: another run is writing to this store") from None
+    try:
+        # Each run first takes its own lock and then looks at the other kind, so that of a whole
+        # run and a shard started together at least one sees the other.
+        others = [whole] if shard else map(filelock.FileLock, sorted(folder.glob("shard-*")))
+        for other in others:
+            try:
+                with other.acquire(timeout=5 if shard else 0):
+                    pass
+            except filelock.Timeout:
+                raise UserError(f"{store}: another run is writing to this store") from None
+        yield
+    finally:
+        own.release()
+
+
+def process(task: Task) -> Outcome:
+    """Do one task; an exception becomes a failed outcome with its reason."""
+    entry = task.entry
+    try:
+        if entry.problem:
+            raise UserError(entry.problem)
+        store = Path(task.store)
+        record = store / "records" / f"{scan_name(entry.cohort, *entry.key)}.json"
+        checksums = _checksums(entry)
+        if _is_done(store, record, task.info.fingerprint, checksums):
+            return Outcome(entry, "skipped")
+        result = preprocess_scan(
+            entry.path, task.settings, entry.mask_path, entry.in_template_space
+        )
+        row = StoreWriter(store, task.info).add(
+            *entry.key, entry.cohort, result.volume, result.mask, result.quality
+        )
+        files.write_json(
+            record,
+            {"fingerprint": task.info.fingerprint, "checksums": checksums, "row": _plain(row)},
+        )
+        return Outcome(entry, "done")
+    except UserError as error:
+        return Outcome(entry, "failed", str(error))
+    except MemoryError:
+        return Outcome(entry, "failed", "out of memory")
+    except Exception as error:
+        # One strange scan must not stop thousands of others; its reason is written, with the type.
+        first = (str(error).splitlines() or [""])[0]
+        return Outcome(entry, "failed", f"{type(error).__name__}: {first}")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN; an absent figure is an empty cell of the index.
+    return {name: None if value != value else value for name, value in row.items()}
+
+
+def _checksums(entry: ScanEntry) -> dict[str, str]:
+    try:
+        found = {"input_sha256": files.sha256_of_file(entry.path)}
+        if entry.mask_path is not None:
+            found["mask_sha256"] = files.sha256_of_file(entry.mask_path)
+    except OSError as error:
+        raise UserError(f"{entry.path.name}: cannot be read ({error.strerror})") from None
+    return found
+
+
+def _is_done(store: Path, record: Path, fingerprint: str, checksums: dict[str, str]) -> bool:
+    if not record.exists():
+        return False
+    there = files.read_json(record)
+    return (
+        there["fingerprint"] == fingerprint
+        and there["checksums"] == checksums
+        and (store / there["row"]["volume"]).exists()
+        and (store / there["row"]["mask"]).exists()
+    )
+
+
+def _execute(tasks: Sequence[Task], workers: int, scheduler: str) -> Iterator[Outcome]:
+    if scheduler:
+        yield from _on_dask(tasks, scheduler)
+    elif workers == 1:
+        yield from map(process, tasks)
+    else:
+        yield from _in_processes(tasks, workers)
+
+
+def _in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    waiting = list(tasks)
+    try:
+        with _pool(workers) as pool:
+            futures = {pool.submit(process, task): task for task in tasks}
+            for future in as_completed(futures):
+                outcome = future.result()
+                waiting.remove(futures[future])
+                yield outcome
+    except BrokenProcessPool:
+        # A worker was killed (out of memory, a crash in a library). Which task did it is unknown:
+        # the rest runs each in a process of its own, so that only the culprit is lost.
+        for task in waiting:
+            yield _alone(task)
+
+
+def _alone(task: Task) -> Outcome:
+    with _pool(1) as pool:
+        future: Future[Outcome] = pool.submit(process, task)
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return Outcome(task.entry, "failed", "the worker process was killed (out of memory?)")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    """Let the libraries of a worker use one core: the workers are the parallelism."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _on_dask(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
+    try:
+        import distributed
+    except ImportError:
+        raise UserError(
+            "scheduler: dask is not installed; pip install 'mri-jax[dask]' or use --workers"
+        ) from None
+    try:
+        client = distributed.Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UserError(f"scheduler: {address}: no answer ({error})") from None
+    with client:
+        futures = client.map(process, tasks, pure=False)
+        waiting = dict(zip([f.key for f in futures], tasks, strict=True))
+        for future in distributed.as_completed(futures, raise_errors=False):
+            task = waiting.pop(future.key)
+            if future.status == "finished":
+                yield future.result()
+            else:
+                yield Outcome(task.entry, "failed", f"Dask: {future.exception()}")
+
+
+def _follow(outcomes: Iterable[Outcome], total: int) -> list[Outcome]:
+    count = {"done": 0, "skipped": 0, "failed": 0}
+    result = []
+    with Progress(total, "scan", "preprocess") as progress:
+        for outcome in outcomes:
+            count[outcome.state] += 1
+            result.append(outcome)
+            progress.advance(1, **count)
+    return result
+
+
+def _write_failed(store: Path, failed: list[Outcome], shard: tuple[int, int] | None) -> None:
+    rows = [
+        (*o.entry.key, o.entry.cohort, o.entry.path.name, " ".join(o.reason.split()))
+        for o in sorted(failed, key=lambda o: (o.entry.key, str(o.entry.path)))
+    ]
+    name = "failed.csv" if shard is None else f"failed_{shard[0]}-of-{shard[1]}.csv"
+    files.write_csv(store / name, pd.DataFrame(rows, columns=FAILED_COLUMNS))
+
+
+def write_tables(store: Path, info: StoreInfo) -> int:
+    """Write ``index.csv`` and ``quality.csv`` from the records; returns the number of scans."""
+    rows = []
+    for path in sorted((store / "records").glob("*/*.json")):
+        record = files.read_json(path)
+        if record["fingerprint"] == info.fingerprint:
+            rows.append(record["row"] | record["checksums"])
+    index = pd.DataFrame(rows, columns=None if rows else INDEX_COLUMNS)
+    StoreWriter(store, info).write_index(index)
+    files.write_csv(store / "quality.csv", quality_table(index.sort_values(KEY)))
+    return len(index)
+
+
+def elapsed(start: float) -> str:
+    """Time since ``start`` (`time.monotonic`), for a line of the terminal."""
+    return f"{time.monotonic() - start:.0f} s"

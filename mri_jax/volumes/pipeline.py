@@ -1,0 +1,300 @@
+"""One raw scan to one volume on the grid: the steps in order, with their settings.
+
+1. read, reorient to RAS+, check (`scans.read_scan`)
+2. inhomogeneity correction (`inhomogeneity.log_bias_field`, N4)
+3. brain extraction (`brain`)
+4. affine registration of the brain to the template (`registration`)
+5. resampling to the grid, which crops or pads (`to_grid`)
+
+All that is estimated (2 to 4) is estimated at about 2 mm; step 5 reads the scan's own voxels once.
+A nonlinear registration is not offered: it would bend an atrophied brain to a healthy one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from mri_jax.errors import UserError
+from mri_jax.volumes import brain, quality
+from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.inhomogeneity import log_bias_field
+from mri_jax.volumes.registration import AffineFit, fit_of, register_brain, register_head
+from mri_jax.volumes.resampling import (
+    Image,
+    block_mean,
+    crop_around,
+    pull,
+    smoothing_sigma,
+)
+from mri_jax.volumes.scans import Scan, read_scan
+from mri_jax.volumes.templates import PACKAGED, Template, load_template
+
+# Raised whenever the same scan and settings would give other bytes.
+VERSION = 1
+WORKING_SPACING = 2.0
+# Intensities are scaled so that the brain's median is this: float16 then holds any scanner's.
+MEDIAN = 100.0
+
+
+@dataclass(frozen=True)
+class PreprocessSettings:
+    """Every choice of the pipeline; equal settings give equal bytes.
+
+    Attributes:
+      grid: ``paper`` (1 mm), ``dev`` (2 mm) or ``demo`` (4 mm).
+      brain: ``template``, ``deepbet``, ``mask`` or ``none``; see `mri_jax.volumes.brain`.
+      n4: Whether to correct intensity inhomogeneity.
+      dtype: Of the stored volumes, ``float16`` or ``float32``.
+      template: ``mni152`` or the path of a T1w head.
+      template_mask: The path of its brain mask, with a path.
+      template_sha256: Checksums of both files; filled in when left empty.
+    """
+
+    grid: str = "dev"
+    brain: str = "template"
+    n4: bool = True
+    dtype: str = "float16"
+    template: str = PACKAGED
+    template_mask: str = ""
+    template_sha256: tuple[str, str] = ("", "")
+
+    def __post_init__(self):
+        if self.brain not in brain.METHODS:
+            raise UserError(f"brain: {self.brain!r} is not one of {', '.join(brain.METHODS)}")
+        if self.dtype not in ("float16", "float32"):
+            raise UserError(f"dtype: {self.dtype!r} is neither float16 nor float32")
+        load_template(self.template, self.template_mask).grid(self.grid)
+        if not self.template_sha256[0]:
+            template = load_template(self.template, self.template_mask)
+            object.__setattr__(self, "template_sha256", template.sha256)
+
+    def load_template(self) -> Template:
+        """The template, checked to be the one these settings were made with.
+
+        Raises:
+          UserError: Its files have changed.
+        """
+        template = load_template(self.template, self.template_mask)
+        if template.sha256 != tuple(self.template_sha256):
+            raise UserError(f"template: {self.template} is not the file it was (checksum)")
+        return template
+
+    def to_json(self) -> dict[str, Any]:
+        """The form kept in ``store.json`` under ``settings``."""
+        value = asdict(self) | {"pipeline": VERSION}
+        return value | {"template_sha256": list(self.template_sha256)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "PreprocessSettings":
+        """Inverse of `to_json`.
+
+        Raises:
+          UserError: The settings are of another version of the pipeline, or not of this pipeline.
+        """
+        if value.get("pipeline") != VERSION:
+            raise UserError(
+                f"settings: pipeline {value.get('pipeline')!r}; this version runs {VERSION}"
+            )
+        names = {name: v for name, v in value.items() if name != "pipeline"}
+        unknown = set(names) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise UserError(f"settings: {sorted(unknown)[0]!r} is unknown")
+        return cls(**names | {"template_sha256": tuple(value["template_sha256"])})
+
+
+@dataclass(frozen=True, eq=False)
+class PreprocessedScan:
+    """A scan on the grid.
+
+    Attributes:
+      volume: (X, Y, Z) in the settings' dtype; 0 outside the brain, its median `MEDIAN` inside.
+      mask: (X, Y, Z) bool.
+      affine: (4, 4) voxel indices to template millimetres.
+      to_scan: (4, 4) template millimetres to the raw scan's millimetres.
+      quality: Figures and the steps taken, flat, one value a column.
+    """
+
+    volume: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    to_scan: np.ndarray
+    quality: dict[str, Any] = field(default_factory=dict)
+
+
+def preprocess_scan(
+    path: Path | str,
+    settings: PreprocessSettings,
+    mask_path: Path | str | None = None,
+    in_template_space: bool = False,
+) -> PreprocessedScan:
+    """Run the whole pipeline on one file.
+
+    Args:
+      path: A raw T1w scan, NIfTI or MGH.
+      settings: The choices.
+      mask_path: The brain mask on the scan's voxels, for ``brain="mask"``.
+      in_template_space: The scan comes from Clinica's ``t1-linear``: inhomogeneity is corrected
+        and it lies on an MNI152 template, so steps 2 and 4 are skipped.
+
+    Raises:
+      UserError: The scan or mask cannot be used; the message says why.
+    """
+    scan = read_scan(Path(path))
+    given = _read_mask(mask_path, scan, settings)
+    return preprocess(scan, settings, given, in_template_space)
+
+
+def preprocess(
+    scan: Scan,
+    settings: PreprocessSettings,
+    given_mask: np.ndarray | None = None,
+    in_template_space: bool = False,
+) -> PreprocessedScan:
+    """`preprocess_scan` for a scan in memory; ``given_mask`` is bool on its voxels."""
+    template = settings.load_template()
+    whole = Image(scan.data, scan.affine)
+    working = block_mean(whole, WORKING_SPACING)
+    bias: Image | None = None
+    if settings.n4 and not in_template_space:
+        bias = log_bias_field(working)
+        working = _correct(working, bias)
+    fit = AffineFit(np.eye(4), float("nan"))
+    method = settings.brain
+    if method == "template" and brain.is_stripped(working):
+        method = "none (detected)"
+    if not in_template_space:
+        fit = register_head(working, template)
+    mask = _extract(method, whole, working, fit, template, given_mask)
+    if in_template_space:
+        fit = fit_of(working, mask, np.eye(4), template)
+    else:
+        fit = register_brain(working, mask, fit, template)
+    grid = template.grid(settings.grid)
+    volume, on_grid = to_grid(whole, bias, Image(mask, working.affine), fit.matrix, grid)
+    scale = MEDIAN / _median(volume[on_grid])
+    volume = np.where(on_grid, np.maximum(volume, 0) * scale, 0).astype(settings.dtype)
+    if not np.isfinite(volume).all():
+        raise UserError("intensities exceed the range of float16; use dtype float32")
+    figures = quality.figures(
+        scan, Image(working.data, working.affine), mask, fit, volume, on_grid, grid, template
+    )
+    steps = {
+        "inhomogeneity": "t1-linear" if in_template_space else ("n4" if settings.n4 else "none"),
+        "brain": method,
+        "registration": "t1-linear" if in_template_space else "affine",
+        "intensity_scale": float(scale),
+        "to_scan": " ".join(f"{x:.9g}" for x in fit.matrix[:3].ravel()),
+    }
+    return PreprocessedScan(volume, on_grid, grid.affine, fit.matrix, {**figures, **steps})
+
+
+def to_grid(
+    scan: Image, bias: Image | None, mask: Image, matrix: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray]:
+    """Carry a scan and its mask to the grid.
+
+    Intensities are smoothed first when the grid is coarser than the scan, then sampled with cubic
+    splines; the mask by trilinear sampling of its (smoothed) indicator, at one half.
+
+    Args:
+      scan: On its own voxels.
+      bias: Logarithm of its inhomogeneity, on any voxels; None for none.
+      mask: The brain, on any voxels.
+      matrix: (4, 4) template millimetres to scan millimetres.
+      grid: The grid.
+
+    Returns:
+      (X, Y, Z) float32 intensities, not masked, and (X, Y, Z) bool.
+    """
+    to_scan = matrix @ grid.affine
+    # Length on the scan of one edge of the grid, so that a small head is smoothed less.
+    step = grid.spacing * float(np.cbrt(abs(np.linalg.det(matrix[:3, :3]))))
+    block = crop_around(scan, brain.mask_points(mask.data, mask.affine), margin=3 * step + 4)
+    sigma = smoothing_sigma(block.spacing, step)
+    smooth = Image(
+        ndimage.gaussian_filter(np.asarray(block.data, np.float32), sigma, truncate=3), block.affine
+    )
+    volume = pull(smooth, to_scan, grid.shape, order=3)
+    if bias is not None:
+        volume *= np.exp(-_pull_near(bias, to_scan, grid.shape))
+    soft = ndimage.gaussian_filter(
+        np.asarray(mask.data, np.float32), smoothing_sigma(mask.spacing, step), truncate=3
+    )
+    inside = pull(Image(soft, mask.affine), to_scan, grid.shape) > 0.5
+    if not inside.any():
+        raise UserError("the brain lies outside the grid")
+    return volume, inside
+
+
+def _pull_near(image: Image, to_image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`pull` that continues the border's value outside: for fields, which do not end there."""
+    matrix = np.linalg.inv(image.affine) @ to_image
+    return ndimage.affine_transform(
+        image.data, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=1, mode="nearest"
+    )
+
+
+def _correct(scan: Image, bias: Image) -> Image:
+    field_there = _pull_near(bias, scan.affine, scan.data.shape)
+    return Image(scan.data * np.exp(-field_there), scan.affine)
+
+
+def _median(values: np.ndarray) -> float:
+    median = float(np.median(values))
+    if not median > 0:
+        raise UserError("the brain's median intensity is 0")
+    return median
+
+
+def _extract(
+    method: str,
+    whole: Image,
+    working: Image,
+    fit: AffineFit,
+    template: Template,
+    given: np.ndarray | None,
+) -> np.ndarray:
+    """(X, Y, Z) bool on the working voxels."""
+    if method == "template":
+        mask = brain.by_template(working, fit, template)
+    elif method.startswith("none"):
+        mask = brain.by_nonzero(working)
+    else:
+        fine = brain.by_deepbet(whole) if method == "deepbet" else given
+        if fine is None:
+            raise UserError("brain: mask: this scan has no mask file")
+        indicator = block_mean(Image(fine.astype(np.float32), whole.affine), WORKING_SPACING)
+        mask = indicator.data >= 0.5
+    volume = brain.millilitres(mask, working.affine)
+    if volume < brain.SMALLEST_BRAIN:
+        raise UserError(
+            f"brain: {method}: the mask holds {volume:.0f} mL; at least "
+            f"{brain.SMALLEST_BRAIN:.0f} are needed"
+        )
+    return mask
+
+
+def _read_mask(
+    path: Path | str | None, scan: Scan, settings: PreprocessSettings
+) -> np.ndarray | None:
+    if settings.brain != "mask":
+        return None
+    if path is None:
+        raise UserError("brain: mask: this scan has no mask file")
+    import nibabel as nib
+
+    try:
+        image = nib.as_closest_canonical(nib.load(path))
+        data = np.asarray(image.dataobj)
+    except Exception as error:
+        raise UserError(f"{Path(path).name}: the mask cannot be read ({error})") from None
+    if data.shape != scan.data.shape or not np.allclose(image.affine, scan.affine, atol=1e-2):
+        raise UserError(
+            f"{Path(path).name}: the mask's voxels {data.shape} are not the scan's "
+            f"{scan.data.shape}, or lie elsewhere"
+        )
+    return data > 0

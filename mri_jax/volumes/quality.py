@@ -1,0 +1,255 @@
+"""Figures of quality for one scan, outliers among many, and written decisions to exclude.
+
+No figure judges a step by itself: the volume of the brain is taken before registration, the
+correlation is with a template that the scan did not make, the leakage is measured against the
+template's brain and not against the mask.
+"""
+
+import operator
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, ndimage
+
+from mri_jax.errors import UserError
+from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.registration import AffineFit
+from mri_jax.volumes.resampling import Image, pull
+from mri_jax.volumes.scans import Scan
+from mri_jax.volumes.store import KEY
+from mri_jax.volumes.templates import Template
+
+# Column -> (unit and meaning, which side is bad).
+FIGURES = {
+    "correlation": ("with the template inside its brain, on the grid", "low"),
+    "brain_ml": ("volume of the brain before registration, mL", "both"),
+    "scale": ("edge length of the template on the scan, 1 = equal", "both"),
+    "shear": ("largest relative stretch or shear beside that scale", "high"),
+    "snr": ("median of the brain over the SD of its noise", "low"),
+    "leakage": ("part of the mask more than 6 mm outside the template's brain", "high"),
+    "missing": ("part of the template's inner brain (6 mm deep) outside the mask", "high"),
+    "form_gap_mm": ("largest distance between qform and sform, mm", "high"),
+    "mirrored_forms": ("1 when qform and sform differ in handedness: left-right flip", "high"),
+}
+# A figure is flagged when it lies this many robust SDs from the median of the store, or beyond a
+# limit that holds for any adult head whatever the store.
+ROBUST_SDS = 4.0
+FEWEST_FOR_OUTLIERS = 8
+LIMITS = {
+    "correlation": (0.45, np.inf),
+    "brain_ml": (800.0, 2200.0),
+    "leakage": (-np.inf, 0.05),
+    "missing": (-np.inf, 0.02),
+    "form_gap_mm": (-np.inf, 5.0),
+    "mirrored_forms": (-np.inf, 0.5),
+}
+_DEPTH = 6.0
+
+
+def figures(
+    scan: Scan,
+    working: Image,
+    mask: np.ndarray,
+    fit: AffineFit,
+    volume: np.ndarray,
+    on_grid: np.ndarray,
+    grid: Grid,
+    template: Template,
+) -> dict[str, Any]:
+    """The figures `FIGURES` of one scan.
+
+    Args:
+      scan: As read.
+      working: Corrected for inhomogeneity, at about 2 mm.
+      mask: (X, Y, Z) bool, the brain on the working voxels.
+      fit: The transform to the scan.
+      volume: On the grid.
+      on_grid: Its mask.
+      grid: The grid.
+      template: The template.
+    """
+    head = pull(Image(template.head, template.affine), grid.affine, grid.shape)
+    there = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
+    apart = ndimage.distance_transform_edt(~there, sampling=grid.spacing) > _DEPTH
+    deep = ndimage.distance_transform_edt(there, sampling=grid.spacing) > _DEPTH
+    scale, shear = scale_and_shear(fit.matrix)
+    return {
+        "correlation": _round(np.corrcoef(volume[there].astype(np.float64), head[there])[0, 1]),
+        "brain_ml": _round(np.count_nonzero(mask) * abs(np.linalg.det(working.affine)) * 1e-3),
+        "scale": _round(scale),
+        "shear": _round(shear),
+        "snr": _round(signal_to_noise(working.data, mask)),
+        "leakage": _round(np.count_nonzero(on_grid & apart) / np.count_nonzero(on_grid)),
+        "missing": _round(np.count_nonzero(deep & ~on_grid) / max(1, int(np.count_nonzero(deep)))),
+        "form_gap_mm": _round(scan.form_disagreement),
+        "mirrored_forms": int(scan.forms_mirrored),
+    }
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def scale_and_shear(matrix: np.ndarray) -> tuple[float, float]:
+    """Polar decomposition of an affine: its mean scale, and what its stretch has beside it.
+
+    Returns:
+      The cube root of the determinant, and the largest absolute entry of stretch / scale - 1.
+    """
+    _, stretch = linalg.polar(matrix[:3, :3])
+    scale = float(np.cbrt(abs(np.linalg.det(matrix[:3, :3]))))
+    return scale, float(np.abs(stretch / scale - np.eye(3)).max())
+
+
+def signal_to_noise(data: np.ndarray, mask: np.ndarray) -> float:
+    """Median of the brain over the SD of its noise.
+
+    The noise is read from mixed second differences inside the brain, which cancel anatomy that
+    varies linearly (the idea of Immerkaer 1996, doi:10.1006/cviu.1996.0060, along three axes).
+    """
+    kernel = np.array([1.0, -2.0, 1.0])
+    response = np.asarray(data, np.float32)
+    for axis in range(3):
+        response = ndimage.convolve1d(response, kernel, axis=axis)
+    inner = ndimage.binary_erosion(mask, iterations=3)
+    inner = inner if inner.any() else mask
+    # The response of white noise has SD 6^(3/2); the median absolute value is 0.6745 SD.
+    noise = float(np.median(np.abs(response[inner]))) / 0.6745 / 6**1.5
+    return float(np.median(data[mask])) / max(noise, 1e-6)
+
+
+def flags(index: pd.DataFrame) -> pd.Series:
+    """For every row, the figures that are outliers, e.g. ``"correlation low, leakage high"``."""
+    found: list[list[str]] = [[] for _ in range(len(index))]
+    for name, (_, side) in FIGURES.items():
+        if name not in index:
+            continue
+        values = pd.to_numeric(index[name], errors="coerce").to_numpy(float)
+        low, high = _bounds(name, values)
+        for row, value in enumerate(values):
+            if value < low and side != "high":
+                found[row].append(f"{name} low")
+            elif value > high and side != "low":
+                found[row].append(f"{name} high")
+    return pd.Series([", ".join(names) for names in found], index=index.index, dtype=object)
+
+
+def _bounds(name: str, values: np.ndarray) -> tuple[float, float]:
+    low, high = LIMITS.get(name, (-np.inf, np.inf))
+    known = values[np.isfinite(values)]
+    if len(known) >= FEWEST_FOR_OUTLIERS:
+        middle = float(np.median(known))
+        spread = 1.4826 * float(np.median(np.abs(known - middle)))
+        if spread > 0:
+            low = max(low, middle - ROBUST_SDS * spread)
+            high = min(high, middle + ROBUST_SDS * spread)
+    return low, high
+
+
+def suspicion(index: pd.DataFrame) -> np.ndarray:
+    """(N,) how far the worst figure of a row lies from the store's median, in robust SDs."""
+    worst = np.zeros(len(index))
+    for name, (_, side) in FIGURES.items():
+        if name not in index:
+            continue
+        values = pd.to_numeric(index[name], errors="coerce").to_numpy(float)
+        known = values[np.isfinite(values)]
+        if not len(known):
+            continue
+        middle = np.median(known)
+        spread = 1.4826 * np.median(np.abs(known - middle))
+        # Figures that hardly vary (a leakage of 0 in every scan) would divide by nothing.
+        distance = (values - middle) / max(spread, 0.02 * abs(middle), 1e-3)
+        distance = {"low": -distance, "high": distance, "both": np.abs(distance)}[side]
+        worst = np.maximum(worst, np.nan_to_num(distance, nan=0.0))
+    return worst
+
+
+def quality_table(index: pd.DataFrame) -> pd.DataFrame:
+    """The content of ``quality.csv``: key, cohort, figures, steps and flags, worst first."""
+    columns = [*KEY, "cohort", *(name for name in FIGURES if name in index)]
+    columns += [name for name in ("inhomogeneity", "brain", "registration") if name in index]
+    table = index[columns].copy().reset_index(drop=True)
+    table["flags"] = flags(table).to_numpy()
+    table["suspicion"] = np.round(suspicion(table), 2)
+    order = np.lexsort((table["session_id"], table["subject_id"], -table["suspicion"]))
+    return table.iloc[order].reset_index(drop=True)
+
+
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def exclusions(
+    index: pd.DataFrame, decisions: pd.DataFrame | None, thresholds: list[str]
+) -> pd.DataFrame:
+    """The scans that a written decision or a stated threshold excludes.
+
+    Args:
+      index: Of the store.
+      decisions: Columns subject_id, session_id, decision (``keep`` or ``exclude``), rater, reason.
+      thresholds: Rules such as ``correlation<0.6``; a decision ``keep`` overrides them.
+
+    Returns:
+      Columns subject_id, session_id, cohort, reason, rater.
+
+    Raises:
+      UserError: A decision names no scan of the store or is neither keep nor exclude, a scan is
+        decided twice differently, or a threshold is not ``FIGURE<NUMBER`` or the like.
+    """
+    reasons: dict[tuple[str, str], tuple[str, str]] = {}
+    keys = list(zip(index["subject_id"], index["session_id"], strict=True))
+    for rule in thresholds:
+        name, compare, limit = _parse(rule, index)
+        hits = compare(pd.to_numeric(index[name], errors="coerce").to_numpy(float), limit)
+        for key, value in zip(
+            np.array(keys, dtype=object)[hits], index[name].to_numpy()[hits], strict=True
+        ):
+            reasons.setdefault(tuple(key), (f"threshold {rule} ({name} {value:g})", ""))
+    for key, (decision, reason, rater) in _decided(decisions, set(keys)).items():
+        if decision == "keep":
+            reasons.pop(key, None)
+        else:
+            reasons[key] = (f"decision: {reason}" if reason else "decision", rater)
+    rows = [
+        (*key, cohort, *reasons[key])
+        for key, cohort in zip(keys, index["cohort"], strict=True)
+        if key in reasons
+    ]
+    return pd.DataFrame(rows, columns=[*KEY, "cohort", "reason", "rater"])
+
+
+def _parse(rule: str, index: pd.DataFrame) -> tuple[str, Any, float]:
+    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*", rule)
+    try:
+        if match is None:
+            raise ValueError
+        limit = float(match[3])
+    except ValueError:
+        raise UserError(f"threshold: {rule!r} is not of the form correlation<0.6") from None
+    if match[1] not in FIGURES or match[1] not in index:
+        raise UserError(f"threshold: {match[1]!r} is not one of {', '.join(FIGURES)}")
+    return match[1], _COMPARE[match[2]], limit
+
+
+def _decided(
+    decisions: pd.DataFrame | None, known: set[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[str, str, str]]:
+    if decisions is None:
+        return {}
+    for name in (*KEY, "decision"):
+        if name not in decisions:
+            raise UserError(f"decisions: column {name!r} is missing")
+    found: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for row in decisions.fillna("").astype(str).to_dict("records"):
+        key, decision = (row["subject_id"], row["session_id"]), row["decision"].strip().lower()
+        if decision not in ("keep", "exclude", ""):
+            raise UserError(f"decisions: {'/'.join(key)}: {decision!r} is neither keep nor exclude")
+        if key not in known:
+            raise UserError(f"decisions: {'/'.join(key)} is not in the store")
+        if key in found and found[key][0] != decision:
+            raise UserError(f"decisions: {'/'.join(key)} is decided twice, differently")
+        if decision:
+            found[key] = (decision, row.get("reason", ""), row.get("rater", ""))
+    return found

@@ -1,0 +1,117 @@
+"""The template that scans are brought to: a T1w head and its brain mask in one space."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from mri_jax.errors import UserError
+from mri_jax.files import sha256_of_file
+from mri_jax.volumes.grids import GRIDS, Grid, grids_of_box
+
+PACKAGED = "mni152"
+_HEAD = "icbm152_sym_nlin6_T1w_head_1mm.nii.gz"
+_MASK = "icbm152_sym_nlin6_brain_mask_1mm.nii.gz"
+# Skull and scalp within this distance (mm) of the brain take part in finding the head.
+RIM = 12.0
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A head and a brain mask on one RAS+ grid.
+
+    Attributes:
+      name: ``mni152``, or the file name of the user's head.
+      head: (X, Y, Z) float32 intensities of a T1w head.
+      mask: (X, Y, Z) bool, True inside the (filled) brain.
+      affine: (4, 4) voxel indices to template millimetres.
+      grids: The grids of that space by name.
+      sha256: Checksums of the head's and the mask's file.
+    """
+
+    name: str
+    head: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    grids: dict[str, Grid]
+    sha256: tuple[str, str]
+
+    @cached_property
+    def centre(self) -> np.ndarray:
+        """(3,) mm: the centre of mass of the brain."""
+        return self.affine[:3, :3] @ np.argwhere(self.mask).mean(0) + self.affine[:3, 3]
+
+    @cached_property
+    def surroundings(self) -> np.ndarray:
+        """(X, Y, Z) bool: the brain and the tissue within `RIM` mm of it."""
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return ndimage.distance_transform_edt(~self.mask, sampling=spacing) <= RIM
+
+    @cached_property
+    def radius(self) -> float:
+        """Largest distance (mm) of the surroundings from the brain's centre."""
+        points = np.argwhere(self.surroundings) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return float(np.linalg.norm(points - self.centre, axis=1).max())
+
+    def grid(self, name: str) -> Grid:
+        """The grid of that name in this template's space."""
+        if name not in self.grids:
+            raise UserError(f"grid: {name!r} is unknown; choose one of {', '.join(self.grids)}")
+        return self.grids[name]
+
+
+@lru_cache(maxsize=2)
+def load_template(head: str = PACKAGED, mask: str = "") -> Template:
+    """The packaged template, or a user's.
+
+    Args:
+      head: ``mni152`` (ICBM 152 non-linear 6th generation symmetric, MNI/McGill), or the path of a
+        T1w head such as Colin27.
+      mask: With a path: the path of its brain mask on the same voxels.
+
+    Raises:
+      UserError: A file is absent, or head and mask differ in shape or affine.
+    """
+    if head == PACKAGED:
+        folder = resources.files("mri_jax.volumes") / "template"
+        with resources.as_file(folder) as path:
+            return _read(PACKAGED, path / _HEAD, path / _MASK, packaged=True)
+    if not mask:
+        raise UserError(f"template: {head} needs its brain mask; give --template-mask")
+    return _read(Path(head).name, Path(head), Path(mask), packaged=False)
+
+
+def _read(name: str, head: Path, mask: Path, packaged: bool) -> Template:
+    for path in (head, mask):
+        if not path.is_file():
+            raise UserError(f"template: {path}: no such file")
+    images = [nib.as_closest_canonical(nib.load(path)) for path in (head, mask)]
+    if images[0].shape != images[1].shape or not np.allclose(
+        images[0].affine, images[1].affine, atol=1e-3
+    ):
+        raise UserError(f"template: {head.name} and {mask.name} differ in shape or affine")
+    affine = images[0].affine
+    axes = affine[:3, :3]
+    if not np.allclose(axes, np.diag(np.diag(axes)), atol=1e-4):
+        raise UserError(f"template: {head.name}: its axes must run along RAS+ without rotation")
+    inside = np.asarray(images[1].dataobj) > 0
+    if not 5e5 < inside.sum() * abs(np.linalg.det(axes)) < 3e6:
+        raise UserError(f"template: {mask.name} does not hold the volume of a brain")
+    if packaged:
+        grids = GRIDS
+    else:
+        extent = np.diag(axes) * inside.shape
+        centre = affine[:3, 3] + np.diag(axes) * (np.array(inside.shape) - 1) / 2
+        grids = grids_of_box(tuple(centre), tuple(extent))
+    return Template(
+        name=name,
+        head=np.asarray(images[0].dataobj, np.float32),
+        mask=inside,
+        affine=affine,
+        grids=grids,
+        sha256=(sha256_of_file(head), sha256_of_file(mask)),
+    )
