@@ -336,6 +336,8 @@ def _images(
 ) -> tuple[pd.DataFrame, list[str]]:
     from mri_jax.cohort import bids
 
+    if not images.exists():
+        raise UserError(f"{images}: no such folder or table of images")
     root = images if images.is_dir() else images.parent
     if images.is_dir() and bids.is_bids(images):
         found = bids.scan(images, problems)

@@ -217,6 +217,7 @@ def _subject(text: str) -> str:
 
 def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> pd.DataFrame:
     """One row a (subject, session) that a table or an image knows."""
+    said = _as_in_tree(said, images)
     of_person = said[said["session"] == ""].drop_duplicates("subject_id").set_index("subject_id")
     facts = ["diagnosis", "age", "sex", *COVARIATES]
     dated = said[said["session"] != ""].replace({"diagnosis": "", "sex": ""}, None)
@@ -247,6 +248,18 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
         born=np.nan,
         baseline_rank=visits["rank"],
     ).drop(columns="rank")
+
+
+def _as_in_tree(said: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Session labels of the tables as the tree writes them: ``ses-M000`` is ``ses-M00``."""
+    seen = images[["subject_id", "visit"]].drop_duplicates()
+    seen = seen.assign(month=months_of_visits(seen["visit"])).dropna(subset="month")
+    label = seen.drop_duplicates(["subject_id", "month"]).set_index(["subject_id", "month"])[
+        "visit"
+    ]
+    keys = zip(said["subject_id"], months_of_visits(said["session"]), strict=True)
+    same = [label.get(key, own) for key, own in zip(keys, said["session"], strict=True)]
+    return said.assign(session=same)
 
 
 def _rank(visits: pd.DataFrame, session: str) -> pd.Series:

@@ -25,7 +25,7 @@ COLUMNS = [
 ]
 DECISIONS = ("keep both", "keep first", "keep second", "keep neither")
 UNCALIBRATED = 0.7
-_BLOCK = 512
+_BLOCK, _SAMPLE = 512, 1500
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def correlations(reduced: np.ndarray, groups: Sequence[str] | None = None) -> np
 
 
 def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95) -> Threshold:
-    """The correlation that a share of the known rescans reach.
+    """A threshold between known rescans and different people.
 
     Args:
       vectors: (N, D) of `correlations`.
@@ -100,7 +100,10 @@ def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95)
       share: Of the known rescans that shall be found.
 
     Returns:
-      The threshold; without rescans `UNCALIBRATED`.
+      The middle between the correlation that ``share`` of the known rescans reach and the upper
+      end of what different ids have (median + 6 robust SD, which a few hidden duplicates do not
+      move); where rescans lie below that end, their own quantile, at the price of more pairs to
+      look at. Without rescans `UNCALIBRATED`.
     """
     names = np.asarray(subjects)
     same = [
@@ -109,10 +112,23 @@ def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95)
         for place, i in enumerate(np.flatnonzero(names == subject))
         for j in np.flatnonzero(names == subject)[place + 1 :]
     ]
-    value = float(np.quantile(same, 1 - share)) if same else UNCALIBRATED
+    value = UNCALIBRATED
+    if same:
+        reached, end = float(np.quantile(same, 1 - share)), _end_of_others(vectors, names)
+        value = (reached + end) / 2 if end < reached else reached
     others = len(pairs_above(vectors, subjects, value))
     found = float(np.mean(np.array(same) >= value)) if same else float("nan")
     return Threshold(value, len(same), found, others)
+
+
+def _end_of_others(vectors: np.ndarray, names: np.ndarray) -> float:
+    some = vectors[:_SAMPLE]
+    products = some @ some.T
+    different = products[names[: len(some), None] != names[None, : len(some)]]
+    if different.size == 0:
+        return -1.0
+    middle = float(np.median(different))
+    return middle + 6 * 1.4826 * float(np.median(np.abs(different - middle)))
 
 
 def _repeated(names: np.ndarray) -> np.ndarray:

@@ -92,34 +92,38 @@ def read_rows(
 
 
 def _parse(path: epath.PathLike, text: str, delimiter: str, columns: list[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            sep=delimiter,
-            dtype=str,
-            keep_default_na=False,
-            usecols=columns,
-            index_col=False,
-            skip_blank_lines=False,
-        )
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise _wide_rows(path, text, delimiter, str(error)) from None
+    if problems := _uneven_rows(path, text, delimiter):
+        raise TableError(problems)
+    frame = pd.read_csv(
+        io.StringIO(text),
+        sep=delimiter,
+        dtype=str,
+        keep_default_na=False,
+        usecols=columns,
+        index_col=False,
+        skip_blank_lines=False,
+    )
     frame.index = pd.RangeIndex(2, len(frame) + 2)
-    frame = frame.fillna("")
     for name in columns:
-        frame[name] = frame[name].str.strip()
+        frame[name] = as_text(frame[name]).str.strip()
     return frame[(frame[columns] != "").any(axis=1)]
 
 
-def _wide_rows(path: epath.PathLike, text: str, delimiter: str, said: str) -> UserError:
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
-    width = len(next(rows, []))
-    problems = [
-        Problem(str(path), number, "", "", f"has {len(row)} cells, the header has {width}")
-        for number, row in enumerate(rows, start=2)
-        if len(row) > width
+def _uneven_rows(path: epath.PathLike, text: str, delimiter: str) -> list[Problem]:
+    """Rows that have not as many cells as the header; blank ones are none."""
+    if '"' in text:
+        widths = [len(row) for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
+    else:
+        widths = [
+            line.count(delimiter) + 1 if line else 0
+            for line in text.replace("\r\n", "\n").split("\n")
+        ]
+    width = widths[0] if widths else 0
+    return [
+        Problem(str(path), number, "", "", f"has {found} cells, the header has {width}")
+        for number, found in enumerate(widths, start=1)
+        if found not in (0, width)
     ]
-    return TableError(problems) if problems else UserError(f"{path}: cannot be read ({said})")
 
 
 def check_delimiter(path: epath.PathLike, text: str) -> str:
@@ -191,7 +195,7 @@ def to_numbers(
     text = values.where(~is_missing(values), "")
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
     wrong = (text != "") & ~np.isfinite(numbers)
-    outside = (numbers < low) | (numbers > high)
+    outside = np.isfinite(numbers) & ((numbers < low) | (numbers > high))
     name = column or str(values.name)
     _add(problems, file, name, values[wrong], "is not a number")
     _add(problems, file, name, values[outside], f"must lie between {low:g} and {high:g}")

@@ -1,0 +1,240 @@
+"""``python -m mri_jax cohort`` as a user runs it, on generated downloads."""
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cohort.generated_download import write_adni, write_aibl
+from mri_jax.cli import main
+from mri_jax.cohort import flow
+from mri_jax.cohort.near_duplicates import COLUMNS
+from mri_jax.cohort.table import read_table
+from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.store import StoreInfo, StoreWriter
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("downloads")
+    write_adni(folder / "adni", 100, seed=2)
+    write_aibl(folder / "aibl", 20, seed=2)
+    return folder
+
+
+def make(source: str, folder: Path, out: Path, *more: str) -> int:
+    return main(
+        ["cohort", source, "--tables", str(folder / source / "tables"), "--images",
+         str(folder / source / "images"), "--out", str(out), *more]
+    )  # fmt: skip
+
+
+def test_from_two_downloads_to_one_described_table(downloads, tmp_path, capsys):
+    assert make("adni", downloads, tmp_path / "adni.csv") == 0
+    assert "| ADNI1  | AD    |" in capsys.readouterr().out
+    assert make("aibl", downloads, tmp_path / "aibl.csv") == 0
+    both = [str(tmp_path / "adni.csv"), str(tmp_path / "aibl.csv")]
+    assert main(["cohort", "join", *both, "--out", str(tmp_path / "cohort.csv")]) == 0
+    assert main(["cohort", "check", str(tmp_path / "cohort.csv")]) == 0
+    assert "no problem found" in capsys.readouterr().out
+    table = read_table(tmp_path / "cohort.csv")
+    excluded = pd.read_csv(tmp_path / "excluded.csv", dtype=str)
+    counted = flow.read(tmp_path / "flow.csv")
+    assert counted.loc[counted["step"] == "found", "n"].sum() == len(table) + len(excluded)
+    assert set(table["cohort"]) == {"ADNI1", "ADNIGO", "ADNI2", "ADNI3", "AIBL"}
+    assert (tmp_path / "flow.png").stat().st_size > 10_000
+    assert main(["cohort", "describe", str(tmp_path / "cohort.csv")]) == 0
+    assert "± " in (tmp_path / "demographics.md").read_text()
+    assert (tmp_path / "demographics.tex").read_text().startswith(r"\begin{tabular}")
+    figures = pd.read_csv(tmp_path / "demographics.csv")
+    assert figures["n"].sum() == len(table)
+
+
+def test_options_reach_the_result(downloads, tmp_path):
+    out = tmp_path / "cohort.csv"
+    options = "--horizon 24 --level scaled --field ADNI1=any --exclude-groups none"
+    assert make("adni", downloads, out, *options.split(), "--continuing", "keep") == 0
+    table = read_table(out)
+    assert set(table["label_rules"]) == {"baseline-and-progression/1 horizon=24"}
+    assert set(table["level"]) == {"scaled"}
+    assert "SMC" in set(table["group"])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--horizon", "0"], "rules.window: 0.0 must be at least 0 and below the horizon 0.0"),
+        (["--code", "7"], "--code: '7' must have the form NAME=VALUE"),
+        (["--field", "ADNI1=strong"], "--field: 'ADNI1=strong' must be COHORT=TESLA"),
+        (["--days", "-1"], "images.days: -1.0 must be at least 0"),
+        (["--visits", "dxsum"], "has no ADNIMERGE.csv or DXSUM.csv"),
+    ],
+)
+def test_a_wrong_option_is_one_line(downloads, tmp_path, capsys, more, message):
+    assert make("adni", downloads, tmp_path / "cohort.csv", *more) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "cohort.csv").exists()
+
+
+def test_the_output_is_a_csv_and_the_folder_of_images_exists(downloads, tmp_path, capsys):
+    assert make("adni", downloads, tmp_path / "cohort.txt") == 2
+    assert "must end in .csv" in capsys.readouterr().err
+    arguments = ["--tables", str(downloads / "adni" / "tables"), "--images", str(tmp_path / "no")]
+    assert main(["cohort", "adni", *arguments, "--out", str(tmp_path / "c.csv")]) == 2
+    assert "no such folder or table of images" in capsys.readouterr().err
+
+
+def dicom_of(downloads: Path, folder: Path) -> None:
+    """The same download with the chosen images as DICOM series."""
+    tables = folder / "aibl" / "tables"
+    tables.mkdir(parents=True)
+    for path in (downloads / "aibl" / "tables").glob("*.csv"):
+        (tables / path.name).write_bytes(path.read_bytes())
+    for path in (downloads / "aibl" / "images").rglob("*.nii"):
+        place = folder / "aibl" / path.relative_to(downloads / "aibl").parent
+        place.mkdir(parents=True)
+        (place / "0001.dcm").touch()
+    for path in (downloads / "aibl" / "images").glob("*.csv"):
+        (folder / "aibl" / "images" / path.name).write_bytes(path.read_bytes())
+
+
+def test_dicom_without_a_converter_says_what_to_run(downloads, tmp_path, capsys):
+    dicom_of(downloads, tmp_path)
+    out = tmp_path / "cohort.csv"
+    assert make("aibl", tmp_path, out, "--dcm2niix", "not-installed-anywhere") == 0
+    said = capsys.readouterr().out
+    assert "not-installed-anywhere is not installed; run sh" in said
+    script = (tmp_path / "convert.sh").read_text()
+    table = read_table(out)
+    assert script.count("not-installed-anywhere -z y") == len(table)
+    assert table["image"].str.startswith("nifti/I").all()
+    assert main(["cohort", "check", str(out)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_dicom_is_converted_and_a_failure_is_an_exclusion(downloads, tmp_path):
+    dicom_of(downloads, tmp_path)
+    tool = tmp_path / "dcm2niix"
+    # Stands in for the converter: writes the file it is asked for, and fails on one series.
+    tool.write_text(
+        '#!/bin/sh\ncase "$8" in *7) echo "no usable image" >&2; exit 1;; esac\n'
+        'touch "$6/$8.nii.gz"\n'
+    )
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    out = tmp_path / "cohort.csv"
+    assert make("aibl", tmp_path, out, "--dcm2niix", str(tool)) == 0
+    table, excluded = read_table(out), pd.read_csv(tmp_path / "excluded.csv", dtype=str)
+    failed = excluded[excluded["detail"].str.contains("dcm2niix failed: no usable", na=False)]
+    assert len(failed) > 0
+    assert set(failed["reason"]) == {"no scan"}
+    assert [os.path.exists(tmp_path / image) for image in table["image"]] == [True] * len(table)
+    counted = flow.read(tmp_path / "flow.csv")
+    assert counted.loc[counted["step"] == "found", "n"].sum() == len(table) + len(excluded) == 20
+
+
+def test_bids_and_caps(tmp_path):
+    tree = tmp_path / "Tree"
+    for name in ("sub-01", "sub-02"):
+        (tree / name / "anat").mkdir(parents=True)
+        (tree / name / "anat" / f"{name}_T1w.nii.gz").write_text(name)
+        caps = tmp_path / "caps" / "subjects" / name / "ses-M00" / "t1_linear"
+        caps.mkdir(parents=True)
+        (caps / f"{name}_ses-M00_desc-Crop_T1w.nii.gz").write_text(name)
+    people = tree / "participants.tsv"
+    people.write_text("participant_id\tgroup\tage\tsex\nsub-01\tPD\t61\tM\nsub-02\tHC\t60\tF\n")
+    assert main(["cohort", "bids", str(tree), "--out", str(tmp_path / "cohort.csv")]) == 0
+    table = read_table(tmp_path / "cohort.csv")
+    assert table[["subject_id", "cohort", "diagnosis"]].values.tolist() == [
+        ["sub-01", "Tree", "PD"], ["sub-02", "Tree", "HC"],
+    ]  # fmt: skip
+    assert table["image"].tolist()[0] == "Tree/sub-01/anat/sub-01_T1w.nii.gz"
+    arguments = [
+        "--participants",
+        str(people),
+        "--cohort",
+        "X",
+        "--out",
+        str(tmp_path / "caps.csv"),
+    ]
+    assert main(["cohort", "caps", str(tmp_path / "caps"), *arguments]) == 0
+    assert read_table(tmp_path / "caps.csv")["cohort"].tolist() == ["X", "X"]
+
+
+def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
+    shape = (16, 20, 18)
+    info = StoreInfo(Grid("t", shape, 1.0, (0.0, 0.0, 0.0)), "float32", True, {}, {})
+    writer = StoreWriter(tmp_path / "store", info)
+    people = [rng.normal(0, 1, shape) for _ in range(6)]
+    scans = [(f"p{i}", "a", v) for i, v in enumerate(people)]
+    scans += [("p0", "b", people[0]), ("hidden", "a", people[3])]
+    rows, lines = [], []
+    for subject, session, volume in scans:
+        noisy = volume + rng.normal(0, 0.2, shape)
+        rows.append(writer.add(subject, session, "X", noisy, np.ones(shape, bool)))
+        lines.append((subject, session, "X", "AD" if subject == "p0" else "CN", 60, "F", ""))
+    writer.write_index(pd.DataFrame(rows))
+    names = ["subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image"]
+    table = tmp_path / "cohort.csv"
+    pd.DataFrame(lines, columns=names).to_csv(table, index=False)
+    command = ["cohort", "check", str(table), "--store", str(tmp_path / "store")]
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert "1 pairs of different ids correlate" in captured.out
+    assert "reached by 100% of 1 pairs of known rescans" in captured.out
+    assert "hidden a ~ p3 a" in captured.err
+    listed = pd.read_csv(tmp_path / "duplicates.csv", dtype=str, keep_default_na=False)
+    assert listed.columns.tolist() == COLUMNS
+    decided = listed.assign(decision="keep second", reason="one person, two ids")
+    decided.to_csv(tmp_path / "duplicates.csv", index=False)
+    assert main(command) == 2
+    assert "1 subjects are to be left out (hidden)" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "clean.csv")]) == 0
+    assert "hidden" not in set(read_table(tmp_path / "clean.csv")["subject_id"])
+    counted = flow.read(tmp_path / "clean_flow.csv")
+    lost = counted[(counted["step"] == "excluded") & (counted["n"] > 0)]
+    assert lost[["stage", "reason", "n"]].values.tolist() == [
+        ["duplicates", "one person, two ids", 1]
+    ]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_visits_take_under_ten_seconds(tmp_path, rng):
+    import time
+
+    people, codes = 14_286, np.array(["bl", "m06", "m12", "m18", "m24", "m36", "m48"])
+    rid = np.repeat(np.arange(1, people + 1), 7)
+    start = pd.Timestamp("2006-01-01") + pd.to_timedelta(
+        np.repeat(rng.integers(0, 700, people), 7), "D"
+    )
+    months = np.tile([0, 6, 12, 18, 24, 36, 48], people)
+    names = [f"{number % 140 + 1:03d}_S_{number:05d}" for number in rid]
+    phase = np.array(["ADNI1", "ADNI2", "ADNI3"])[rid % 3]
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(
+        {
+            "RID": rid, "PTID": names, "COLPROT": phase, "ORIGPROT": phase,
+            "VISCODE": np.tile(codes, people), "EXAMDATE_bl": start.strftime("%Y-%m-%d"),
+            "EXAMDATE": (start + pd.to_timedelta(months * 30, "D")).strftime("%Y-%m-%d"),
+            "DX_bl": np.array(["CN", "LMCI", "AD"])[rid % 3],
+            "DX": rng.choice(["CN", "MCI", "Dementia"], len(rid)), "AGE": 70.1,
+            "PTGENDER": np.array(["Male", "Female"])[rid % 2], "PTEDUCAT": 16,
+            **{f"x{i}": "0.123" for i in range(90)},
+        }
+    ).to_csv(tmp_path / "tables" / "ADNIMERGE.csv", index=False)  # fmt: skip
+    for name, day in zip(names[::7], start[::7], strict=True):
+        folder = (
+            tmp_path / "images" / name / "MPRAGE" / f"{day:%Y-%m-%d}_09_00_00.0" / f"I{name[6:]}"
+        )
+        folder.mkdir(parents=True)
+        (folder / "a.nii").touch()
+    begun = time.process_time()
+    arguments = ["--tables", str(tmp_path / "tables"), "--images", str(tmp_path / "images")]
+    assert main(["cohort", "adni", *arguments, "--out", str(tmp_path / "cohort.csv")]) == 0
+    assert time.process_time() - begun < 10
+    found = flow.read(tmp_path / "flow.csv")
+    assert found.loc[found["step"] == "found", "n"].sum() == people
