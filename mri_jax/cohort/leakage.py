@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mri_jax.cohort.identity import person
 from mri_jax.errors import UserError
 
 _NAMED = 5
@@ -62,10 +63,11 @@ def check_disjoint(seen: Seen, tested: Seen, context: str) -> None:
       context: Which evaluation, for the message, e.g. ``cnn5-w1 fold 2 tested on ADNI2``.
 
     Raises:
-      LeakageError: A subject id is on both sides, or the same image bytes are (under whatever
-        ids); up to five offenders are named, and how many there are.
+      LeakageError: A person is on both sides (whatever the spelling of an ADNI or AIBL id), or the
+        same image bytes are (under whatever ids); up to five offenders are named, and their number.
     """
-    subjects = sorted(seen.subjects & tested.subjects)
+    people = {person(subject) for subject in seen.subjects}
+    subjects = sorted(subject for subject in tested.subjects if person(subject) in people)
     if subjects:
         raise LeakageError(
             f"leakage: {context}: {_some(subjects, 'subject')} on both sides: the network or an "

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax.cohort.identity import canonical, person
+from mri_jax.cohort.identity import person
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import as_text, check_delimiter, formula_cells, read_text
 from mri_jax.errors import UserError
@@ -36,8 +36,7 @@ def read_table(path: epath.PathLike) -> pd.DataFrame:
 
     Returns:
       A frame of str columns `_TEXT` (empty string where missing), float ``age`` (years, NaN where
-      missing) and the covariates as pandas infers them, in the file's order. ADNI's and AIBL's
-      subject ids are in one spelling (`mri_jax.cohort.identity.canonical`).
+      missing) and the covariates as pandas infers them, in the file's order.
 
     Raises:
       UserError: The file is absent, not UTF-8, not separated by commas, or lacks a column.
@@ -83,7 +82,6 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     for name in _TEXT:
         frame[name] = as_text(frame[name]).astype(str).str.strip()
     problems = _text_problems(frame, source)
-    frame["subject_id"] = frame["subject_id"].map(canonical)
     age = pd.to_numeric(frame["age"], errors="coerce").astype(float)
     wrong = frame["age"].notna() & (frame["age"].astype(str).str.strip() != "") & ~np.isfinite(age)
     problems += _each(frame, source, "age", wrong, "is not a number")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from mri_jax.cohort.identity import person
 from mri_jax.errors import UserError
 
 
@@ -71,7 +72,7 @@ def remove_earlier(table: pd.DataFrame, order: Sequence[str]) -> tuple[pd.DataFr
     if len(set(order)) < len(order):
         raise UserError(f"cohorts: a name occurs twice in {', '.join(order)}")
     rank = table["cohort"].map({name: place for place, name in enumerate(order)})
-    first = rank.groupby(table["subject_id"]).transform("min")
+    first = rank.groupby(table["subject_id"].map(person)).transform("min")
     later = rank > first
     earlier = first[later].map(dict(enumerate(order)))
     removed = table[later].assign(earlier=earlier)

@@ -7,6 +7,7 @@
   cohort join   a.csv b.csv --out cohort.csv
   cohort check  cohort.csv [other.csv ...] [--store STORE]
   cohort describe cohort.csv
+  cohort flow   cohort.csv --store STORE [--run RUN]
 
 Beside cohort.csv stand excluded.csv (everyone left out, with the reason), flow.csv and flow.png
 (the flow of subjects); beside NAME.csv they are NAME_excluded.csv and so on. docs/cohorts.md has
@@ -14,6 +15,7 @@ the columns, docs/adni.md and docs/aibl.md the way from a download, docs/labels.
 """
 
 import argparse
+import os
 import shlex
 import shutil
 import subprocess
@@ -36,6 +38,7 @@ from mri_jax.cohort.assemble import (
 )
 from mri_jax.cohort.images import LEVELS, NO_SCAN, ImageChoice
 from mri_jax.cohort.labels import LabelRules
+from mri_jax.cohort.table import read_table
 from mri_jax.commands import cohort_tables
 from mri_jax.commands.cohort_tables import beside, check_name
 from mri_jax.errors import UserError
@@ -71,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _check_options(commands.add_parser("check", help="everything that is wrong with tables"))
     command = commands.add_parser("describe", help="demographics by cohort and class")
     command.add_argument("table", type=Path)
+    text = "the flow of subjects to the store, and to the n analysed by a run"
+    command = commands.add_parser("flow", help=text, description=text)
+    command.add_argument("table", type=Path)
+    command.add_argument("--store", type=Path, required=True, help="volume store made of it")
+    command.add_argument("--run", type=Path, help="results folder of a study")
+    command.add_argument("--out", type=Path, help="default: beside the table, flow_to_end.csv")
 
 
 def _sub(commands, name: str, text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
@@ -149,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
     """Run one subcommand."""
     if args.source == "describe":
         return cohort_tables.describe(args.table)
+    if args.source == "flow":
+        return cohort_tables.continue_flow(args.table, args.store, args.run, args.out)
     if args.source == "join":
         return cohort_tables.join(args.inputs, args.out, _names(args.order))
     if args.source == "check":
@@ -174,7 +185,16 @@ def _make(args: argparse.Namespace) -> int:
         )
     left = f"{len(made.excluded)} left out: {beside(args.out, 'excluded.csv')}"
     print(f"{len(made.table)} subjects: {args.out}; {left}")
+    print(f"next: {_next(args.out)}")
     return 0
+
+
+def _next(out: Path) -> str:
+    """The command that preprocesses the table; images outside its folder need their root."""
+    images = [image for image in read_table(out)["image"] if os.path.isabs(image)]
+    root = ["--root", os.path.commonpath([os.path.dirname(i) for i in images])] if images else []
+    command = ["python", "-m", "mri_jax", "preprocess", "--input", str(out), *root]
+    return shlex.join([*command, "--out", "STORE"])
 
 
 def _source(

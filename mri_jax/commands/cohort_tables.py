@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax import files
-from mri_jax.cohort import check, demographics, flow_picture
+from mri_jax.cohort import check, continued, demographics, flow_picture
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import near_duplicates as near
 from mri_jax.cohort.assemble import EXCLUDED_COLUMNS
@@ -93,6 +93,31 @@ def check_tables(
         )
     print("no problem found")
     return 0
+
+
+def continue_flow(path: Path, store: Path, run: Path | None, out: Path | None) -> int:
+    """Carry the flow beside a table on to its store, and to what a study analysed."""
+    table, flow = read_table(path), _flow_of(path)
+    stored = list(VolumeStore(store).index.index)
+    failed = _scans_of(store / "failed.csv")
+    flow, left = continued.after_preprocessing(flow, table, stored, failed)
+    if (store / "excluded.csv").exists():
+        flow, left = continued.after_quality(flow, left, _scans_of(store / "excluded.csv"))
+    if run is not None:
+        flow, _ = continued.analysed(flow, left, read_table(run / "cohort.csv"))
+    target = out or beside(path, "flow_to_end.csv")
+    check_name(target)
+    flows.write(target, flow)
+    flow_picture.write(target.with_suffix(".png"), flow)
+    print(f"{flows.as_markdown(flow)}\n\nwritten: {target} and {target.with_suffix('.png')}")
+    return 0
+
+
+def _scans_of(path: Path) -> list[tuple[str, str]]:
+    if not path.exists():
+        return []
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return list(rows[["subject_id", "session_id"]].itertuples(index=False, name=None))
 
 
 def _read(paths: list[Path]) -> pd.DataFrame:

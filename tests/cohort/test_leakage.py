@@ -29,6 +29,13 @@ def test_a_descendant_has_seen_what_its_ancestors_have(source, tuned, tested):
     assert Seen.from_json(json.loads(json.dumps(both.to_json()))) == both
 
 
+def test_a_person_is_recognised_in_every_spelling():
+    tested = Seen(frozenset(["sub-ADNI002S0295"]))
+    with pytest.raises(LeakageError, match="sub-ADNI002S0295"):
+        check_disjoint(Seen(frozenset(["002_S_0295"])), tested, "ADNI2")
+    check_disjoint(Seen(frozenset(["sub-AIBL295"])), tested, "ADNI and AIBL count apart")
+
+
 def test_the_offenders_are_named():
     source = Seen.of([(f"sub-{n}", "ses-1", f"a{n}") for n in range(8)])
     with pytest.raises(LeakageError, match=r"cnn5 on ADNI2: 2 subjects \(sub-3, sub-7\) on both"):

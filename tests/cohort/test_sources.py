@@ -238,3 +238,17 @@ def test_the_flow_adds_up_and_counts_each_subject_once(adni_download):
     made = from_adni(folder)
     flow.check(made.flow, "flow")
     assert len(made.table) + len(made.excluded) == len(truth)
+
+
+def test_images_of_a_bids_tree_are_matched_by_visit(adni_download, tmp_path):
+    folder, truth = adni_download
+    reference = from_adni(folder).table
+    for spelling, subject in enumerate(reference["subject_id"]):
+        session = ("ses-M00", "ses-m000")[spelling % 2]
+        anat = tmp_path / subject / session / "anat"
+        anat.mkdir(parents=True)
+        (anat / f"{subject}_{session}_T1w.nii.gz").touch()
+    source = adni.read(folder / "tables", tmp_path, adni.AdniOptions(), TODAY)
+    made = assemble(source, LabelRules(), ImageChoice(level="bids"), Selection())
+    columns = ["subject_id", "cohort", "diagnosis"]
+    pd.testing.assert_frame_equal(made.table[columns], reference[columns])

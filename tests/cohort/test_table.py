@@ -23,7 +23,7 @@ def test_a_table_written_by_hand(tmp_path):
         HEADER.strip() + ",updrs\n",
     )
     frame = read_table(path)
-    assert frame["subject_id"].tolist() == ["p1", "sub-ADNI002S0295"]
+    assert frame["subject_id"].tolist() == ["p1", "002_S_0295"]
     assert frame["age"].tolist()[0] == 61.5
     assert frame["age"].isna().tolist() == [False, True]
     assert frame["updrs"].tolist()[0] == 3
@@ -48,7 +48,7 @@ def test_all_faults_of_a_table_at_once(tmp_path):
         (4, "sex", "female"),
         (5, "cohort", ""),
         (5, "age", "140"),
-        (7, "subject_id", "sub-ADNI099S0295"),
+        (7, "subject_id", "099_S_0295"),
         (8, "diagnosis", "=HYPERLINK(1)"),
         (9, "sex", "M"),
     }
