@@ -241,7 +241,7 @@ def test_the_flow_adds_up_and_counts_each_subject_once(adni_download):
 
 
 def test_images_of_a_bids_tree_are_matched_by_visit(adni_download, tmp_path):
-    folder, truth = adni_download
+    folder, _ = adni_download
     reference = from_adni(folder).table
     for spelling, subject in enumerate(reference["subject_id"]):
         session = ("ses-M00", "ses-m000")[spelling % 2]
