@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri_jax import files, results
+from mri_jax import files, results, seeding
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.evaluation.predictions import COLUMNS, probability_of
 
@@ -33,12 +33,13 @@ def subjects(cohort, counts, positive="AD", negative="CN"):
     )
 
 
-def scored(frame, run, stage, repeat, fold, split, quality, shift, rng, severity):
-    """Predictions of one network on the rows of ``frame``."""
-    difference = (
-        quality * (severity.loc[frame["subject_id"]].to_numpy() + rng.normal(size=len(frame)))
-        + shift
-    )
+def scored(frame, run, stage, repeat, fold, split, quality, shift, severity, seed):
+    """Predictions of one network; a subject scores the same whoever else is asked for."""
+    noise = [
+        seeding.generator(seed, run, stage, repeat, fold, subject).normal()
+        for subject in frame["subject_id"]
+    ]
+    difference = quality * (severity.loc[frame["subject_id"]].to_numpy() + noise) + shift
     logits = np.stack([-difference / 2, difference / 2], axis=1)
     return frame.assign(
         run=run,
@@ -59,67 +60,68 @@ def fifth(frame, repeat, seed=3):
 
 
 def make_predictions(
-    runs=("cnn5-w1",), stages=(), repeats=1, cohorts=COHORTS, seed=5, mci=False, inner=False
+    runs=("cnn5-w1",),
+    stages=(),
+    repeats=1,
+    cohorts=COHORTS,
+    seed=5,
+    mci=False,
+    inner=False,
+    baselines=("baseline-age-sex", "baseline-voxels"),
 ):
     """A predictions table and the cohort table it speaks of."""
-    rng = np.random.default_rng(seed)
     frames = {name: subjects(name, counts) for name, counts in cohorts.items()}
     if mci:
         frames["ADNI2"] = subjects("ADNI2", MCI["ADNI2"], "pMCI", "sMCI")
         frames.pop("AIBL", None)
     people = pd.concat(frames.values(), ignore_index=True)
-    latent = rng.normal(size=len(people)) + 1.3 * people["label"]
-    severity = pd.Series(latent.to_numpy(), index=people["subject_id"])
-    source = frames["ADNI1"]
+    drawn = [seeding.generator(seed, "severity", s).normal() for s in people["subject_id"]]
+    severity = pd.Series(drawn, index=people["subject_id"]) + 1.3 * people["label"].to_numpy()
     parts = []
-    for place, run in enumerate((*runs, "baseline-age-sex", "baseline-voxels")):
-        quality = 0.4 if run == "baseline-age-sex" else 0.9 + 0.1 * place
-        noisy = severity * (0.2 if run == "baseline-age-sex" else 0.7)
+    for place, run in enumerate((*runs, *baselines)):
+        plain = run.startswith("baseline-age-sex")
+        quality = 0.4 if plain else 0.9 + 0.1 * place
+        if run.startswith("baseline-voxels"):
+            quality = 1.0
+        seen = severity * (0.2 if plain else 0.7)
         for fold in range(FOLDS):
-            held = source.iloc[fold::FOLDS]
-            parts.append(
-                scored(held, run, "source", 0, fold, "validation", quality, 0.0, rng, noisy)
-            )
+            network = (run, "source", 0, fold)
+            held = frames["ADNI1"].iloc[fold::FOLDS]
+            parts.append(scored(held, *network, "validation", quality, 0.0, seen, seed))
             for name, frame in frames.items():
-                if name == "ADNI1":
-                    continue
-                tuned_here = stages and name == "ADNI2"
-                inside = fifth(frame, 0)["subject_id"] if tuned_here else []
-                for split, rows in (
-                    ("adaptation", frame[frame["subject_id"].isin(inside)]),
-                    ("test", frame[~frame["subject_id"].isin(inside)]),
-                ):
-                    if len(rows):
-                        parts.append(
-                            scored(rows, run, "source", 0, fold, split, quality, 0.8, rng, noisy)
-                        )
+                if name != "ADNI1":
+                    inside = fifth(frame, 0)["subject_id"] if stages and name == "ADNI2" else []
+                    taken = frame["subject_id"].isin(inside)
+                    for split, rows in (("adaptation", frame[taken]), ("test", frame[~taken])):
+                        parts.append(scored(rows, *network, split, quality, 0.8, seen, seed))
     for run in runs:
         for stage in stages:
             for repeat in range(repeats):
                 for fold in range(FOLDS):
-                    parts += tuned_parts(frames, run, stage, repeat, fold, rng, severity, inner)
-    predictions = pd.concat(parts, ignore_index=True)
+                    network = (run, stage, repeat, fold)
+                    parts += tuned_parts(frames, network, severity, inner, seed)
+    predictions = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    random = np.random.default_rng(seed)
     people = people.assign(
-        age=rng.uniform(60, 88, len(people)).round(1),
-        sex=rng.choice(["F", "M"], len(people)),
+        age=random.uniform(60, 88, len(people)).round(1),
+        sex=random.choice(["F", "M"], len(people)),
         image="",
     )
     return predictions, people
 
 
-def tuned_parts(frames, run, stage, repeat, fold, rng, severity, inner):
-    inside = fifth(frames["ADNI2"], repeat)
-    args = (run, stage, repeat, fold)
-    parts = [scored(inside, *args, "adaptation", 2.0, 0.1, rng, severity)]
+def tuned_parts(frames, network, severity, inner, seed):
+    inside = fifth(frames["ADNI2"], network[2])
+    parts = [scored(inside, *network, "adaptation", 2.0, 0.1, severity, seed)]
     if inner:
-        parts.append(scored(inside, *args, "inner", 1.0, 0.1, rng, severity * 0.7))
+        parts.append(scored(inside, *network, "inner", 1.0, 0.1, severity * 0.7, seed))
     for name, frame in frames.items():
-        rows = frame
+        rows, split = frame, "test"
         if name == "ADNI2":
             rows = frame[~frame["subject_id"].isin(inside["subject_id"])]
-        split = "validation" if name == "ADNI1" else "test"
-        rows = rows.iloc[fold::FOLDS] if name == "ADNI1" else rows
-        parts.append(scored(rows, *args, split, 1.1, 0.1, rng, severity * 0.8))
+        if name == "ADNI1":
+            rows, split = frame.iloc[network[3] :: FOLDS], "validation"
+        parts.append(scored(rows, *network, split, 1.1, 0.1, severity * 0.8, seed))
     return parts
 
 
@@ -156,7 +158,7 @@ def write_run(folder: Path, simulated=True, arrays=False, name="finetune_high", 
             "kind": "train" if row["stage"] == "source" else "tune",
             "folder": f"stages/{index:04d}",
             "fingerprint": f"{index:064x}",
-            "trainable_parameters": 1000 * (index + 1),
+            **({} if row["run"].startswith("baseline") else {"trainable_parameters": 900 * index}),
         }
         for index, row in enumerate(networks.to_dict("records"))
     ]

@@ -277,11 +277,13 @@ def anova(means: Sequence[float], sds: Sequence[float], counts: Sequence[int]) -
     total, groups = n.sum(), len(mean)
     grand = (n * mean).sum() / total
     between, within = (n * (mean - grand) ** 2).sum(), ((n - 1) * sd**2).sum()
-    if not within > 0.0 or np.isnan(between):
+    if not within > 1e-12 * between or within == 0.0 or np.isnan(between):
         return Effect(NAN, NAN, NAN, NAN, NAN)
     df1, df2 = groups - 1, total - groups
     f = (between / df1) / (within / df2)
-    low, high = (_noncentral(f, df1, df2, tail) for tail in (0.975, 0.025))
+    low, high = (
+        _noncentral(f, df1, df2, tail) if f < 1e4 else NAN for tail in (0.975, 0.025)
+    )  # beyond that SciPy's non-central F is not reliable, and eta squared is 1
     eta = [float(between / (between + within)), low / (low + total), high / (high + total)]
     return Effect(eta[0], eta[1], eta[2], float(f), float(stats.f.sf(f, df1, df2)))
 

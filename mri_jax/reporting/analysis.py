@@ -1,5 +1,6 @@
 """Results folders in, everything a report shows out: each table's statistics, and cautions."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -176,13 +177,10 @@ def _check_comparable(family: Family, found: Sequence[Entry], runs: Sequence[Res
             and e.scores is not None
             and not families.is_baseline(e.method.run)
         ]
-        for other in networks[1:]:
-            first = networks[0]
+        for first, other in itertools.combinations(networks, 2):
             homes = [_homes(e, runs) for e in (first, other)]
-            if homes[0] & homes[1]:
+            if homes[0] & homes[1] or first.scores is None or other.scores is None:
                 continue
-            assert first.scores is not None
-            assert other.scores is not None
             here, there = set(first.scores.scan), set(other.scores.scan)
             if here != there or not np.array_equal(first.scores.tested, other.scores.tested):
                 names = [min(home) for home in homes]

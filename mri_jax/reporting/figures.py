@@ -178,6 +178,7 @@ def _curve(section: Section, what: str, simulated: bool) -> Picture:
             axes.set_title(metric.upper())
             axes.set_xlabel("convolutional layers" if what == "depth" else "width factor w")
             axes.set_xticks(sorted(set(frame["x"])))
+            axes.margins(x=0.12)
         panels[0].set_ylabel("percent")
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="tested on")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import expit
 
@@ -16,8 +17,10 @@ from mri_jax.reporting.figures import cohorts_of
 from mri_jax.reporting.style import LINES, Picture, drawn
 
 CLASSES = ("negative", "positive")
-PANELS = 6
-"""At most so many panels a row, and so many networks of a table in the detailed figures."""
+PANELS = 8
+"""At most so many networks of a table stand in the detailed figures."""
+ROW = 4
+"""Panels a row."""
 
 
 def detail_figures(analysis: Analysis) -> list[Picture]:
@@ -35,12 +38,23 @@ def detail_figures(analysis: Analysis) -> list[Picture]:
 
 
 def _shape(count: int) -> tuple[float, float]:
-    return max(3.4, 2.3 * count + 0.4), 2.7
+    """Width and height of a figure of so many panels, in inches."""
+    return max(3.4, 2.3 * min(count, ROW) + 0.4), 2.7 * -(-count // ROW)
+
+
+def _panels(figure: Figure, count: int) -> list[Axes]:
+    """One panel a network, `ROW` a row, sharing their axes."""
+    columns = min(count, ROW)
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False, sharex=True, sharey=True)
+    every = list(grid.ravel())
+    for empty in every[count:]:
+        empty.set_visible(False)
+    return every[:count]
 
 
 def _confusion(entries: list[Entry], cohort: str, key: str, simulated: bool) -> Picture:
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(entries), squeeze=False)[0]
+        panels = _panels(figure, len(entries))
         for axes, entry in zip(panels, entries, strict=True):
             assert entry.scores is not None
             shares, counts = _confusion_of(entry.scores)
@@ -82,7 +96,7 @@ def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
 
 def _distribution(entries: list[Entry], cohort: str, key: str, simulated: bool) -> Picture:
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(entries), squeeze=False, sharex=True)[0]
+        panels = _panels(figure, len(entries))
         edges = np.linspace(0, 1, 21)
         for axes, entry in zip(panels, entries, strict=True):
             assert entry.scores is not None
@@ -91,7 +105,7 @@ def _distribution(entries: list[Entry], cohort: str, key: str, simulated: bool) 
                 probability = expit(entry.scores.score[chosen])
                 if len(probability):
                     axes.hist(
-                        probability, edges, density=True, label=name, color=f"C{value}",
+                        probability, edges.tolist(), density=True, label=name, color=f"C{value}",
                         histtype="stepfilled", alpha=0.35, edgecolor=f"C{value}",
                         hatch=("", "//")[value],
                     )  # fmt: skip
@@ -107,7 +121,7 @@ def _distribution(entries: list[Entry], cohort: str, key: str, simulated: bool) 
 
 def _calibration(entries: list[Entry], cohort: str, key: str, analysis: Analysis) -> Picture:
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(entries), squeeze=False, sharey=True)[0]
+        panels = _panels(figure, len(entries))
         for axes, entry in zip(panels, entries, strict=True):
             scores = entry.scores
             assert scores is not None
@@ -130,7 +144,7 @@ def _calibration(entries: list[Entry], cohort: str, key: str, analysis: Analysis
             axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted")
             axes.set_title(_wrapped(entry.method.name), fontsize=8)
         panels[0].set_ylabel("observed share")
-        panels[0].legend(loc="upper left", fontsize=7)
+        panels[0].legend(loc="lower right", fontsize=7)
 
     caption = (
         f"Reliability on {cohort}: observed share of positives against the predicted probability. "

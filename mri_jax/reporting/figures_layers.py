@@ -38,7 +38,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
 def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
     """``run/stage/fold0/conv1`` to (run, stage), the first fold of each, source first."""
     found: dict[tuple[str, str], np.ndarray] = {}
-    for key in sorted(arrays, key=lambda k: ("/source/" not in k, k)):
+    for key in sorted(arrays, key=lambda k: ("/source/" not in k, k.split("/"))):
         parts = key.split("/")
         if len(parts) == 4 and parts[3] == "conv1":
             found.setdefault((parts[0], parts[1]), arrays[key])
@@ -56,14 +56,14 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
     def draw(figure: Figure) -> None:
         rows = [(stage, plane) for stage in shown for plane in range(3)]
         panels = figure.subplots(len(rows), count, squeeze=False)
-        for line, (stage, plane) in zip(panels, rows, strict=True):
+        for row, (line, (stage, plane)) in enumerate(zip(panels, rows, strict=True)):
             for index, axes in enumerate(line):
                 middle = np.take(shown[stage][..., 0, index], 1, axis=plane)
                 image = axes.imshow(
                     middle.T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit
                 )
                 _bare(axes)
-                if line is panels[0]:
+                if row == 0:
                     axes.set_title(f"filter {index + 1}", fontsize=7.5)
             line[0].set_ylabel(
                 f"{stage}\n{PLANES[plane]}", rotation=0, ha="right", va="center", fontsize=7.5
@@ -84,14 +84,14 @@ def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(len(shown), count, squeeze=False)
-        for line, (stage, array) in zip(panels, shown.items(), strict=True):
+        for row, (line, (stage, array)) in enumerate(zip(panels, shown.items(), strict=True)):
             middle = array.shape[2] // 2
             limit = float(np.quantile(array[:, :, middle, :count], 0.995)) or 1.0
             for index, axes in enumerate(line):
                 plane = array[:, :, middle, index]
                 axes.imshow(plane.T, origin="lower", cmap="gray", vmin=0.0, vmax=limit)
                 _bare(axes)
-                if line is panels[0]:
+                if row == 0:
                     axes.set_title(f"filter {index + 1}", fontsize=7.5)
             line[0].set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=7.5)
 
@@ -99,7 +99,7 @@ def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -
     caption += f" ({scan})." if scan else "."
     height = 1.35 * len(shown) + 0.6
     picture = drawn(draw, 9.6, height, simulated)
-    return Picture(f"feature-maps-{run}", caption, picture, shows_scan=True)
+    return Picture(f"feature-maps-{run}", caption, picture)
 
 
 def _bare(axes: Axes) -> None:

@@ -17,7 +17,7 @@ from mri_jax.reporting import demographics
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
-from mri_jax.reporting.style import Picture, image
+from mri_jax.reporting.style import Picture
 from mri_jax.reporting.tables import Cell, Table, text
 from mri_jax.results import Results
 
@@ -107,10 +107,7 @@ def _subtitle(analysis: Analysis) -> str:
 
 
 def _embedded(pictures: Sequence[Picture]) -> list[Shown]:
-    return [
-        Shown(p.caption, base64.b64encode(image(p.figure, "png", dpi=110)).decode())
-        for p in pictures
-    ]
+    return [Shown(p.caption, base64.b64encode(p.png).decode()) for p in pictures]
 
 
 def networks_table(analysis: Analysis) -> Table:

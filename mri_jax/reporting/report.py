@@ -13,7 +13,7 @@ from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
-from mri_jax.reporting.style import Picture, image
+from mri_jax.reporting.style import Picture
 from mri_jax.reporting.tables import Table
 
 SHAREABLE = "report-shareable.html"
@@ -113,6 +113,6 @@ def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
 
 
 def _write_figure(folder: epath.Path, picture: Picture) -> None:
-    for kind in ("png", "svg"):
-        name = f"{file_name(picture.key)}.{kind}"
-        files.write_bytes(folder / name, image(picture.figure, kind))
+    name = file_name(picture.key)
+    files.write_bytes(folder / f"{name}.png", picture.png)
+    files.write_bytes(folder / f"{name}.svg", picture.svg)

@@ -1,6 +1,7 @@
 """One style for all figures, the word SIMULATED where it belongs, and how they are written."""
 
 import contextlib
+import functools
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,13 +24,21 @@ class Picture:
       key: File name without extension.
       caption: What it shows, plain text.
       figure: The drawing.
-      shows_scan: Whether it shows a scan or what a network made of one.
     """
 
     key: str
     caption: str
     figure: Figure
-    shows_scan: bool = False
+
+    @functools.cached_property
+    def png(self) -> bytes:
+        """The drawing as PNG."""
+        return image(self.figure, "png")
+
+    @property
+    def svg(self) -> bytes:
+        """The drawing as SVG."""
+        return image(self.figure, "svg")
 
 
 @contextlib.contextmanager
@@ -50,14 +59,17 @@ def drawn(draw: Callable[[Figure], None], width: float, height: float, simulated
             figure.suptitle(
                 "SIMULATED SCANS", x=0.995, ha="right", fontsize=8, color="#B00020", weight="bold"
             )
+        # The layout is found once; otherwise each format would find it again.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     return figure
 
 
-def image(figure: Figure, kind: str, dpi: int | None = None) -> bytes:
+def image(figure: Figure, kind: str) -> bytes:
     """The bytes of a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     # A date in the metadata would change the bytes, and would be a date in a shared report.
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with style():
-        figure.savefig(buffer, format=kind, metadata=metadata, dpi=dpi or "figure")
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()

@@ -102,9 +102,8 @@ def scores_table(section: Section, published: pd.DataFrame | None = None) -> Tab
         "epoch, so their scores are a little too good."
     )
     header = ("Test cohort", "Network", "Subjects", *(m.upper() for m in METRICS))
-    return Table(
-        f"{section.family.key}-scores", section.family.title, note, header, tuple(rows), frame
-    )
+    title = "Scores" if not section.family.exploratory else "Scores (exploratory)"
+    return Table(f"{section.family.key}-scores", title, note, header, tuple(rows), frame)
 
 
 def _counted(row: pd.Series) -> Cell:
@@ -125,6 +124,8 @@ def _score(row: pd.Series) -> Cell:
         limits = interval(row[f"{name}_low"], row[f"{name}_high"])
         if limits:
             shown += f"\n{name.upper()} {limits}"
+    if "[" not in shown:
+        shown += "\nno variance"
     return Cell(shown, mean)
 
 

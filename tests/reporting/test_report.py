@@ -1,0 +1,239 @@
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import synthetic_run
+
+from mri_jax import results
+from mri_jax.cli import main
+from mri_jax.errors import UserError
+from mri_jax.reporting import tables
+from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.published import read_published
+from mri_jax.reporting.report import SHAREABLE, file_name, write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NASTY = "cnn5<script>alert(1)</script>&\"'_%$#-w1"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "high"
+    synthetic_run.write_run(folder, stages=("tuned-high",), arrays=True)
+    assert main(["report", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "odd <b>name</b>"
+    synthetic_run.write_run(folder, runs=(NASTY,), cohorts={"ADNI1": (9, 11), "Ü&<i>": (8, 12)})
+    write_report([str(folder)])
+    return folder
+
+
+def test_every_table_comes_in_three_forms_and_says_simulated(run):
+    names = {path.stem for path in (run / results.TABLES).iterdir()}
+    assert {"finetune-scores", "finetune-differences", "demographics"} <= names
+    for name in names:
+        for kind in ("md", "tex"):
+            assert "SIMULATED" in (run / results.TABLES / f"{name}.{kind}").read_text()
+        header, first = (run / results.TABLES / f"{name}.csv").read_text().splitlines()[:2]
+        assert header.endswith("simulated")
+        assert first.endswith("True")
+
+
+def test_every_figure_comes_in_two_forms_and_says_simulated(run):
+    figures = run / results.FIGURES
+    names = {path.stem for path in figures.iterdir()}
+    wanted = (
+        "scores-ADNI2",
+        "roc-AIBL",
+        "confusion-ADNI2",
+        "distribution-ADNI2",
+        "calibration-AIBL",
+    )
+    assert {f"finetune-{name}" for name in wanted} <= names
+    assert {"filters-cnn5-w1", "feature-maps-cnn5-w1", "training-cnn5-w1-source"} <= names
+    for name in names:
+        assert "SIMULATED" in (figures / f"{name}.svg").read_text()
+        assert (figures / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_real_run_is_not_called_simulated(tmp_path):
+    folder = synthetic_run.write_run(
+        tmp_path / "real", simulated=False, cohorts={"ADNI1": (9, 11), "AIBL": (8, 12)}
+    )
+    written = write_report([str(folder)])
+    assert "SIMULATED" not in written.page.read_text()
+    assert "SIMULATED" not in (folder / results.TABLES / "source-scores.md").read_text()
+    page = written.page.read_bytes()
+    assert write_report([str(folder)]).page.read_bytes() == page
+
+
+def test_the_page_needs_no_network_and_is_small(run):
+    page = (run / results.REPORT).read_text()
+    assert len(page) < 15_000_000
+    assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", page)
+    assert "://" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+
+
+def test_the_page_holds_the_numbers_of_the_table(run):
+    page = (run / results.REPORT).read_text()
+    section = analyse(load_runs([str(run)])).sections[0]
+    row = section.summary.query(
+        "method == 'cnn5-w1' and cohort == 'AIBL' and metric == 'auc'"
+    ).iloc[0]
+    shown = f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}"
+    assert shown in page
+    assert f"A [{100 * row['a_low']:.1f}, {100 * row['a_high']:.1f}]" in page
+    assert shown in (run / results.TABLES / "finetune-scores.md").read_text()
+    assert "Nadeau" in page
+
+
+def test_names_from_data_are_escaped_everywhere(nasty):
+    page = (nasty / results.REPORT).read_text()
+    assert "<script>alert(1)" not in page
+    assert "<b>name" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert page.count("<script") == 1
+    for path in (nasty / results.FIGURES).glob("*.svg"):
+        assert "<script>" not in path.read_text()
+    assert file_name("a/b <c>") == "a_b__c_"
+
+
+def test_shareable_leaves_out_people_places_and_scans(tmp_path):
+    folder = synthetic_run.write_run(
+        tmp_path / "secret", simulated=False, stages=("tuned-high",), arrays=True
+    )
+    config = folder / results.CONFIG
+    config.write_text('{"data": {"cohort": "/home/me/cohort.csv"}, "name": "x", "seed": 3}')
+    provenance = folder / results.PROVENANCE
+    provenance.write_text(
+        '{"simulated": false, "command": ["/home/me/launch.py"], "date": "2031-05-06", '
+        '"git_commit": "abc"}'
+    )
+    full = write_report([str(folder)]).page.read_text()
+    assert "/home/me" in full
+    assert "feature maps of cnn5-w1" in full
+    written = write_report([str(folder)], share=True)
+    shared = written.page.read_text()
+    assert written.page.name == SHAREABLE
+    for secret in ("/home/me", "2031-05-06", "feature maps of cnn5-w1", "secret"):
+        assert secret not in shared
+    assert not re.search(r"(ADNI1|ADNI2|AIBL)_[AC]\d{4}", shared)
+    assert "First-layer filters of cnn5-w1" in shared
+    assert "abc" in shared
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("which", ["run", "nasty"])
+def test_latex_compiles(which, request, tmp_path):
+    folder = request.getfixturevalue(which)
+    paths = sorted((folder / results.TABLES).glob("*.tex"))
+    assert len(paths) >= 5
+    body = "\n\\clearpage\n".join(path.read_text() for path in paths)
+    document = "\\documentclass{article}\n\\begin{document}\n" + body + "\n\\end{document}\n"
+    (tmp_path / "all.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-1500:]
+
+
+PROBE = """
+<script>
+window.addEventListener("load", () => {
+  const table = document.querySelector("#finetune-scores + .scroll table");
+  const column = 3;
+  const values = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[column].dataset.value));
+  const button = table.tHead.rows[0].cells[column].querySelector("button");
+  button.click();
+  const up = values();
+  button.click();
+  const down = values();
+  const images = [...document.querySelectorAll("figure img")];
+  document.querySelector("figure button").click();
+  const enlarged = document.querySelector("dialog").open;
+  const loaded = images.filter((i) => i.complete && i.naturalWidth > 100).length;
+  document.body.dataset.probe = JSON.stringify({up, down, images: images.length, loaded, enlarged});
+});
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_in_a_browser_tables_sort_figures_load_and_enlarge(run, tmp_path):
+    page = tmp_path / "probe.html"
+    page.write_text((run / results.REPORT).read_text().replace("</body>", PROBE))
+    quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --enable-logging=stderr"
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            *quiet.split(),
+            "--disable-background-networking",
+            f"--user-data-dir={tmp_path}",
+            "--virtual-time-budget=8000",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = re.search(r'data-probe="([^"]*)"', done.stdout)
+    assert found
+    probe = json.loads(found[1].replace("&quot;", '"'))
+    assert probe["up"] == sorted(probe["up"])
+    assert probe["down"] == sorted(probe["up"], reverse=True)
+    assert len(set(probe["up"])) > 5
+    assert probe["images"] == probe["loaded"] >= 10
+    assert probe["enlarged"]
+
+
+def test_published_values_stand_beside_ours(tmp_path):
+    folder = synthetic_run.write_run(tmp_path / "d", runs=("cnn5-w1", "cnn7-w1"))
+    values = tmp_path / "published.csv"
+    values.write_text(
+        "family,cohort,run,metric,mean,sd,source\n"
+        "depth,AIBL,cnn7-w1,auc,91.25,0.75,Table 1\n"
+        "depth,AIBL,,acc_anova_p,0.1234,,Table 1\n"
+    )
+    assert main(["report", str(folder), "--published", str(values)]) == 0
+    page = (folder / results.REPORT).read_text()
+    assert "cnn7-w1 as published (real data)" in page
+    assert "91.25 ± 0.75" in page
+    assert "0.1234 (real data)" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("family,cohort\n", "column 'run' is missing"),
+        ("family,cohort,run,metric,mean,sd,source\nd,A,c,auc,high,1,T\n", "mean must be a number"),
+        ("family,cohort,run,metric,mean,sd,source\nd,A,c,auc,1,1,T\nd,A,c,auc,2,1,T\n", "twice"),
+    ],
+)
+def test_bad_published_values_are_named(tmp_path, content, word):
+    path = tmp_path / "p.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=word):
+        read_published(path)
+
+
+def test_a_users_mistake_gives_one_line_and_code_two(tmp_path, capsys):
+    assert main(["report", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_numbers_are_printed_as_the_paper_does():
+    assert tables.percent(0.85249) == "85.2"
+    assert tables.percent(np.nan) == "–"
+    assert (tables.p_value(0.00049), tables.p_value(0.0304)) == ("<0.001", "0.030")
+    assert tables.latex_escape("a_b & 5% ± λ") == r"a\_b \& 5\% $\pm$ ?"
