@@ -3,22 +3,21 @@
 Columns and menu paths stand in ``docs/adni.md``.
 """
 
-import re
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mri_jax.cohort import archive
+from mri_jax.cohort import adni_images
 from mri_jax.cohort.assemble import DAYS_A_YEAR, Source, decimal_year
 from mri_jax.cohort.identity import adni_id, months_of_visits, person
-from mri_jax.cohort.images import UNUSABLE
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
     as_text,
     disagreeing_rows,
+    find_dated_table,
     formula_cells,
     read_rows,
     to_codes,
@@ -114,7 +113,7 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
     """
     problems: list[Problem] = []
     visits, notes = _visits(tables, options, today, problems)
-    found, more = _images(tables, images, today, problems)
+    found, more = adni_images.read(tables, images, today, problems)
     refuse(problems)
     visits = visits[~visits["code"].isin(NO_VISIT)]
     if options.adnigo == "ADNI2":
@@ -130,28 +129,13 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
     return Source(visits, found, COVARIATES, (*notes, *more))
 
 
-def find_table(folder: Path, name: str) -> Path | None:
-    """``NAME.csv`` or the newest ``NAME_01Jan2025.csv`` of a folder; None if there is neither."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of tables")
-    pattern = re.compile(rf"^{re.escape(name)}(?:_(\d{{2}}[A-Za-z]{{3}}\d{{4}}))?\.csv$", re.I)
-    found = [(m[1], path) for path in folder.iterdir() if (m := pattern.match(path.name))]
-    if not found:
-        return None
-
-    def age(item: tuple[str | None, Path]) -> datetime:
-        return datetime.strptime(item[0], "%d%b%Y") if item[0] else datetime.min
-
-    return max(found, key=age)[1]
-
-
 def _visits(
     tables: Path, options: AdniOptions, today: date, problems: list[Problem]
 ) -> tuple[pd.DataFrame, list[str]]:
-    merged = find_table(tables, "ADNIMERGE")
+    merged = find_dated_table(tables, "ADNIMERGE")
     if merged is not None and options.source != "dxsum":
         return _adnimerge(merged, options, today, problems), [f"visits from {merged.name}"]
-    summary = find_table(tables, "DXSUM") or find_table(tables, "DXSUM_PDXCONV_ADNIALL")
+    summary = find_dated_table(tables, "DXSUM") or find_dated_table(tables, "DXSUM_PDXCONV_ADNIALL")
     if summary is None or options.source == "adnimerge":
         wanted = "ADNIMERGE.csv" if options.source == "adnimerge" else "ADNIMERGE.csv or DXSUM.csv"
         raise UserError(f"{tables}: has no {wanted} (a dated name, NAME_01Jan2025.csv, is fine)")
@@ -159,7 +143,7 @@ def _visits(
         f"visits from {summary.name}: it does not know SMC, EMCI and LMCI, so that SMC counts as CN"
     ]
     frame = _dxsum(summary, options, today, problems)
-    demographics = find_table(tables, "PTDEMOG")
+    demographics = find_dated_table(tables, "PTDEMOG")
     if demographics is None:
         notes.append("age, sex and education are missing: PTDEMOG.csv is not among the tables")
         return frame.assign(age=np.nan, sex="", education=np.nan, born=np.nan), notes
@@ -329,61 +313,3 @@ def _subject_ids(rows: pd.DataFrame, file: str, problems: list[Problem]) -> pd.S
 def _phases(values: pd.Series, file: str, problems: list[Problem]) -> pd.Series:
     text = values.str.replace(r"[\s-]", "", regex=True)
     return to_codes(text, {name: name for name in PHASES}, file, problems, str(values.name))
-
-
-def _images(
-    tables: Path, images: Path, today: date, problems: list[Problem]
-) -> tuple[pd.DataFrame, list[str]]:
-    from mri_jax.cohort import bids
-
-    if not images.exists():
-        raise UserError(f"{images}: no such folder or table of images")
-    root = images if images.is_dir() else images.parent
-    if images.is_dir() and bids.is_bids(images):
-        found = bids.scan(images, problems)
-        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
-
-    def subject_of(text: str) -> str | None:
-        try:
-            return adni_id(text)
-        except UserError:
-            return None
-
-    paths = [images] if images.is_file() else archive.image_tables(root)
-    paths += [p for p in archive.image_tables(tables) if p not in paths]
-    listed = [archive.read_image_table(p, subject_of, today, problems) for p in paths]
-    tree = archive.scan_tree(root, subject_of, problems)
-    found = archive.combine(tree, listed)
-    named = ", ".join(path.name for path in paths) or "no table"
-    there = int((found["path"] != "").sum())
-    notes = [f"{len(found)} images listed in {named}; files of {there} found"]
-    unknown = int((found["t1"] & found["field"].isna()).sum())
-    if unknown:
-        notes.append(
-            f"field strength unknown for {unknown} T1w images, which pass: MPRAGEMETA.csv knows it"
-        )
-    return _with_quality(found, tables, problems), notes
-
-
-def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:
-    """ADNI's ratings: MAYOADIRL_MRI_IMAGEQC by image, MRIQUALITY by series."""
-    quality = pd.Series(np.nan, index=found.index)
-    selected = pd.Series(False, index=found.index)
-    mayo = sorted(tables.glob("MAYOADIRL_MRI_IMAGEQC*.csv"))
-    if mayo:
-        file = str(mayo[-1])
-        names = ("loni_image", "series_selected", "series_quality")
-        rows = read_rows(mayo[-1], {n: (n,) for n in names})
-        rows = rows.assign(image=rows["loni_image"].str.extract(r"(\d+)", expand=False))
-        rows = rows.drop_duplicates("image", keep="last").dropna(subset="image")
-        graded = to_numbers(rows["series_quality"], file, problems, -1, 4).set_axis(rows["image"])
-        quality = found["image_id"].map(graded)
-        chosen = rows.loc[rows["series_selected"] == "1", "image"]
-        selected = found["image_id"].isin(set(chosen))
-    rated = find_table(tables, "MRIQUALITY")
-    if rated is not None:
-        rows = read_rows(rated, {n: (n,) for n in ("LONIUID", "PASS")})
-        series = rows["LONIUID"].str.extract(r"(\d+)", expand=False)
-        failed = set(series[rows["PASS"].isin(["0", "0.0"])].dropna())
-        quality = quality.mask(found["series"].isin(failed) & (found["series"] != ""), UNUSABLE)
-    return found.assign(quality=quality, selected=selected)

@@ -3,15 +3,16 @@
 Missing is -4, births are given by year (``/1931``), scans stand in one table a field strength.
 """
 
+import re
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mri_jax.cohort import archive
+from mri_jax.cohort import archive, bids
 from mri_jax.cohort.assemble import Source, decimal_year
-from mri_jax.cohort.identity import aibl_id, months_of_visits
+from mri_jax.cohort.identity import aibl_id, month_of_visit, months_of_visits
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
     as_text,
@@ -210,8 +211,6 @@ def _images(
     today: date,
     problems: list[Problem],
 ) -> tuple[pd.DataFrame, list[str]]:
-    from mri_jax.cohort import bids
-
     if not images.exists():
         raise UserError(f"{images}: no such folder or table of images")
     root = images if images.is_dir() else images.parent
@@ -223,7 +222,7 @@ def _images(
         return aibl_id(text) if text.isdigit() else None
 
     paths = [images] if images.is_file() else archive.image_tables(root)
-    listed = [archive.read_image_table(p, subject_of, today, problems) for p in paths]
+    listed = [archive.read_image_table(p, subject_of, today, problems, _month) for p in paths]
     found = archive.combine(archive.scan_tree(root, subject_of, problems), listed)
     found = _matched(found, scans)
     unknown = int((found["t1"] & found["field"].isna()).sum())
@@ -233,6 +232,11 @@ def _images(
             f"field strength unknown for {unknown} T1w images: no scan table has their date"
         )
     return found, notes
+
+
+def _month(visit: str) -> float:
+    """Visits are 18 months apart; some search tables number them from 1."""
+    return 18.0 * (int(visit) - 1) if re.fullmatch(r"[1-9]", visit) else month_of_visit(visit)
 
 
 def _matched(found: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import images as im
-from mri_jax.cohort.identity import months_of_visits
+from mri_jax.cohort.identity import code_of_month, month_of_visit
 from mri_jax.cohort.problems import Problem
 from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows, to_dates
 from mri_jax.errors import UserError
@@ -118,6 +118,7 @@ def read_image_table(
     subject_of: Callable[[str], str | None],
     latest: date,
     problems: list[Problem],
+    month_of: Callable[[str], float] = month_of_visit,
 ) -> pd.DataFrame:
     """The images that a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv`` lists.
 
@@ -126,10 +127,11 @@ def read_image_table(
       subject_of: The subject id that the subject column's text stands for, or None.
       latest: No scan is later than this.
       problems: Faulty rows are added to it.
+      month_of: Months since baseline of a visit's name, NaN where it says none.
 
     Returns:
-      ``subject_id``, ``image_id``, ``date``, ``kind``, ``description``, ``visit``, ``field``,
-      ``series`` (digits). Images of subjects that are none of this study are left out.
+      ``subject_id``, ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code),
+      ``field``, ``series`` (digits). Images of subjects that are none of this study are left out.
     """
     rows = read_rows(path, _ALIASES, _OPTIONAL)
     problems += formula_cells(rows, str(path))
@@ -137,6 +139,7 @@ def read_image_table(
     for row, value in rows["image_id"][digits.isna()].items():
         problems.append(Problem(str(path), int(str(row)), "image id", value, "is no image id"))
     names = {text: subject_of(text) for text in rows["subject"].unique()}
+    visits = {text: code_of_month(month_of(text)) for text in rows["visit"].unique()}
     frame = pd.DataFrame(
         {
             "subject_id": rows["subject"].map(names),
@@ -144,7 +147,7 @@ def read_image_table(
             "date": to_dates(rows["date"], str(path), latest, problems),
             "kind": rows["kind"].where(rows["kind"].str.match(_PROCESSED), ""),
             "description": rows["description"],
-            "visit": rows["visit"].where(months_of_visits(rows["visit"]).notna(), ""),
+            "visit": rows["visit"].map(visits),
             "field": rows["field"]
             .str.extract(r"(?:Field Strength=)?(\d(?:\.\d+)?)", expand=False)
             .astype(float),

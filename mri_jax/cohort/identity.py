@@ -59,12 +59,13 @@ def month_of_visit(code: str) -> float:
     """Months since baseline of a visit code or session label; NaN where the code says none.
 
     ``bl``, ``sc``, ``scmri`` are 0; ``m06``, ``M006``, ``ses-M00`` and the like are their number;
-    ``y1`` (ADNI-3) is 12 a year. ``nv`` (no visit), ``uns1``, ``f`` and ``ses-1`` have none.
+    ``y1`` (ADNI-3) is 12 a year; ``Base`` and ``18 mo`` are AIBL's. ``nv`` (no visit), ``uns1``,
+    ``f`` and ``ses-1`` have none.
     """
     text = code.strip().lower().removeprefix("ses-")
-    if text in {"bl", "sc", "scmri"}:
+    if text in {"bl", "sc", "scmri", "base", "baseline"}:
         return 0.0
-    if match := _MONTH.match(text):
+    if match := _MONTH.match(text) or re.fullmatch(r"(\d+) ?mo(?:nths?)?", text):
         return float(match[1])
     if re.fullmatch(r"y\d+", text):
         return 12.0 * int(text[1:])
@@ -74,6 +75,13 @@ def month_of_visit(code: str) -> float:
 def months_of_visits(codes: pd.Series) -> pd.Series:
     """`month_of_visit` of every code."""
     return codes.map({code: month_of_visit(code) for code in codes.unique()}).astype(float)
+
+
+def code_of_month(month: float) -> str:
+    """``bl`` for month 0, ``m06`` for month 6, empty where unknown."""
+    if month != month:
+        return ""
+    return "bl" if month == 0 else f"m{round(month):02d}"
 
 
 def session_of_month(month: float) -> str:

@@ -4,7 +4,8 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,23 @@ def read_text(path: epath.PathLike) -> str:
             f"{path}: row {row}: byte {data[error.start : error.start + 1]!r} is not UTF-8; "
             "save the file as UTF-8"
         ) from None
+
+
+def find_dated_table(folder: Path, name: str) -> Path | None:
+    """``NAME.csv`` or the newest ``NAME_01Jan2025.csv`` of a folder; None if there is neither.
+
+    ``All_Subjects_NAME_01Jan2025.csv``, as the archive's collections are called, is one of them.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of tables")
+    dated = r"(?:_(\d{2}[A-Za-z]{3}\d{4}))?"
+    pattern = re.compile(rf"^(?:All_Subjects_)?{re.escape(name)}{dated}\.csv$", re.IGNORECASE)
+    found = [(m[1], path) for path in sorted(folder.iterdir()) if (m := pattern.match(path.name))]
+
+    def age(item: tuple[str | None, Path]) -> datetime:
+        return datetime.strptime(item[0], "%d%b%Y") if item[0] else datetime.min
+
+    return max(found, key=age)[1] if found else None
 
 
 def header_of(path: epath.PathLike) -> list[str]:

@@ -370,8 +370,8 @@ def _aibl_scans(
         table = "mri3meta"
     scanned = "-4" if way == "undated" else f"{near:%m/%d/%Y}"
     rows[table].append({"RID": rid, "VISCODE": "bl", "EXAMDATE": scanned})
-    archive.image(str(rid), "MPRAGE ADNI confirmed RPT", near, tesla, visit="bl")
-    best = archive.image(str(rid), "MPRAGE ADNI confirmed", near, tesla, visit="bl", label=label)
+    archive.image(str(rid), "MPRAGE ADNI confirmed RPT", near, tesla, visit="Base")
+    best = archive.image(str(rid), "MPRAGE ADNI confirmed", near, tesla, visit="1", label=label)
     if way == "undated":
         # Its date is known from the folder alone, its visit from the search table.
         pd.DataFrame(archive.searched).to_csv(archive.folder / "idaSearch.csv", index=False)

@@ -24,7 +24,7 @@ def test_a_person_is_family_and_number():
 @pytest.mark.parametrize(
     ("code", "month"),
     [("bl", 0), ("sc", 0), ("scmri", 0), ("m06", 6), ("M012", 12), ("ses-M00", 0),
-     ("ses-M000", 0), ("ses-m120", 120), ("y2", 24)],
+     ("ses-M000", 0), ("ses-m120", 120), ("y2", 24), ("Base", 0), ("18 mo", 18)],
 )  # fmt: skip
 def test_months_of_visit_codes(code, month):
     assert month_of_visit(code) == month

@@ -187,6 +187,6 @@ def test_image_tables_of_every_dialect(tmp_path):
     assert problems == []
     whole = combine(scan_tree(tmp_path, subject_of, problems), tables).set_index("image_id")
     assert whole["field"].to_dict() == {"45117": 1.5, "45118": 1.5}
-    assert whole["visit"].to_dict() == {"45117": "sc", "45118": ""}
+    assert whole["visit"].to_dict() == {"45117": "bl", "45118": ""}
     assert whole["level"].to_dict() == {"45117": "raw", "45118": "n3"}
     assert whole.loc["45118", "series"] == "13408"

@@ -1,0 +1,79 @@
+"""ADNI's images: what the archive's tables say of them, and how its raters graded them."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.cohort import archive, bids
+from mri_jax.cohort.identity import adni_id
+from mri_jax.cohort.images import UNUSABLE
+from mri_jax.cohort.problems import Problem
+from mri_jax.cohort.reading import find_dated_table, read_rows, to_numbers
+from mri_jax.errors import UserError
+
+# Of ADNI-GO and -2, and of ADNI-3; the names of columns differ in case only.
+RATINGS = ("*MAYOADIRL_MRI_IMAGEQC*.csv", "*MAYOADIRL_MRI_QUALITY_ADNI3*.csv")
+
+
+def read(
+    tables: Path, images: Path, today: date, problems: list[Problem]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The images of a download tree, of the search CSV beside one, or of a BIDS tree, and notes.
+
+    Args:
+      tables: The folder of study data; image tables and ratings in it are used.
+      images: The tree, or the table.
+      today: No scan is later.
+      problems: Faulty rows and files are added to it.
+    """
+    if not images.exists():
+        raise UserError(f"{images}: no such folder or table of images")
+    root = images if images.is_dir() else images.parent
+    if images.is_dir() and bids.is_bids(images):
+        found = bids.scan(images, problems)
+        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
+
+    def subject_of(text: str) -> str | None:
+        try:
+            return adni_id(text)
+        except UserError:
+            return None
+
+    paths = [images] if images.is_file() else archive.image_tables(root)
+    paths += [p for p in archive.image_tables(tables) if p not in paths]
+    listed = [archive.read_image_table(p, subject_of, today, problems) for p in paths]
+    tree = archive.scan_tree(root, subject_of, problems)
+    found = archive.combine(tree, listed)
+    named = ", ".join(path.name for path in paths) or "no table"
+    there = int((found["path"] != "").sum())
+    notes = [f"{len(found)} images listed in {named}; files of {there} found"]
+    unknown = int((found["t1"] & found["field"].isna()).sum())
+    if unknown:
+        notes.append(
+            f"field strength unknown for {unknown} T1w images, which pass: MPRAGEMETA.csv knows it"
+        )
+    return _with_quality(found, tables, problems), notes
+
+
+def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:
+    """The raters' marks by image (MAYOADIRL) and by series (MRIQUALITY)."""
+    quality = pd.Series(np.nan, index=found.index)
+    selected = pd.Series(False, index=found.index)
+    for path in sorted({path for pattern in RATINGS for path in tables.glob(pattern)}):
+        names = ("loni_image", "series_selected", "series_quality")
+        rows = read_rows(path, {n: (n,) for n in names})
+        rows = rows.assign(image=rows["loni_image"].str.extract(r"(\d+)", expand=False))
+        rows = rows.drop_duplicates("image", keep="last").dropna(subset="image")
+        grades = to_numbers(rows["series_quality"], str(path), problems, -1, 4)
+        quality = quality.fillna(found["image_id"].map(grades.set_axis(rows["image"])))
+        chosen = rows.loc[rows["series_selected"].isin(["1", "1.0"]), "image"]
+        selected |= found["image_id"].isin(set(chosen))
+    rated = find_dated_table(tables, "MRIQUALITY")
+    if rated is not None:
+        rows = read_rows(rated, {n: (n,) for n in ("LONIUID", "PASS")})
+        series = rows["LONIUID"].str.extract(r"(\d+)", expand=False)
+        failed = set(series[rows["PASS"].isin(["0", "0.0"])].dropna())
+        quality = quality.mask(found["series"].isin(failed) & (found["series"] != ""), UNUSABLE)
+    return found.assign(quality=quality, selected=selected)
