@@ -20,8 +20,8 @@ from mri_jax.volumes.grids import Grid
 SHAPE_SCALES = (((8, 9, 8), 1.6), ((14, 16, 14), 1.1), ((24, 28, 24), 0.7))
 # What affine registration leaves over: SD of rotation (degrees), shift (mm) and log scale.
 REGISTRATION = (0.8, 0.5, 0.012)
-# Newton steps from wanted to achieved volumes after the first.
-CORRECTIONS = 2
+# Newton steps towards the wanted volumes, each on a draft of the deformation of so many squarings.
+DRAFTS = (3, 4, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,20 +74,16 @@ def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
         velocity = velocity + deviation / WARP_GRID.spacing * field
     wanted = jnp.log(parts.volumes) + targets
 
-    def displace(amplitudes: Array) -> tuple[Array, Array]:
+    def displace(amplitudes: Array, squarings: int) -> tuple[Array, Array]:
         total = velocity + jnp.tensordot(amplitudes, parts.fields, 1)
-        displacement = warp.exponential(total)
+        displacement = warp.exponential(total, squarings)
         return displacement, log_volumes(parts.regions, displacement)
 
-    def correct(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        amplitudes, achieved = state[0], state[2]
+    amplitudes = parts.amplitudes @ targets
+    for squarings in DRAFTS:
+        _, achieved = displace(amplitudes, squarings)
         amplitudes = amplitudes + parts.amplitudes @ (wanted - achieved)
-        return amplitudes, *displace(amplitudes)
-
-    first = parts.amplitudes @ targets
-    _, displacement, achieved = jax.lax.fori_loop(
-        0, CORRECTIONS, correct, (first, *displace(first))
-    )
+    displacement, achieved = displace(amplitudes, warp.SQUARINGS)
     return displacement, jnp.exp(achieved)
 
 
