@@ -11,12 +11,16 @@ from mri_jax.simulation import (
     parse_cohort,
     simulate,
 )
+from mri_jax.simulation.check import Finding, check
+from mri_jax.simulation.sheets import write_sheets
 from mri_jax.volumes.grids import GRIDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--out", metavar="DIR", help="folder to write (and to resume)")
+    parser.add_argument("--check", metavar="DIR", help="check a finished folder and exit")
+    parser.add_argument("--sheets", metavar="DIR", help="draw a finished folder and exit")
     parser.add_argument("--grid", default="demo", choices=list(GRIDS), help="default: demo")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw; default: 0")
     parser.add_argument(
@@ -42,12 +46,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, or check a folder."""
-    if args.out is None:
-        raise UserError("--out: a folder is needed")
+    if sum(given is not None for given in (args.out, args.check, args.sheets)) != 1:
+        raise UserError("--out, --check or --sheets: give one of them, with a folder")
+    if args.sheets is not None:
+        for path in write_sheets(args.sheets):
+            print(path)
+        return 0
+    if args.check is not None:
+        return report(check(args.check))
     settings = settings_from(args)
     result = simulate(settings, args.out, workers=args.workers)
     print(f"SIMULATED: {settings.total} scans; {result.table_path}")
     return 0
+
+
+def report(findings: list[Finding]) -> int:
+    """Print findings; 0 if all passed, else 1."""
+    print("SIMULATED cohorts: these figures test the simulation and rank no method")
+    for finding in findings:
+        print(finding.line())
+    failed = sum(not finding.passed for finding in findings)
+    print(f"{len(findings)} findings, {failed} failed")
+    return 1 if failed else 0
 
 
 def settings_from(args: argparse.Namespace) -> SimulationSettings:

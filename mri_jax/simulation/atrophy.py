@@ -82,7 +82,7 @@ def log_volumes(atrophy_regions: Array, displacement: Array) -> Array:
     """(5,) log of regional volumes (mL) after a deformation of the warp grid."""
     here = warp.lattice(displacement.shape[:3])
     moved = warp.sample(atrophy_regions, here + displacement).reshape(-1, len(REGIONS))
-    # A product with ones rather than a sum: XLA would fuse a sum with the gathers, ten times slower.
+    # A product with ones, not a sum: XLA would fuse a sum with the gathers, ten times slower.
     total = jnp.ones(len(moved)) @ moved
     return jnp.log(total * (WARP_GRID.spacing**3 / 1000))
 

@@ -102,11 +102,8 @@ def scan_named(settings: SimulationSettings, cohort: str, diagnosis: str, index:
     sex = "F" if rng.random() < 0.5 else "M"
     age = site.age + settings.effect * AGE_OFFSET[diagnosis] + AGE_SD * _bounded(rng)
     age = float(np.clip(age, *AGE_RANGE)) + years
-    mean, deviation = STAGE[diagnosis]
-    # With effect 0 the classes must be exchangeable, so their spread is shared too.
-    common = STAGE["CN"][1]
-    spread = common + settings.effect * (deviation - common) if settings.effect < 1 else deviation
-    stage = settings.effect * mean + spread * _bounded(rng)
+    mean, deviation = stage_of(diagnosis, settings.effect)
+    stage = mean + deviation * _bounded(rng)
     stage = site.severity * (stage + settings.effect * PROGRESS.get(diagnosis, 0.0) * years)
     middle, width = INTRACRANIAL_ML[sex]
     intracranial = middle + width * _bounded(rng)
@@ -130,6 +127,12 @@ def scan_named(settings: SimulationSettings, cohort: str, diagnosis: str, index:
         scan_seed=stream_seed(settings.seed, "scan", cohort, diagnosis, index),
         site=site_named(cohort, settings.shifts),
     )
+
+
+def stage_of(diagnosis: str, effect: float) -> tuple[float, float]:
+    """Mean and SD of the stage; with effect 0 those of the healthy, so that classes are alike."""
+    (mean, deviation), (_, healthy) = STAGE[diagnosis], STAGE["CN"]
+    return effect * mean, healthy + min(effect, 1.0) * (deviation - healthy)
 
 
 def expected_log_volumes(stage: float, age: float, female: float) -> np.ndarray:
