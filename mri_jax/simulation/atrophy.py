@@ -11,14 +11,16 @@ from scipy import fft, ndimage
 
 from mri_jax.simulation import warp
 from mri_jax.simulation.phantom import Phantom, phantom_on
-from mri_jax.simulation.regions import REGIONS, VENTRICLES
+from mri_jax.simulation.regions import HIPPOCAMPUS, REGIONS, VENTRICLES
 from mri_jax.volumes.grids import Grid
 
 # Deformations live on this grid (the brain's box) whatever the grid of the volumes, so that a
 # subject's anatomy and its truth do not depend on the resolution asked for.
 WARP_GRID = Grid("warp", (55, 67, 57), 3.0, (-81.0, -115.0, -81.0))
-# Fluid fills around a shrinking region, white matter yields around the ventricles: reach in mm.
-REACH, VENTRICLES_REACH = 14.0, 60.0
+# Within this reach (mm) of each region fluid fills what shrinks, or white matter yields.
+REACH = (6.0, 6.0, 9.0, 9.0, 40.0)
+# How far space outside the mask counts as room, against fluid inside it.
+OUTSIDE = 0.3
 _PROBE = 0.1
 
 
@@ -64,17 +66,23 @@ def divergence_field(source: np.ndarray) -> np.ndarray:
 
 
 def balanced_source(phantom: Phantom, region: int) -> np.ndarray:
-    """(X, Y, Z) a region's membership less what makes room for it.
+    """(X, Y, Z) a region's membership less what makes room for it, each part close to its own.
 
-    Shrinking tissue leaves fluid, outside the ventricles; growing ventricles press on the white
-    matter around them, which is where brains with large ventricles lack volume.
+    Shrinking tissue leaves fluid: sulci, cisterns, the temporal horn beside the hippocampus, and
+    what lies outside the mask where that hugs the brain; not the bodies of the ventricles. Growing
+    ventricles press on white matter, which is where brains with large ventricles lack volume.
     """
     density = ndimage.gaussian_filter(phantom.regions[region], 0.6)
-    ventricles = phantom.regions[VENTRICLES]
-    room = phantom.tissue[2] if region == VENTRICLES else (phantom.tissue[0] - ventricles).clip(0)
-    reach = VENTRICLES_REACH if region == VENTRICLES else REACH
-    near = ndimage.gaussian_filter(density, reach / phantom.grid.spacing)
-    balance = ndimage.gaussian_filter(room * near, 0.6)
+    if region == VENTRICLES:
+        room = phantom.tissue[2]
+    else:
+        room = phantom.tissue[0] - phantom.regions[VENTRICLES] + OUTSIDE * (1 - phantom.mask)
+        if region == HIPPOCAMPUS:
+            room = room + phantom.regions[VENTRICLES]
+    reach = REACH[region] / phantom.grid.spacing
+    room = ndimage.gaussian_filter(room.clip(0), 0.6)
+    supply = ndimage.gaussian_filter(room, reach)
+    balance = room * ndimage.gaussian_filter(density / np.maximum(supply, 1e-3), reach)
     return density - balance * (density.sum() / balance.sum())
 
 
