@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder to write (and to resume)")
     parser.add_argument("--check", metavar="DIR", help="check a finished folder and exit")
     parser.add_argument("--sheets", metavar="DIR", help="draw a finished folder and exit")
-    parser.add_argument("--grid", default="demo", choices=list(GRIDS), help="default: demo")
+    parser.add_argument("--grid", choices=list(GRIDS), help="of the volumes; default: demo")
     parser.add_argument("--seed", type=int, default=0, help="of every random draw; default: 0")
     parser.add_argument(
         "--cohort", action="append", default=[], metavar="NAME:AD=..,CN=..",
@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without", default="", metavar="SHIFT,..",
         help=f"make sites alike in these: {', '.join(SHIFTS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--raw", action="store_true",
+        help="whole heads with skull as BIDS trees, to feed the preprocessing",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, help="scans made at once; default: processors, <= 4")
 
@@ -74,6 +78,8 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
     """The settings that the arguments ask for."""
     if args.cohort and args.paper_counts:
         raise UserError("--cohort: cannot be combined with --paper-counts")
+    if args.raw and args.grid:
+        raise UserError(f"--grid {args.grid}: raw heads have their scanner's voxels; leave it out")
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers: {args.workers} must be at least 1")
     cohorts = (
@@ -86,9 +92,10 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
     if unknown:
         raise UserError(f"--without: {unknown[0]!r} is unknown; choose among {', '.join(SHIFTS)}")
     return SimulationSettings(
-        grid=args.grid,
+        grid=args.grid or "demo",
         seed=args.seed,
         cohorts=cohorts,
         effect=args.effect,
         shifts=tuple(name for name in SHIFTS if name not in off),
+        raw=args.raw,
     )

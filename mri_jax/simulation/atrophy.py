@@ -21,7 +21,8 @@ WARP_GRID = Grid("warp", (55, 67, 57), 3.0, (-81.0, -115.0, -81.0))
 REACH = (6.0, 6.0, 9.0, 9.0, 40.0)
 # How far space outside the mask counts as room, against fluid inside it.
 OUTSIDE = 0.3
-_PROBE = 0.1
+# Amplitude at which the response's slope is measured; change of log volume for its bend.
+_SMALL, _LARGE = 0.1, 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +34,20 @@ class Atrophy:
       mask: (X, Y, Z) fraction inside the skull.
       fields: (5, X, Y, Z, 3) velocities in voxels; a positive amplitude shrinks its region.
       volumes: (5,) volumes of the template's regions, mL.
-      amplitudes: (5, 5) matrix from wanted changes of log volume to amplitudes, to first order.
+      inverse: (5, 5) matrix from wanted changes of log volume to amplitudes, to first order.
+      bend: (5,) how much more amplitude a region's own change needs, relative to that change.
     """
 
     regions: Array
     mask: Array
     fields: Array
     volumes: Array
-    amplitudes: Array
+    inverse: Array
+    bend: Array
+
+    def amplitudes(self, changes: Array) -> Array:
+        """(5,) amplitudes that change log volumes about so much."""
+        return self.inverse @ (changes + self.bend * changes**2)
 
 
 jax.tree_util.register_dataclass(Atrophy)
@@ -107,15 +114,20 @@ def atrophy() -> Atrophy:
         velocity = jnp.tensordot(amplitudes, fields, 1)
         return log_volumes(regions, warp.exponential(velocity))
 
-    probes = np.eye(len(REGIONS), dtype=np.float32) * _PROBE
-    slopes = np.stack(
-        [(np.asarray(response(p)) - np.asarray(response(-p))) / (2 * _PROBE) for p in probes],
-        axis=1,
-    )
+    def responses(sizes: np.ndarray) -> np.ndarray:
+        return np.stack([np.asarray(response(p)) for p in np.diag(sizes).astype(np.float32)], 1)
+
+    small = np.full(len(REGIONS), _SMALL)
+    up, down = responses(small), responses(-small)
+    slopes = (up - down) / (2 * _SMALL)
+    own = np.diag(slopes)
+    up, down = responses(_LARGE / own), responses(-_LARGE / own)
+    middle = np.diag(up + down) / 2 - np.log(phantom.volumes_ml())
     return Atrophy(
         regions=regions,
         mask=jnp.asarray(phantom.mask),
         fields=fields,
         volumes=jnp.asarray(phantom.volumes_ml(), jnp.float32),
-        amplitudes=jnp.asarray(np.linalg.inv(slopes), jnp.float32),
+        inverse=jnp.asarray(np.linalg.inv(slopes), jnp.float32),
+        bend=jnp.asarray(-middle / _LARGE**2, jnp.float32),
     )

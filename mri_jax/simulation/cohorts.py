@@ -16,7 +16,7 @@ from mri_jax import files
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
 from mri_jax.progress import Progress
-from mri_jax.simulation import truth
+from mri_jax.simulation import raw, truth
 from mri_jax.simulation.people import Scan, scans_of
 from mri_jax.simulation.render import renderer
 from mri_jax.simulation.settings import SimulationSettings
@@ -122,8 +122,8 @@ def _claim(folder: epath.Path, settings: SimulationSettings) -> bool:
 
 def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) -> None:
     """Refuse at the start what a local disk cannot hold."""
-    voxels = int(np.prod(settings.volume_grid.shape))
-    needed = scans * voxels * 3
+    # Two bytes an intensity and one a mask's voxel; a raw head is about 13 MB compressed.
+    needed = scans * (14_000_000 if settings.raw else 3 * int(np.prod(settings.volume_grid.shape)))
     if os.path.isdir(folder):
         free = shutil.disk_usage(folder).free
         if needed > free:
@@ -165,7 +165,20 @@ def _store(path: epath.Path, settings: SimulationSettings) -> StoreWriter:
 
 
 def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[Scan], None]:
-    raise UserError("raw: not yet")
+    """A function that renders a head, writes it into its cohort's BIDS tree and records it."""
+    render = raw.head_renderer()
+
+    def make(scan: Scan) -> None:
+        head = render(scan)
+        path = f"rawdata/{raw.image_path(scan)}"
+        raw.write_head(folder / path, head, scan)
+        record = {
+            "table": truth.table_row(scan, head.rendered, path, settings.seed),
+            "truth": truth.truth_row(scan, head.rendered),
+        }
+        files.write_json(_part(folder, scan), record)
+
+    return make
 
 
 def _part(folder: epath.Path, scan: Scan) -> epath.Path:
@@ -201,15 +214,17 @@ def _counted(done: Iterator[None], total: int, missing: int, show: bool) -> Iter
 def _write_tables(
     records: list[dict[str, Any]], result: SimulatedCohorts, settings: SimulationSettings
 ) -> None:
-    """Index and truth, and last the cohort table, whose presence says that all is there."""
-    if not settings.raw:
+    """Index (or BIDS tables) and truth, and last the cohort table, which says that all is there."""
+    table = pd.DataFrame([record["table"] for record in records])[list(truth.TABLE_COLUMNS)]
+    table["shared_with"] = shared_with(table)
+    if settings.raw:
+        for cohort, rows in table.groupby("cohort"):
+            raw.write_description(result.store_path / str(cohort), rows)
+    else:
         index = pd.DataFrame([record["index"] for record in records])
         _store(result.store_path, settings).write_index(index)
-    files.write_csv(
-        result.truth_path, pd.DataFrame(record["truth"] for record in records)[list(truth.COLUMNS)]
-    )
-    table = pd.DataFrame([record["table"] for record in records])
-    table["shared_with"] = shared_with(table)
+    known = pd.DataFrame([record["truth"] for record in records])
+    files.write_csv(result.truth_path, known[list(truth.COLUMNS)])
     write_table(result.table_path, table)
 
 

@@ -107,6 +107,11 @@ def phantom_on(grid: Grid) -> Phantom:
     return reduced
 
 
+def head_size(intracranial_ml: float) -> float:
+    """Native over template volume of a head: what affine registration takes out."""
+    return intracranial_ml / (float(template().mask.sum(dtype=np.float64)) / 1000)
+
+
 def check_room(phantom: Phantom) -> None:
     """Refuse a grid on which a region is cut off or has too few voxels.
 

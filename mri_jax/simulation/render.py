@@ -44,7 +44,7 @@ class Rendered:
 
 
 def registration_error(scan: Scan) -> np.ndarray:
-    """(4, 4) float32 map from the volume's template coordinates to the subject's true ones, mm."""
+    """(4, 4) map from the volume's template coordinates to the subject's true ones, mm."""
     rng = np.random.default_rng([scan.scan_seed, 3])
     degrees, shift, scale = REGISTRATION
     x, y, z = np.radians(degrees) * rng.standard_normal(3)
@@ -53,7 +53,7 @@ def registration_error(scan: Scan) -> np.ndarray:
     affine[:3, :3] = np.linalg.qr(turn)[0] * np.sign(np.diag(np.linalg.qr(turn)[1]))
     affine[:3, :3] *= np.exp(scale * rng.standard_normal(3))
     affine[:3, 3] = shift * rng.standard_normal(3)
-    return affine.astype(np.float32)
+    return affine
 
 
 def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
@@ -74,45 +74,52 @@ def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
         velocity = velocity + deviation / WARP_GRID.spacing * field
     wanted = jnp.log(parts.volumes) + targets
 
-    def displace(amplitudes: Array, squarings: int) -> tuple[Array, Array]:
-        total = velocity + jnp.tensordot(amplitudes, parts.fields, 1)
+    def displace(changes: Array, squarings: int) -> tuple[Array, Array]:
+        total = velocity + jnp.tensordot(parts.amplitudes(changes), parts.fields, 1)
         displacement = warp.exponential(total, squarings)
         return displacement, log_volumes(parts.regions, displacement)
 
-    amplitudes = parts.amplitudes @ targets
+    changes = targets
     for squarings in DRAFTS:
-        _, achieved = displace(amplitudes, squarings)
-        amplitudes = amplitudes + parts.amplitudes @ (wanted - achieved)
-    displacement, achieved = displace(amplitudes, warp.SQUARINGS)
+        _, achieved = displace(changes, squarings)
+        changes = changes + wanted - achieved
+    displacement, achieved = displace(changes, warp.SQUARINGS)
     return displacement, jnp.exp(achieved)
 
 
 def deformed(
-    channels: Array, source: Grid, displacement: Array, affine: Array, grid: Grid
+    channels: Array, source: Grid, displacement: Array, affine: Array, shape: tuple[int, ...]
 ) -> Array:
-    """Sample maps of the template at a subject's voxels, plane by plane.
+    """Sample maps of the template at a subject's voxels, plane by plane so that memory stays flat.
 
     Args:
       channels: (X, Y, Z, C) maps on `source`.
       source: Their grid.
       displacement: In voxels of the warp grid.
-      affine: (4, 4) from `grid`'s template coordinates to the subject's, mm.
-      grid: Of the result.
+      affine: (4, 4) from the subject's voxels to template coordinates before the deformation, mm.
+      shape: (X, Y, Z) of the subject's volume.
 
     Returns:
-      (X, Y, Z, C) on `grid`.
+      (X, Y, Z, C).
     """
-    plane = warp.lattice((1, *grid.shape[1:]))[0]
+    plane = warp.lattice((1, *shape[1:]))[0]
 
     def one(i: Array) -> Array:
-        voxels = plane.at[..., 0].set(i)
-        points = voxels * grid.spacing + jnp.array(grid.origin)
-        points = points @ affine[:3, :3].T + affine[:3, 3]
+        points = plane.at[..., 0].set(i) @ affine[:3, :3].T + affine[:3, 3]
         here = (points - jnp.array(WARP_GRID.origin)) / WARP_GRID.spacing
         points = points + WARP_GRID.spacing * warp.sample(displacement, here)
         return warp.sample(channels, (points - jnp.array(source.origin)) / source.spacing)
 
-    return jax.lax.map(one, jnp.arange(grid.shape[0], dtype=jnp.float32))
+    return jax.lax.map(one, jnp.arange(shape[0], dtype=jnp.float32))
+
+
+def signal_of(channels: Array, contrast: Array) -> Array:
+    """Noiseless signal of (..., C) channels in the order of `phantom.CHANNELS`.
+
+    A sixth channel is what lies outside the brain, in units of white matter.
+    """
+    beyond_tissue = channels[..., 3] + channels[..., 5:].sum(-1)
+    return channels[..., :3] @ contrast + beyond_tissue * contrast[2]
 
 
 def source_grid(grid: Grid) -> Grid:
@@ -139,15 +146,21 @@ def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
     def call(scan: Scan) -> Rendered:
         affine = registration_error(scan)
         # The volume in template space is what the targets speak of, registration error included.
-        targets = scan.targets + np.log(np.linalg.det(affine[:3, :3].astype(np.float64)))
+        scale = np.linalg.det(affine[:3, :3])
         volume, mask, volumes, jacobian, size = _render(
-            parts, channels, targets.astype(np.float32), affine, scanner_of(scan),
-            key_of(scan.anatomy_seed), key_of(scan.scan_seed), grid,
-        )  # fmt: skip
+            parts,
+            channels,
+            (scan.targets + np.log(scale)).astype(np.float32),
+            (affine @ grid.affine).astype(np.float32),
+            scanner_of(scan),
+            key_of(scan.anatomy_seed),
+            key_of(scan.scan_seed),
+            grid,
+        )
         return Rendered(
             volume=np.asarray(volume),
             mask=np.asarray(mask),
-            volumes_ml=np.asarray(volumes),
+            volumes_ml=np.asarray(volumes) / np.float32(scale),
             minimum_jacobian=float(jacobian),
             residual_warp_mm=float(size),
         )
@@ -168,14 +181,15 @@ def _render(
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Volume, mask, achieved volumes, smallest Jacobian and size of the residual warp."""
     displacement, volumes = shaped(parts, targets, anatomy)
-    tissue = deformed(channels, source_grid(grid), displacement, affine, grid)
-    mask = tissue[..., 4] > 0.5
-    signal = tissue[..., :3] @ scanner.contrast + tissue[..., 3] * scanner.contrast[2]
-    image = acquire(signal, scanner, (grid.spacing,) * 3, noise)
+    maps = deformed(channels, source_grid(grid), displacement, affine, grid.shape)
+    mask = maps[..., 4] > 0.5
+    image = acquire(signal_of(maps, scanner.contrast), scanner, (grid.spacing,) * 3, noise)
+    return jnp.where(mask, image, 0.0), mask, volumes, *shape_figures(parts, displacement)
+
+
+def shape_figures(parts: Atrophy, displacement: Array) -> tuple[Array, Array]:
+    """Smallest Jacobian determinant, and root mean square displacement in the brain (mm)."""
     return (
-        jnp.where(mask, image, 0.0),
-        mask,
-        volumes / jnp.linalg.det(affine[:3, :3]),
         warp.jacobian_determinant(displacement).min(),
         root_mean_square(displacement, parts.mask),
     )

@@ -26,7 +26,7 @@ class Site:
       age: Mean age of its cognitively normal people, years.
       severity: Multiplies the disease stage of everyone there.
       orientation: Axis codes of a raw scan.
-      voxel: Voxel of a raw scan along those axes, mm.
+      voxel: Voxel of a raw scan along X, Y, Z (RAS) before it is stored in that orientation, mm.
     """
 
     name: str
@@ -47,9 +47,9 @@ _SITES = {
     site.name: site
     for site in (
         Site("ADNI1", 1.5, (0.22, 0.60, 0.86), 0.08, 0.045, (0.6, 0.4, 0.4), 1.0, 420.0,
-             75.8, 1.0, "PSR", (0.94, 0.94, 1.2)),
+             75.8, 1.0, "PSR", (1.2, 0.94, 0.94)),
         Site("ADNI2", 3.0, (0.17, 0.64, 0.92), 0.14, 0.030, (0.5, 0.4, 0.4), 0.95, 800.0,
-             73.5, 0.92, "PIR", (1.0, 1.0, 1.2)),
+             73.5, 0.92, "PIR", (1.2, 1.0, 1.0)),
         Site("ADNI3", 3.0, (0.15, 0.58, 0.92), 0.12, 0.022, (0.4, 0.4, 0.4), 1.05, 1300.0,
              71.0, 0.88, "RAS", (1.0, 1.0, 1.0)),
         Site("AIBL", 3.0, (0.20, 0.66, 0.90), 0.16, 0.035, (0.4, 0.4, 0.6), 1.1, 560.0,

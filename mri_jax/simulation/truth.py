@@ -11,7 +11,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.seeding import generator
 from mri_jax.simulation.people import RATIO_AT_STAGE_1, Scan
-from mri_jax.simulation.phantom import phantom_on, template
+from mri_jax.simulation.phantom import head_size, phantom_on, template
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.simulation.render import Rendered
 from mri_jax.simulation.scanner import scanner_of
@@ -20,6 +20,18 @@ from mri_jax.volumes.grids import Grid
 # SD of the log error with which a study measures the hippocampus and the skull's inside.
 HIPPOCAMPUS_ERROR, INTRACRANIAL_ERROR = 0.04, 0.015
 
+TABLE_COLUMNS = (
+    "subject_id",
+    "session_id",
+    "cohort",
+    "diagnosis",
+    "age",
+    "sex",
+    "image",
+    "hippocampus_ml",
+    "intracranial_ml",
+    "field_strength",
+)
 COLUMNS = (
     "subject_id",
     "session_id",
@@ -98,12 +110,6 @@ def truth_row(scan: Scan, rendered: Rendered) -> dict[str, Any]:
         "sex": scan.sex,
         **{name: float(f"{float(value):.6g}") for name, value in numbers.items()},
     }
-
-
-def head_size(intracranial_ml: float) -> float:
-    """Native over template volume of a head: what affine registration takes out."""
-    phantom = template()
-    return intracranial_ml / (float(phantom.mask.sum(dtype=np.float64)) / 1000)
 
 
 def template_ml() -> np.ndarray:

@@ -1,0 +1,184 @@
+"""Whole heads as they come off a scanner: native size, pose, orientation and voxels, with skull."""
+
+import dataclasses
+import functools
+import gzip
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from etils import epath
+from jax import Array
+
+from mri_jax import files
+from mri_jax.simulation.atrophy import Atrophy, atrophy
+from mri_jax.simulation.people import Scan
+from mri_jax.simulation.phantom import Phantom, head_size, template
+from mri_jax.simulation.render import Rendered, deformed, key_of, shape_figures, shaped, signal_of
+from mri_jax.simulation.scanner import Scanner, acquire, scanner_of
+from mri_jax.simulation.sites import Site
+
+# Field of view along X, Y, Z, and the template point at its centre, mm.
+FIELD_OF_VIEW = (188.0, 240.0, 216.0)
+CENTRE = (0.0, -18.0, 12.0)
+# SD of a head's turn (degrees) and shift (mm) in the scanner.
+POSE = (3.0, 4.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One raw scan.
+
+    Attributes:
+      volume: (X, Y, Z) int16 in the scanner's orientation.
+      affine: (4, 4) its voxels to scanner coordinates, RAS+ mm.
+      rendered: What is known of it; `volume` and `mask` are empty.
+    """
+
+    volume: np.ndarray
+    affine: np.ndarray
+    rendered: Rendered
+
+
+def head_channels(phantom: Phantom) -> np.ndarray:
+    """(X, Y, Z, 6) float32: `Phantom.channels` and what lies outside the brain."""
+    outside = phantom.head * (1 - phantom.mask)
+    channels = np.concatenate([phantom.channels(), outside[..., None]], axis=-1)
+    # Sampling repeats the border's value; beyond the template's box there shall be air.
+    air = np.zeros_like(channels)
+    air[1:-1, 1:-1, 1:-1] = channels[1:-1, 1:-1, 1:-1]
+    return air
+
+
+def native_grid(site: Site) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape of a site's raw scans and their (4, 4) affine to scanner coordinates, both RAS+."""
+    x, y, z = (round(size / step) for size, step in zip(FIELD_OF_VIEW, site.voxel, strict=True))
+    affine = np.diag([*site.voxel, 1.0])
+    affine[:3, 3] = -(np.array([x, y, z]) - 1) / 2 * site.voxel
+    return (x, y, z), affine
+
+
+def pose(scan: Scan) -> np.ndarray:
+    """(4, 4) from scanner coordinates to the template's: head size, turn and shift, mm."""
+    rng = np.random.default_rng([scan.scan_seed, 4])
+    degrees, shift = POSE
+    turn = _rotation(np.radians(degrees) * rng.standard_normal(3))
+    scale = head_size(scan.intracranial_ml) ** (1 / 3)
+    to_scanner = np.eye(4)
+    to_scanner[:3, :3] = scale * turn
+    to_scanner[:3, 3] = shift * rng.standard_normal(3) - scale * turn @ np.array(CENTRE)
+    return np.linalg.inv(to_scanner)
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation about X, then Y, then Z (radians)."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def head_renderer() -> Callable[[Scan], Head]:
+    """A function that makes one head; compiled once a site, safe to call from several threads."""
+    channels = jnp.asarray(head_channels(template()))
+    parts = atrophy()
+
+    def call(scan: Scan) -> Head:
+        shape, affine = native_grid(scan.site)
+        image, volumes, jacobian, size = _render_head(
+            parts,
+            channels,
+            scan.targets.astype(np.float32),
+            (pose(scan) @ affine).astype(np.float32),
+            scanner_of(scan),
+            key_of(scan.anatomy_seed),
+            key_of(scan.scan_seed),
+            shape,
+            scan.site.voxel,
+        )
+        volume, affine = oriented(np.asarray(image), affine, scan.site.orientation)
+        nothing = np.empty(0)
+        rendered = Rendered(nothing, nothing, np.asarray(volumes), float(jacobian), float(size))
+        return Head(np.rint(volume).clip(0, 32767).astype(np.int16), affine, rendered)
+
+    return call
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "voxel"))
+def _render_head(
+    parts: Atrophy,
+    channels: Array,
+    targets: Array,
+    affine: Array,
+    scanner: Scanner,
+    anatomy: Array,
+    noise: Array,
+    shape: tuple[int, int, int],
+    voxel: tuple[float, float, float],
+) -> tuple[Array, Array, Array, Array]:
+    displacement, volumes = shaped(parts, targets, anatomy)
+    maps = deformed(channels, template().grid, displacement, affine, shape)
+    image = acquire(signal_of(maps, scanner.contrast), scanner, voxel, noise)
+    return image, volumes, *shape_figures(parts, displacement)
+
+
+def oriented(volume: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
+    """An RAS+ volume stored along other axes, and its affine, which keeps every point in place."""
+    change = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    turned = nib.orientations.apply_orientation(volume, change)
+    return turned, affine @ nib.orientations.inv_ornt_aff(change, volume.shape)
+
+
+def image_path(scan: Scan) -> str:
+    """Path of a scan in ``rawdata/``: one BIDS tree a cohort."""
+    name = f"sub-{scan.subject_id}_ses-{scan.session_id}_T1w.nii.gz"
+    return f"{scan.cohort}/sub-{scan.subject_id}/ses-{scan.session_id}/anat/{name}"
+
+
+def write_head(path: epath.PathLike, head: Head, scan: Scan) -> None:
+    """Write the sidecar, then the image; equal heads give equal bytes."""
+    sidecar = {
+        "Manufacturer": "SIMULATED",
+        "MagneticFieldStrength": scan.site.field_strength,
+        "Modality": "MR",
+    }
+    image = nib.Nifti1Image(head.volume, head.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(head.affine, code="scanner")
+    image.set_qform(head.affine, code="scanner")
+    target = epath.Path(path)
+    files.write_json(target.parent / target.name.replace(".nii.gz", ".json"), sidecar)
+    files.write_bytes(target, gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+
+
+def write_description(tree: epath.Path, rows: pd.DataFrame) -> None:
+    """Write what BIDS asks for beside the images of one cohort.
+
+    Args:
+      tree: Folder of the cohort.
+      rows: Its rows of the cohort table.
+    """
+    description = {
+        "Name": f"SIMULATED {tree.name}",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [{"Name": "mri_jax simulate"}],
+    }
+    people = pd.DataFrame(
+        {
+            "participant_id": "sub-" + rows["subject_id"],
+            "age": rows["age"],
+            "sex": rows["sex"],
+            "diagnosis": rows["diagnosis"],
+        }
+    )
+    files.write_json(tree / "dataset_description.json", description)
+    files.write_text(tree / "README", "SIMULATED heads: no real person was scanned.\n")
+    text = people.to_csv(sep="\t", index=False, lineterminator="\n")
+    files.write_text(tree / "participants.tsv", text)
