@@ -47,6 +47,46 @@ def tune_allocator(argv: list[str]) -> None:
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse the command line; a mistake is one line and exit code 2."""
+    try:
+        rest = flags.FLAGS(argv)
+        if flags.FLAGS["config"].present:
+            _CONFIG.value.to_dict()  # a config that could not be loaded complains only when read
+        return rest
+    except (flags.Error, AttributeError, KeyError, OSError, TypeError) as error:
+        print(f"error: {_mistake(argv, error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _mistake(argv: list[str], error: Exception) -> str:
+    """The line that names the field: ml_collections and absl tell it in many."""
+    for argument in argv:
+        name, _, value = argument.lstrip("-").partition("=")
+        if name == "config" and not os.path.exists(value.partition(":")[0]):
+            return f"--config: {value.partition(':')[0]}: no such file"
+        if name.startswith("config.") and isinstance(error, AttributeError | KeyError):
+            unknown = _unknown_field(name.removeprefix("config."))
+            if unknown:
+                return unknown
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[0])
+
+
+def _unknown_field(name: str) -> str | None:
+    from mri_jax.study.settings import unknown_field
+
+    fields = [path for path, _ in _leaves(flags.FLAGS["config"].value.to_dict())]
+    return None if name in fields else unknown_field(name, fields)
+
+
+def _leaves(config: dict, at: str = ""):
+    for field, value in config.items():
+        yield f"{at}{field}", value
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{at}{field}.")
+
+
 def main(argv: list[str]) -> int:
     """Flags in, one call to the study, exit code out."""
     from mri_jax.errors import UserError
@@ -73,6 +113,7 @@ def _main(argv: list[str]) -> int:
     workdir = epath.Path(_WORKDIR.value or f"runs/{config.name}-{config.preset}")
     stages = epath.Path(_STAGES.value or workdir.parent / "stages")
 
+    from mri_jax.study import device
     from mri_jax.study.run import run
     from mri_jax.training.loop import Interrupted
 
@@ -80,7 +121,9 @@ def _main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     try:
-        run(config.to_dict(), workdir, stages, asked.is_set)
+        print(device.start(stages, _NANS.value), flush=True)
+        with device.profiled(_PROFILE.value):
+            run(config.to_dict(), workdir, stages, asked.is_set)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
         return REQUEUE
@@ -89,4 +132,4 @@ def _main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     tune_allocator(sys.argv)
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -2,10 +2,10 @@
 
     python launch.py --config=configs/finetune_high.py
 
-The paper (real data): tuning the high layers raises the mean AUC on the other 80% of ADNI-2 by
-about a point over the source network, much as tuning all layers does; its figure gives no numbers.
-Both ways of treating the statistics of frozen BatchNorm layers are run: `keep`, and `adapt`, which
-the paper may have used. On simulated cohorts expect an effect within its spread, of either sign.
+Source and tuned networks are compared on the same other 80%. The paper shows a figure and prints no
+numbers. Both ways of treating the statistics of frozen BatchNorm layers are run: `keep`, and
+`adapt`, which the paper may have used. On simulated cohorts expect a change within its spread, of
+either sign.
 """
 
 from configs import base

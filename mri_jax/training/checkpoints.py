@@ -82,9 +82,10 @@ def load_params(checkpoint: epath.PathLike) -> Network:
     path = epath.Path(checkpoint).absolute()
     if (path / _STAGE_CHECKPOINT).exists():
         path = path / _STAGE_CHECKPOINT
-    if not ocp.is_orbax_checkpoint(path):
-        raise UserError(f"{checkpoint}: holds no checkpoint")
-    metadata = ocp.metadata(path).custom_metadata
+    try:
+        metadata = ocp.metadata(path).custom_metadata
+    except (FileNotFoundError, ValueError):  # Orbax's InvalidLayoutError is a ValueError
+        raise UserError(f"{checkpoint}: holds no checkpoint") from None
     if not metadata or metadata.get("format") != FORMAT:
         raise UserError(f"{checkpoint}: is a checkpoint of another format than {FORMAT}")
     tree = ocp.load(path)

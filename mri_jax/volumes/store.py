@@ -11,6 +11,7 @@
 
 import io
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,9 @@ from mri_jax.volumes.grids import GRIDS, Grid
 
 FORMAT = 1
 KEY = ["subject_id", "session_id"]
+# NumPy reads a header with `ast.literal_eval`, which on Python 3.11 fails now and then when two
+# threads are in it at once (SystemError: AST constructor recursion depth mismatch).
+_HEADER = threading.Lock()
 INDEX_COLUMNS = [*KEY, "cohort", "volume", "mask", "shape", "spacing", "sha256"]
 
 
@@ -135,7 +139,8 @@ class VolumeStore:
             ) from None
         path = self.path / name
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            with _HEADER:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
         if array.shape != self.info.grid.shape:

@@ -1,0 +1,37 @@
+"""What there is to compute on, and where compiled programs are kept."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+from etils import epath
+
+from mri_jax.study.data import available_memory
+
+
+def start(stages: epath.Path, debug_nans: bool = False) -> str:
+    """Configure JAX for a study, for this process; returns a line about devices and memory.
+
+    Args:
+      stages: Compiled programs are kept in ``xla`` under it (a local folder or a bucket).
+      debug_nans: Stop at the first NaN.
+    """
+    cache = stages / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_debug_nans", debug_nans)
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    free = stats["bytes_limit"] if stats else available_memory()
+    kind = f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
+    return f"devices: {kind}, {free / 2**30:.1f} GiB free; compiled programs: {cache}"
+
+
+@contextlib.contextmanager
+def profiled(folder: str | None) -> Iterator[None]:
+    """Write a trace for TensorBoard's profile plugin to ``folder``, if one is named."""
+    if folder is None:
+        yield
+        return
+    with jax.profiler.trace(folder):
+        yield

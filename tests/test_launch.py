@@ -1,0 +1,207 @@
+"""The real launcher as a process, on a cohort of tiny volumes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mri_jax import results
+from tests.conftest import ROOT
+from tests.study.tiny import make_cohorts
+
+FIELDS = {
+    "model.preset": "",
+    "model.repetitions": "(1,1)",
+    "model.filters": "(4,8)",
+    "model.fc": "(8,)",
+    "model.dropout": "(0.5,0.)",
+    "train.folds": 3,
+    "train.learning_rate": 1e-3,
+    "train.min_epochs": 4,
+    "train.max_epochs": 6,
+    "finetune.epochs": 3,
+    "finetune.statistics": "('keep',)",
+    "baselines.voxels": False,
+}
+
+
+def command(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[str]:
+    fields = {"data.cohort": cohorts[0], "data.store": cohorts[1], **FIELDS}
+    return [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        f"--config={ROOT}/configs/finetune_high.py",
+        f"--workdir={workdir}",
+        "--noreport",
+        *(f"--config.{name}={value}" for name, value in fields.items()),
+        *more,
+    ]
+
+
+def launch(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=300, cwd=ROOT, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=10, cohorts=("ADNI1", "ADNI2"))
+
+
+@pytest.fixture(scope="module")
+def finished(cohorts, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    done = launch(cohorts, workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_study_prints_its_table_and_writes_its_results(finished):
+    workdir, printed = finished
+    assert "Tested on ADNI2" in printed
+    assert "SIMULATED" in printed
+    assert "tuned-high minus source on ADNI2" in printed
+    assert "3 source (0 cached), 3 tune (0 cached)" in printed
+    found = results.load(workdir)
+    assert found.missing == ()
+    assert found.simulated
+    tested = found.predictions.query("split == 'test'")
+    by_stage = {
+        name: set(group["subject_id"]) for name, group in tested.groupby(["run", "stage"])
+    }
+    # Source, tuned network and baseline are compared on the same 80%.
+    assert by_stage["cnn2-w1", "source"] == by_stage["cnn2-w1", "tuned-high"]
+    assert by_stage["cnn2-w1", "source"] == by_stage["baseline-age-sex", "source"]
+    assert len(by_stage["cnn2-w1", "source"]) == 16
+    held_out = found.predictions.query("split == 'validation' and stage == 'source'")
+    assert (held_out.groupby(["run", "subject_id"]).size() == 1).all()
+    assert set(found.history["stage"]) == {"source", "tuned-high"}
+
+
+def test_the_same_command_again_trains_nothing_and_gives_the_same_bytes(cohorts, finished):
+    workdir, _ = finished
+    before = (workdir / "predictions.csv").read_bytes()
+    again = launch(cohorts, workdir)
+    assert again.returncode == 0, again.stderr
+    assert "3 source (3 cached), 3 tune (3 cached)" in again.stdout
+    assert (workdir / "predictions.csv").read_bytes() == before
+
+
+def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
+    done = launch(cohorts, finished[0], "--config.train.patience=3")
+    assert done.returncode == 2
+    assert "config.train.patience is 5, not 3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.modle.width=2", "config.modle.width: no such field; did you mean config.model"),
+        ("--config.model.wdith=2", "config.model.wdith: no such field; did you mean"),
+        ("--config.data.cohort=/nowhere.csv", "/nowhere.csv: no such cohort table"),
+        ("--config.train.folds=40", "fewer than the 40 folds"),
+        ("--config.targets=('ADNI9',)", "has no scan of cohort 'ADNI9'"),
+        ("--config.train.batch=0", "config.train.batch: 0 must be a whole number, 1 or more"),
+        ("--config.train.batch=two", "config.train.batch"),
+    ],
+)
+def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, message):
+    done = launch(cohorts, tmp_path / "w", argument)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def predictions(workdir: Path) -> bytes:
+    return (workdir / "predictions.csv").read_bytes()
+
+
+def wait_for_epoch(workdir: Path, process: subprocess.Popen, least: int = 1) -> None:
+    path = workdir / results.HISTORY
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and len(path.read_text().splitlines()) >= least:
+            return
+        time.sleep(0.01)
+
+
+def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished, tmp_path):
+    arguments = command(cohorts, tmp_path / "run")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    wait_for_epoch(tmp_path / "run", process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 75, told
+    assert "the same command goes on" in told
+    assert launch(cohorts, tmp_path / "run").returncode == 0
+    assert predictions(tmp_path / "run") == predictions(finished[0])
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_gives_the_same_bytes(cohorts, finished, tmp_path, rng):
+    """SIGKILL at random moments: in training, in saves, between stages; at least five times."""
+    kills = 0
+    for _ in range(40):
+        process = subprocess.Popen(
+            command(cohorts, tmp_path / "run"), stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+        if kills < 8:
+            lines = tmp_path / "run" / results.HISTORY
+            there = len(lines.read_text().splitlines()) if lines.exists() else 0
+            wait_for_epoch(tmp_path / "run", process, there + int(rng.integers(1, 4)))
+            time.sleep(rng.uniform(0, 0.15))
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+        if process.wait(timeout=300) == 0:
+            break
+    assert kills >= 5
+    assert predictions(tmp_path / "run") == predictions(finished[0])
+
+
+def test_a_work_directory_in_use_is_refused(cohorts, tmp_path):
+    first = subprocess.Popen(
+        command(cohorts, tmp_path / "run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )  # fmt: skip
+    wait_for_epoch(tmp_path / "run", first)
+    second = launch(cohorts, tmp_path / "run")
+    first.kill()
+    first.wait()
+    assert second.returncode == 2
+    assert "in use by another process" in second.stderr
+
+
+def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
+    code = (
+        "import os, sys; sys.argv = ['launch.py', *sys.argv[1:]]; import launch; "
+        "launch.tune_allocator(sys.argv); print(os.environ.get('GLIBC_TUNABLES', 'stock'))"
+    )
+    bare = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+
+    def tunables(*flags: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *flags],
+            capture_output=True, text=True, cwd=ROOT, env=bare, timeout=60, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    assert tunables("--allocator=stock") == "stock"
+    assert tunables("--allocator", "stock") == "stock"
+    if sys.platform == "linux":
+        assert "glibc.malloc.hugetlb=1" in tunables()
+
+
+def test_predictions_name_every_network_once(finished):
+    frame = pd.read_csv(finished[0] / "predictions.csv")
+    networks = frame[["run", "stage", "repeat", "fold"]].drop_duplicates()
+    assert len(networks) == 3 * 3
