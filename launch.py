@@ -6,6 +6,7 @@ The config's preset follows a colon (``configs/depth.py:dev``), its fields are o
 """
 
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -61,23 +62,21 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def _mistake(argv: list[str], error: Exception) -> str:
     """The line that names the field: ml_collections and absl tell it in many."""
-    for argument in argv:
-        name, _, value = argument.lstrip("-").partition("=")
-        if name == "config" and not os.path.exists(value.partition(":")[0]):
-            return f"--config: {value.partition(':')[0]}: no such file"
-        if name.startswith("config.") and isinstance(error, AttributeError | KeyError):
-            unknown = _unknown_field(name.removeprefix("config."))
-            if unknown:
-                return unknown
+    given = dict(a.lstrip("-").partition("=")[::2] for a in argv if a.startswith("-"))
+    path, _, preset = given.get("config", "").partition(":")
+    if path and not os.path.exists(path):
+        return f"--config: {path}: no such file"
+    if path and isinstance(error, AttributeError | KeyError):
+        from mri_jax.study.settings import unknown_field
+
+        config = runpy.run_path(path)["get_config"](*filter(None, [preset]))
+        fields = [name for name, _ in _leaves(config.to_dict())]
+        names = [name.removeprefix("config.") for name in given if name.startswith("config.")]
+        unknown = [name for name in names if name not in fields]
+        if unknown:
+            return unknown_field(unknown[0], fields)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error: " in line), lines[0])
-
-
-def _unknown_field(name: str) -> str | None:
-    from mri_jax.study.settings import unknown_field
-
-    fields = [path for path, _ in _leaves(flags.FLAGS["config"].value.to_dict())]
-    return None if name in fields else unknown_field(name, fields)
 
 
 def _leaves(config: dict, at: str = ""):
