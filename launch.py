@@ -113,7 +113,7 @@ def _main(argv: list[str]) -> int:
     stages = epath.Path(_STAGES.value or workdir.parent / "stages")
 
     from mri_jax.study import device
-    from mri_jax.study.run import run
+    from mri_jax.study.run import print_plan, run
     from mri_jax.training.loop import Interrupted
 
     asked = threading.Event()
@@ -121,8 +121,11 @@ def _main(argv: list[str]) -> int:
         signal.signal(number, lambda *_: asked.set())
     try:
         print(device.start(stages, _NANS.value), flush=True)
+        if _PLAN.value:
+            print_plan(config.to_dict(), stages)
+            return 0
         with device.profiled(_PROFILE.value):
-            run(config.to_dict(), workdir, stages, asked.is_set)
+            run(config.to_dict(), workdir, stages, asked.is_set, report=_REPORT.value)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
         return REQUEUE

@@ -94,6 +94,9 @@ def get_config(preset: str = "demo") -> ConfigDict:
             "epochs": 20,
             # `fixed` number of epochs, or `inner`: early stopping on a fifth of the adapting part
             "stopping": "fixed",
+            # Cross-validation inside the adapting part: scores for thresholds and temperatures of
+            # tuned networks. 0: none; each further part is one more tuning of every network.
+            "inner_folds": 5,
         }
     )
     config.augment = ConfigDict(
@@ -115,11 +118,11 @@ def get_config(preset: str = "demo") -> ConfigDict:
 def _apply_preset(config: ConfigDict, preset: str) -> None:
     if preset == "demo":
         config.train.update({"min_epochs": 15, "max_epochs": 20, "patience": 5})
-        config.finetune.epochs = 10
+        config.finetune.update({"epochs": 10, "inner_folds": 0})
     elif preset == "smoke":
         config.simulation.subjects_per_class = 12
         config.train.update({"min_epochs": 8, "max_epochs": 8, "patience": 8})
-        config.finetune.epochs = 4
+        config.finetune.update({"epochs": 4, "inner_folds": 2})
     elif preset == "dev":
         config.simulation.update({"grid": "dev", "subjects_per_class": 100})
     else:

@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/baseline.py
 
-The paper's values (first row of its Table 1) stand beside ours in the report. On simulated cohorts
+Published values (the paper's Table 1, CNN-5) can stand beside ours: `python -m mri_jax report RUN
+--published FILE`. On simulated cohorts
 expect all targets above chance and a spread of a few points between folds.
 """
 

@@ -1,7 +1,7 @@
 """All experiments of the paper in one study; networks that several of them need are trained once.
 
     python launch.py --config=configs/paper.py:smoke     # does all of it run? scores mean nothing
-    python launch.py --config=configs/paper.py:paper --config.data.cohort=... --config.data.store=...
+    python launch.py --config=configs/paper.py:paper --config.data.cohort=C --config.data.store=S
 
 Depth (Table 1), width (Table 2), fine-tuning of all, low, high and single layers (Figs. 2 and 3,
 and beyond) and related tasks (Fig. 5). Settings are what the paper states; where it is silent, the

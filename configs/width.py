@@ -2,9 +2,9 @@
 
     python launch.py --config=configs/width.py
 
-The paper's values stand beside ours in the report; in its AIBL row of w = 5, SEN and SPE disagree
-with BAC. The network of w = 1 is the one of `baseline` and `depth`; it is trained once. The cost of
-a step grows faster than the width: w = 4 takes about five times as long as w = 1.
+Published values can stand beside ours (`python -m mri_jax report RUN --published FILE`); in the
+paper's AIBL row of w = 5, SEN and SPE disagree with BAC. The network of w = 1 is the one of
+`baseline` and `depth`; it is trained once. The cost of a step grows faster than the width.
 """
 
 from configs import base

@@ -72,9 +72,7 @@ def test_a_study_prints_its_table_and_writes_its_results(finished):
     assert found.missing == ()
     assert found.simulated
     tested = found.predictions.query("split == 'test'")
-    by_stage = {
-        name: set(group["subject_id"]) for name, group in tested.groupby(["run", "stage"])
-    }
+    by_stage = {name: set(group["subject_id"]) for name, group in tested.groupby(["run", "stage"])}
     # Source, tuned network and baseline are compared on the same 80%.
     assert by_stage["cnn2-w1", "source"] == by_stage["cnn2-w1", "tuned-high"]
     assert by_stage["cnn2-w1", "source"] == by_stage["baseline-age-sex", "source"]

@@ -149,7 +149,7 @@ class Executor:
             left = stage.fit.stopping.max_epochs - epoch.epoch if epoch.last else 0
             progress.advance(
                 1 + left,
-                fold=stage.purpose[-1] if stage.kind == "source" else stage.purpose[-2],
+                fold=stage.purpose[stage.purpose.index("source") + 1],
                 epoch=epoch.epoch,
                 loss=f"{figures['train_loss']:.3f}",
                 validation=f"{figures['validation_loss']:.3f}",

@@ -170,6 +170,10 @@ class Plan:
         yield from (n.parent for n in networks if isinstance(n, TrainStage) and n.parent)
         yield from networks
         for entry in self.entries:
+            for answer in entry.answers:
+                if isinstance(answer.stage, EvaluateStage):
+                    yield answer.stage.network
+        for entry in self.entries:
             yield from (answer.stage for answer in entry.answers)
 
     def rows(self) -> list[int]:
@@ -295,6 +299,7 @@ def _network_entries(
                 answers = [_held_out(tuned, stage, run, catalogue, repeat)]
                 for cohort in run.targets:
                     answers += _on_target(study, run, catalogue, tuned, cohort, repeat=repeat)
+                answers += _inner_answers(study, run, catalogue, stage, choice, repeat)
                 yield Entry(run.name, choice.stage, repeat, fold, tuned, tuple(answers))
 
 
@@ -346,11 +351,39 @@ def _on_target(
     return answers
 
 
-def _tune_stage(
+def _inner_answers(
     study: Study, run: Run, catalogue: Catalogue, parent: TrainStage, choice: Tuning, repeat: int
-) -> TrainStage:
+) -> Iterator[Answer]:
+    """Each scan of the adapting part, scored by a network that was tuned without its subject."""
+    number = run.finetuning.inner_folds
+    if not number:
+        return
     target, parts = adaptation_parts(study, run, catalogue)
     chosen = _of(target, splits.adaptation(parts, repeat).adaptation_ids)
+    inner = splits.folds(chosen, seed=study.seed, n_folds=number)
+    for place, fold in enumerate(inner):
+        tuned = _tune_stage(study, run, catalogue, parent, choice, repeat, (place, fold.train_ids))
+        held_out = catalogue.examples(_of(chosen, fold.validation_ids))
+        stage = _evaluate(tuned, held_out, catalogue)
+        yield Answer(stage, run.finetuning.cohort, "inner", held_out, repeat)
+
+
+def _tune_stage(
+    study: Study,
+    run: Run,
+    catalogue: Catalogue,
+    parent: TrainStage,
+    choice: Tuning,
+    repeat: int,
+    inner_fold: tuple[int, tuple[str, ...]] | None = None,
+) -> TrainStage:
+    """A tuning on the adapting part, or on the training subjects of one inner fold of it."""
+    target, parts = adaptation_parts(study, run, catalogue)
+    chosen = _of(target, splits.adaptation(parts, repeat).adaptation_ids)
+    purpose: tuple[str | int, ...] = ("tune", *parent.purpose, repeat)
+    if inner_fold:
+        place, subjects = inner_fold
+        chosen, purpose = _of(chosen, subjects), (*purpose, "inner", place)
     train, validation = chosen, chosen.iloc[:0]
     if run.finetuning.stopping == "inner":
         inner = splits.fifths(chosen, seed=study.seed, n=5, purpose=f"inner-{repeat}")
@@ -360,7 +393,7 @@ def _tune_stage(
         fingerprint="",
         fit=tuning_fit(run, choice),
         seed=study.seed,
-        purpose=("tune", *parent.purpose, repeat),
+        purpose=purpose,
         train=catalogue.examples(train),
         validation=catalogue.examples(validation),
         balanced=run.balanced,
@@ -440,12 +473,13 @@ def has_hippocampus(frame: pd.DataFrame) -> bool:
 
 def _check(entry: Entry, catalogue: Catalogue) -> None:
     for answer in entry.answers:
-        if answer.split != "test":
+        if answer.split not in ("test", "inner"):
             continue
         tested = Seen.of(catalogue.triples(answer.examples.rows))
         context = f"{entry.run} {entry.stage} fold {entry.fold} tested on {answer.cohort}"
+        asked = answer.stage.network if isinstance(answer.stage, EvaluateStage) else entry.network
         try:
-            leakage.check_disjoint(entry.network.seen, tested, context)
+            leakage.check_disjoint(asked.seen, tested, context)
         except LeakageError as error:
             raise LeakageError(
                 f"{error}; remove them, or let --config.data.repeated=remove keep each person in "

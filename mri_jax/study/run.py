@@ -9,7 +9,8 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, results
-from mri_jax.study import outputs, tables
+from mri_jax.reporting.report import write_report
+from mri_jax.study import estimate, outputs, tables
 from mri_jax.study.data import Catalogue, Feeds, check_volumes, open_catalogue
 from mri_jax.study.execute import Executor
 from mri_jax.study.plan import Plan, TrainStage, make_plan
@@ -24,6 +25,7 @@ def run(
     stages: epath.PathLike,
     interrupted: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = print,
+    report: bool = True,
 ) -> None:
     """Run a study, or as much of it as is not there, and write its results.
 
@@ -33,6 +35,7 @@ def run(
       stages: The folder of stages, which other studies may share.
       interrupted: Whether to save and stop; asked often.
       say: Where the summary goes.
+      report: Whether to write figures, tables and ``report.html`` at the end.
 
     Raises:
       Interrupted: ``interrupted`` said so; the same call continues.
@@ -50,6 +53,10 @@ def run(
         wanted = plan.stages()
         pending = [stage for stage in wanted if not folders.finished(stage)]
         rows = sorted({r for s in pending for e in s.examples for r in e.rows})
+        shape = catalogue.reader.store.info.grid.shape
+        for stage in pending:
+            if isinstance(stage, TrainStage):
+                estimate.check_memory(stage.fit, shape)
         if rows:
             check_volumes(catalogue, rows, study.data.threads)
         Executor(
@@ -63,6 +70,9 @@ def run(
             on_epoch=_epoch_writer(workdir, plan),
         ).run(wanted)
         _write_results(study, workdir, plan, catalogue, folders, say)
+        if report:
+            written = write_report([str(workdir)], seed=study.seed)
+            say(f"report: {written.page}")
 
 
 def prepare(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
@@ -72,6 +82,20 @@ def prepare(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
         table, store = simulated_cohorts(study, folders.root / "simulated")
     catalogue = open_catalogue(table, store, study)
     return catalogue, make_plan(study, catalogue)
+
+
+def print_plan(
+    config: Mapping[str, Any], stages: epath.PathLike, say: Callable[[str], None] = print
+) -> None:
+    """Print the stages of a study, which are cached, and what the others will cost; run nothing.
+
+    Simulated cohorts are made, since their scans name the stages.
+    """
+    study, folders = Study.from_config(config), StageFolders(stages)
+    catalogue, plan = prepare(study, folders)
+    say(summary(plan, folders))
+    shape = catalogue.reader.store.info.grid.shape
+    say(estimate.report(plan, folders, shape, tuple(jax.local_devices())))
 
 
 def summary(plan: Plan, folders: StageFolders) -> str:
@@ -94,6 +118,8 @@ def _epoch_writer(workdir: epath.Path, plan: Plan) -> Callable[[TrainStage, dict
     path = workdir / results.HISTORY
 
     def write(stage: TrainStage, figures: dict[str, Any]) -> None:
+        if stage.fingerprint not in names:  # an inner fold of a tuning
+            return
         with path.open("a") as file:
             file.write(json.dumps({**names[stage.fingerprint], **figures}) + "\n")
 

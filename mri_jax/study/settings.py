@@ -68,6 +68,7 @@ class Finetuning:
     learning_rate: float
     epochs: int
     stopping: str
+    inner_folds: int
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,15 @@ def _finetuning(section: Mapping[str, Any], spec: CNNSpec) -> Finetuning:
         learning_rate=_number(section, "learning_rate", 0.0, "finetune."),
         epochs=_whole(section, "epochs", 1, "finetune."),
         stopping=_choice(section, "stopping", ("fixed", "inner"), "finetune."),
+        inner_folds=_inner_folds(section),
     )
+
+
+def _inner_folds(section: Mapping[str, Any]) -> int:
+    number = _whole(section, "inner_folds", 0, "finetune.")
+    if number == 1:
+        raise UserError("config.finetune.inner_folds: 1 must be 0 (none) or at least 2")
+    return number
 
 
 def _data(config: Mapping[str, Any]) -> Data:
