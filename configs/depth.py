@@ -3,9 +3,9 @@
     python launch.py --config=configs/depth.py
 
 Published values can stand beside ours (`python -m mri_jax report RUN --published FILE`). The
-paper's one-way ANOVA over five accuracies prints
-p = 0.5278, 0.5431 and 0.2348 for the three targets, no effect of depth. CNN-10 and CNN-12 convolve
-twice at full resolution and take several times as long as CNN-5.
+paper's one-way ANOVA over five accuracies prints p = 0.5278, 0.5431 and 0.2348 for the three
+targets: no effect of depth. CNN-10 and CNN-12 convolve twice at full resolution and take several
+times as long as CNN-5.
 """
 
 from configs import base
