@@ -117,7 +117,10 @@ def get_config(preset: str = "demo") -> ConfigDict:
 
 def _apply_preset(config: ConfigDict, preset: str) -> None:
     if preset == "demo":
-        config.train.update({"min_epochs": 15, "max_epochs": 20, "patience": 5})
+        # A quarter of the paper's subjects make a quarter of its steps an epoch: a higher rate.
+        config.train.update(
+            {"learning_rate": 3e-4, "min_epochs": 12, "max_epochs": 20, "patience": 5}
+        )
         config.finetune.update({"epochs": 10, "inner_folds": 0})
     elif preset == "smoke":
         config.simulation.subjects_per_class = 12

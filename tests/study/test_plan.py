@@ -1,0 +1,209 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mri_jax.cohort.leakage import LeakageError
+from mri_jax.cohort.table import read_table, write_table
+from mri_jax.errors import UserError
+from mri_jax.study.data import check_volumes, open_catalogue
+from mri_jax.study.plan import BaselineStage, EvaluateStage, TrainStage, make_plan
+from mri_jax.study.settings import Study
+from tests.study.test_settings import config
+from tests.study.tiny import SMALL_MODEL, make_cohorts
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=15)
+
+
+def study_of(cohorts, name="finetune_high", **overrides):
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    places = {"data__cohort": str(cohorts[0]), "data__store": str(cohorts[1])}
+    return Study.from_config(config(name, **{**small, **places, **overrides}))
+
+
+def plan_of(cohorts, **overrides):
+    study = study_of(cohorts, **overrides)
+    catalogue = open_catalogue(*cohorts, study)
+    return make_plan(study, catalogue), catalogue
+
+
+def fingerprints(plan, kind):
+    return {s.fingerprint for s in plan.stages() if s.kind == kind}
+
+
+def test_configs_that_differ_in_tuning_share_their_source_networks(cohorts):
+    high, _ = plan_of(cohorts)
+    low, _ = plan_of(cohorts, finetune__layers=("low",), train__folds=5)
+    assert fingerprints(high, "source") == fingerprints(low, "source")
+    assert len(fingerprints(high, "source")) == 5
+    assert not fingerprints(high, "tune") & fingerprints(low, "tune")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 4},
+        {"train__learning_rate": 2e-4},
+        {"train__patience": 3},
+        {"model__filters": (4, 9)},
+        {"data__normalisation": "minmax"},
+        {"augment__flip": True},
+        {"train__class_weights": "balanced"},
+    ],
+)
+def test_whatever_determines_a_network_changes_its_fingerprint(cohorts, change):
+    before, _ = plan_of(cohorts)
+    after, _ = plan_of(cohorts, **change)
+    assert not fingerprints(before, "source") & fingerprints(after, "source")
+
+
+def test_names_places_and_threads_do_not_change_fingerprints(cohorts):
+    before, _ = plan_of(cohorts)
+    after, _ = plan_of(cohorts, name="finetune_high", data__threads=7, data__placement="stream")
+    assert [s.fingerprint for s in before.stages()] == [s.fingerprint for s in after.stages()]
+
+
+def test_the_order_of_the_table_does_not_matter(cohorts, tmp_path):
+    table = read_table(cohorts[0])
+    shuffled = tmp_path / "cohort.csv"
+    write_table(shuffled, table.sample(frac=1, random_state=3))
+    before, _ = plan_of(cohorts)
+    after, _ = plan_of((shuffled, cohorts[1]))
+    assert [s.fingerprint for s in before.stages()] == [s.fingerprint for s in after.stages()]
+
+
+def test_tuning_sees_one_fifth_and_everyone_is_tested_on_the_rest(cohorts):
+    plan, catalogue = plan_of(cohorts, finetune__repeats=5)
+    target = catalogue.examples(catalogue.task("AD", "CN", ("ADNI2",)))
+    tuned = [e for e in plan.entries if e.stage == "tuned-high"]
+    shown = []
+    for repeat in range(5):
+        entry = next(e for e in tuned if e.repeat == repeat and e.fold == 0)
+        tested = {
+            row for a in entry.answers if (a.split, a.cohort) == ("test", "ADNI2")
+            for row in a.examples.rows
+        }  # fmt: skip
+        assert set(entry.network.train.rows) | tested == set(target.rows)
+        assert not set(entry.network.train.rows) & tested
+        labels = dict(zip(target.rows, target.labels, strict=True))
+        assert np.mean([labels[r] for r in entry.network.train.rows]) == 0.5
+        shown += entry.network.train.rows
+        source = next(e for e in plan.entries if e.stage == "source" and e.fold == 0)
+        asked = {
+            row for a in source.answers
+            if (a.split, a.cohort, a.repeat) == ("test", "ADNI2", repeat) for row in a.examples.rows
+        }  # fmt: skip
+        assert asked == tested
+    assert sorted(shown) == sorted(target.rows)
+
+
+def test_inner_scores_come_from_networks_tuned_without_the_subject(cohorts):
+    plan, _ = plan_of(cohorts, finetune__inner_folds=3)
+    for entry in plan.entries:
+        if entry.stage != "tuned-high":
+            continue
+        inner = [a for a in entry.answers if a.split == "inner"]
+        assert len(inner) == 3
+        rows = [row for a in inner for row in a.examples.rows]
+        assert sorted(rows) == sorted(entry.network.train.rows)
+        for answer in inner:
+            assert not set(answer.stage.network.train.rows) & set(answer.examples.rows)
+
+
+def test_related_tasks_train_on_what_they_say(cohorts):
+    variants = (
+        {"source": {"name": "both", "cohorts": ("ADNI1", "ADNI2")}, "targets": ("ADNI3",)},
+        {"source": {"name": "half", "cohorts": ("ADNI1", "ADNI2"), "size_like": ("ADNI1",)},
+         "targets": ("ADNI3",)},
+    )  # fmt: skip
+    plan, _ = plan_of(cohorts, name="baseline", variants=variants, targets=("ADNI3",))
+    sizes = {e.run: len(e.network.seen.subjects) for e in plan.entries if e.stage == "source"}
+    assert sizes["both-w1"] == 60
+    assert sizes["half-w1"] == 30
+
+
+def test_a_subject_on_both_sides_is_refused_by_name(cohorts, tmp_path):
+    table = read_table(cohorts[0])
+    moved = (table["cohort"] == "ADNI2") & (table["subject_id"] == "ADNI2-003")
+    table.loc[moved, "subject_id"] = "ADNI1-003"
+    table.loc[moved, "session_id"] = "later"
+    write_table(tmp_path / "cohort.csv", table)
+    index = pd.read_csv(cohorts[1] / "index.csv", dtype=str)
+    renamed = index["subject_id"] == "ADNI2-003"
+    index.loc[renamed, ["subject_id", "session_id"]] = ["ADNI1-003", "later"]
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "store.json").write_bytes((cohorts[1] / "store.json").read_bytes())
+    index.to_csv(store / "index.csv", index=False)
+    places = (tmp_path / "cohort.csv", store)
+    with pytest.raises(LeakageError, match=r"1 subject \(ADNI1-003\) on both sides"):
+        plan_of(places)
+    plan, catalogue = plan_of(places, data__repeated="remove")
+    assert (catalogue.frame["subject_id"] == "ADNI1-003").sum() == 1
+    assert len(plan.stages()) > 0
+
+
+def test_the_same_image_under_two_names_is_refused(cohorts, tmp_path):
+    index = pd.read_csv(cohorts[1] / "index.csv", dtype=str)
+    same = index.set_index("subject_id").loc["ADNI1-004", "sha256"]
+    index.loc[index["subject_id"] == "ADNI2-007", "sha256"] = same
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "store.json").write_bytes((cohorts[1] / "store.json").read_bytes())
+    index.to_csv(store / "index.csv", index=False)
+    with pytest.raises(LeakageError, match="ADNI2-007 bl = ADNI1-004 bl"):
+        plan_of((cohorts[0], store))
+
+
+def test_every_unusable_volume_is_named_before_training(tmp_path):
+    table, path = make_cohorts(tmp_path, subjects=6, cohorts=("ADNI1", "ADNI2", "ADNI3"))
+    folder = path / "volumes" / "ADNI1"
+    wrong = np.load(folder / "ADNI1-002_bl.npy")
+    np.save(folder / "ADNI1-002_bl.npy", wrong[:-1])
+    wrong[4, 4, 4] = np.nan
+    np.save(folder / "ADNI1-005_bl.npy", wrong)
+    (folder / "ADNI1-007_bl.npy").write_bytes(b"nothing")
+    catalogue = open_catalogue(table, path, study_of((table, path)))
+    with pytest.raises(UserError) as caught:
+        check_volumes(catalogue, list(range(len(catalogue.frame))), threads=2)
+    told = str(caught.value)
+    assert told.startswith("3 of 24 volumes cannot be used")
+    assert "shape (8, 12, 10) differs" in told
+    assert "subject ADNI1-005, session bl: volume: NaN or infinity" in told
+    assert "ADNI1-007_bl.npy: cannot be read" in told
+
+
+def test_scans_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):
+    table = read_table(cohorts[0])
+    extra = table.iloc[:2].assign(session_id="m12")
+    write_table(tmp_path / "cohort.csv", pd.concat([table, extra]))
+    catalogue = open_catalogue(tmp_path / "cohort.csv", cohorts[1], study_of(cohorts))
+    flow = catalogue.flow.set_index(["step", "cohort"])["scans"]
+    assert flow["in the cohort table", "ADNI1"] == 32
+    assert flow["with a volume in the store", "ADNI1"] == 30
+
+
+def test_one_class_only_and_too_few_subjects_are_refused(cohorts, tmp_path):
+    table = read_table(cohorts[0])
+    single = table[(table["cohort"] != "ADNI2") | (table["diagnosis"] == "AD")]
+    write_table(tmp_path / "cohort.csv", single)
+    with pytest.raises(UserError, match="no scan of ADNI2 has diagnosis 'CN'; it has AD"):
+        plan_of((tmp_path / "cohort.csv", cohorts[1]))
+    with pytest.raises(
+        UserError, match="15 (positive|negative) subjects are fewer than the 16 folds"
+    ):
+        plan_of(cohorts, train__folds=16)
+
+
+def test_stages_are_of_the_kinds_asked_for(cohorts):
+    plan, _ = plan_of(cohorts)
+    kinds = [type(stage) for stage in plan.stages()]
+    assert kinds.count(TrainStage) == 5 + 10
+    # The held-out fold and the target, for 15 networks; then age + sex and voxels.
+    assert kinds.count(EvaluateStage) == 15 * 2
+    assert kinds.count(BaselineStage) == 5 * 2
+    assert dataclasses.is_dataclass(plan)
