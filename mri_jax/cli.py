@@ -13,6 +13,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cohort": ("cohort", "from ADNI, AIBL, BIDS or CAPS to labelled, leak-free subjects"),
     "report": ("report", "tables, figures and one page from results folders, without retraining"),
     "preprocess": ("preprocess", "from raw T1w scans to a store of volumes"),
+    "merge": ("merge", "join the shards of a store"),
+    "qc": ("qc", "quality control of a store: figures, a page, written exclusions"),
+    "export": ("export", "one volume of a store as NIfTI"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 

@@ -30,7 +30,11 @@ ADVICE = (
     "brain extraction by registration to the template, Dice 0.97 with deepbet's masks on 23 adult "
     "heads at 2 mm; for a study install the extra and use --brain deepbet"
 )
-LEVELS = ((4.0, 40), (2.0, 15))
+LEVELS = ((4.0, 40), (3.0, 20))
+# The carried surface moves by at most `EDGE_REACH` mm: outwards where the scan is as bright as the
+# brain's fluid and grey matter, inwards where it is as dark as the skull, in parts of the brain's
+# median intensity around `EDGE_LEVEL`.
+EDGE_OFFSET, EDGE_REACH, EDGE_LEVEL, EDGE_WIDTH = 0.6, 1.2, 0.32, 0.15
 # Intensities are compared after removal of the local mean and SD within about this many mm.
 NEIGHBOURHOOD = 16.0
 # Adult brains with their fluid; a stripped scan holds no more tissue than this (mL).
@@ -86,7 +90,18 @@ def by_template(scan: Image, fit: AffineFit, template: Template) -> np.ndarray:
     bent = ndimage.map_coordinates(depth.data, places, order=1, mode="nearest")
     # Offset by a constant so that what lies outside the template's box reads as far from it.
     lifted = Image(bent + 100.0, affine)
-    return _one_piece(pull(lifted, to_template, scan.data.shape) > 100.0)
+    return _one_piece(_at_the_edge(scan, pull(lifted, to_template, scan.data.shape) - 100.0))
+
+
+def _at_the_edge(scan: Image, depth: np.ndarray) -> np.ndarray:
+    """The brain, from the carried distance to its surface and the scan's own intensities."""
+    inner = scan.data[depth > 4]
+    if not inner.size:
+        raise UserError("brain: template: the head found lies outside the scan")
+    level = ndimage.gaussian_filter(scan.data, 1.0 / scan.spacing) / float(np.median(inner))
+    inward = EDGE_REACH * np.clip((EDGE_LEVEL - level) / EDGE_WIDTH, -1, 1)
+    rough = (depth > inward - EDGE_OFFSET).astype(np.float32)
+    return ndimage.gaussian_filter(rough, 1.4 / scan.spacing) > 0.5
 
 
 def by_deepbet(scan: Image) -> np.ndarray:
@@ -160,19 +175,18 @@ def _local(values: np.ndarray, weight: np.ndarray, spacing: float) -> np.ndarray
 @lru_cache(maxsize=4)
 def _fixed_part(template: Template, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(locally normalised head, weight, affine) of the template at one spacing."""
-    head = coarsen(Image(template.head, template.affine), spacing)
-    near = Image(template.surroundings.astype(np.float32), template.affine)
-    weight = (coarsen(near, spacing).data > 0.5).astype(np.float32)
+    head = coarsen(template.coarse[0], spacing)
+    weight = (coarsen(template.surroundings, spacing).data > 0.5).astype(np.float32)
     return _local(head.data, weight, spacing), weight, head.affine
 
 
 @lru_cache(maxsize=2)
 def _depth(template: Template, spacing: float) -> Image:
     """Signed distance (mm) to the surface of the template's brain, positive inside."""
-    edges = np.linalg.norm(template.affine[:3, :3], axis=0)
-    inside = ndimage.distance_transform_edt(template.mask, sampling=edges)
-    outside = ndimage.distance_transform_edt(~template.mask, sampling=edges)
-    signed = Image((inside - outside).astype(np.float32), template.affine)
+    brain = template.coarse[1]
+    inside = ndimage.distance_transform_edt(brain.data > 0.5, sampling=brain.spacing)
+    outside = ndimage.distance_transform_edt(brain.data <= 0.5, sampling=brain.spacing)
+    signed = Image((inside - outside).astype(np.float32), brain.affine)
     affine = _fixed_part(template, spacing)[2]
     return Image(pull(signed, affine, _fixed_part(template, spacing)[1].shape), affine)
 

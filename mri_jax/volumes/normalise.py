@@ -1,12 +1,16 @@
 """Intensity normalisation inside the brain mask, applied when a study reads a volume."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from mri_jax.errors import UserError
+from mri_jax.volumes.templates import load_template
 
-METHODS = ("zscore", "minmax", "none")
+METHODS = ("zscore", "minmax", "histogram", "none")
+PERCENTILES = tuple(float(p) for p in range(0, 101, 2))
 
 
 @dataclass(frozen=True)
@@ -14,14 +18,20 @@ class Normalisation:
     """How intensities inside the mask become unitless.
 
     Attributes:
-      method: ``zscore`` (mean 0, SD 1), ``minmax`` (0 to 1) or ``none``.
+      method: ``zscore`` (mean 0, SD 1), ``minmax`` (0 to 1), ``histogram`` (intensities mapped so
+        that their percentiles become the reference's; Nyul and Udupa 1999,
+        doi:10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M) or ``none``.
       clip: Percentiles inside the mask to which intensities are clipped first.
       background: The constant given to every voxel outside the mask.
+      reference: For ``histogram``: intensities at `PERCENTILES`, from `template_reference` (which
+        an empty one means) or from `training_reference` over the training scans of a fold; never
+        from scans that are tested.
     """
 
     method: str = "zscore"
     clip: tuple[float, float] = (0.5, 99.5)
     background: float = 0.0
+    reference: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -29,6 +39,12 @@ class Normalisation:
         low, high = self.clip
         if not 0 <= low < high <= 100:
             raise UserError(f"normalisation.clip: {self.clip} must satisfy 0 <= low < high <= 100")
+        if self.reference and self.method != "histogram":
+            raise UserError(f"normalisation.reference: {self.method!r} takes none")
+        if self.reference and (
+            len(self.reference) != len(PERCENTILES) or not (np.diff(self.reference) >= 0).all()
+        ):
+            raise UserError(f"normalisation.reference: needs {len(PERCENTILES)} rising intensities")
 
 
 def normalise(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> np.ndarray:
@@ -52,7 +68,9 @@ def normalise(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> np.nd
         raise UserError("volume: NaN or infinity inside the mask")
     low, high = np.percentile(inside, how.clip)
     inside = np.clip(inside, low, high)
-    if how.method != "none":
+    if how.method == "histogram":
+        inside = _match(inside, how.reference or template_reference())
+    elif how.method != "none":
         if how.method == "zscore":
             shift, scale = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
         else:
@@ -63,3 +81,44 @@ def normalise(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> np.nd
     result = np.full(volume.shape, how.background, np.float32)
     result[mask] = inside
     return result
+
+
+def _match(inside: np.ndarray, reference: tuple[float, ...]) -> np.ndarray:
+    places = np.percentile(inside, PERCENTILES)
+    if not places[-1] > places[0]:
+        raise UserError("volume: intensities inside the mask are all equal")
+    return np.interp(inside, places, reference).astype(np.float32)
+
+
+def _percentiles(volume: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) -> np.ndarray:
+    zscored = normalise(volume, mask, Normalisation("zscore", clip))
+    return np.percentile(zscored[mask], PERCENTILES)
+
+
+@lru_cache(maxsize=1)
+def template_reference() -> tuple[float, ...]:
+    """The reference histogram of the packaged template: z-scored intensities at `PERCENTILES`."""
+    template = load_template()
+    clip = Normalisation().clip
+    return tuple(float(x) for x in _percentiles(template.head, template.mask, clip))
+
+
+def training_reference(
+    scans: Iterable[tuple[np.ndarray, np.ndarray]], clip: tuple[float, float] = (0.5, 99.5)
+) -> tuple[float, ...]:
+    """The mean histogram of the training scans of one fold.
+
+    Args:
+      scans: Volumes (X, Y, Z) and bool masks of training scans only.
+      clip: As in `Normalisation`.
+
+    Returns:
+      Mean z-scored intensities at `PERCENTILES`, for ``Normalisation("histogram", reference=...)``.
+
+    Raises:
+      UserError: There are no scans, or one cannot be normalised.
+    """
+    curves = [_percentiles(volume, mask, clip) for volume, mask in scans]
+    if not curves:
+        raise UserError("normalisation.reference: no training scans were given")
+    return tuple(float(x) for x in np.mean(curves, axis=0))

@@ -140,12 +140,17 @@ def _bounds(name: str, values: np.ndarray) -> tuple[float, float]:
     low, high = LIMITS.get(name, (-np.inf, np.inf))
     known = values[np.isfinite(values)]
     if len(known) >= FEWEST_FOR_OUTLIERS:
-        middle = float(np.median(known))
-        spread = 1.4826 * float(np.median(np.abs(known - middle)))
-        if spread > 0:
-            low = max(low, middle - ROBUST_SDS * spread)
-            high = min(high, middle + ROBUST_SDS * spread)
+        middle, spread = _middle_and_spread(known)
+        low = max(low, middle - ROBUST_SDS * spread)
+        high = min(high, middle + ROBUST_SDS * spread)
     return low, high
+
+
+def _middle_and_spread(known: np.ndarray) -> tuple[float, float]:
+    """Median and robust SD; the SD has a floor, for figures that hardly vary (a leakage of 0)."""
+    middle = float(np.median(known))
+    spread = 1.4826 * float(np.median(np.abs(known - middle)))
+    return middle, max(spread, 0.01 * abs(middle), 1e-3)
 
 
 def suspicion(index: pd.DataFrame) -> np.ndarray:
@@ -158,10 +163,8 @@ def suspicion(index: pd.DataFrame) -> np.ndarray:
         known = values[np.isfinite(values)]
         if not len(known):
             continue
-        middle = np.median(known)
-        spread = 1.4826 * np.median(np.abs(known - middle))
-        # Figures that hardly vary (a leakage of 0 in every scan) would divide by nothing.
-        distance = (values - middle) / max(spread, 0.02 * abs(middle), 1e-3)
+        middle, spread = _middle_and_spread(known)
+        distance = (values - middle) / spread
         distance = {"low": -distance, "high": distance, "both": np.abs(distance)}[side]
         worst = np.maximum(worst, np.nan_to_num(distance, nan=0.0))
     return worst

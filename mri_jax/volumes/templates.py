@@ -12,12 +12,14 @@ from scipy import ndimage
 from mri_jax.errors import UserError
 from mri_jax.files import sha256_of_file
 from mri_jax.volumes.grids import GRIDS, Grid, grids_of_box
+from mri_jax.volumes.resampling import Image, block_mean, transform_points
 
 PACKAGED = "mni152"
 _HEAD = "icbm152_sym_nlin6_T1w_head_1mm.nii.gz"
 _MASK = "icbm152_sym_nlin6_brain_mask_1mm.nii.gz"
 # Skull and scalp within this distance (mm) of the brain take part in finding the head.
 RIM = 12.0
+COARSE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +48,24 @@ class Template:
         return self.affine[:3, :3] @ np.argwhere(self.mask).mean(0) + self.affine[:3, 3]
 
     @cached_property
-    def surroundings(self) -> np.ndarray:
-        """(X, Y, Z) bool: the brain and the tissue within `RIM` mm of it."""
-        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return ndimage.distance_transform_edt(~self.mask, sampling=spacing) <= RIM
+    def coarse(self) -> tuple[Image, Image]:
+        """Head and mask (as float, 0 to 1) at about 2 mm, for all that is estimated."""
+        head = block_mean(Image(self.head, self.affine), COARSE)
+        mask = block_mean(Image(self.mask.astype(np.float32), self.affine), COARSE)
+        return head, mask
+
+    @cached_property
+    def surroundings(self) -> Image:
+        """(X, Y, Z) float32, 0 or 1, at about 2 mm: the brain and the tissue within `RIM` mm."""
+        mask = self.coarse[1]
+        apart = ndimage.distance_transform_edt(mask.data < 0.5, sampling=mask.spacing)
+        return Image((apart <= RIM).astype(np.float32), mask.affine)
 
     @cached_property
     def radius(self) -> float:
         """Largest distance (mm) of the surroundings from the brain's centre."""
-        points = np.argwhere(self.surroundings) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        near = self.surroundings
+        points = transform_points(near.affine, np.argwhere(near.data))
         return float(np.linalg.norm(points - self.centre, axis=1).max())
 
     def grid(self, name: str) -> Grid:

@@ -1,0 +1,109 @@
+"""Quality control of a store: figures, a page to look through, and written exclusions.
+
+  qc STORE                                        writes STORE/quality.csv and STORE/qc.html
+  qc STORE --decisions decisions.csv --threshold 'leakage>0.05'    also STORE/exclusions.csv
+  qc STORE ... --cohort cohort.csv --cohort-out cohort_qc.csv      also the table without them
+
+The page opens from disk without a network; mark scans there and export decisions.csv. A scan is
+left out only by such a decision or a stated threshold, with the reason in exclusions.csv. With
+--cohort the exclusions are counted by class and site, and cohort_qc_flow.csv continues the flow of
+subjects that stands beside the cohort table.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from mri_jax import files
+from mri_jax.cohort import flow as flows
+from mri_jax.cohort.table import read_table, write_table
+from mri_jax.commands.cohort_tables import beside
+from mri_jax.errors import UserError
+from mri_jax.volumes import quality
+from mri_jax.volumes.qc_page import page, pictures
+from mri_jax.volumes.store import KEY, VolumeStore
+from mri_jax.volumes.templates import load_template
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m mri_jax qc``."""
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--out", type=Path, help="the page; default STORE/qc.html")
+    parser.add_argument("--decisions", type=Path, help="decisions.csv as exported from the page")
+    parser.add_argument(
+        "--threshold", action="append", default=[], metavar="RULE", help="e.g. 'correlation<0.5'"
+    )
+    parser.add_argument("--cohort", type=Path, help="cohort table, to count by class and site")
+    parser.add_argument("--cohort-out", type=Path, help="where to write it without the excluded")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page and tables; 0."""
+    if args.cohort_out is not None and args.cohort is None:
+        raise UserError("cohort-out: needs --cohort")
+    store = VolumeStore(args.store)
+    decisions = _read_decisions(args.decisions)
+    excluded = quality.exclusions(store.index, decisions, args.threshold)
+    cohort = None if args.cohort is None else read_table(args.cohort)
+    table = quality.quality_table(store.index)
+    files.write_csv(args.store / "quality.csv", table)
+    out = args.out or args.store / "qc.html"
+    settings = store.info.settings
+    template = load_template(settings.get("template", "mni152"), settings.get("template_mask", ""))
+    files.write_text(out, page(store, pictures(store, template), decisions))
+    flagged = int((table["flags"] != "").sum())
+    print(f"{out}: {len(store)} scans, {flagged} flagged")
+    if args.decisions or args.threshold:
+        files.write_csv(args.store / "exclusions.csv", excluded)
+        _say(excluded, cohort)
+    if args.cohort_out is not None:
+        _write_cohort(args.cohort, args.cohort_out, cohort, store, excluded)
+    return 0
+
+
+def _read_decisions(path: Path | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"decisions: {path}: no such file") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"decisions: {path}: cannot be read ({error})") from None
+
+
+def _say(excluded: pd.DataFrame, cohort: pd.DataFrame | None) -> None:
+    print(f"excluded: {len(excluded)} scans (exclusions.csv)")
+    by = ["cohort", "reason"]
+    if cohort is not None:
+        site = ["site"] if "site" in cohort else []
+        excluded = excluded.merge(cohort[[*KEY, "diagnosis", *site]], how="left", on=KEY)
+        by = ["cohort", *site, "diagnosis"]
+    for names, count in excluded.fillna("unknown").groupby(by).size().items():
+        print(f"  {', '.join(map(str, names))}: {count}")
+
+
+def _write_cohort(
+    source: Path, out: Path, cohort: pd.DataFrame, store: VolumeStore, excluded: pd.DataFrame
+) -> None:
+    """The table of what remains, and the flow of subjects through both stages."""
+    keys = pd.MultiIndex.from_frame(cohort[KEY])
+    stored = cohort[keys.isin(store.index.index)]
+    left = pd.MultiIndex.from_frame(stored[KEY])
+    kept = stored[~left.isin(pd.MultiIndex.from_frame(excluded[KEY]))]
+    if kept.empty:
+        raise UserError(f"cohort: no scan of {source} is in the store and kept")
+    write_table(out, kept)
+    before = beside(source, "flow.csv")
+    if not before.exists():
+        print(f"{out}: {len(kept)} scans; no flow beside {source} to continue")
+        return
+    flow = flows.read(before)
+    for stage, was, now, reason in (
+        (flows.PREPROCESSING, cohort, stored, flows.FAILED_PREPROCESSING),
+        (flows.QUALITY, stored, kept, flows.EXCLUDED_BY_QUALITY),
+    ):
+        flow = flows.extend(flow, stage, now, flows.lost_between(was, now, reason))
+    flows.write(beside(out, "flow.csv"), flow)
+    print(f"{out}: {len(kept)} scans; {beside(out, 'flow.csv').name} continues the flow")

@@ -1,0 +1,149 @@
+"""The page of quality control: one row of slices a scan, in one file that needs no network."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image as Pillow
+from scipy import ndimage
+
+from mri_jax.volumes import quality
+from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.resampling import Image, pull
+from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.templates import Template
+
+# Axis, template coordinate (mm) of the slices, and the millimetres of template space shown.
+SLICES = ((0, -28.0), (0, 4.0), (1, -32.0), (1, 4.0), (2, -18.0), (2, 4.0), (2, 30.0))
+BOX = ((-80.0, 80.0), (-114.0, 82.0), (-64.0, 92.0))
+PIXEL = 1.25
+OUTLINE = (70, 220, 235)
+
+
+def row_of_slices(volume: np.ndarray, grid: Grid, outline: np.ndarray) -> np.ndarray:
+    """One picture of a scan.
+
+    Args:
+      volume: (X, Y, Z) intensities, 0 outside the brain.
+      grid: Of the volume.
+      outline: (X, Y, Z) bool, the template's brain on that grid.
+
+    Returns:
+      (H, W, 3) uint8: `SLICES` side by side. Left of the picture is left of the head; sagittal
+      slices face right.
+    """
+    data = np.asarray(volume, np.float32)
+    top = float(np.percentile(data[data > 0], 99.5)) if (data > 0).any() else 1.0
+    tiles = []
+    for axis, place in SLICES:
+        across = [other for other in range(3) if other != axis]
+        wide, high = (_coordinates(BOX[other]) for other in across)
+        # Rows of the picture run from superior (or anterior) down.
+        points = np.empty((3, len(high), len(wide)))
+        points[axis] = place
+        points[across[0]], points[across[1]] = wide[None, :], high[::-1, None]
+        voxels = (points - np.reshape(grid.origin, (3, 1, 1))) / grid.spacing
+        grey = ndimage.map_coordinates(data, voxels, order=1)
+        inside = ndimage.map_coordinates(outline.astype(np.float32), voxels, order=1) > 0.5
+        edge = inside & ~ndimage.binary_erosion(inside)
+        tile = np.repeat(np.clip(grey / top * 255, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        tile[edge] = OUTLINE
+        tiles.append(tile)
+    height = max(tile.shape[0] for tile in tiles)
+    padded = [
+        np.pad(t, (((height - t.shape[0]) // 2, -(-(height - t.shape[0]) // 2)), (2, 2), (0, 0)))
+        for t in tiles
+    ]
+    return np.concatenate(padded, axis=1)
+
+
+def _coordinates(limits: tuple[float, float]) -> np.ndarray:
+    return np.arange(limits[0], limits[1] + PIXEL / 2, PIXEL)
+
+
+def pictures(store: VolumeStore, template: Template) -> Iterator[str]:
+    """For every row of the index, its picture as WebP in base64."""
+    grid = store.info.grid
+    brain = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
+    for key in store.index.index:
+        buffer = io.BytesIO()
+        row = row_of_slices(store.volume(*key), grid, brain)
+        Pillow.fromarray(row).save(buffer, "WEBP", quality=60, method=2)
+        yield base64.b64encode(buffer.getvalue()).decode()
+
+
+def page(store: VolumeStore, images: Iterable[str], decisions: pd.DataFrame | None = None) -> str:
+    """The HTML of the page.
+
+    Args:
+      store: Whose scans are shown.
+      images: From `pictures`, one a row of the index.
+      decisions: Earlier decisions, shown as marks.
+    """
+    index = store.index.reset_index(drop=True)
+    flagged, suspicion = quality.flags(index), quality.suspicion(index)
+    named = [name for name in quality.FIGURES if name in index]
+    numbers = {name: pd.to_numeric(index[name], errors="coerce") for name in named}
+    scans = []
+    size = (0, 0)
+    for i, image in enumerate(images):
+        if i == 0:
+            size = Pillow.open(io.BytesIO(base64.b64decode(image))).size
+        scans.append(
+            {
+                "subject_id": index["subject_id"][i],
+                "session_id": index["session_id"][i],
+                "cohort": index["cohort"][i],
+                "flags": flagged[i],
+                "suspicion": round(float(suspicion[i]), 3),
+                "figures": {n: _number(numbers[n][i]) for n in named},
+                "image": image,
+            }
+        )
+    data = {
+        "store": store.path.name,
+        "fingerprint": store.info.fingerprint[:16],
+        "grid": store.info.grid.name,
+        "simulated": store.info.simulated,
+        "image_size": size,
+        "figures": [
+            {
+                "name": name,
+                "meaning": quality.FIGURES[name][0],
+                "side": quality.FIGURES[name][1],
+                "median": _number(numbers[name].median()) or 0,
+            }
+            for name in named
+        ],
+        "decisions": _marks(decisions),
+        "scans": scans,
+    }
+    # "</script>" inside an identifier must not end the element.
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    asset = resources.files("mri_jax.volumes") / "assets" / "qc.html"
+    title = html.escape(f"Quality control: {store.path.name}")
+    document = asset.read_text(encoding="utf-8").replace(
+        "Quality control</title>", title + "</title>"
+    )
+    return document.replace("__DATA__", text)
+
+
+def _number(value: float) -> float | None:
+    return None if not np.isfinite(value) else float(f"{value:.4g}")
+
+
+def _marks(decisions: pd.DataFrame | None) -> dict[str, Any]:
+    if decisions is None:
+        return {}
+    rows = decisions.fillna("").astype(str).to_dict("records")
+    names = ("decision", "reason", "rater", "date")
+    return {
+        f"{row['subject_id']}\0{row['session_id']}": {name: row.get(name, "") for name in names}
+        for row in rows
+    }

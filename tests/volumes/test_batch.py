@@ -1,0 +1,252 @@
+"""Many scans to a store: resume, failures, shards, locks, identical bytes."""
+
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mri_jax import files
+from mri_jax.cli import main
+from mri_jax.errors import UserError
+from mri_jax.volumes import batch, inputs
+from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
+from mri_jax.volumes.resampling import Image
+from mri_jax.volumes.store import VolumeStore
+
+SETTINGS = PreprocessSettings(grid="demo", brain="none", n4=False)
+ARGS = ["--grid", "demo", "--brain", "none", "--no-n4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, stripped):
+    """Three stripped heads and three files that are none."""
+    import nibabel as nib
+
+    folder = tmp_path_factory.mktemp("scans") / "siteA"
+    folder.mkdir()
+    for i, name in enumerate(("a1", "b2", "c3")):
+        made = nib.Nifti1Image((stripped.data + i).astype(np.int16) * (stripped.data > 1), None)
+        made.set_sform(stripped.affine, code=1)
+        nib.save(made, folder / f"{name}_T1w.nii.gz")
+    (folder / "empty.nii.gz").touch()
+    (folder / "text.nii").write_text("no image")
+    made = nib.Nifti1Image(np.zeros((40, 41, 42), np.int16), None)
+    made.set_sform(np.diag([4, 4, 4, 1]), code=1)
+    nib.save(made, folder / "zero.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(folder, tmp_path_factory):
+    """A store made by the command, and its exit code."""
+    store = tmp_path_factory.mktemp("out") / "store"
+    return store, main(["preprocess", "--input", str(folder), "--out", str(store), *ARGS])
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    skipped = {".locks"}
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file() and path.relative_to(store).parts[0] not in skipped
+    }
+
+
+def test_one_bad_scan_never_stops_the_rest(done):
+    store, code = done
+    assert code == 1
+    opened = VolumeStore(store)
+    assert opened.index["subject_id"].tolist() == ["a1", "b2", "c3"]
+    assert opened.volume("b2", "ses-1").dtype == np.float16
+    assert opened.volume("b2", "ses-1").shape == (48, 56, 48)
+    failed = pd.read_csv(store / "failed.csv").set_index("subject_id")["reason"]
+    assert failed.index.tolist() == ["empty", "text", "zero"]
+    assert "the file is empty" in failed["empty"]
+    assert "every voxel is 0" in failed["zero"]
+    assert not [path for path in store.rglob("*") if path.name.endswith(".tmp")]
+    assert len(list((store / "masks").rglob("*.npy"))) == 3
+
+
+def test_the_store_reads_as_it_was_computed(done, folder):
+    store, _ = done
+    result = preprocess_scan(folder / "c3_T1w.nii.gz", SETTINGS)
+    opened = VolumeStore(store)
+    np.testing.assert_array_equal(opened.volume("c3", "ses-1"), result.volume)
+    np.testing.assert_array_equal(opened.mask("c3", "ses-1"), result.mask)
+    assert (result.volume[~result.mask] == 0).all()
+    assert np.median(result.volume[result.mask]) == pytest.approx(100, abs=0.1)
+    assert opened.index["brain"].unique().tolist() == ["none"]
+    assert PreprocessSettings.from_json(opened.info.settings) == SETTINGS
+
+
+def test_running_again_skips_and_changes_no_byte(done, folder):
+    store, _ = done
+    before = contents(store)
+    summary = batch.run(inputs.find(folder).entries, SETTINGS, store)
+    assert (summary.done, summary.skipped, summary.failed) == (0, 3, 3)
+    assert contents(store) == before
+
+
+def test_two_workers_and_shards_give_identical_bytes(done, folder, tmp_path):
+    store, _ = done
+    whole = contents(store)
+    entries = inputs.find(folder).entries
+    batch.run(entries, SETTINGS, tmp_path / "processes", workers=2)
+    assert contents(tmp_path / "processes") == whole
+    for part in ("2/2", "1/2"):
+        arguments = ["preprocess", "--input", str(folder), "--out", str(tmp_path / "shards")]
+        assert main([*arguments, *ARGS, "--shard", part]) == 1
+        if part == "2/2":
+            with pytest.raises(UserError, match="shard 1 of 2 has not finished"):
+                batch.merge(tmp_path / "shards")
+    assert main(["merge", str(tmp_path / "shards")]) == 1
+    merged = contents(tmp_path / "shards")
+    assert {name: merged[name] for name in whole} == whole
+
+
+def test_a_changed_scan_is_done_again_and_only_it(folder, stripped, tmp_path, write):
+    import shutil
+
+    copy = tmp_path / "siteA"
+    copy.mkdir()
+    for name in ("a1_T1w.nii.gz", "b2_T1w.nii.gz"):
+        shutil.copy(folder / name, copy)
+    batch.run(inputs.find(copy).entries, SETTINGS, tmp_path / "s")
+    first = VolumeStore(tmp_path / "s").index["sha256"].tolist()
+    write(copy / "b2_T1w.nii.gz", Image(stripped.data * (1 + stripped.data / 300), stripped.affine))
+    summary = batch.run(inputs.find(copy).entries, SETTINGS, tmp_path / "s")
+    assert (summary.done, summary.skipped) == (1, 1)
+    second = VolumeStore(tmp_path / "s").index["sha256"].tolist()
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+
+
+def test_other_settings_are_refused_with_the_fields(done, folder, capsys):
+    store, _ = done
+    arguments = ["preprocess", "--input", str(folder), "--out", str(store), "--grid", "demo"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "settings.brain is 'none', not 'template'" in said
+    assert "settings.n4 is False, not True" in said
+
+
+def test_two_runs_in_one_store_are_refused(done, folder):
+    store, _ = done
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with batch.locked(store, None):
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(30)
+    try:
+        with pytest.raises(UserError, match="another run is writing"):
+            batch.run(inputs.find(folder).entries, SETTINGS, store)
+    finally:
+        leave.set()
+        thread.join()
+    with batch.locked(store, (1, 3)), batch.locked(store, (2, 3)):
+        with pytest.raises(UserError, match="another run"), batch.locked(store, (2, 3)):
+            pass
+        with pytest.raises(UserError, match="another run"), batch.locked(store, None):
+            pass
+
+
+def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
+    entries = [e for e in inputs.find(folder).entries if e.subject_id == "a1"]
+    write_npy = files.write_npy
+
+    def full(path, array):
+        if "volumes" in str(path):
+            with files.beside(path) as temporary:
+                temporary.write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write_npy(path, array)
+
+    monkeypatch.setattr(files, "write_npy", full)
+    summary = batch.run(entries, SETTINGS, tmp_path / "s")
+    assert summary.failed == 1
+    assert "the disk is full" in pd.read_csv(tmp_path / "s" / "failed.csv")["reason"][0]
+    assert not list((tmp_path / "s").rglob("*.npy"))
+    assert not list((tmp_path / "s" / "records").rglob("*"))
+    monkeypatch.undo()
+    assert batch.run(entries, SETTINGS, tmp_path / "s").done == 1
+
+
+def test_a_killed_worker_loses_one_scan(folder, tmp_path, monkeypatch):
+    entries = [e for e in inputs.find(folder).entries if e.subject_id in ("a1", "empty")]
+    tasks = [
+        batch.Task(entry, SETTINGS, str(tmp_path / "s"), batch.store_info(SETTINGS))
+        for entry in entries
+    ]
+    monkeypatch.setattr(batch, "process", die_on_a1)
+    outcomes = {o.entry.subject_id: o for o in batch._in_processes(tasks, 2)}
+    assert "was killed" in outcomes["a1"].reason
+    assert outcomes["empty"].reason == "survived"
+
+
+def die_on_a1(task):
+    if task.entry.subject_id == "a1":
+        os._exit(9)
+    return batch.Outcome(task.entry, "failed", "survived")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_dask_gives_identical_bytes(done, folder, tmp_path):
+    import distributed
+
+    store, _ = done
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        summary = batch.run(
+            inputs.find(folder).entries,
+            SETTINGS,
+            tmp_path / "dask",
+            scheduler=cluster.scheduler_address,
+        )
+    assert (summary.done, summary.failed) == (3, 3)
+    assert contents(tmp_path / "dask") == contents(store)
+
+
+def test_20000_entries_open_within_a_second(done, tmp_path):
+    import time
+
+    store, _ = done
+    row = pd.read_csv(store / "index.csv").iloc[[0]]
+    index = pd.concat([row] * 20_000, ignore_index=True)
+    index["subject_id"] = [f"s{i:05d}" for i in range(20_000)]
+    (tmp_path / "store.json").write_bytes((store / "store.json").read_bytes())
+    index.to_csv(tmp_path / "index.csv", index=False)
+    start = time.process_time()
+    opened = VolumeStore(tmp_path)
+    assert time.process_time() - start < 1.0
+    assert len(opened) == 20_000
+
+
+def test_records_are_json_without_nan(done):
+    store, _ = done
+    for path in (store / "records").rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1-3", "a/b"])
+def test_refuses_a_wrong_shard(folder, tmp_path, shard):
+    arguments = ["preprocess", "--input", str(folder), "--out", str(tmp_path / "s")]
+    assert main([*arguments, *ARGS, "--shard", shard]) == 2
+
+
+def test_no_scheduler_answers(folder, tmp_path):
+    with pytest.raises(UserError, match="no answer"):
+        batch.run(
+            inputs.find(folder).entries, SETTINGS, tmp_path / "s", scheduler="tcp://127.0.0.1:9"
+        )

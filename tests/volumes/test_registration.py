@@ -1,0 +1,65 @@
+"""A known affine is found again, wherever the head lies."""
+
+import numpy as np
+import pytest
+
+from mri_jax.errors import UserError
+from mri_jax.volumes import registration
+from mri_jax.volumes.resampling import Image, transform_points
+
+
+def distance(template, one, other):
+    """Mean distance (mm) over the template's brain between where two transforms put it."""
+    points = transform_points(template.affine, np.argwhere(template.mask[::5, ::5, ::5]) * 5)
+    gap = transform_points(one, points) - transform_points(other, points)
+    return np.linalg.norm(gap, axis=1).mean()
+
+
+CASES = [
+    ((30, 0, 0), (40, 0, 0), 1.15),
+    ((-30, 0, 0), (0, 40, 0), 0.85),
+    ((0, 30, 0), (0, 0, -40), 1.0),
+    ((0, -30, 0), (-40, 0, 0), 0.9),
+    ((0, 0, 30), (0, -40, 0), 1.1),
+    ((0, 0, -30), (23, -23, 23), 0.85),
+    ((17, -17, 17), (-23, 23, 23), 1.15),
+]
+
+
+@pytest.mark.parametrize(("angles", "shift", "scale"), CASES)
+def test_recovers_a_known_affine(template, moved, angles, shift, scale):
+    scan, truth = moved(angles, np.array(shift, float), scale)
+    fit = registration.register_head(scan, template)
+    assert distance(template, fit.matrix, truth) < 1.0
+    assert fit.correlation > 0.97
+
+
+def test_refinement_on_the_brain_is_finer_than_a_millimetre(template, moved):
+    scan, truth = moved((4, -3, 5), np.array([3.0, -2, 1]), 0.93, stripped=True)
+    start = registration.AffineFit(truth + np.pad(np.full((3, 1), 3.0), ((0, 1), (3, 0))), 0.0)
+    assert distance(template, start.matrix, truth) > 5
+    fit = registration.register_brain(scan, scan.data > 0, start, template)
+    assert distance(template, fit.matrix, truth) < 0.6
+
+
+def test_finds_no_head_in_noise(template, rng):
+    noise = Image(rng.random((61, 67, 59)).astype(np.float32), np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(UserError, match="no head found"):
+        registration.register_head(noise, template)
+
+
+@pytest.mark.slow
+def test_recovers_an_affine_applied_to_a_real_head(template, shared_data):
+    """The header of the PDDL head is moved; its own registration is the reference."""
+    from scipy.spatial.transform import Rotation
+
+    from mri_jax.volumes.scans import read_scan
+
+    scan = read_scan(shared_data / "heads" / "pddl_t1w_2mm.nii.gz")
+    still = registration.register_head(Image(scan.data, scan.affine), template).matrix
+    for angles, shift, scale in CASES:
+        matrix = np.eye(4)
+        matrix[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * scale
+        matrix[:3, 3] = shift
+        fit = registration.register_head(Image(scan.data, matrix @ scan.affine), template)
+        assert distance(template, fit.matrix, matrix @ still) < 1.0
