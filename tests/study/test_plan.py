@@ -193,9 +193,7 @@ def test_one_class_only_and_too_few_subjects_are_refused(cohorts, tmp_path):
     write_table(tmp_path / "cohort.csv", single)
     with pytest.raises(UserError, match="no scan of ADNI2 has diagnosis 'CN'; it has AD"):
         plan_of((tmp_path / "cohort.csv", cohorts[1]))
-    with pytest.raises(
-        UserError, match=r"15 \w+ subjects are fewer than the 16 folds"
-    ):
+    with pytest.raises(UserError, match=r"15 \w+ subjects are fewer than the 16 folds"):
         plan_of(cohorts, train__folds=16)
 
 
