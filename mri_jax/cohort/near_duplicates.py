@@ -26,6 +26,7 @@ COLUMNS = [
 DECISIONS = ("keep both", "keep first", "keep second", "keep neither")
 UNCALIBRATED = 0.7
 _BLOCK, _SAMPLE = 512, 1500
+_FIVE_SD = 5 / 1.2816  # in units of the distance from the median to the 90th percentile
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Threshold:
     others: int
 
 
-def reduce_volume(volume: np.ndarray, mask: np.ndarray, cells: int = 16) -> np.ndarray:
+def reduce_volume(volume: np.ndarray, mask: np.ndarray, cells: int = 28) -> np.ndarray:
     """One volume as block means of z-scores inside its mask.
 
     Args:
@@ -92,7 +93,7 @@ def correlations(reduced: np.ndarray, groups: Sequence[str] | None = None) -> np
 
 
 def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95) -> Threshold:
-    """A threshold between known rescans and different people.
+    """A threshold between different people and known rescans.
 
     Args:
       vectors: (N, D) of `correlations`.
@@ -100,10 +101,10 @@ def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95)
       share: Of the known rescans that shall be found.
 
     Returns:
-      The middle between the correlation that ``share`` of the known rescans reach and the upper
-      end of what different ids have (median + 6 robust SD, which a few hidden duplicates do not
-      move); where rescans lie below that end, their own quantile, at the price of more pairs to
-      look at. Without rescans `UNCALIBRATED`.
+      The upper end of what different ids have (five SD above their median, the SD being that of
+      the 90th percentile, which a few hidden duplicates do not move), so that every pair above is
+      listed. Where known rescans overlap with that end, the correlation that ``share`` of them
+      reach, at the price of more pairs to look at. Without rescans `UNCALIBRATED`.
     """
     names = np.asarray(subjects)
     same = [
@@ -115,7 +116,7 @@ def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95)
     value = UNCALIBRATED
     if same:
         reached, end = float(np.quantile(same, 1 - share)), _end_of_others(vectors, names)
-        value = (reached + end) / 2 if end < reached else reached
+        value = min(reached, end)
     others = len(pairs_above(vectors, subjects, value))
     found = float(np.mean(np.array(same) >= value)) if same else float("nan")
     return Threshold(value, len(same), found, others)
@@ -127,8 +128,8 @@ def _end_of_others(vectors: np.ndarray, names: np.ndarray) -> float:
     different = products[names[: len(some), None] != names[None, : len(some)]]
     if different.size == 0:
         return -1.0
-    middle = float(np.median(different))
-    return middle + 6 * 1.4826 * float(np.median(np.abs(different - middle)))
+    middle, high = np.quantile(different, [0.5, 0.9])
+    return float(middle + _FIVE_SD * (high - middle))
 
 
 def _repeated(names: np.ndarray) -> np.ndarray:
