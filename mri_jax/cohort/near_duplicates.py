@@ -5,13 +5,16 @@ volumes: what is left is the person's own anatomy, and its correlation tells res
 from two persons.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from etils import epath
 
 from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.reading import read_text
 from mri_jax.errors import UserError
 
 COLUMNS = [
@@ -200,3 +203,32 @@ def dropped(duplicates: pd.DataFrame) -> dict[str, str]:
             if line["decision"] not in ("keep both", kept):
                 left_out[line[name]] = line["reason"]
     return left_out
+
+
+def read(path: epath.PathLike) -> pd.DataFrame:
+    """``duplicates.csv`` as text; an empty listing when there is no such file."""
+    if not epath.Path(path).exists():
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
+
+
+def refuse_unresolved(table: pd.DataFrame, source: epath.PathLike) -> None:
+    """Refuse a study while ``duplicates.csv`` beside its cohort table is not settled.
+
+    Args:
+      table: A cohort table.
+      source: Its path; without a ``duplicates.csv`` beside it nothing is asked for.
+
+    Raises:
+      TableError: A pair has no decision or no reason.
+      UserError: A subject that a decision leaves out is still in the table.
+    """
+    path = epath.Path(source).parent / "duplicates.csv"
+    listed = read(path)
+    check_decisions(listed, str(path))
+    present = sorted(set(dropped(listed)) & set(table["subject_id"]))
+    if present:
+        raise UserError(
+            f"{path}: leaves out {len(present)} subjects that {source} still has "
+            f"({', '.join(present[:5])}); write the table without them: cohort check --out"
+        )

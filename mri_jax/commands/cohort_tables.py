@@ -10,7 +10,6 @@ from mri_jax.cohort import check, continued, demographics, flow_picture
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import near_duplicates as near
 from mri_jax.cohort.assemble import EXCLUDED_COLUMNS
-from mri_jax.cohort.reading import read_text
 from mri_jax.cohort.table import placed, read_table, write_table
 from mri_jax.cohort.task import remove_earlier
 from mri_jax.errors import UserError
@@ -187,11 +186,7 @@ def _resolve(
     pairs = near.pairs_above(vectors, subjects, limit)
     print(f"near-identical volumes: {len(pairs)} pairs of different ids correlate at least "
           f"{limit:.3f} (threshold {said})")  # fmt: skip
-    known = pd.DataFrame(columns=near.COLUMNS)
-    if file.exists():
-        read_text(file)
-        known = pd.read_csv(file, dtype=str, keep_default_na=False)
-    listed = near.listing(pairs, keys, known)
+    listed = near.listing(pairs, keys, near.read(file))
     if len(listed):
         files.write_csv(file, listed)
     near.check_decisions(listed, str(file))

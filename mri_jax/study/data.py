@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax.cohort.near_duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.cohort.task import remove_earlier, select
 from mri_jax.errors import UserError
@@ -81,6 +82,7 @@ def open_catalogue(table: epath.PathLike, store_path: epath.PathLike, study: Stu
         volume.
     """
     frame = read_table(table)
+    refuse_unresolved(frame, table)
     store = VolumeStore(store_path)
     absent = [name for name in study.cohorts if not (frame["cohort"] == name).any()]
     if absent:

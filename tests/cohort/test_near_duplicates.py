@@ -12,6 +12,7 @@ from mri_jax.cohort.near_duplicates import (
     listing,
     pairs_above,
     reduce_volume,
+    refuse_unresolved,
 )
 from mri_jax.cohort.problems import TableError
 from mri_jax.errors import UserError
@@ -76,3 +77,19 @@ def test_decisions_are_kept_and_needed(scans):
     assert dropped(decided.assign(decision="keep both")) == {}
     with pytest.raises(UserError, match="column 'reason' is missing"):
         check_decisions(decided.drop(columns="reason"), "duplicates.csv")
+
+
+def test_a_study_waits_for_the_decisions(tmp_path):
+    table = pd.DataFrame({"subject_id": ["p5", "x"]})
+    refuse_unresolved(table, tmp_path / "cohort.csv")
+    row = ["p5", "a", "x", "a", "0.9", "", ""]
+    file = tmp_path / "duplicates.csv"
+    pd.DataFrame([row], columns=COLUMNS).to_csv(file, index=False)
+    with pytest.raises(TableError, match="row 2: column decision"):
+        refuse_unresolved(table, tmp_path / "cohort.csv")
+    pd.DataFrame([[*row[:5], "keep first", "one person"]], columns=COLUMNS).to_csv(
+        file, index=False
+    )
+    with pytest.raises(UserError, match=r"leaves out 1 subjects .* still has \(x\)"):
+        refuse_unresolved(table, tmp_path / "cohort.csv")
+    refuse_unresolved(table[:1], tmp_path / "cohort.csv")
