@@ -59,7 +59,7 @@ def study(random, target, features, effect, kept, shift=0.0):
 
 
 def covered(name, studies=STUDIES, metrics=("auc", "bac", "sen"), **how):
-    """Shares of studies whose interval holds the truth: A, B, and the SD over networks."""
+    """Shares of studies whose interval holds the truth: A, B, and t from the five values."""
     random = seeding.generator(1, "coverage", name)
     rows = [study(random, **how) for _ in range(studies)]
     draws = [_draws(scores, place, metrics) for place, (scores, _) in enumerate(rows)]
@@ -72,7 +72,8 @@ def covered(name, studies=STUDIES, metrics=("auc", "bac", "sen"), **how):
             a = intervals.interval_a(metric, scores, drawn=draws[place])
             size = scores.counts[0] if metric == "sen" else min(scores.counts)
             b = intervals.interval_b(value, scores.fold, size)
-            reach = 1.96 * value.value.std(ddof=1)
+            # What five values suggest if they are taken as independent.
+            reach = stats.t.ppf(0.975, FOLDS - 1) * value.value.std(ddof=1) / np.sqrt(FOLDS)
             hits[place] = (
                 a.low <= truth[metric].mean() <= a.high,
                 b.low <= over <= b.high,
@@ -80,9 +81,7 @@ def covered(name, studies=STUDIES, metrics=("auc", "bac", "sen"), **how):
             )
         found[metric] = hits.mean(axis=0)
         a, b, spread = 100 * found[metric]
-        print(
-            f"{name} {metric}: A {a:.1f}%, B {b:.1f}%, mean +- 1.96 SD over networks {spread:.1f}%"
-        )
+        print(f"{name} {metric}: A {a:.1f}%, B {b:.1f}%, t interval of five values {spread:.1f}%")
     return found
 
 
@@ -99,7 +98,7 @@ def test_a_and_b_cover_at_the_papers_sizes(target):
     for metric, (a, b, spread) in found.items():
         assert 0.93 <= a <= 0.97, metric
         assert 0.92 <= b <= 0.97, metric
-        assert spread < 0.92, metric
+        assert spread < 0.90, metric
 
 
 @pytest.mark.slow

@@ -136,13 +136,15 @@ def test_latex_compiles(which, request, tmp_path):
     paths = sorted((folder / results.TABLES).glob("*.tex"))
     assert len(paths) >= 5
     body = "\n\\clearpage\n".join(path.read_text() for path in paths)
-    document = "\\documentclass{article}\n\\begin{document}\n" + body + "\n\\end{document}\n"
+    head = "\\documentclass{article}\n\\usepackage{graphicx}\n\\begin{document}\n"
+    document = head + body + "\n\\end{document}\n"
     (tmp_path / "all.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1500:]
+    assert not re.findall(r"Float too large|Overfull .hbox.*", done.stdout)
 
 
 PROBE = """
