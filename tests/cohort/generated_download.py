@@ -7,7 +7,8 @@ beside it, not computed by the code under test.
     python tests/cohort/generated_download.py OUT --subjects 200 --seed 1 [--heads cohort.csv]
 
 writes OUT/adni and OUT/aibl, each with ``tables/``, ``images/`` and ``truth.csv``. ``--heads``
-takes the images from a cohort table (for instance of simulated raw heads), by label.
+takes the images from a cohort table (for instance of simulated raw heads), by cohort and label;
+subjects for whom none is left get a small file of noise, which preprocessing refuses.
 """
 
 import argparse
@@ -29,6 +30,10 @@ ADNIMERGE_COLUMNS = (
     "DX,mPACCdigit,EXAMDATE_bl,CDRSB_bl,MMSE_bl,Years_bl,Month_bl,Month,M,update_stamp"
 )
 PHASES = {"ADNI1": 2006, "ADNIGO": 2010, "ADNI2": 2012, "ADNI3": 2018}
+
+
+# From a cohort and a label to the image of a head, or None for a small file of noise.
+Head = Callable[[str, str], Path | None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ class Archive:
 
     folder: Path
     rng: np.random.Generator
-    head: Callable[[str], Path | None]
+    head: Head
+    cohort: str = ""
     searched: list[dict] = field(default_factory=list)
     mprage: list[dict] = field(default_factory=list)
     mayo: list[dict] = field(default_factory=list)
@@ -143,7 +149,7 @@ class Archive:
         return image
 
     def _write(self, path: Path, label: str, number: int) -> None:
-        head = self.head(label)
+        head = self.head(self.cohort, label)
         if head is not None:
             suffix = ".nii.gz" if head.name.endswith(".gz") else ".nii"
             shutil.copyfile(head, path.with_name(path.name.removesuffix(".nii") + suffix))
@@ -152,9 +158,7 @@ class Archive:
         nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
 
 
-def write_adni(
-    out: Path, subjects: int, seed: int, head: Callable[[str], Path | None] = lambda _: None
-) -> pd.DataFrame:
+def write_adni(out: Path, subjects: int, seed: int, head: Head = lambda *_: None) -> pd.DataFrame:
     """Write an ADNI-like download; returns the truth, one row a (subject, cohort)."""
     rng = generator(seed, "generated ADNI")
     archive = Archive(out / "images", rng, head)
@@ -216,6 +220,7 @@ def _adni_subject(
     # Followed on in ADNI-2 as MCI, these are stable after all.
     outcome = "sMCI" if continues and story.name in ("mci-once", "short") else story.outcome
     label = outcome if outcome in ("AD", "CN", "pMCI", "sMCI") else ""
+    archive.cohort = phase
     image = _scans(archive, ptid, start, phase, story.scans, label)
     subject = "sub-ADNI" + ptid.replace("_", "")
     truth.append(
@@ -301,9 +306,7 @@ AIBL_STORIES = (
 )
 
 
-def write_aibl(
-    out: Path, subjects: int, seed: int, head: Callable[[str], Path | None] = lambda _: None
-) -> pd.DataFrame:
+def write_aibl(out: Path, subjects: int, seed: int, head: Head = lambda *_: None) -> pd.DataFrame:
     """Write an AIBL-like download; returns the truth, one row a subject."""
     rng = generator(seed, "generated AIBL")
     archive = Archive(out / "images", rng, head, number=300000)
@@ -331,6 +334,7 @@ def write_aibl(
             rows["mmse"].append({**key, "MMSCORE": int(rng.integers(15, 31))})
             rows["cdr"].append({**key, "CDGLOBAL": float(rng.choice([0, 0.5, 1, -4]))})
         label = story.outcome if story.outcome in ("AD", "CN", "pMCI", "sMCI") else ""
+        archive.cohort = "AIBL"
         image = _aibl_scans(archive, rows, rid, start, story.scans, label)
         truth.append(
             {
@@ -382,16 +386,16 @@ def _frame(rows: list[dict], columns: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns.split())
 
 
-def heads_of(table: Path) -> Callable[[str], Path | None]:
-    """Images of a cohort table by label, each used once; None when a label has no more."""
+def heads_of(table: Path) -> Head:
+    """Images of a cohort table by cohort and label, each used once; None when there is no more."""
     frame = pd.read_csv(table, dtype=str)
     waiting = {
-        name: [table.parent / image for image in rows["image"]]
-        for name, rows in frame.groupby("diagnosis")
+        key: [table.parent / image for image in rows["image"]]
+        for key, rows in frame.groupby(["cohort", "diagnosis"])
     }
 
-    def head(label: str) -> Path | None:
-        return waiting[label].pop(0) if waiting.get(label) else None
+    def head(cohort: str, label: str) -> Path | None:
+        return waiting[cohort, label].pop(0) if waiting.get((cohort, label)) else None
 
     return head
 
@@ -404,7 +408,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--heads", type=Path)
     args = parser.parse_args()
-    head = heads_of(args.heads) if args.heads else (lambda _: None)
+    head = heads_of(args.heads) if args.heads else (lambda *_: None)
     for name, write in (("adni", write_adni), ("aibl", write_aibl)):
         truth = write(args.out / name, args.subjects, args.seed, head)
         print(f"{args.out / name}: {len(truth)} subjects in cohorts")
