@@ -96,12 +96,14 @@ def check_tables(
 
 def continue_flow(path: Path, store: Path, run: Path | None, out: Path | None) -> int:
     """Carry the flow beside a table on to its store, and to what a study analysed."""
-    table, flow = read_table(path), _flow_of(path)
-    stored = list(VolumeStore(store).index.index)
-    failed = _scans_of(store / "failed.csv")
-    flow, left = continued.after_preprocessing(flow, table, stored, failed)
-    if (store / "excluded.csv").exists():
-        flow, left = continued.after_quality(flow, left, _scans_of(store / "excluded.csv"))
+    left, flow = read_table(path), _flow_of(path)
+    # `qc --cohort-out` has counted these two already, for the table that it wrote.
+    done = set(flow["stage"])
+    if flows.PREPROCESSING not in done:
+        stored, failed = VolumeStore(store).index.index, _scans_of(store / "failed.csv")
+        flow, left = continued.after_preprocessing(flow, left, list(stored), failed)
+    if flows.QUALITY not in done and (store / "exclusions.csv").exists():
+        flow, left = continued.after_quality(flow, left, _scans_of(store / "exclusions.csv"))
     if run is not None:
         flow, _ = continued.analysed(flow, left, read_table(run / "cohort.csv"))
     target = out or beside(path, "flow_to_end.csv")

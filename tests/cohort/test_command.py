@@ -202,6 +202,39 @@ def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
     ]
 
 
+def test_the_flow_goes_on_to_the_n_analysed(tmp_path, rng, capsys):
+    shape = (4, 6, 5)
+    info = StoreInfo(Grid("t", shape, 1.0, (0.0, 0.0, 0.0)), "float32", True, {}, {})
+    writer = StoreWriter(tmp_path / "store", info)
+    table = pd.DataFrame(
+        [(f"p{i}", "a", "X", name, 60.0, "F", "") for i, name in enumerate("ABABAC")],
+        columns=["subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image"],
+    )
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    stored = table[1:]
+    rows = [
+        writer.add(s, "a", "X", rng.normal(0, 1, shape), np.ones(shape, bool))
+        for s in stored["subject_id"]
+    ]
+    writer.write_index(pd.DataFrame(rows))
+    table[:1].assign(reason="truncated").to_csv(tmp_path / "store" / "failed.csv", index=False)
+    table[1:2].assign(reason="motion").to_csv(tmp_path / "store" / "exclusions.csv", index=False)
+    (tmp_path / "run").mkdir()
+    table[2:5].assign(label=1).to_csv(tmp_path / "run" / "cohort.csv", index=False)
+    arguments = ["--store", str(tmp_path / "store"), "--run", str(tmp_path / "run")]
+    assert main(["cohort", "flow", str(tmp_path / "cohort.csv"), *arguments]) == 0
+    assert "| analysed" in capsys.readouterr().out
+    made = flow.read(tmp_path / "flow_to_end.csv")
+    lost = made[(made["step"] == "excluded") & (made["n"] > 0)]
+    assert lost[["reason", "class", "n"]].values.tolist() == [
+        ["failed preprocessing", "A", 1],
+        ["excluded by quality control", "B", 1],
+        ["class not asked for", "C", 1],
+    ]
+    assert made[made["stage"] == "analysed"]["n"].tolist() == [1, 2, 1, 0]
+    assert (tmp_path / "flow_to_end.png").exists()
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_visits_take_under_ten_seconds(tmp_path, rng):
     import time
