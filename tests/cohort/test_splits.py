@@ -66,7 +66,9 @@ def test_strata_within_a_class_are_dealt_evenly(size, seed):
 def test_a_seed_and_a_purpose_name_the_split():
     frame = labelled(23, 31)
     assert folds(frame, seed=1) == folds(frame, seed=1)
-    assert folds(frame, seed=1) != folds(frame, seed=2)
+    # Other company, not only another order of the same parts.
+    parts = [{fold.validation_ids for fold in folds(frame, seed=seed)} for seed in (1, 2)]
+    assert not parts[0] & parts[1]
     assert fifths(frame, seed=1, purpose="ADNI2") != fifths(frame, seed=1, purpose="AIBL")
 
 
