@@ -55,7 +55,7 @@ def save_network(
       info: JSON-serialisable notes.
     """
     ocp.save(
-        epath.Path(path),
+        epath.Path(path).absolute(),
         _to_host(dict(variables)),
         overwrite=True,
         custom_metadata={"format": FORMAT, "spec": spec.to_dict(), "info": dict(info)},
