@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +24,8 @@ from mri_jax.simulation.settings import SimulationSettings
 from mri_jax.volumes.store import StoreInfo, StoreWriter, safe_name
 
 _DESCRIPTION = "simulation.json"
+# Folders above a raw image: rawdata/COHORT/sub-/ses-/anat.
+_DEPTH = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,7 @@ def simulate(
     Raises:
       UserError: The folder holds something else, or cannot be written; the disk is too small.
     """
-    folder = epath.Path(out)
+    folder, started = epath.Path(out), time.time()
     result = paths_in(folder, settings.raw)
     if _claim(folder, settings) and result.table_path.exists():
         return result
@@ -73,6 +76,7 @@ def simulate(
         truth.write_maps(folder / "truth", settings.volume_grid)
     for _ in _counted(_in_parallel(make, missing, workers), len(scans), len(missing), progress):
         pass
+    _sweep(folder, started)
     _write_tables([files.read_json(_part(folder, scan)) for scan in scans], result, settings)
     (folder / "parts").rmtree()
     return result
@@ -118,6 +122,14 @@ def _claim(folder: epath.Path, settings: SimulationSettings) -> bool:
         raise UserError(f"{folder}: is not empty and holds no simulated cohorts")
     files.write_json(path, {"settings": here, "fingerprint": settings.fingerprint})
     return False
+
+
+def _sweep(folder: epath.Path, before: float) -> None:
+    """Remove what a killed run was writing: temporary files older than this run."""
+    for depth in range(_DEPTH + 1):
+        for path in folder.glob("*/" * depth + ".*.tmp"):
+            if path.stat().mtime < before:
+                path.unlink(missing_ok=True)
 
 
 def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) -> None:
