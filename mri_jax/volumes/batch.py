@@ -6,8 +6,6 @@ shards that write to one folder are joined by `merge`.
 """
 
 import contextlib
-import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -272,13 +270,7 @@ def _alone(task: Task) -> Outcome:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
-
-
-def _one_thread() -> None:
-    """Let the libraries of a worker use one core: the workers are the parallelism."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
 def _on_dask(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
@@ -334,8 +326,3 @@ def write_tables(store: Path, info: StoreInfo) -> int:
     StoreWriter(store, info).write_index(index)
     files.write_csv(store / "quality.csv", quality_table(index.sort_values(KEY)))
     return len(index)
-
-
-def elapsed(start: float) -> str:
-    """Time since ``start`` (`time.monotonic`), for a line of the terminal."""
-    return f"{time.monotonic() - start:.0f} s"

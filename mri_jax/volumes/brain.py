@@ -27,7 +27,7 @@ from mri_jax.volumes.templates import Template
 METHODS = ("template", "deepbet", "mask", "none")
 # Printed once a run; docs/preprocessing.md has the table and the command.
 ADVICE = (
-    "brain extraction by registration to the template, Dice 0.97 with deepbet's masks on 23 adult "
+    "brain extraction by registration to the template, Dice 0.98 with deepbet's masks on 22 adult "
     "heads at 2 mm; for a study install the extra and use --brain deepbet"
 )
 LEVELS = ((4.0, 40), (3.0, 20))

