@@ -185,6 +185,8 @@ def _make(args: argparse.Namespace) -> int:
         )
     left = f"{len(made.excluded)} left out: {beside(args.out, 'excluded.csv')}"
     print(f"{len(made.table)} subjects: {args.out}; {left}")
+    if made.table.empty:
+        raise UserError(f"no subject is kept; {beside(args.out, 'excluded.csv')} says why")
     print(f"next: {_next(args.out)}")
     return 0
 

@@ -89,6 +89,16 @@ def test_the_output_is_a_csv_and_the_folder_of_images_exists(downloads, tmp_path
     assert "no such folder or table of images" in capsys.readouterr().err
 
 
+def test_a_cohort_without_subjects_is_an_error_that_says_where_to_look(downloads, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    arguments = ["--tables", str(downloads / "adni" / "tables")]
+    arguments += ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "cohort.csv")]
+    assert main(["cohort", "adni", *arguments]) == 2
+    assert "no subject is kept" in capsys.readouterr().err
+    excluded = pd.read_csv(tmp_path / "excluded.csv", dtype=str)
+    assert set(excluded["reason"]) == {"no scan", "no baseline"}
+
+
 def dicom_of(downloads: Path, folder: Path) -> None:
     """The same download with the chosen images as DICOM series."""
     tables = folder / "aibl" / "tables"
