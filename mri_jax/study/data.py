@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax.cohort import flow as flows
 from mri_jax.cohort.near_duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.cohort.task import remove_earlier, select
@@ -44,7 +45,7 @@ class Catalogue:
         column ``sha256`` of the volume.
       reader: Their volumes, in the same order.
       simulated: Whether they are simulated.
-      flow: How many scans each step left: step, cohort, scans.
+      flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
     """
 
     frame: pd.DataFrame
@@ -89,19 +90,18 @@ def open_catalogue(table: epath.PathLike, store_path: epath.PathLike, study: Stu
         found = ", ".join(sorted(set(frame["cohort"])))
         raise UserError(f"{table}: has no scan of cohort {absent[0]!r}; it has {found}")
     frame = frame[frame["cohort"].isin(study.cohorts)]
-    steps = [("in the cohort table", frame)]
+    listed = frame
     if study.data.simulated or study.data.repeated == "remove":
         frame, _ = remove_earlier(frame, study.cohorts)
-        steps.append(("not in an earlier cohort", frame))
+    unrepeated = frame
     hashes = store.index["sha256"].reindex(pd.MultiIndex.from_frame(frame[KEY]))
     frame = frame.assign(sha256=hashes.to_numpy())
     frame = frame[frame["sha256"].notna()].sort_values(KEY).reset_index(drop=True)
-    steps.append(("with a volume in the store", frame))
     if frame.empty:
         raise UserError(f"{store_path}: holds no volume of any scan in {table}")
     keys = tuple(map(tuple, frame[KEY].to_numpy().tolist()))
     reader = Reader(store, keys, study.data.normalisation)
-    return Catalogue(frame, reader, store.info.simulated, _flow(steps, study.cohorts))
+    return Catalogue(frame, reader, store.info.simulated, _flow(listed, unrepeated, frame))
 
 
 def check_volumes(catalogue: Catalogue, rows: list[int], threads: int) -> None:
@@ -174,10 +174,12 @@ def available_memory() -> int:
         return 4 << 30
 
 
-def _flow(steps: list[tuple[str, pd.DataFrame]], cohorts: tuple[str, ...]) -> pd.DataFrame:
-    rows = [
-        {"step": name, "cohort": cohort, "scans": int((frame["cohort"] == cohort).sum())}
-        for name, frame in steps
-        for cohort in cohorts
-    ]
-    return pd.DataFrame(rows)
+def _flow(table: pd.DataFrame, unrepeated: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+    """The flow of subjects up to the scans that a study may use; see `mri_jax.cohort.flow`."""
+    nobody = pd.DataFrame(columns=["cohort", "reason", "group"])
+    flow = flows.start(table, nobody)
+    if len(unrepeated) < len(table):
+        lost = flows.lost_between(table, unrepeated, flows.EARLIER)
+        flow = flows.extend(flow, "earlier cohorts", unrepeated, lost)
+    lost = flows.lost_between(unrepeated, stored, "no volume in the store")
+    return flows.extend(flow, "store", stored, lost)

@@ -24,6 +24,7 @@ from mri_jax.training.checkpoints import (
 from mri_jax.training.folds import Wave
 from mri_jax.training.freezing import log_rules, trainable_mask
 from mri_jax.training.loop import HISTORY, Epoch, Interrupted, Job, Progressed, fit, predict, resume
+from mri_jax.training.prefix import on_features
 from mri_jax.training.state import random_key
 from mri_jax.training.step import init_variables
 
@@ -96,13 +97,15 @@ class Executor:
                 for i in chosen:
                     progress.advance(int(states[i].stopping.epochs))
                 started = time.perf_counter()
+                wave, begun = Wave(self.devices[: len(chosen)]), [states[i] for i in chosen]
+                ready = on_features(settings, [jobs[i] for i in chosen], begun, feed, wave)
                 ended = fit(
-                    settings,
-                    [jobs[i] for i in chosen],
-                    [states[i] for i in chosen],
+                    ready[0],
+                    ready[1],
+                    begun,
                     [opened[i] for i in chosen],
-                    feed,
-                    Wave(self.devices[: len(chosen)]),
+                    ready[2],
+                    wave,
                     self._reporter([stages[i] for i in chosen], progress),
                     self.interrupted,
                 )

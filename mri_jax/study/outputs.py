@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 
 import mri_jax
 from mri_jax import files, results
+from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
@@ -144,12 +145,9 @@ def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
     frame = catalogue.frame.iloc[sorted(labels)]
     used = frame.assign(label=[labels[row] for row in sorted(labels)])
     files.write_csv(workdir / results.COHORT, used.drop(columns="sha256"))
-    counts = used.groupby("cohort").size()
-    last = [
-        {"step": "used by the study", "cohort": cohort, "scans": int(counts.get(cohort, 0))}
-        for cohort in catalogue.flow["cohort"].unique()
-    ]
-    files.write_csv(workdir / results.FLOW, pd.concat([catalogue.flow, pd.DataFrame(last)]))
+    lost = flows.lost_between(catalogue.frame, used, "another diagnosis than the study's")
+    flow = flows.extend(catalogue.flow, flows.ANALYSED, used, lost)
+    files.write_csv(workdir / results.FLOW, flow)
 
 
 def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> pd.DataFrame:

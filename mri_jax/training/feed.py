@@ -48,6 +48,19 @@ class OnDevice:
             yield self._volumes(wave), rows[:, i]
 
 
+class PerFold(OnDevice):
+    """Arrays of its own in the memory of each device: the features of a frozen prefix."""
+
+    def __init__(self, arrays: list[np.ndarray]):
+        super().__init__(arrays[0])
+        self._arrays = arrays
+
+    def _volumes(self, wave: Wave) -> Array:
+        if wave not in self._placed:
+            self._placed = {wave: wave.place(self._arrays)}
+        return self._placed[wave]
+
+
 class Streamed:
     """Volumes read in order by threads ahead of the devices, a few at a time."""
 

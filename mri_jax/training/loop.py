@@ -350,20 +350,25 @@ def predict(
     Returns:
       (N_i, 2) float32 for each network.
     """
-    size = settings.evaluation_batch
-    longest = -(-max(len(r) for r in rows) // size)
-    # A batch is filled up with the first volume again; evaluation treats volumes one by one.
-    padded = np.stack(
-        [np.concatenate([r, np.full(longest * size - len(r), r[0])]) for r in rows]
-    ).reshape(len(rows), longest, size)
+    padded = padded_rows(rows, settings.evaluation_batch)
     program = eval_program(settings.evaluation_step, wave)
     found = []
-    for volumes, batch in feed.batches(padded.astype(np.int32), wave):
+    for volumes, batch in feed.batches(padded, wave):
         found.append(program(variables, volumes, batch))
         if len(found) > 1:
             found[-2].block_until_ready()
     logits = np.concatenate([np.asarray(part) for part in found], axis=1)
     return [logits[i, : len(r)] for i, r in enumerate(rows)]
+
+
+def padded_rows(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """(fold, batches, size) int32: the rows of each fold, filled up with its first row again.
+
+    Evaluation treats volumes one by one, so what fills a batch changes nothing.
+    """
+    longest = -(-max(len(r) for r in rows) // size) * size
+    filled = [np.concatenate([r, np.full(longest - len(r), r[0])]) for r in rows]
+    return np.stack(filled).reshape(len(rows), -1, size).astype(np.int32)
 
 
 def with_step(settings: FitSettings, **changes: Any) -> FitSettings:

@@ -177,14 +177,17 @@ def test_every_unusable_volume_is_named_before_training(tmp_path):
     assert "ADNI1-007_bl.npy: cannot be read" in told
 
 
-def test_scans_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):
+def test_subjects_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):
     table = read_table(cohorts[0])
-    extra = table.iloc[:2].assign(session_id="m12")
+    extra = table.iloc[:2].assign(subject_id=["ADNI1-900", "ADNI1-901"])
     write_table(tmp_path / "cohort.csv", pd.concat([table, extra]))
     catalogue = open_catalogue(tmp_path / "cohort.csv", cohorts[1], study_of(cohorts))
-    flow = catalogue.flow.set_index(["step", "cohort"])["scans"]
-    assert flow["in the cohort table", "ADNI1"] == 32
-    assert flow["with a volume in the store", "ADNI1"] == 30
+    flow = catalogue.flow.query("cohort == 'ADNI1'")
+    assert flow.query("step == 'found'")["n"].sum() == 32
+    lost = flow.query("stage == 'store' and step == 'excluded'")
+    assert lost["n"].sum() == 2
+    assert set(lost["reason"]) == {"no volume in the store"}
+    assert flow.query("stage == 'store' and step == 'kept'")["n"].sum() == 30
 
 
 def test_one_class_only_and_too_few_subjects_are_refused(cohorts, tmp_path):
