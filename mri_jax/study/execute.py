@@ -40,6 +40,7 @@ class Executor:
       devices: What to train on.
       interrupted: Whether to save and stop.
       on_epoch: Called with the stage and its epoch's figures.
+      say: Where remarks go.
     """
 
     folders: StageFolders
@@ -48,6 +49,7 @@ class Executor:
     devices: tuple[jax.Device, ...]
     interrupted: Callable[[], bool]
     on_epoch: Callable[[TrainStage, dict[str, Any]], None]
+    say: Callable[[str], None] = print
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Run what is not finished: sources, then tunings, evaluations and baselines.
@@ -72,6 +74,8 @@ class Executor:
                 label = f"{group[0].kind} {describe(group[0])}"
                 total = sum(stage.fit.stopping.max_epochs for stage in group)
                 with Progress(total, "epoch", label) as progress:
+                    if len(group) < len(self.devices):
+                        self.say(f"{label}: {len(self.devices) - len(group)} devices stay idle")
                     for wave in batched(group, len(self.devices)):
                         with self.folders.locked(wave, wait) as held:
                             pending = self._pending(held)

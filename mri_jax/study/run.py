@@ -68,6 +68,7 @@ def run(
             devices=tuple(jax.local_devices()),
             interrupted=interrupted,
             on_epoch=_epoch_writer(workdir, plan),
+            say=say,
         ).run(wanted)
         _write_results(study, workdir, plan, catalogue, folders, say)
         if report:
