@@ -65,5 +65,7 @@ def test_the_notebook_runs_against_a_run(tmp_path, monkeypatch):
     everything = "\n".join(texts)
     assert "FiveMetrics(auc=" in everything
     assert "CNNSpec(" in everything
-    frozen = [line for line in everything.splitlines() if "conv1" in line and "tuned-high" in line]
-    assert frozen
+    (frozen,) = [line for line in everything.splitlines() if line.startswith("tuned-high: weights")]
+    for layer in ("conv1", "bn1", "conv4"):
+        assert f" {layer}," in frozen
+    assert "fc1" not in frozen

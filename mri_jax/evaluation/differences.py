@@ -63,11 +63,11 @@ def _compared(
         return {"test": "", "p": NAN, "note": str(error)}
     if split == "validation":
         pair = [estimate(metric, scores).by_fold(scores.fold).value for scores in (one, two)]
-        change = pair[0] - pair[1]
-        effect = comparisons.corrected_t(change)
-        return {"test": "corrected t (source folds)"} | _effect(effect)
+        effect = comparisons.corrected_t(pair[0] - pair[1])
+        return {"test": "corrected t (source folds)"} | _effect(effect, "the folds do not vary")
     effect = comparisons.permutation(metric, one, two, seed=seed)
-    row = {"test": "paired permutation"} | _effect(effect)
+    alike = "the two methods do not differ on any subject"
+    row = {"test": "paired permutation"} | _effect(effect, alike)
     if metric == "auc" and not np.isnan(effect.effect):
         row["p_delong"] = _delong_p(one, two)
     if metric == "acc":
@@ -75,14 +75,15 @@ def _compared(
     return row
 
 
-def _effect(effect: comparisons.Effect) -> dict[str, object]:
-    note = "the two methods do not differ on any subject" if np.isnan(effect.p) else ""
+def _effect(effect: comparisons.Effect, without_p: str) -> dict[str, object]:
+    note = without_p if np.isnan(effect.p) else ""
     if np.isnan(effect.effect):
         note = "undefined: a class is absent"
     return {
         "difference": effect.effect,
-        "low": effect.low,
-        "high": effect.high,
+        # A difference of two shares cannot leave this range; a t interval on four folds can.
+        "low": float(np.clip(effect.low, -1.0, 1.0)),
+        "high": float(np.clip(effect.high, -1.0, 1.0)),
         "p": effect.p,
         "note": note,
     }

@@ -124,8 +124,8 @@ def _score(row: pd.Series) -> Cell:
         limits = interval(row[f"{name}_low"], row[f"{name}_high"])
         if limits:
             shown += f"\n{name.upper()} {limits}"
-    if "[" not in shown:
-        shown += "\nno variance"
+        elif name == "a":
+            shown += "\nA no variance"
     return Cell(shown, mean)
 
 
