@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mri_jax.models import reference
+
+# Rows of one matrix product in the kernel's gradient: enough to amortise it, few enough to stay in
+# cache.
+SLAB_ROWS = 12_000
 _PLANES = ("NHWC", "HWIO", "NHWC")
 
 
 def on_cpu() -> bool:
-    """Whether arrays live on the CPU unless placed elsewhere."""
-    device = jax.config.jax_default_device
-    return (device.platform if hasattr(device, "platform") else jax.default_backend()) == "cpu"
+    """Whether JAX computes on the CPU."""
+    return jax.default_backend() == "cpu"
 
 
 def convolve(x: Array, kernel: Array) -> Array:
@@ -28,10 +32,11 @@ def convolve(x: Array, kernel: Array) -> Array:
     Returns:
       (N, X, Y, Z, F).
     """
-    if not on_cpu():
-        return lax.conv_general_dilated(
-            x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NXYZC", "XYZIO", "NXYZC")
-        )
+    return convolve_planes(x, kernel) if on_cpu() else reference.convolve(x, kernel)
+
+
+def convolve_planes(x: Array, kernel: Array) -> Array:
+    """`convolve` as a sum of 2D convolutions of planes along X."""
     n, planes, y, z, channels = x.shape
     filters = kernel.shape[-1]
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
@@ -41,9 +46,9 @@ def convolve(x: Array, kernel: Array) -> Array:
         out = lax.conv_general_dilated(stack, weights, (1, 1), "SAME", dimension_numbers=_PLANES)
         return out.reshape(n, images.shape[1], y, z, -1)
 
-    if filters >= 32 or filters > channels >= 16:
-        taps = [in_plane(padded[:, t : t + planes], kernel[t]) for t in range(3)]
-        return taps[0] + taps[1] + taps[2]
+    if filters >= 16 and filters >= channels:
+        first, middle, last = (in_plane(padded[:, t : t + planes], kernel[t]) for t in range(3))
+        return first + middle + last
     # Few filters starve the matrix product inside: compute all three taps of a plane at once.
     side_by_side = jnp.moveaxis(kernel, 0, 3).reshape(3, 3, channels, 3 * filters)
     taps = in_plane(padded, side_by_side)
@@ -77,28 +82,53 @@ def kernel_gradient(x: Array, dz: Array) -> Array:
     Returns:
       (3, 3, 3, C, F).
     """
+    return kernel_gradient_planes(x, dz) if on_cpu() else kernel_gradient_volume(x, dz)
+
+
+def kernel_gradient_volume(x: Array, dz: Array) -> Array:
+    """`kernel_gradient` as XLA's 3D convolution of the two volumes."""
+    return lax.conv_general_dilated(
+        x,
+        dz,
+        (1, 1, 1),
+        ((1, 1), (1, 1), (1, 1)),
+        dimension_numbers=("CXYZN", "IXYZO", "XYZNC"),
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+    )
+
+
+def kernel_gradient_planes(x: Array, dz: Array) -> Array:
+    """`kernel_gradient` as matrix products of patches, over slabs of planes that stay in cache."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    n, planes, y, z, channels = x.shape
+    planes, y, z, channels = x.shape[1:]
     filters = dz.shape[-1]
-    if not on_cpu():
-        return lax.conv_general_dilated(
-            x,
-            dz,
-            (1, 1, 1),
-            ((1, 1), (1, 1), (1, 1)),
-            dimension_numbers=("CXYZN", "IXYZO", "XYZNC"),
+    group = _planes_per_slab(planes, y * z)
+    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+    slabs = padded.reshape(-1, group, y + 2, z + 2, channels)
+    around = jnp.pad(dz, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+    around = around.reshape(-1, y * z, filters)
+    first = (jnp.arange(len(x))[:, None] * (planes + 2) + jnp.arange(0, planes, group)).ravel()
+
+    def add(total: Array, slab: tuple[Array, Array]) -> tuple[Array, None]:
+        volume, start = slab
+        along_z = jnp.concatenate([volume[:, :, k : k + z] for k in range(3)], axis=-1)
+        patches = jnp.concatenate([along_z[:, j : j + y] for j in range(3)], axis=-1)
+        # Tap t multiplies plane i + t - 1 of x with plane i of dz.
+        near = lax.dynamic_slice_in_dim(around, start, group + 2, axis=0)
+        shifted = jnp.concatenate([near[2 - t : 2 - t + group] for t in range(3)], axis=-1)
+        product = lax.dot_general(
+            patches.reshape(-1, 9 * channels),
+            shifted.reshape(-1, 3 * filters),
+            (((0,), (0,)), ((), ())),
             preferred_element_type=wide,
         )
-    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-    along_z = jnp.concatenate([padded[:, :, :, k : k + z] for k in range(3)], axis=-1)
-    patches = jnp.concatenate([along_z[:, :, j : j + y] for j in range(3)], axis=-1)
-    # Tap t multiplies plane i + t - 1 of x with plane i of dz.
-    around = jnp.pad(dz, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-    shifted = jnp.concatenate([around[:, 2 - t : 2 - t + planes] for t in range(3)], axis=-1)
-    product = lax.dot_general(
-        patches.reshape(-1, 9 * channels),
-        shifted.reshape(-1, 3 * filters),
-        (((0,), (0,)), ((), ())),
-        preferred_element_type=wide,
-    )
-    return jnp.moveaxis(product.reshape(3, 3, channels, 3, filters), 3, 0)
+        return total + product, None
+
+    total, _ = lax.scan(add, jnp.zeros((9 * channels, 3 * filters), wide), (slabs, first))
+    return jnp.moveaxis(total.reshape(3, 3, channels, 3, filters), 3, 0)
+
+
+def _planes_per_slab(planes: int, plane_size: int) -> int:
+    """The largest divisor of ``planes`` that keeps a slab's rows within `SLAB_ROWS`, or 1."""
+    fitting = [d for d in range(1, planes + 1) if planes % d == 0 and d * plane_size <= SLAB_ROWS]
+    return max(fitting, default=1)

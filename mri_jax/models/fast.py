@@ -55,7 +55,8 @@ def conv_layer(
     Returns:
       The output, and the statistics used.
     """
-    how = _How(pool, pool and kernel.shape[3] <= PACKED_CHANNELS, running is None, epsilon)
+    packs = pool and kernel.shape[3] <= PACKED_CHANNELS and convolution.on_cpu()
+    how = _How(pool, packs, running is None, epsilon)
     given = None if running is None else jax.lax.stop_gradient(running)
     output, stats = _layer(how, x, kernel, scale, bias, given)
     return output, jax.lax.stop_gradient(stats)
@@ -74,18 +75,17 @@ def _forward(
 ) -> tuple[Array, Moments, tuple[Array | None, Selection]]:
     """Output, statistics, and for the backward pass the pre-activation and the selection.
 
-    Without pooling every voxel is selected, and the index is not used.
+    Without pooling every voxel is selected, and the offset is not used.
     """
     sign = jnp.sign(scale).astype(x.dtype)
     weights = kernel.astype(x.dtype)
     z = None
     if how.packed:
-        selection, batch = packed.select(x, weights, sign, statistics=how.uses_batch)
+        selection, stats = packed.select(x, weights, sign, running)
     else:
         z = convolution.convolve(x, weights)
-        batch = moments(z) if how.uses_batch else None
         selection = select_windows(z, sign) if how.pool else Selection(z, jnp.zeros((), jnp.int8))
-    stats = batch if running is None else running
+        stats = moments(z) if running is None else running
     factor = scale * jax.lax.rsqrt(stats.variance + how.epsilon)
     output = jax.nn.relu(selection.value * factor + (bias - stats.mean * factor)).astype(x.dtype)
     return output, stats, (z, selection)
@@ -127,7 +127,7 @@ def _backward_rule(how: _How, residuals: tuple, cotangents: Any) -> tuple:
         dx, dk = packed.gradients(
             x,
             weights,
-            selection.index,
+            selection.offset,
             selected,
             constant,
             slope,
@@ -139,7 +139,7 @@ def _backward_rule(how: _How, residuals: tuple, cotangents: Any) -> tuple:
         dz = selected
         if how.pool:
             shape = (*x.shape[:-1], kernel.shape[-1])
-            dz = scatter_windows(selected, selection.index, shape)
+            dz = scatter_windows(selected, selection.offset, shape)
         if how.uses_batch:
             dz = dz + (constant + slope * z)
         dz = dz.astype(x.dtype)

@@ -21,61 +21,65 @@ from mri_jax.models.reference import Moments
 
 # Rows of the matrix product in one slab: its operands then fit a core's second-level cache.
 SLAB_ROWS = 4096
-# Columns added to the gradient's matrix product: with 64 the rows of both operands are a power of
-# two apart, which the cache's sets punish (33 against 22 ms; docs/performance.md).
-_PADDING_COLUMNS = 8
+# A neighbourhood's row has this many columns a channel: its 64 voxels and 8 zeros. With 64 the rows
+# of both operands of the gradient's matrix product lie a power of two apart, which the cache's sets
+# punish (33 against 24 ms; docs/performance.md).
+_COLUMNS = 72
 
 
 class _Geometry(NamedTuple):
     """Sizes of the packed problem: cells along each axis, voxels, and the slabs."""
 
     batch: int
-    shape: tuple[int, int, int]
-    cells: tuple[int, int, int]
+    shape: tuple[int, ...]
+    cells: tuple[int, ...]
     channels: int
     planes_per_slab: int
 
 
 def _geometry(x: Array) -> _Geometry:
     n, *shape, channels = x.shape
-    cells = tuple(-(-size // 2) for size in shape)
+    cells = [-(-size // 2) for size in shape]
     planes = n * cells[0]
     wanted = max(1, SLAB_ROWS // (cells[1] * cells[2]))
     fitting = max(p for p in range(1, min(wanted, planes) + 1) if planes % p == 0)
-    return _Geometry(n, tuple(shape), cells, channels, fitting)
+    return _Geometry(n, tuple(shape), tuple(cells), channels, fitting)
 
 
 def _pack(x: Array, g: _Geometry) -> Array:
-    """(N, X, Y, Z, C) to slabs of cell planes (S, P, Yc + 1, Zc + 1, 4 * 2 * 2 * C).
+    """(N, X, Y, Z, C) to slabs of cell planes (S, P, Yc + 1, Zc + 1, 18 C).
 
     A cell plane holds the four planes of X that its cells see; Y and Z are packed by two, and a
-    cell sees two neighbours along each.
+    cell sees two neighbours along each. The last 2 C of the 18 C are zeros.
     """
     pads = [(1, 2 * cells + 1 - size) for cells, size in zip(g.cells, g.shape, strict=True)]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     xc, yc, zc = g.cells
     four = jnp.stack([x[:, i : i + 2 * xc : 2] for i in range(4)], axis=4)
     four = four.reshape(g.batch, xc, yc + 1, 2, zc + 1, 2, 4 * g.channels)
-    packed = four.transpose(0, 1, 2, 4, 3, 5, 6)
-    return packed.reshape(-1, g.planes_per_slab, yc + 1, zc + 1, 16 * g.channels)
+    packed = four.transpose(0, 1, 2, 4, 3, 5, 6).reshape(g.batch, xc, yc + 1, zc + 1, -1)
+    packed = jnp.pad(packed, ((0, 0),) * 4 + ((0, (_COLUMNS // 4 - 16) * g.channels),))
+    return packed.reshape(-1, g.planes_per_slab, yc + 1, zc + 1, _COLUMNS // 4 * g.channels)
 
 
 def _rows(slab: Array, g: _Geometry) -> Array:
-    """The neighbourhoods of a slab's cells: (P, Yc + 1, Zc + 1, 16 C) to (rows, 64 C)."""
+    """The neighbourhoods of a slab's cells: (P, Yc + 1, Zc + 1, 18 C) to (rows, 72 C)."""
     _, yc, zc = g.cells
     parts = [slab[:, j : j + yc, k : k + zc] for j in (0, 1) for k in (0, 1)]
-    return jnp.concatenate(parts, axis=-1).reshape(-1, 64 * g.channels)
+    return jnp.concatenate(parts, axis=-1).reshape(-1, _COLUMNS * g.channels)
 
 
 def _pack_kernel(kernel: Array) -> Array:
-    """(3, 3, 3, C, F) to (64 C, 8 F): row order of `_rows`, column order of `OFFSETS`."""
+    """(3, 3, 3, C, F) to (72 C, 8 F): row order of `_rows`, column order of `OFFSETS`."""
     *_, channels, filters = kernel.shape
     shifted = [
         jnp.pad(kernel, [(o, 1 - o) for o in offset] + [(0, 0), (0, 0)]) for offset in OFFSETS
     ]
     whole = jnp.stack(shifted, axis=4).reshape(4, 2, 2, 2, 2, channels, 8 * filters)
     # Axes (x, cell y, y, cell z, z, C, columns) to (cell y, cell z, y, z, x, C, columns).
-    return whole.transpose(1, 3, 2, 4, 0, 5, 6).reshape(64 * channels, 8 * filters)
+    packed = whole.transpose(1, 3, 2, 4, 0, 5, 6).reshape(4, 16 * channels, 8 * filters)
+    packed = jnp.pad(packed, ((0, 0), (0, (_COLUMNS // 4 - 16) * channels), (0, 0)))
+    return packed.reshape(_COLUMNS * channels, 8 * filters)
 
 
 def _inside(g: _Geometry) -> tuple[Array, Array] | None:
@@ -102,61 +106,75 @@ def _mask_of(inside: tuple[Array, Array], slab_index: Array) -> Array:
     return (x[slab_index][:, None] & plane[None]).reshape(-1, 8)
 
 
-def select(x: Array, kernel: Array, sign: Array, *, statistics: bool) -> tuple[Selection, Moments]:
+def select(
+    x: Array, kernel: Array, sign: Array, running: Moments | None
+) -> tuple[Selection, Moments]:
     """Convolve and select the maximum of every whole 2 x 2 x 2 window.
 
     Args:
       x: (N, X, Y, Z, C).
       kernel: (3, 3, 3, C, F).
       sign: (F,) of 1, -1 or 0; see `pooling.select_first_maximum`.
-      statistics: Whether the moments of the pre-activation are wanted.
+      running: Statistics to use instead of the batch's, which then are not computed.
 
     Returns:
-      The selection (N, X // 2, Y // 2, Z // 2, F), and the moments (C,) over all voxels (zeros
-      where not wanted).
+      The selection (N, X // 2, Y // 2, Z // 2, F), and the moments (F,) over all voxels or
+      ``running``.
     """
     g = _geometry(x)
     filters = kernel.shape[-1]
-    wide = jnp.promote_types(x.dtype, jnp.float32)
     weights, inside = _pack_kernel(kernel), _inside(g)
     slabs = _pack(x, g)
 
-    def work(_: None, item: tuple[Array, Array]) -> tuple[None, tuple[Selection, Array, Array]]:
+    def work(_: None, item: tuple[Array, Array]) -> tuple[None, tuple[Selection, _Sums | None]]:
         slab, at = item
         z = (_rows(slab, g) @ weights).reshape(-1, 8, filters)
         selection = select_first_maximum([z[:, i] for i in range(8)], sign)
-        if not statistics:
-            nothing = jnp.zeros((filters,), wide)
-            return None, (selection, nothing, nothing)
-        return None, (selection, *_sums(z, None if inside is None else _mask_of(inside, at)))
+        if running is not None:
+            return None, (selection, None)
+        return None, (selection, _sums(z, None if inside is None else _mask_of(inside, at)))
 
-    _, (selection, sums, squares) = lax.scan(work, None, (slabs, jnp.arange(len(slabs))))
+    _, (selection, sums) = lax.scan(work, None, (slabs, jnp.arange(len(slabs))))
     whole = tuple(size // 2 for size in g.shape)
 
     def to_windows(values: Array) -> Array:
         values = values.reshape(g.batch, *g.cells, filters)
         return values[:, : whole[0], : whole[1], : whole[2]]
 
-    return Selection(*map(to_windows, selection)), _combine(sums, squares, g)
+    stats = _combine(sums) if running is None else running
+    return Selection(*map(to_windows, selection)), stats
 
 
-def _sums(z: Array, mask: Array | None) -> tuple[Array, Array]:
-    """Sum, and sum of squares around 0, of one slab's positions: (rows, 8, F) to (F,) each."""
+class _Sums(NamedTuple):
+    """Of one slab: how many positions (), their sum, and their squares around the mean, (F,)."""
+
+    positions: Array
+    total: Array
+    squares: Array
+
+
+def _sums(z: Array, mask: Array | None) -> _Sums:
+    """Sums over the positions of one slab: (rows, 8, F) to `_Sums`."""
     wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
-    if mask is not None:
-        wide = jnp.where(mask[..., None], wide, 0)
-    columns = wide.reshape(wide.shape[0], -1)
-    fold = (8, z.shape[-1])
-    return (
-        columns.sum(0).reshape(fold).sum(0),
-        jnp.square(columns).sum(0).reshape(fold).sum(0),
-    )
+    filters = z.shape[-1]
+
+    def over_positions(values: Array) -> Array:
+        if mask is not None:
+            values = jnp.where(mask[..., None], values, 0)
+        return values.reshape(len(values), -1).sum(0).reshape(8, filters).sum(0)
+
+    positions = jnp.asarray(z.size // filters if mask is None else mask.sum(), wide.dtype)
+    total = over_positions(wide)
+    squares = over_positions(jnp.square(wide - total / positions))
+    return _Sums(positions, total, squares)
 
 
-def _combine(sums: Array, squares: Array, g: _Geometry) -> Moments:
-    count = g.batch * g.shape[0] * g.shape[1] * g.shape[2]
-    mean = sums.sum(0) / count
-    return Moments(mean, jnp.maximum(squares.sum(0) / count - jnp.square(mean), 0))
+def _combine(sums: _Sums) -> Moments:
+    """Moments from the sums of slabs, (S,) and (S, F), without cancellation (Chan et al. 1983)."""
+    positions = sums.positions[:, None]
+    mean = sums.total.sum(0) / positions.sum()
+    apart = jnp.square(sums.total / positions - mean) * positions
+    return Moments(mean, (sums.squares.sum(0) + apart.sum(0)) / positions.sum())
 
 
 def gradients(
@@ -215,20 +233,19 @@ def gradients(
             dz = dz + everywhere
         dz = dz.reshape(-1, 8 * filters).astype(x.dtype)
         if for_kernel:
-            wider = jnp.pad(dz, ((0, 0), (0, _PADDING_COLUMNS)))
             total = total + lax.dot_general(
-                rows, wider, (((0,), (0,)), ((), ())), preferred_element_type=wide
+                rows, dz, (((0,), (0,)), ((), ())), preferred_element_type=wide
             )
         if not for_input:
             return total, None
         spread = jax.linear_transpose(lambda s: _rows(s, g), slab)
         return total, spread(dz @ weights.T)[0]
 
-    zero = jnp.zeros((64 * g.channels, 8 * filters + _PADDING_COLUMNS), wide)
+    zero = jnp.zeros((_COLUMNS * g.channels, 8 * filters), wide)
     items = (slabs, to_slabs(index), to_slabs(gradient), jnp.arange(len(slabs)))
     total, spread = lax.scan(work, zero, items)
     dx = jax.linear_transpose(lambda v: _pack(v, g), x)(spread)[0] if for_input else None
     if not for_kernel:
         return dx, None
     unpack = jax.linear_transpose(_pack_kernel, jax.ShapeDtypeStruct(kernel.shape, wide))
-    return dx, unpack(total[:, : 8 * filters])[0]
+    return dx, unpack(total)[0]

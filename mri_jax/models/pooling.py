@@ -20,11 +20,11 @@ class Selection(NamedTuple):
 
     Attributes:
       value: The pre-activation of each selected voxel, (..., F).
-      index: (..., F) int8, which of the eight `OFFSETS` of its window it stands at.
+      offset: (..., F) int8, which of the eight `OFFSETS` of its window it stands at.
     """
 
     value: Array
-    index: Array
+    offset: Array
 
 
 def select_first_maximum(candidates: list[Array], sign: Array) -> Selection:

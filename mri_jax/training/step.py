@@ -1,5 +1,6 @@
 """One step of training and of evaluation: pure functions, to be jitted, scanned or mapped."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -208,7 +209,8 @@ def train_step(
     def keep_if_broken(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 
-    following = state.replace(
+    following = dataclasses.replace(
+        state,
         params=freezing.merge(keep_if_broken(stepped, trained), fixed),
         batch_stats=keep_if_broken(statistics, state.batch_stats),
         opt_state=keep_if_broken(opt_state, state.opt_state),
