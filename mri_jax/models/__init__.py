@@ -2,5 +2,6 @@
 
 from mri_jax.models.cnn import CNN
 from mri_jax.models.spec import CNNSpec
+from mri_jax.models.summary import summary
 
-__all__ = ["CNN", "CNNSpec"]
+__all__ = ["CNN", "CNNSpec", "summary"]

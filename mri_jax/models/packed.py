@@ -10,7 +10,7 @@ Cells cover odd axes too: a position beyond the volume is left out of the statis
 gradients, and the last plane of an odd axis is left out of pooling.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,26 +47,30 @@ def _geometry(x: Array) -> _Geometry:
 
 
 def _pack(x: Array, g: _Geometry) -> Array:
-    """(N, X, Y, Z, C) to slabs of cell planes (S, P, Yc + 1, Zc + 1, 18 C).
+    """(N, X, Y, Z, C) to slabs of cell planes (S, P, Yc + 1, Zc, 36 C).
 
-    A cell plane holds the four planes of X that its cells see; Y and Z are packed by two, and a
-    cell sees two neighbours along each. The last 2 C of the 18 C are zeros.
+    Of each cell a plane holds the four voxels it sees along X and along Z, and its own two along
+    Y; the other two along Y are its neighbour's. The last 4 C of the 36 C are zeros.
     """
     pads = [(1, 2 * cells + 1 - size) for cells, size in zip(g.cells, g.shape, strict=True)]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     xc, yc, zc = g.cells
-    four = jnp.stack([x[:, i : i + 2 * xc : 2] for i in range(4)], axis=4)
-    four = four.reshape(g.batch, xc, yc + 1, 2, zc + 1, 2, 4 * g.channels)
-    packed = four.transpose(0, 1, 2, 4, 3, 5, 6).reshape(g.batch, xc, yc + 1, zc + 1, -1)
-    packed = jnp.pad(packed, ((0, 0),) * 4 + ((0, (_COLUMNS // 4 - 16) * g.channels),))
-    return packed.reshape(-1, g.planes_per_slab, yc + 1, zc + 1, _COLUMNS // 4 * g.channels)
+    seen = jnp.stack([x[:, i : i + 2 * xc : 2] for i in range(4)], axis=4)
+    seen = jnp.stack([seen[:, :, :, i : i + 2 * zc : 2] for i in range(4)], axis=4)
+    seen = seen.reshape(g.batch * xc, yc + 1, 2, zc, 16 * g.channels)
+    packed = jnp.moveaxis(seen, 2, 3).reshape(g.batch * xc, yc + 1, zc, -1)
+    packed = jnp.pad(packed, ((0, 0),) * 3 + ((0, (_COLUMNS // 2 - 32) * g.channels),))
+    return packed.reshape(-1, g.planes_per_slab, yc + 1, zc, _COLUMNS // 2 * g.channels)
 
 
 def _rows(slab: Array, g: _Geometry) -> Array:
-    """The neighbourhoods of a slab's cells: (P, Yc + 1, Zc + 1, 18 C) to (rows, 72 C)."""
-    _, yc, zc = g.cells
-    parts = [slab[:, j : j + yc, k : k + zc] for j in (0, 1) for k in (0, 1)]
-    return jnp.concatenate(parts, axis=-1).reshape(-1, _COLUMNS * g.channels)
+    """The neighbourhoods of a slab's cells: (P, Yc + 1, Zc, 36 C) to (rows, 72 C).
+
+    A row runs along Y, then Z, then X. At each of the cell's eight positions the taps then come in
+    the same order, so that equal neighbourhoods give equal sums to the last bit, and ties are ties.
+    """
+    pair = jnp.concatenate([slab[:, :-1], slab[:, 1:]], axis=-1)
+    return pair.reshape(-1, _COLUMNS * g.channels)
 
 
 def _pack_kernel(kernel: Array) -> Array:
@@ -75,10 +79,9 @@ def _pack_kernel(kernel: Array) -> Array:
     shifted = [
         jnp.pad(kernel, [(o, 1 - o) for o in offset] + [(0, 0), (0, 0)]) for offset in OFFSETS
     ]
-    whole = jnp.stack(shifted, axis=4).reshape(4, 2, 2, 2, 2, channels, 8 * filters)
-    # Axes (x, cell y, y, cell z, z, C, columns) to (cell y, cell z, y, z, x, C, columns).
-    packed = whole.transpose(1, 3, 2, 4, 0, 5, 6).reshape(4, 16 * channels, 8 * filters)
-    packed = jnp.pad(packed, ((0, 0), (0, (_COLUMNS // 4 - 16) * channels), (0, 0)))
+    whole = jnp.stack(shifted, axis=4)
+    packed = whole.transpose(1, 2, 0, 3, 4, 5).reshape(2, 32 * channels, 8 * filters)
+    packed = jnp.pad(packed, ((0, 0), (0, (_COLUMNS // 2 - 32) * channels), (0, 0)))
     return packed.reshape(_COLUMNS * channels, 8 * filters)
 
 
@@ -126,7 +129,7 @@ def select(
     weights, inside = _pack_kernel(kernel), _inside(g)
     slabs = _pack(x, g)
 
-    def work(_: None, item: tuple[Array, Array]) -> tuple[None, tuple[Selection, _Sums | None]]:
+    def work(_: None, item: tuple[Array, Array]) -> tuple[None, tuple[Selection, Any]]:
         slab, at = item
         z = (_rows(slab, g) @ weights).reshape(-1, 8, filters)
         selection = select_first_maximum([z[:, i] for i in range(8)], sign)

@@ -1,0 +1,198 @@
+"""The fast form against the plain one: blocks by property, whole networks by example."""
+
+from functools import partial
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mri_jax.models import CNN, CNNSpec, convolution, fast, packed, pooling, reference
+from mri_jax.models.reference import Moments
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def volumes(rng, shape, background):
+    """Volumes of which a little more than half is a constant, as after skull stripping."""
+    x = rng.normal(size=shape)
+    x[:, : shape[1] // 2 + 1] = background
+    x[:, :, :2] = background
+    return x
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def layer_results(form, arrays, running, pool):
+    """Output, statistics and the gradients of x, kernel, scale and bias of one conv layer."""
+
+    def forward(x, kernel, scale, bias):
+        given = (x, kernel, scale, bias, running)
+        if form == "reference":
+            stages, stats = reference.conv_layer(*given, pool=pool, epsilon=1e-5)
+            return stages.output, stats
+        return fast.conv_layer(*given, pool=pool, epsilon=1e-5)
+
+    (output, stats), pull = jax.vjp(forward, *arrays)
+    weight = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
+    zeros = jax.tree.map(jnp.zeros_like, stats)
+    return {"output": output, "mean": stats.mean, "variance": stats.variance} | dict(
+        zip(("x", "kernel", "scale", "bias"), pull((weight, zeros)), strict=True)
+    )
+
+
+def assert_same(ours, theirs, tolerance=1e-9):
+    for name, expected in theirs.items():
+        error = np.abs(np.asarray(ours[name]) - np.asarray(expected)).max()
+        assert error <= tolerance * max(1.0, np.abs(expected).max()), name
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    batch=st.integers(1, 4),
+    size=st.tuples(*[st.integers(2, 7)] * 3),
+    channels=st.sampled_from([1, 2, 4, 17]),
+    filters=st.sampled_from([1, 3, 18]),
+    pool=st.booleans(),
+    train=st.booleans(),
+    background=st.sampled_from([0.0, -1.25]),
+    seed=st.integers(0, 10),
+)
+def test_a_block_agrees_with_the_plain_form(
+    batch, size, channels, filters, pool, train, background, seed
+):
+    rng = np.random.default_rng(seed)
+    arrays = [
+        volumes(rng, (batch, *size, channels), background),
+        rng.normal(size=(3, 3, 3, channels, filters)),
+        rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=filters),
+        rng.normal(size=filters) + 0.5,
+    ]
+    arrays = [jnp.asarray(a) for a in arrays]
+    running = None
+    if not train:
+        running = Moments(
+            jnp.asarray(rng.normal(size=filters)), jnp.asarray(rng.uniform(0.5, 2, filters))
+        )
+    fast_results = layer_results("fast", arrays, running, pool)
+    assert_same(fast_results, layer_results("reference", arrays, running, pool), 1e-8)
+
+
+def test_ties_send_the_gradient_to_the_first_maximum():
+    # A constant volume ties everywhere: all gradient must go to the first voxel of each window.
+    z = jnp.zeros((1, 4, 6, 8, 3))
+    for sign in (1.0, -1.0, 0.0):
+        selection = pooling.select_windows(z, jnp.full(3, sign))
+        assert (selection.offset == 0).all()
+    spread = pooling.scatter_windows(jnp.ones((1, 2, 3, 4, 3)), selection.offset, z.shape)
+    assert spread.sum() == 2 * 3 * 4 * 3
+    assert (spread[:, ::2, ::2, ::2] == 1).all()
+
+
+def test_scatter_is_the_transpose_of_selection(rng):
+    z = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 3)))
+    sign = jnp.array([1.0, -1.0, 1.0])
+    selection = pooling.select_windows(z, sign)
+    g = jnp.asarray(rng.normal(size=selection.value.shape))
+    spread = pooling.scatter_windows(g, selection.offset, z.shape)
+    np.testing.assert_allclose((spread * z).sum(), (g * selection.value).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(3, 5), (5, 16), (17, 20), (20, 16)])
+def test_both_forms_of_the_convolution_and_its_gradients(rng, channels, filters):
+    x = jnp.asarray(rng.normal(size=(2, 3, 5, 4, channels)))
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, channels, filters)))
+    dz = jnp.asarray(rng.normal(size=(2, 3, 5, 4, filters)))
+    _, pull = jax.vjp(reference.convolve, x, kernel)
+    dx, dk = pull(dz)
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    expected = reference.convolve(x, kernel)
+    np.testing.assert_allclose(convolution.convolve_planes(x, kernel), expected, **close)
+    np.testing.assert_allclose(convolution.input_gradient(dz, kernel), dx, **close)
+    np.testing.assert_allclose(convolution.kernel_gradient_planes(x, dz), dk, **close)
+    np.testing.assert_allclose(convolution.kernel_gradient_volume(x, dz), dk, **close)
+
+
+def test_equal_neighbourhoods_tie_to_the_last_bit_wherever_they_lie(rng):
+    # A constant that no product represents exactly: one other order of summation, and the maximum
+    # would be chosen by rounding.
+    x = jnp.full((1, 10, 8, 12, 1), -0.7, jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 8)), jnp.float32)
+    selection, _ = packed.select(x, kernel, jnp.ones(8, jnp.float32), None)
+    assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
+
+
+def test_packing_in_several_slabs_equals_one(rng, monkeypatch):
+    x = jnp.asarray(volumes(rng, (2, 7, 6, 5, 1), -1.25))
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 4)))
+    sign = jnp.array([1.0, -1.0, 1.0, -1.0])
+    whole = packed.select(x, kernel, sign, None)
+    monkeypatch.setattr(packed, "SLAB_ROWS", 1)
+    slabs = packed.select(x, kernel, sign, None)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(slabs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def network_results(spec, variables, x, labels, train):
+    model = CNN(spec)
+
+    def loss_of(params, x):
+        stats = variables["batch_stats"]
+        logits = model.apply(
+            {"params": params, "batch_stats": stats},
+            x,
+            train=train,
+            mutable=["batch_stats"] if train else False,
+        )
+        logits, updated = logits if train else (logits, {})
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return loss, (logits, updated)
+
+    run = jax.jit(jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True))
+    (loss, (logits, updated)), gradients = run(variables["params"], x)
+    return {"loss": loss, "logits": logits, "updated": updated, "gradients": gradients}
+
+
+def check_network(rng, name, shape, batch, train, in_channels=1):
+    changes = {"width": 0.25, "dtype": "float64", "dropout": (0, 0, 0), "in_channels": in_channels}
+    spec = CNNSpec.preset(name, **changes)
+    x = jnp.asarray(volumes(rng, (batch, *shape, in_channels), -0.7))
+    variables = CNN(spec).init(jax.random.key(0), x, train=False)
+    variables["params"] = jax.tree_util.tree_map_with_path(
+        lambda path, p: p * rng.choice([-1, 1], p.shape) if "scale" in str(path) else p,
+        variables["params"],
+    )
+    labels = jnp.arange(batch) % 2
+    plain = CNNSpec.from_dict({**spec.to_dict(), "form": "reference"})
+    ours = jax.tree.leaves(network_results(spec, variables, x, labels, train))
+    theirs = jax.tree.leaves(network_results(plain, variables, x, labels, train))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8 * max(1.0, np.abs(b).max()))
+
+
+FEW = [
+    ("cnn5", (33, 34, 35), 1, True),
+    ("cnn5", (32, 33, 34), 3, False),
+    ("cnn10", (34, 32, 33), 2, True),
+]
+SIZES = list(product((32, 33), (34, 35), (37, 38)))
+
+
+@pytest.mark.parametrize(("name", "shape", "batch", "train"), FEW)
+def test_a_network_agrees_with_the_plain_form(rng, name, shape, batch, train):
+    check_network(rng, name, shape, batch, train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cnn5", "cnn7", "cnn10", "cnn12"])
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("train", [True, False])
+def test_every_member_and_parity_agrees_with_the_plain_form(rng, name, shape, train):
+    check_network(rng, name, shape, 1 + (sum(shape) % 4), train, in_channels=1 + train)

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mri_jax.models import CNNSpec
+
+FAMILY = {
+    "cnn5": (8, 16, 32, 64, 128),
+    "cnn7": (8, 16, 32, 64, 64, 128, 128),
+    "cnn10": (8, 8, 16, 16, 32, 32, 64, 64, 128, 128),
+    "cnn12": (8, 8, 16, 16, 32, 32, 64, 64, 64, 128, 128, 128),
+}
+
+
+@pytest.mark.parametrize(("name", "filters"), FAMILY.items())
+def test_presets_are_the_papers_family(name, filters):
+    spec = CNNSpec.preset(name)
+    assert spec.conv_filters == filters
+    assert sum(spec.pool_after) == 5
+    # A pool follows the last conv layer of each run of equal width.
+    ends = [i + 1 == len(filters) or filters[i] != filters[i + 1] for i in range(len(filters))]
+    assert list(spec.pool_after) == ends
+
+
+@pytest.mark.parametrize(
+    ("width", "filters"),
+    [(4.0, (32, 64, 128, 256, 512)), (0.01, (1, 1, 1, 1, 1)), (0.3, (2, 5, 10, 19, 38))],
+)
+def test_width_multiplies_conv_filters_and_leaves_the_fc_layers(width, filters):
+    spec = CNNSpec.preset("cnn5", width=width)
+    assert spec.conv_filters == filters
+    assert spec.fc == (128, 64)
+
+
+def test_a_spec_is_hashable_and_names_its_layers():
+    spec = CNNSpec(repetitions=[1, 2, 1], filters=[64, 64, 64], in_channels=3)
+    assert spec == CNNSpec(repetitions=(1, 2, 1), filters=(64, 64, 64), in_channels=3)
+    assert len({spec, CNNSpec.preset("cnn5")}) == 2
+    assert spec.layer_names[:4] == ("conv1", "bn1", "conv2", "bn2")
+    assert spec.layer_names[-3:] == ("fc1", "fc2", "fc3")
+
+
+@given(
+    blocks=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 256)), min_size=1, max_size=6),
+    width=st.floats(0.01, 16),
+    fc=st.lists(st.integers(1, 512), max_size=3),
+    rate=st.floats(0, 0.99),
+)
+def test_json_round_trip(blocks, width, fc, rate):
+    spec = CNNSpec(
+        repetitions=tuple(b[0] for b in blocks),
+        filters=tuple(b[1] for b in blocks),
+        width=width,
+        fc=tuple(fc),
+        dropout=(rate,) * (len(fc) + 1),
+    )
+    assert CNNSpec.from_json(spec.to_json()) == spec
+    assert CNNSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert min(spec.conv_filters) >= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": float("nan")}, "width: nan must be a finite number"),
+        ({"width": 0.0}, "width: 0.0 must be a positive number"),
+        ({"filters": (8, 16)}, "filters: .* one entry for each block"),
+        ({"filters": (8, 16, 0, 64, 128)}, "filters: 0 must be an integer of at least 1"),
+        ({"filters": (8, 16, 2.5, 64, 128)}, "filters: 2.5 must be an integer"),
+        ({"filters": "abcde"}, "filters: 'abcde' must be a sequence"),
+        ({"repetitions": (), "filters": ()}, "repetitions: .* at least one block"),
+        ({"dropout": (0.5, 1.0, 0.0)}, r"dropout: .* rates in \[0, 1\)"),
+        ({"dropout": (0.5,)}, "dropout: .* one rate for each FC layer"),
+        ({"epsilon": 0.0}, "epsilon: 0.0 must be a positive number"),
+        ({"momentum": 1.0}, r"momentum: 1.0 must be a number in \[0, 1\)"),
+        ({"classes": 1}, "classes: 1 must be an integer of at least 2"),
+        ({"dtype": "float16"}, "dtype: 'float16' must be one of"),
+        ({"form": "quick"}, "form: 'quick' must be one of"),
+        ({"widht": 2.0}, "'widht' is not a field"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_rule(changes, message):
+    with pytest.raises(ValueError, match=message):
+        CNNSpec.preset("cnn5", **changes)
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(ValueError, match="preset: 'cnn6' must be one of"):
+        CNNSpec.preset("cnn6")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 32, 32, 32), r"shape \(1, 32, 32, 32\) must have five axes"),
+        ((1, 32, 32, 32, 2), "2 channels .* in_channels is 1"),
+        ((1, 32, 31, 40, 1), "at least 32 voxels along every axis for 5 poolings"),
+    ],
+)
+def test_a_wrong_input_is_named_with_its_rule(shape, message):
+    with pytest.raises(ValueError, match=message):
+        CNNSpec.preset("cnn5").check_input(shape)

@@ -1,0 +1,41 @@
+import jax
+import numpy as np
+import pytest
+
+from mri_jax.models import CNN, CNNSpec, summary
+from mri_jax.models.summary import layers
+
+
+@pytest.mark.parametrize("name", ["cnn5", "cnn12"])
+def test_totals_match_the_arrays(name):
+    spec, shape = CNNSpec.preset(name, width=0.5, in_channels=2), (32, 48, 37)
+    x = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
+    variables = jax.eval_shape(lambda k, v: CNN(spec).init(k, v, train=False), jax.random.key(0), x)
+    parameters = sum(p.size for p in jax.tree.leaves(variables["params"]))
+    assert sum(row.parameters for row in layers(spec, shape)) == parameters
+    assert f"{parameters:,}" in summary(spec, shape).splitlines()[-1]
+
+
+def test_shapes_and_arithmetic_of_the_paper_grid():
+    rows = {row.name: row for row in layers(CNNSpec.preset("cnn5"), (181, 217, 181))}
+    assert rows["conv1"].output_shape == (90, 108, 90, 8)
+    assert rows["conv1"].multiply_adds == 181 * 217 * 181 * 27 * 8
+    assert rows["conv5"].output_shape == (5, 6, 5, 128)
+    assert rows["fc1"].parameters == 5 * 6 * 5 * 128 * 128 + 128
+    assert rows["conv1"].activation_bytes == 90 * 108 * 90 * 8 * 4
+
+
+def test_intermediates_have_the_summarised_shapes(rng):
+    spec = CNNSpec.preset("cnn7", width=0.5)
+    x = rng.normal(size=(2, 32, 40, 37, 1)).astype(np.float32)
+    model = CNN(spec)
+    variables = model.init(jax.random.key(0), x, train=False)
+    logits, kept = model.apply(variables, x, train=False, intermediates=True)
+    assert kept["conv1/pre_activation"].shape == (2, 32, 40, 37, 4)
+    assert kept["conv7/feature_map"].shape == (2, 2, 2, 2, 64)
+    assert kept["penultimate"].shape == (2, 64)
+    fc3 = variables["params"]["fc3"]
+    by_hand = kept["penultimate"] @ fc3["kernel"] + fc3["bias"]
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-5, atol=1e-6)
+    # The fast form gives the same logits without holding the intermediates.
+    np.testing.assert_allclose(logits, model.apply(variables, x, train=False), atol=1e-5)

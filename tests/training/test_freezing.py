@@ -1,0 +1,94 @@
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from mri_jax.models import CNNSpec
+from mri_jax.training import freezing
+from mri_jax.training.state import random_key
+from mri_jax.training.step import init_variables
+
+FAMILY = ["cnn5", "cnn7", "cnn10", "cnn12"]
+
+
+def params_of(name):
+    spec = CNNSpec.preset(name, width=0.25)
+    variables = jax.eval_shape(partial(init_variables, spec, (32, 33, 34)), random_key(0, "init"))
+    return spec, variables["params"]
+
+
+def layers_that_train(mask):
+    return {name for name, leaves in mask.items() if any(jax.tree.leaves(leaves))}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_named_sets_hold_for_every_member(name):
+    spec, params = params_of(name)
+    last = len(spec.conv_filters)
+    head = {"fc1", "fc2", "fc3"}
+    expected = {
+        "all": set(params),
+        "low": {"conv1", "bn1"},
+        "high": {f"conv{last}", f"bn{last}"} | head,
+        "head": head,
+    }
+    prefix = {"all": 0, "low": 0, "high": last - 1, "head": last}
+    for layers, names in expected.items():
+        mask = freezing.trainable_mask(freezing.rules_for(layers, spec), params)
+        assert layers_that_train(mask) == names
+        assert freezing.frozen_prefix(mask, spec) == prefix[layers]
+        norms = {n for n in params if n.startswith("bn")}
+        assert freezing.frozen_norms(mask) == norms - names
+
+
+def test_the_first_matching_rule_wins():
+    spec, params = params_of("cnn5")
+    rules = freezing.rules_for([["conv3/.*", False], ["conv.*", True], [".*", False]], spec)
+    mask = freezing.trainable_mask(rules, params)
+    assert layers_that_train(mask) == {"conv1", "conv2", "conv4", "conv5"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([["conv.*", True]], "no rule .* matches parameter 'bn1/bias'"),
+        ([["conv9/.*", True], [".*", True]], "rule 'conv9/.\\*' decides no parameter"),
+        ([[".*", True], ["conv1/.*", False]], "rule 'conv1/.\\*' decides no parameter"),
+        ([[".*", False]], "train nothing"),
+    ],
+)
+def test_rules_must_cover_exactly(rules, message):
+    spec, params = params_of("cnn5")
+    with pytest.raises(ValueError, match=message):
+        freezing.trainable_mask(freezing.rules_for(rules, spec), params)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("middle", "'middle' must be one of"),
+        ([["conv(", True]], "no regular expression"),
+        ([["conv.*", 1]], "must be a pair"),
+    ],
+)
+def test_a_wrong_rule_is_named(layers, message):
+    with pytest.raises(ValueError, match=message):
+        freezing.rules_for(layers, CNNSpec.preset("cnn5"))
+
+
+def test_select_and_merge_are_inverse(rng):
+    tree = {"a": {"x": rng.normal(size=2), "y": rng.normal(size=3)}, "b": {"x": rng.normal(size=4)}}
+    mask = {"a": {"x": True, "y": False}, "b": {"x": False}}
+    kept, rest = freezing.select(tree, mask), freezing.select(tree, mask, keep=False)
+    assert [leaf.size for leaf in jax.tree.leaves(kept)] == [2]
+    assert [leaf.size for leaf in jax.tree.leaves(rest)] == [3, 4]
+    jax.tree.map(np.testing.assert_array_equal, freezing.merge(kept, rest), tree)
+
+
+def test_what_trains_is_counted():
+    spec, params = params_of("cnn5")
+    text = freezing.describe(freezing.rules_for("low", spec), params)
+    # 27 weights, a scale and a bias for each of the two filters.
+    assert text.startswith(f"training {2 * 27 + 4} of ")
+    assert text.endswith("bn1/bias, bn1/scale, conv1/kernel")
