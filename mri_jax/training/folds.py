@@ -99,7 +99,9 @@ def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: W
         if not augmentation.off:
             key = jax.random.fold_in(jax.random.fold_in(typed_key(state.key), state.step), 1)
             image = augment(augmentation, key, image)
-        following, metrics = train_step(settings, state, Batch(image, now.label, now.weight))
+        following, metrics = train_step(
+            settings, state, Batch(image, jnp.asarray(now.label), jnp.asarray(now.weight))
+        )
         if masked:
             following = jax.tree.map(
                 lambda new, old: jnp.where(now.active, new, old), following, state

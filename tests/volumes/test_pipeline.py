@@ -1,6 +1,7 @@
 """One scan to the grid: every way to the brain, Clinica's outputs, and the real heads."""
 
 import sys
+from itertools import pairwise
 
 import nibabel as nib
 import numpy as np
@@ -145,5 +146,5 @@ def test_every_ixi_scan_goes_through(shared_data):
         assert result.quality["leakage"] < 0.01
         assert result.quality["missing"] < 0.01
         masks.append(result.mask)
-    for one, other in zip(masks, masks[1:], strict=False):
+    for one, other in pairwise(masks):
         assert dice(one, other) > 0.93
