@@ -1,0 +1,143 @@
+"""One contender of `train_step.py` in a process of its own: a step each time it is told to.
+
+Reads a case as JSON from its first argument, warms up, prints ``ready``, then for every line on
+standard input takes one step and prints its seconds; at the end of input it prints its peak memory
+in MiB and its library's version.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+SHAPES = {"demo": (48, 56, 48), "dev": (96, 112, 96), "paper": (181, 217, 181)}
+BACKGROUND = -1.25
+
+
+def volumes(case: dict) -> np.ndarray:
+    """(N, X, Y, Z, 1) float32, a little over 40% of it a constant, as after skull stripping."""
+    shape = SHAPES[case["grid"]]
+    x = np.random.default_rng(0).normal(size=(case["batch"], *shape, 1)).astype(np.float32)
+    x[:, : round(0.42 * shape[0])] = BACKGROUND
+    return x
+
+
+def jax_step(case: dict) -> tuple[Callable[[], None], str]:
+    """A step of this project (``ours``) or of its plain Linen path (``linen``)."""
+    import jax
+    import jax.numpy as jnp
+
+    from mri_jax.models import CNNSpec
+    from mri_jax.training import step
+    from mri_jax.training.state import Batch, random_key
+
+    form = "fast" if case["contender"] == "ours" else "reference"
+    spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"], form=form)
+    settings = step.StepSettings(spec)
+    variables = step.init_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
+    batch = Batch(
+        jnp.asarray(volumes(case)), jnp.arange(case["batch"]) % 2, jnp.ones(case["batch"])
+    )
+    if case["mode"] == "inference":
+        evaluate = jax.jit(partial(step.eval_step, settings))
+        return lambda: jax.block_until_ready(evaluate(variables, batch)), f"jax {jax.__version__}"
+    advance = jax.jit(partial(step.train_step, settings), donate_argnums=0)
+    state = step.init_state(settings, variables, random_key(0, "dropout"))
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = advance(state, batch)
+        jax.block_until_ready(metrics)
+
+    return run, f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
+
+
+def torch_step(case: dict) -> tuple[Callable[[], None], str]:
+    """The same network and step in PyTorch, contiguous or channels-last-3d."""
+    import torch
+    from torch import nn
+
+    from mri_jax.models import CNNSpec
+
+    spec = CNNSpec.preset(case["member"], width=case["width"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layers: list[nn.Module] = []
+    channels, size = 1, SHAPES[case["grid"]]
+    for filters, pool in zip(spec.conv_filters, spec.pool_after, strict=True):
+        layers += [
+            nn.Conv3d(channels, filters, 3, padding=1, bias=False),
+            nn.BatchNorm3d(filters),
+            nn.ReLU(inplace=True),
+        ]
+        channels = filters
+        if pool:
+            layers.append(nn.MaxPool3d(2))
+            size = tuple(s // 2 for s in size)
+    layers.append(nn.Flatten())
+    features = channels * int(np.prod(size))
+    for units, rate in zip((*spec.fc, spec.classes), spec.dropout, strict=True):
+        layers += [nn.Dropout(rate), nn.Linear(features, units), nn.ReLU()]
+        features = units
+    model = nn.Sequential(*layers[:-1]).to(device)
+    x = torch.from_numpy(np.moveaxis(volumes(case), -1, 1).copy()).to(device)
+    if case["contender"] == "torch-channels-last":
+        model = model.to(memory_format=torch.channels_last_3d)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+    labels = (torch.arange(case["batch"]) % 2).to(device)
+    cast = torch.autocast(
+        device, dtype=torch.bfloat16, enabled=case["dtype"] == "bfloat16", cache_enabled=False
+    )
+    version = f"torch {torch.__version__} on {device}"
+    if device == "cuda":
+        model = torch.compile(model)
+
+    def finish() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    if case["mode"] == "inference":
+        model.eval()
+
+        def infer() -> None:
+            with torch.inference_mode(), cast:
+                model(x)
+            finish()
+
+        return infer, version
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=device == "cuda")
+    loss_of = nn.CrossEntropyLoss()
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with cast:
+            loss = loss_of(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        finish()
+
+    return run, version
+
+
+def main() -> None:
+    """Serve steps until the input ends."""
+    case = json.loads(sys.argv[1])
+    make = torch_step if case["contender"].startswith("torch") else jax_step
+    run, version = make(case)
+    for _ in range(case["warm_up"]):
+        run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        print(time.perf_counter() - start, flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"peak_mib": round(peak), "version": version}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

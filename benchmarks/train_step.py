@@ -1,0 +1,162 @@
+"""Seconds a step: this project, its plain Linen path, and PyTorch, taking turns.
+
+    python benchmarks/train_step.py                        # CNN-5, CNN-10, CNN-5 at width 4; dev
+    python benchmarks/train_step.py --grid paper --case cnn5
+    python benchmarks/train_step.py --case cnn5:2 --mode inference --json results.json
+
+Every contender is a process that waits until it is told to take one step; they take turns, so that
+a slow spell of the machine falls on all. PyTorch runs contiguous and channels-last-3d, and its
+better median counts. ``tuned`` gives every process the malloc settings that `launch.py` gives its
+own (``--allocator``), ``stock`` gives none any. Needs the extra ``bench``.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TUNED = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
+    ":glibc.malloc.trim_threshold=17179869184"
+)
+CONTENDERS = ("ours", "linen", "torch-contiguous", "torch-channels-last")
+
+
+class Contender:
+    """A process of `contenders.py`, warmed up and waiting."""
+
+    def __init__(self, name: str, allocator: str, case: dict):
+        self.name, self.allocator = name, allocator
+        environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+        if allocator == "tuned":
+            environment["GLIBC_TUNABLES"] = TUNED
+        environment["PYTHONPATH"] = str(ROOT)
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                str(ROOT / "benchmarks" / "contenders.py"),
+                json.dumps({**case, "contender": name}),
+            ],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.seconds: list[float] = []
+        if self._read() != "ready":
+            raise RuntimeError(f"{name} ({allocator}) did not start")
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def step(self) -> None:
+        """Take one step and note its seconds."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        self.seconds.append(float(self._read()))
+
+    def finish(self) -> dict:
+        """End the process; its figures."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        figures = json.loads(self._read())
+        self._process.wait()
+        return {
+            "contender": self.name,
+            "allocator": self.allocator,
+            "median_ms": 1e3 * statistics.median(self.seconds),
+            "min_ms": 1e3 * min(self.seconds),
+            "max_ms": 1e3 * max(self.seconds),
+            **figures,
+        }
+
+
+def measure(case: dict, contenders: list[str], allocators: list[str], repeats: int) -> list[dict]:
+    """Figures of every contender under every allocator, all taking turns."""
+    running = [Contender(name, allocator, case) for allocator in allocators for name in contenders]
+    for _ in range(repeats):
+        for contender in running:
+            contender.step()
+    return [contender.finish() for contender in running]
+
+
+def report(case: dict, rows: list[dict]) -> str:
+    """A table of one case, with our ratio to each contender and to PyTorch's better form."""
+    title = "{member} width {width:g}, {grid}, batch {batch}, {dtype}, {mode}".format(**case)
+    lines = [title, f"  {'':<30}{'median':>9}{'min':>9}{'max':>9}{'MiB':>8}{'ours / it':>11}"]
+    for row in rows:
+        same = [r for r in rows if r["allocator"] == row["allocator"] and r["contender"] == "ours"]
+        ratio = f"{same[0]['median_ms'] / row['median_ms']:.2f}" if same else ""
+        name = f"{row['contender']} ({row['allocator']})"
+        times = "".join(f"{row[k]:>9.0f}" for k in ("median_ms", "min_ms", "max_ms"))
+        lines.append(f"  {name:<30}{times}{row['peak_mib']:>8}{ratio:>11}")
+    for ours in (r for r in rows if r["contender"] == "ours"):
+        for allocator in dict.fromkeys(r["allocator"] for r in rows):
+            peers = [
+                r
+                for r in rows
+                if r["contender"].startswith("torch") and r["allocator"] == allocator
+            ]
+            if peers:
+                best = min(peers, key=lambda r: r["median_ms"])
+                time = ours["median_ms"] / best["median_ms"]
+                memory = ours["peak_mib"] / best["peak_mib"]
+                lines.append(
+                    f"  ours ({ours['allocator']}) / PyTorch's best ({allocator}): "
+                    f"time {time:.2f}, peak memory {memory:.2f}"
+                )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--case", nargs="+", default=["cnn5", "cnn10", "cnn5:4"], metavar="M[:W]")
+    parser.add_argument("--grid", choices=["demo", "dev", "paper"], default="dev")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--mode", choices=["train", "inference"], default="train")
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument(
+        "--allocators", nargs="+", choices=["stock", "tuned"], default=["stock", "tuned"]
+    )
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    options = parser.parse_args()
+    results = []
+    for text in options.case:
+        member, _, width = text.partition(":")
+        case = {
+            "member": member,
+            "width": float(width or 1),
+            "grid": options.grid,
+            "batch": options.batch,
+            "dtype": options.dtype,
+            "mode": options.mode,
+            "warm_up": 2,
+        }
+        rows = measure(case, options.contenders, options.allocators, options.repeats)
+        print(report(case, rows), flush=True)
+        results.append({"case": case, "rows": rows})
+    if options.json:
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "date": datetime.date.today().isoformat(),
+        }
+        options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
