@@ -135,7 +135,7 @@ def page(store: VolumeStore, images: Iterable[str], decisions: pd.DataFrame | No
 
 
 def _number(value: float) -> float | None:
-    return None if not np.isfinite(value) else float(f"{value:.4g}")
+    return None if not np.isfinite(value) else float(f"{round(value, 4):.4g}")
 
 
 def _marks(decisions: pd.DataFrame | None) -> dict[str, Any]:
