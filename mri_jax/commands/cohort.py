@@ -82,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, help="default: beside the table, flow_to_end.csv")
 
 
-def _sub(commands, name: str, text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+def _sub(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text)
     command.add_argument("--out", type=Path, required=True, help=OUT_HELP)
     return command
