@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from mri_jax.errors import UserError
+from mri_jax.evaluation.metrics import auc
 
 AGE_SEX = "baseline-age-sex"
 HIPPOCAMPUS = "baseline-hippocampus"
@@ -44,6 +45,18 @@ class Linear:
         """(N, P) features to (N, 2) logits: 0 and the log odds. NaN is read as ``centre``."""
         filled = np.where(np.isnan(features), self.centre, features)
         return _two((filled - self.centre) / self.scale @ self.weights + self.intercept)
+
+
+def separates(covariate: np.ndarray, label: np.ndarray) -> bool:
+    """Whether one covariate alone tells the two classes apart without an error.
+
+    Args:
+      covariate: (N,); NaN where unknown.
+      label: (N,) 0 or 1.
+    """
+    covariate, label = np.asarray(covariate, float), np.asarray(label)
+    known = ~np.isnan(covariate)
+    return auc(label[known], covariate[known]) in (0.0, 1.0)
 
 
 def fit_covariates(features: np.ndarray, label: np.ndarray) -> Linear:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from mri_jax.evaluation import reasons
 from mri_jax.evaluation.cells import Entry, entries
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import SOURCE, Family, Method
@@ -26,7 +27,7 @@ from mri_jax.evaluation.scores import Estimates, Scores, estimate
 SUMMARY_COLUMNS = (
     "family", "run", "stage", "method", "cohort", "split", "point", "metric", "networks",
     "n_positive", "n_negative", "mean", "sd", "a_low", "a_high", "b_low", "b_high", "ensemble",
-    "ensemble_low", "ensemble_high", "note",
+    "ensemble_low", "ensemble_high", "a_note", "b_note", "ensemble_note", "note",
 )  # fmt: skip
 NAN = float("nan")
 
@@ -45,7 +46,8 @@ def summarise(
     Returns:
       `SUMMARY_COLUMNS`; fractions. ``mean`` and ``sd`` are over networks (n - 1), as the paper
       prints; ``a_*`` and ``b_*`` are the intervals of the mean; ``ensemble`` is the mean
-      probability over the folds with its own interval (DeLong, Wilson; bootstrap for BAC).
+      probability over the folds with its own interval (DeLong, Wilson; bootstrap for BAC). Where
+      an interval is missing its ``*_note`` says why.
     """
     rows: list[dict[str, object]] = []
     for entry in entries(predictions, family) if found is None else found:
@@ -99,7 +101,8 @@ def metric_rows(
                 "ensemble": ensemble[0],
                 "ensemble_low": ensemble[1],
                 "ensemble_high": ensemble[2],
-                "note": _note(metric, scores, a.estimate, a.low),
+                **_reasons(metric, scores, (a.low, b.low, ensemble[1]), a.estimate, ensemble[0]),
+                "note": _note(scores, a.estimate),
             }
         )
     return rows
@@ -111,12 +114,26 @@ def _spread(method: Method, value: Estimates, scores: Scores) -> float:
     return float(np.std(each.value, ddof=1)) if len(each.value) > 1 else NAN
 
 
-def _note(metric: str, scores: Scores, value: float, low: float) -> str:
-    positive, negative = scores.counts
+def _reasons(
+    metric: str, scores: Scores, lows: tuple[float, float, float], mean: float, together: float
+) -> dict[str, str]:
+    """Why intervals A, B and that of the ensemble are missing, where they are."""
+    a, b, ensemble = lows
+    of_b = reasons.without_interval(metric, mean, b, scores.counts)
+    if of_b and not np.isnan(mean) and len(np.unique(scores.fold)) < 2:
+        of_b = reasons.SINGLE
+    return {
+        "a_note": reasons.without_interval(metric, mean, a, scores.counts),
+        "b_note": of_b,
+        "ensemble_note": ""
+        if np.isnan(together)
+        else reasons.without_interval(metric, together, ensemble, scores.counts),
+    }
+
+
+def _note(scores: Scores, value: float) -> str:
     if np.isnan(value):
-        return f"undefined: {positive} positive and {negative} negative subjects"
-    if np.isnan(low):
-        return "no interval: the networks' results do not vary over these subjects"
+        return reasons.undefined(*scores.counts)
     if len(scores.score) > 1 and np.ptp(scores.score, axis=0).max() == 0.0:
         return "all networks give identical scores: B has no between-network part"
     return ""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mri_jax.evaluation.baselines import AGE_SEX
 from mri_jax.evaluation.families import SOURCE, is_baseline
 from mri_jax.reporting.analysis import Analysis, Section
 
@@ -27,9 +28,31 @@ def cautions(analysis: Analysis) -> list[str]:
             lines.append(
                 f"{run.name}: its provenance does not say whether the scans are simulated."
             )
+    lines += _of_baselines(analysis)
     for section in analysis.sections:
         lines += _of_section(section)
     return list(dict.fromkeys(lines))
+
+
+def _of_baselines(analysis: Analysis) -> list[str]:
+    """Which covariates a baseline had to leave out."""
+    plan = analysis.plan
+    if "covariates" not in plan.columns:
+        return []
+    lines = []
+    rows = plan[plan["run"].astype(str).str.startswith(AGE_SEX)]
+    for run, group in rows.groupby("run", sort=False):
+        fitted = {
+            name for names in group["covariates"] if isinstance(names, list) for name in names
+        }
+        left_out = [name for name in ("age", "sex") if name not in fitted]
+        if left_out and fitted:
+            lines.append(
+                f"{run} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is unknown "
+                "for the training subjects, or is itself the label (it tells the two classes apart "
+                "without an error)."
+            )
+    return lines
 
 
 def _of_section(section: Section) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.reporting.tables import Cell, Table, text
+from mri_jax.reporting.table import Cell, Table, text
 
 
 def demographics_table(analysis: Analysis) -> Table:

@@ -18,7 +18,7 @@ from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.style import Picture
-from mri_jax.reporting.tables import Cell, Table, text
+from mri_jax.reporting.table import Cell, Table, text
 from mri_jax.results import Results
 
 LIMIT = 15_000_000

@@ -8,13 +8,13 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, results
-from mri_jax.reporting import demographics, page, tables
+from mri_jax.reporting import demographics, forms, page, tables
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.style import Picture
-from mri_jax.reporting.tables import Table
+from mri_jax.reporting.table import Table
 
 SHAREABLE = "report-shareable.html"
 
@@ -107,8 +107,8 @@ def file_name(key: str) -> str:
 def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
     name = file_name(table.key)
     data = table.data.assign(simulated=True) if simulated else table.data
-    files.write_text(folder / f"{name}.md", tables.markdown(table, simulated))
-    files.write_text(folder / f"{name}.tex", tables.latex(table, simulated))
+    files.write_text(folder / f"{name}.md", forms.markdown(table, simulated))
+    files.write_text(folder / f"{name}.tex", forms.latex(table, simulated))
     files.write_csv(folder / f"{name}.csv", data)
 
 

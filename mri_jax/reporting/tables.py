@@ -1,8 +1,4 @@
-"""Tables in the paper's layout: Markdown, CSV and LaTeX."""
-
-import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Tables in the paper's layout, one a function, from the statistics of a section."""
 
 import numpy as np
 import pandas as pd
@@ -10,60 +6,7 @@ import pandas as pd
 from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.reporting.analysis import Section
-
-SIMULATED = "SIMULATED scans"
-DASH = "–"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a table shows and what it sorts by."""
-
-    text: str
-    value: float | str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in every form.
-
-    Attributes:
-      key: File name without extension.
-      title: One line.
-      note: What its numbers mean.
-      header: Column names.
-      rows: Cells as shown.
-      data: The same, tidy and unrounded, for the CSV file.
-    """
-
-    key: str
-    title: str
-    note: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    data: pd.DataFrame
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A fraction in percent; a dash where it is NaN."""
-    return DASH if np.isnan(value) else f"{100 * value:.{digits}f}"
-
-
-def p_value(value: float) -> str:
-    """A p-value with three decimals; a dash where it is NaN."""
-    if np.isnan(value):
-        return DASH
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def interval(low: float, high: float) -> str:
-    """``[82.1, 88.0]`` in percent; empty where it is NaN."""
-    return "" if np.isnan(low) or np.isnan(high) else f"[{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def text(value: object) -> Cell:
-    """A cell of plain text."""
-    return Cell(str(value), str(value))
+from mri_jax.reporting.table import DASH, Cell, Table, interval, p_value, percent, text
 
 
 def tables_of(section: Section, published: pd.DataFrame | None = None) -> list[Table]:
@@ -116,16 +59,16 @@ def _counted(row: pd.Series) -> Cell:
 def _score(row: pd.Series) -> Cell:
     mean = float(row["mean"]) if pd.notna(row["mean"]) else float("nan")
     if np.isnan(mean):
-        return Cell(DASH, -1.0)
+        return Cell("undefined" if str(row["note"]).startswith("undefined") else DASH, -1.0)
     shown = percent(mean)
     if pd.notna(row["sd"]):
         shown += f" ± {percent(row['sd'])}"
-    for name in ("a", "b"):
+    notes = [row["a_note"], row["b_note"]]
+    if notes[0] and notes[0] == notes[1]:
+        return Cell(f"{shown}\nno interval: {notes[0]}", mean)
+    for name, note in zip("ab", notes, strict=True):
         limits = interval(row[f"{name}_low"], row[f"{name}_high"])
-        if limits:
-            shown += f"\n{name.upper()} {limits}"
-        elif name == "a":
-            shown += "\nA no variance"
+        shown += f"\n{name.upper()} {limits or f'none: {note}'}"
     return Cell(shown, mean)
 
 
@@ -162,7 +105,8 @@ def ensemble_table(section: Section) -> Table:
                 continue
             row = by_metric.loc[metric]
             limits = interval(row["ensemble_low"], row["ensemble_high"])
-            shown = f"{percent(row['ensemble'])}\n{limits}".strip()
+            limits = limits or f"no interval: {row['ensemble_note']}"
+            shown = f"{percent(row['ensemble'])}\n{limits}"
             cells.append(Cell(shown, float(row["ensemble"])))
         rows.append(tuple(cells))
     note = (
@@ -314,99 +258,3 @@ def calibration_table(section: Section) -> Table:
     )  # fmt: skip
     key = f"{section.family.key}-calibration"
     return Table(key, "Calibration", note, header, tuple(rows), frame)
-
-
-def markdown(table: Table, simulated: bool) -> str:
-    """Markdown; an interval stands behind its number."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_markdown_cell(c) for c in cells) + " |"
-
-    rows = [line([cell.text for cell in row]) for row in table.rows]
-    rule = "|" + "---|" * len(table.header)
-    head = f"**{_title(table, simulated)}**"
-    return "\n".join([head, "", line(table.header), rule, *rows, "", table.note, ""])
-
-
-def _markdown_cell(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return escaped.replace("\n", " ")
-
-
-def _title(table: Table, simulated: bool) -> str:
-    return f"{table.title} ({SIMULATED})" if simulated else table.title
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "−": "$-$", "–": "--",
-    "η": r"$\eta$", "²": r"$^2$", "×": r"$\times$", "\n": " ",
-}  # fmt: skip
-
-
-def latex_escape(value: str) -> str:
-    """Text for LaTeX; a character beyond Latin script becomes its plain form, or ``?``."""
-    shown = []
-    for character in value:
-        if character in _LATEX:
-            shown.append(_LATEX[character])
-        elif ord(character) < 0x180 and character.isprintable():
-            shown.append(character)
-        else:
-            plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-            shown.append("".join(_LATEX.get(c, c) for c in plain) or "?")
-    return "".join(shown)
-
-
-def latex(table: Table, simulated: bool) -> str:
-    """A ``table`` for each test cohort; intervals stand in a line of their own.
-
-    Wide ones are scaled to the text's width, which needs ``\\usepackage{graphicx}``.
-    """
-    if not table.rows:
-        return ""
-    apart = table.header[0] == "Test cohort"
-    cohorts = dict.fromkeys(row[0].text for row in table.rows) if apart else {"": None}
-    parts = []
-    for place, cohort in enumerate(cohorts):
-        rows = [row for row in table.rows if not apart or row[0].text == cohort]
-        title = _title(table, simulated) + (f", tested on {cohort}." if apart else ".")
-        caption = f"{title} {table.note}" if place == 0 else title
-        parts.append(_latex_table(table.header[apart:], [row[apart:] for row in rows], caption))
-    return "\n".join(parts)
-
-
-def _latex_table(header: Sequence[str], rows: Sequence[tuple[Cell, ...]], caption: str) -> str:
-    # A column that says the same in every row stands in the caption instead.
-    texts = [{row[column].text for row in rows} for column in range(len(header))]
-    kept = [column for column, found in enumerate(texts) if len(found) > 1 or len(rows) == 1]
-    for column in sorted(set(range(len(header))) - set(kept)):
-        if texts[column] != {""}:
-            caption += f" {header[column]}: {texts[column].pop()}."
-    header = [header[column] for column in kept]
-    rows = [tuple(row[column] for column in kept) for row in rows]
-    wide = len(header) > 5
-    lines = [
-        r"\begin{table}[htbp]",
-        r"\centering\footnotesize",
-        rf"\caption{{{latex_escape(caption)}}}",
-        r"\resizebox{\textwidth}{!}{%" if wide else "%",
-        rf"\begin{{tabular}}{{{'l' * len(header)}}}",
-        r"\hline",
-        " & ".join(latex_escape(name) for name in header) + r" \\",
-        r"\hline",
-    ]
-    for row in rows:
-        split = [cell.text.split("\n") for cell in row]
-        for index in range(max(len(parts) for parts in split)):
-            shown = [parts[index] if index < len(parts) else "" for parts in split]
-            lines.append(" & ".join(_latex_cell(c) for c in shown) + r" \\")
-    end = r"\end{tabular}}" if wide else r"\end{tabular}"
-    return "\n".join([*lines, r"\hline", end, r"\end{table}", ""])
-
-
-def _latex_cell(value: str) -> str:
-    escaped = latex_escape(value)
-    # A bracket that opens a cell would be read as an option of the line break before it.
-    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped

@@ -12,6 +12,7 @@ import numpy as np
 from mri_jax import files
 from mri_jax.evaluation import baselines
 from mri_jax.progress import Progress
+from mri_jax.study import covariates
 from mri_jax.study.data import Catalogue, Examples, Feeds
 from mri_jax.study.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
@@ -247,11 +248,13 @@ class Executor:
             logits = baselines.fit_voxels(train, labels, stage.seed).logits(tested)
         else:
             train, tested = (
-                covariates(self.catalogue.frame, stage.name, e) for e in (stage.train, stage.tested)
+                covariates.values(self.catalogue.frame, stage.covariates, e.rows)
+                for e in (stage.train, stage.tested)
             )
             logits = baselines.fit_covariates(train, labels).logits(tested)
         self.folders.write_logits(stage, self._keys(stage.tested), logits)
-        self.folders.finish(stage, {"seen": stage.seen.to_json()})
+        note = {"seen": stage.seen.to_json(), "covariates": list(stage.covariates)}
+        self.folders.finish(stage, note)
 
     def _blocks(self, examples: Examples, kept: dict[int, np.ndarray]) -> np.ndarray:
         spacing = self.catalogue.reader.store.info.grid.spacing
@@ -260,16 +263,6 @@ class Executor:
                 volume = self.catalogue.reader.read(row)[..., 0]
                 kept[row] = baselines.block_mean(volume, spacing)
         return np.stack([kept[row] for row in examples.rows])
-
-
-def covariates(frame: Any, name: str, examples: Examples) -> np.ndarray:
-    """(N, P) covariates of a baseline: age and sex, or hippocampal over intracranial volume."""
-    chosen = frame.iloc[list(examples.rows)]
-    if name == "hippocampus":
-        share = chosen["hippocampus_ml"] / chosen["intracranial_ml"]
-        return share.to_numpy(float)[:, None]
-    sex = chosen["sex"].map({"F": 0.0, "M": 1.0})
-    return np.stack([chosen["age"].to_numpy(float), sex.to_numpy(float)], axis=1)
 
 
 def grouped(stages: Sequence[TrainStage]) -> list[list[TrainStage]]:

@@ -16,6 +16,7 @@ from mri_jax.cohort import leakage, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
 from mri_jax.evaluation import baselines
 from mri_jax.seeding import generator
+from mri_jax.study import covariates
 from mri_jax.study.data import Catalogue, Examples
 from mri_jax.study.settings import Finetuning, Run, Source, Study, Tuning
 from mri_jax.training.freezing import rules_for
@@ -93,6 +94,7 @@ class BaselineStage:
       train: What it learns from.
       tested: Scans it is asked about.
       seen: As of a network.
+      covariates: Columns that it is fitted on; empty for ``voxels``.
     """
 
     name: str
@@ -101,6 +103,7 @@ class BaselineStage:
     train: Examples
     tested: Examples
     seen: Seen
+    covariates: tuple[str, ...] = ()
     kind: str = "baseline"
 
     @property
@@ -272,7 +275,13 @@ def inputs(stage: Stage, catalogue: Catalogue) -> dict[str, Any]:
         }
     common |= {"seed": stage.seed, "train": catalogue.identity(stage.train)}
     if isinstance(stage, BaselineStage):
-        return {**common, "name": stage.name, "tested": catalogue.identity(stage.tested)}
+        tested = catalogue.identity(stage.tested)
+        known = [
+            [name, *map(str, covariates.values(catalogue.frame, (name,), e.rows)[:, 0])]
+            for name in stage.covariates
+            for e in stage.examples
+        ]
+        return {**common, "name": stage.name, "tested": tested, "covariates": known}
     return {
         **common,
         "fit": asdict(stage.fit),
@@ -433,7 +442,7 @@ def tuning_length(tuning: Finetuning, source: StoppingSettings) -> StoppingSetti
 def _baseline_entries(
     study: Study, run: Run, catalogue: Catalogue, stages: list[TrainStage], name: str
 ) -> Iterator[Entry]:
-    if name == "hippocampus" and not has_hippocampus(catalogue.frame):
+    if name == "hippocampus" and not covariates.has_hippocampus(catalogue.frame):
         return
     label = {
         "age_sex": baselines.AGE_SEX,
@@ -460,15 +469,15 @@ def _baseline_entries(
             tested=tested,
             seen=Seen.of(catalogue.triples(source.train.rows)),
         )
+        if name in covariates.NAMES:
+            usable = covariates.usable(catalogue.frame, name, source.train, tested)
+            if not usable:
+                return
+            stage = replace(stage, covariates=usable)
         stage = replace(stage, fingerprint=files.fingerprint(inputs(stage, catalogue)))
         answers = tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)
         named = label if trained_on.startswith("cnn") else f"{label}-{trained_on}"
         yield Entry(named, "source", 0, fold, stage, answers)
-
-
-def has_hippocampus(frame: pd.DataFrame) -> bool:
-    """Whether the table has the volumes (mL) that the hippocampal baseline needs."""
-    return {"hippocampus_ml", "intracranial_ml"} <= set(frame.columns)
 
 
 def _check(entry: Entry, catalogue: Catalogue) -> None:

@@ -89,3 +89,12 @@ def test_block_mean_has_unequal_axes_and_drops_the_rest():
 def test_bad_training_input_is_named(volumes, label, word):
     with pytest.raises(UserError, match=word):
         baselines.fit_voxels(volumes, np.array(label), seed=1)
+
+
+def test_a_covariate_that_separates_the_classes_is_recognised():
+    label = np.array([0, 0, 1, 1, 1])
+    assert baselines.separates([60, 61, 70, 71, np.nan], label)
+    assert baselines.separates([1, 1, 0, 0, 0], label)
+    assert not baselines.separates([60, 70, 70, 71, 72], label)
+    assert not baselines.separates([60, np.nan, np.nan, np.nan, np.nan], label)
+    assert not baselines.separates([1, 1, 1, 1, 1], label)

@@ -10,7 +10,7 @@ import synthetic_run
 from mri_jax import results
 from mri_jax.cli import main
 from mri_jax.errors import UserError
-from mri_jax.reporting import tables
+from mri_jax.reporting import forms, table
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.published import read_published
 from mri_jax.reporting.report import SHAREABLE, file_name, write_report
@@ -235,7 +235,7 @@ def test_a_users_mistake_gives_one_line_and_code_two(tmp_path, capsys):
 
 
 def test_numbers_are_printed_as_the_paper_does():
-    assert tables.percent(0.85249) == "85.2"
-    assert tables.percent(np.nan) == "–"
-    assert (tables.p_value(0.00049), tables.p_value(0.0304)) == ("<0.001", "0.030")
-    assert tables.latex_escape("a_b & 5% ± λ") == r"a\_b \& 5\% $\pm$ ?"
+    assert table.percent(0.85249) == "85.2"
+    assert table.percent(np.nan) == "–"
+    assert (table.p_value(0.00049), table.p_value(0.0304)) == ("<0.001", "0.030")
+    assert forms.latex_escape("a_b & 5% ± λ") == r"a\_b \& 5\% $\pm$ ?"

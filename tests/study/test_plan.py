@@ -208,3 +208,35 @@ def test_stages_are_of_the_kinds_asked_for(cohorts):
     assert kinds.count(EvaluateStage) == 15 * 2
     assert kinds.count(BaselineStage) == 5 * 2
     assert dataclasses.is_dataclass(plan)
+
+
+def test_a_baseline_leaves_out_the_covariate_that_is_the_label(cohorts, tmp_path):
+    table = read_table(cohorts[0])
+    table["diagnosis"] = table["sex"].map({"F": "female", "M": "male"})
+    table.loc[0, "age"] = np.nan
+    write_table(tmp_path / "cohort.csv", table)
+    task = {"positive": "male", "negative": "female"}
+    plan, _ = plan_of((tmp_path / "cohort.csv", cohorts[1]), task=task)
+    found = {s.fingerprint: s for s in plan.stages() if isinstance(s, BaselineStage)}
+    fitted = [s.covariates for s in found.values() if s.name == "age_sex"]
+    assert fitted == [("age",)] * 5
+    plan, _ = plan_of(cohorts)
+    both = [s for s in plan.stages() if isinstance(s, BaselineStage) and s.name == "age_sex"]
+    assert {s.covariates for s in both} == {("age", "sex")}
+
+    table["age"] += 1.0
+    write_table(tmp_path / "cohort.csv", table)
+    plan, _ = plan_of((tmp_path / "cohort.csv", cohorts[1]), task=task)
+    again = {s.fingerprint for s in plan.stages() if isinstance(s, BaselineStage)}
+    kept = {found[name].name for name in again & set(found)}
+    assert kept == {"voxels"}, "a corrected age must fit the age baseline anew, and nothing else"
+
+
+def test_a_baseline_without_a_usable_covariate_is_not_planned(cohorts, tmp_path):
+    table = read_table(cohorts[0])
+    table["age"] = np.where(table["diagnosis"] == "AD", 80.0, 60.0)
+    table["sex"] = ""
+    write_table(tmp_path / "cohort.csv", table)
+    plan, _ = plan_of((tmp_path / "cohort.csv", cohorts[1]))
+    assert "baseline-age-sex" not in {entry.run for entry in plan.entries}
+    assert "baseline-voxels" in {entry.run for entry in plan.entries}

@@ -1,0 +1,60 @@
+"""What a table of the report is, and how its numbers are written."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+SIMULATED = "SIMULATED scans"
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a table shows and what it sorts by."""
+
+    text: str
+    value: float | str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in every form.
+
+    Attributes:
+      key: File name without extension.
+      title: One line.
+      note: What its numbers mean.
+      header: Column names.
+      rows: Cells as shown.
+      data: The same, tidy and unrounded, for the CSV file.
+    """
+
+    key: str
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    data: pd.DataFrame
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction in percent; a dash where it is NaN."""
+    return DASH if np.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """A p-value with three decimals; a dash where it is NaN."""
+    if np.isnan(value):
+        return DASH
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def interval(low: float, high: float) -> str:
+    """``[82.1, 88.0]`` in percent; empty where it is NaN."""
+    return "" if np.isnan(low) or np.isnan(high) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def text(value: object) -> Cell:
+    """A cell of plain text."""
+    return Cell(str(value), str(value))

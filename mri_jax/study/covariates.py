@@ -1,0 +1,52 @@
+"""What the plain baselines know about a scan besides its volume: columns of the cohort table."""
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.evaluation.baselines import separates
+from mri_jax.study.data import Examples
+
+NAMES = {"age_sex": ("age", "sex"), "hippocampus": ("hippocampus_share",)}
+"""Covariates of each baseline that does not read volumes."""
+_MEASURED = ("hippocampus_ml", "intracranial_ml")
+
+
+def has_hippocampus(frame: pd.DataFrame) -> bool:
+    """Whether the table has the volumes (mL) that the hippocampal baseline needs."""
+    return set(_MEASURED) <= set(frame.columns)
+
+
+def values(frame: pd.DataFrame, names: tuple[str, ...], rows: tuple[int, ...]) -> np.ndarray:
+    """(N, P) covariates of some rows; NaN where unknown.
+
+    Ages are years, sex is 0 for F and 1 for M, a share is of the intracranial volume.
+    """
+    chosen = frame.iloc[list(rows)]
+    return np.stack([_column(chosen, name) for name in names], axis=1)
+
+
+def _column(chosen: pd.DataFrame, name: str) -> np.ndarray:
+    if name == "hippocampus_share":
+        return (chosen["hippocampus_ml"] / chosen["intracranial_ml"]).to_numpy(float)
+    if name == "sex":
+        return chosen["sex"].map({"F": 0.0, "M": 1.0}).to_numpy(float)
+    return chosen[name].to_numpy(float)
+
+
+def usable(frame: pd.DataFrame, name: str, train: Examples, tested: Examples) -> tuple[str, ...]:
+    """The covariates that a baseline may be fitted on; empty where none is left.
+
+    Left out are a covariate that no training scan has, and, of age and sex, one that tells the
+    classes of the whole study apart without an error: it is then the label under another name (sex
+    where sex is classified, age where the young are told from the old), and a row that it makes
+    perfect would be read as a result.
+    """
+    both = Examples(train.rows + tested.rows, train.labels + tested.labels)
+    kept = []
+    for covariate in NAMES[name]:
+        known = ~np.isnan(values(frame, (covariate,), train.rows)).all()
+        column = values(frame, (covariate,), both.rows)[:, 0]
+        leaks = name == "age_sex" and separates(column, np.array(both.labels))
+        if known and not leaks:
+            kept.append(covariate)
+    return tuple(kept)
