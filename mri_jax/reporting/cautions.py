@@ -42,15 +42,13 @@ def _of_baselines(analysis: Analysis) -> list[str]:
     lines = []
     rows = plan[plan["run"].astype(str).str.startswith(AGE_SEX)]
     for run, group in rows.groupby("run", sort=False):
-        fitted = {
-            name for names in group["covariates"] if isinstance(names, list) for name in names
-        }
+        fitted = set(group["covariates"].dropna().explode())
         left_out = [name for name in ("age", "sex") if name not in fitted]
         if left_out and fitted:
             lines.append(
-                f"{run} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is unknown "
-                "for the training subjects, or is itself the label (it tells the two classes apart "
-                "without an error)."
+                f"{run} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is "
+                "unknown for the training subjects, or is itself the label (it tells the two "
+                "classes apart without an error)."
             )
     return lines
 
