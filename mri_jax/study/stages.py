@@ -63,11 +63,10 @@ class StageFolders:
     def logits(self, stage: Stage) -> pd.DataFrame:
         """What `write_logits` wrote, indexed by (subject_id, session_id)."""
         text = (self.folder(stage) / "logits.csv").read_text()
-        kinds = {"subject_id": str, "session_id": str}
-        frame = pd.read_csv(
-            io.StringIO(text), dtype=kinds, keep_default_na=False, float_precision="round_trip"
-        )
-        frame = frame.astype({"logit_0": float, "logit_1": float})
+        # Text first: Python's own conversion gives back the very floats that were written.
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        exact = {name: [float(x) for x in frame[name]] for name in ("logit_0", "logit_1")}
+        frame = frame.assign(**exact)
         return frame.set_index(["subject_id", "session_id"])
 
     @contextlib.contextmanager

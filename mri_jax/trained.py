@@ -1,0 +1,261 @@
+"""A finished run, opened: its networks, its scans, and who was held out where.
+
+::
+
+    run = mri_jax.trained.open_run("runs/finetune_high-demo")
+    for member in run.ensemble("cnn5-w1", "source"):
+        network = member.load()                      # params, batch_stats, spec
+        volumes = run.reader(run.held_out(member)).load(threads=2)
+
+`mri_jax.results` reads a results folder alone; this also needs the folders of its stages and the
+store of its volumes, which it finds where the run wrote them, or beside a run that was moved.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from etils import epath
+
+from mri_jax import results
+from mri_jax.errors import UserError
+from mri_jax.results import Results
+from mri_jax.training.checkpoints import Network, load_params
+from mri_jax.volumes.normalise import Normalisation
+from mri_jax.volumes.store import KEY, VolumeStore
+from mri_jax.volumes.stream import Key, Reader
+
+SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network of a run.
+
+    Attributes:
+      run: The variant, e.g. ``cnn5-w1``.
+      stage: ``source`` or ``tuned-LAYERS``.
+      repeat: Which part of the target it was tuned on; 0 for a source network.
+      fold: The source fold that was held out.
+      fingerprint: Of all that determines the network.
+      folder: Of its stage.
+    """
+
+    run: str
+    stage: str
+    repeat: int
+    fold: int
+    fingerprint: str
+    folder: epath.Path
+
+    @property
+    def name(self) -> str:
+        """For messages: ``cnn5-w1 source fold 2``."""
+        return f"{self.run} {self.stage} fold {self.fold}"
+
+    def load(self) -> Network:
+        """The network, as NumPy arrays.
+
+        Raises:
+          UserError: Its checkpoint is absent or unreadable.
+        """
+        return load_params(self.folder)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run with its networks.
+
+    Attributes:
+      results: The results folder.
+      members: Every finished network, in the order of the plan.
+      normalisation: How the networks' volumes were normalised.
+      store_path: The store of their volumes; it is opened when first asked for.
+    """
+
+    results: Results
+    members: tuple[Member, ...]
+    normalisation: Normalisation
+    store_path: epath.Path
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the networks were trained on simulated scans."""
+        return self.results.simulated
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The network variants, in the order of the plan."""
+        return tuple(dict.fromkeys(member.run for member in self.members))
+
+    def stages(self, variant: str) -> tuple[str, ...]:
+        """The stages of a variant: ``source``, then what was tuned.
+
+        Raises:
+          UserError: The run has no such variant.
+        """
+        found = dict.fromkeys(member.stage for member in self.members if member.run == variant)
+        if not found:
+            raise UserError(
+                f"network: {variant!r} is not in {self.results.path}; it has "
+                f"{', '.join(self.variants)}"
+            )
+        return tuple(found)
+
+    def ensemble(self, variant: str, stage: str, repeat: int = 0) -> tuple[Member, ...]:
+        """The networks of the folds, by fold.
+
+        Raises:
+          UserError: The run has none such.
+        """
+        if stage not in self.stages(variant):
+            raise UserError(
+                f"stage: {stage!r} is not of {variant}; it has {', '.join(self.stages(variant))}"
+            )
+        wanted = (variant, stage, repeat)
+        found = [m for m in self.members if (m.run, m.stage, m.repeat) == wanted]
+        if not found:
+            raise UserError(f"repeat: {variant} {stage} has no repeat {repeat}")
+        return tuple(sorted(found, key=lambda m: m.fold))
+
+    @cached_property
+    def store(self) -> VolumeStore:
+        """The store of the run's volumes.
+
+        Raises:
+          UserError: It is absent, or is another store than the run's.
+        """
+        store = VolumeStore(self.store_path)
+        wanted = self.results.provenance.get("store_fingerprint")
+        if store.info.fingerprint != wanted:
+            raise UserError(f"{self.store_path}: is not the store of {self.results.path}")
+        return store
+
+    def reader(self, keys: tuple[Key, ...]) -> Reader:
+        """The volumes of scans as the networks saw them; keys are (subject_id, session_id)."""
+        return Reader(self.store, keys, self.normalisation)
+
+    def rows(self, member: Member, split: str) -> pd.DataFrame:
+        """The member's rows of the predictions table for one split."""
+        table = self.results.predictions
+        return table[
+            (table["run"] == member.run)
+            & (table["stage"] == member.stage)
+            & (table["repeat"] == member.repeat)
+            & (table["fold"] == member.fold)
+            & (table["split"] == split)
+        ]
+
+    def held_out(self, member: Member) -> tuple[Key, ...]:
+        """Scans of the source fold that was held out from the member (it chose its epoch)."""
+        return _keys(self.rows(member, "validation"))
+
+    def trained_on(self, member: Member) -> tuple[Key, ...]:
+        """Scans whose loss the member, or the network it was tuned from, was trained to lower."""
+        table = self.results.predictions
+        source = table[
+            (table["run"] == member.run)
+            & (table["stage"] == SOURCE)
+            & (table["split"] == "validation")
+            & (table["fold"] != member.fold)
+        ]
+        adapted = self.rows(member, "adaptation") if member.stage != SOURCE else table.iloc[:0]
+        return _keys(pd.concat([source, adapted]))
+
+    def diagnoses(self, variant: str) -> tuple[str, str]:
+        """The diagnoses of label 0 and 1 that the source networks of a variant learned.
+
+        Raises:
+          UserError: The run keeps no cohort table, or a label stands for two diagnoses.
+        """
+        table = self.results.predictions
+        shown = (table["run"] == variant) & (table["stage"] == SOURCE)
+        asked = table[shown & (table["split"] == "validation")]
+        cohort = self.results.cohort
+        if not {*KEY, "diagnosis"} <= set(cohort.columns):
+            raise UserError(f"{self.results.path}: holds no {results.COHORT} with diagnoses")
+        labelled = asked[[*KEY, "label"]].merge(cohort[[*KEY, "diagnosis"]], on=KEY)
+        found = [sorted(set(labelled.loc[labelled["label"] == n, "diagnosis"])) for n in (0, 1)]
+        if any(len(names) != 1 for names in found):
+            raise UserError(f"{self.results.path}: the labels of {variant} are not two diagnoses")
+        return found[0][0], found[1][0]
+
+
+def open_run(
+    path: epath.PathLike, stages: epath.PathLike | None = None, store: epath.PathLike | None = None
+) -> TrainedRun:
+    """Open a finished run with its networks.
+
+    Args:
+      path: The results folder.
+      stages: The folder of stages, where the run cannot find it: by default the folders that
+        ``plan.json`` names, or ``stages/`` beside the run.
+      store: The store of its volumes, where it was moved.
+
+    Raises:
+      UserError: It is no results folder, lacks a file, or holds no checkpoint.
+    """
+    found = results.load(path)
+    for name, value in ((results.CONFIG, found.config), (results.PROVENANCE, found.provenance)):
+        if not value:
+            raise UserError(f"{found.path}: holds no {name}; its networks cannot be used")
+    moved = epath.Path(stages) if stages else found.path.absolute().parent / "stages"
+    members = tuple(_members(found.plan, moved, as_written=not stages))
+    if not members:
+        raise UserError(
+            f"{found.path}: none of its networks has a checkpoint where {results.PLAN} says or in "
+            f"{moved}; name the folder of stages with --stages"
+        )
+    return TrainedRun(
+        results=found,
+        members=members,
+        normalisation=_normalisation(found),
+        store_path=_store_path(found, moved) if store is None else epath.Path(store),
+    )
+
+
+def _members(plan: pd.DataFrame, moved: epath.Path, as_written: bool) -> Iterator[Member]:
+    """The networks whose folder is there: where the plan says, or of that name in ``moved``."""
+    if "finished" not in plan:
+        return
+    rows = plan[plan["finished"].astype(bool) & plan["kind"].isin(("source", "tune"))]
+    for row in rows.to_dict("records"):
+        written = epath.Path(row["folder"])
+        places = [written] * as_written + [moved / written.name]
+        folder = next((place for place in places if place.exists()), None)
+        if folder is not None:
+            yield Member(
+                run=row["run"],
+                stage=row["stage"],
+                repeat=int(row["repeat"]),
+                fold=int(row["fold"]),
+                fingerprint=row["fingerprint"],
+                folder=folder,
+            )
+
+
+def _store_path(found: Results, stages: epath.Path) -> epath.Path:
+    """Where the run says its store is, or where its simulated cohorts are when it was moved."""
+    written = epath.Path(found.provenance["store"])
+    moved = stages / "simulated" / written.parent.name / written.name
+    return moved if not written.exists() and moved.exists() else written
+
+
+def _normalisation(found: Results) -> Normalisation:
+    try:
+        section = found.config["data"]
+        return Normalisation(
+            method=section["normalisation"],
+            clip=(float(section["clip"][0]), float(section["clip"][1])),
+            background=float(section["background"]),
+        )
+    except (KeyError, TypeError, IndexError):
+        raise UserError(
+            f"{found.path / results.CONFIG}: data.normalisation, data.clip or data.background "
+            "is missing"
+        ) from None
+
+
+def _keys(rows: pd.DataFrame) -> tuple[Key, ...]:
+    return tuple(sorted(set(zip(rows["subject_id"], rows["session_id"], strict=True))))
