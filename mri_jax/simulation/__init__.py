@@ -11,6 +11,7 @@ from mri_jax.simulation.settings import (
     default_cohorts,
     parse_cohort,
 )
+from mri_jax.simulation.table import planned_table
 
 __all__ = [
     "CLASSES",
@@ -22,5 +23,6 @@ __all__ = [
     "SimulationSettings",
     "default_cohorts",
     "parse_cohort",
+    "planned_table",
     "simulate",
 ]

@@ -19,8 +19,11 @@ from mri_jax.errors import UserError
 from mri_jax.progress import Progress
 from mri_jax.simulation import raw, truth
 from mri_jax.simulation.people import Scan, scans_of
-from mri_jax.simulation.render import renderer
+from mri_jax.simulation.regions import HIPPOCAMPUS
+from mri_jax.simulation.render import Rendered, renderer
 from mri_jax.simulation.settings import SimulationSettings
+from mri_jax.simulation.table import raw_path, table_of, table_row
+from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import StoreInfo, StoreWriter, safe_name
 
 _DESCRIPTION = "simulation.json"
@@ -66,14 +69,17 @@ def simulate(
     """
     folder, started = epath.Path(out), time.time()
     result = paths_in(folder, settings.raw)
-    if _claim(folder, settings) and result.table_path.exists():
+    claimed = _is_claimed(folder, settings)
+    if claimed and result.table_path.exists():
         return result
-    make = _make_raw(settings, folder) if settings.raw else _make_volume(settings, folder)
     scans = scans_of(settings)
     missing = [scan for scan in scans if not _part(folder, scan).exists()]
     _check_room(folder, settings, len(missing))
-    if not settings.raw:
-        truth.write_maps(folder / "truth", settings.volume_grid)
+    if not claimed:
+        description = {"settings": settings.to_json(), "fingerprint": settings.fingerprint}
+        files.write_json(folder / _DESCRIPTION, description)
+    make = _make_raw(settings, folder) if settings.raw else _make_volume(settings, folder)
+    truth.write_maps(folder / "truth", GRIDS["paper"] if settings.raw else settings.volume_grid)
     for _ in _counted(_in_parallel(make, missing, workers), len(scans), len(missing), progress):
         pass
     _sweep(folder, started)
@@ -104,23 +110,23 @@ def settings_in(out: epath.PathLike) -> SimulationSettings:
     return SimulationSettings.from_json(files.read_json(path)["settings"])
 
 
-def _claim(folder: epath.Path, settings: SimulationSettings) -> bool:
-    """Whether the folder was claimed for these settings before; claims it if it is free."""
+def _is_claimed(folder: epath.Path, settings: SimulationSettings) -> bool:
+    """Whether the folder was begun with these settings; if not, it must be free."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, not a folder")
     path = folder / _DESCRIPTION
-    here = settings.to_json()
     if path.exists():
         there = files.read_json(path)["settings"]
         other = [
-            f"{k} is {there.get(k)!r}, not {v!r}" for k, v in here.items() if there.get(k) != v
+            f"{k} is {there.get(k)!r}, not {v!r}"
+            for k, v in settings.to_json().items()
+            if there.get(k) != v
         ]
         if other:
             raise UserError(f"{folder}: holds cohorts of other settings: {'; '.join(other)}")
         return True
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no simulated cohorts")
-    files.write_json(path, {"settings": here, "fingerprint": settings.fingerprint})
     return False
 
 
@@ -136,12 +142,13 @@ def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) ->
     """Refuse at the start what a local disk cannot hold."""
     # Two bytes an intensity and one a mask's voxel; a raw head is about 13 MB compressed.
     needed = scans * (14_000_000 if settings.raw else 3 * int(np.prod(settings.volume_grid.shape)))
-    if os.path.isdir(folder):
-        free = shutil.disk_usage(folder).free
+    above = [path for path in (folder, *folder.parents) if os.path.isdir(path)]
+    if above and "://" not in os.fspath(folder):
+        free = shutil.disk_usage(above[0]).free
         if needed > free:
             raise UserError(
-                f"{folder}: {scans} scans need {needed / 1e9:.1f} GB and the disk has "
-                f"{free / 1e9:.1f} GB free"
+                f"{folder}: {scans} scans need {needed / 1e9:.3g} GB and the disk has "
+                f"{free / 1e9:.3g} GB free"
             )
 
 
@@ -155,12 +162,7 @@ def _make_volume(settings: SimulationSettings, folder: epath.Path) -> Callable[[
         index = store.add(
             scan.subject_id, scan.session_id, scan.cohort, rendered.volume, rendered.mask
         )
-        record = {
-            "index": index,
-            "table": truth.table_row(scan, rendered, "", settings.seed),
-            "truth": truth.truth_row(scan, rendered),
-        }
-        files.write_json(_part(folder, scan), record)
+        _record(folder, scan, rendered, settings, index=index)
 
     return make
 
@@ -182,15 +184,30 @@ def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[Sca
 
     def make(scan: Scan) -> None:
         head = render(scan)
-        path = f"rawdata/{raw.image_path(scan)}"
-        raw.write_head(folder / path, head, scan)
-        record = {
-            "table": truth.table_row(scan, head.rendered, path, settings.seed),
-            "truth": truth.truth_row(scan, head.rendered),
-        }
-        files.write_json(_part(folder, scan), record)
+        path = raw_path(scan)
+        mask = folder / "truth" / "masks" / path.replace("_T1w.nii.gz", "_mask.nii.gz")
+        truth.write_nifti(mask, head.rendered.mask.astype(np.uint8), head.affine, space="scanner")
+        raw.write_head(folder / "rawdata" / path, head, scan)
+        _record(folder, scan, head.rendered, settings)
 
     return make
+
+
+def _record(
+    folder: epath.Path,
+    scan: Scan,
+    rendered: Rendered,
+    settings: SimulationSettings,
+    **more: dict[str, Any],
+) -> None:
+    """Write down a finished scan's rows of the tables; a scan with a record is not made again."""
+    hippocampus = float(rendered.volumes_ml[HIPPOCAMPUS])
+    record = {
+        "table": table_row(scan, hippocampus, settings),
+        "truth": truth.truth_row(scan, rendered),
+        **more,
+    }
+    files.write_json(_part(folder, scan), record)
 
 
 def _part(folder: epath.Path, scan: Scan) -> epath.Path:
@@ -227,8 +244,7 @@ def _write_tables(
     records: list[dict[str, Any]], result: SimulatedCohorts, settings: SimulationSettings
 ) -> None:
     """Index (or BIDS tables) and truth, and last the cohort table, which says that all is there."""
-    table = pd.DataFrame([record["table"] for record in records])[list(truth.TABLE_COLUMNS)]
-    table["shared_with"] = shared_with(table)
+    table = table_of([record["table"] for record in records])
     if settings.raw:
         for cohort, rows in table.groupby("cohort"):
             raw.write_description(result.store_path / str(cohort), rows)
@@ -240,13 +256,4 @@ def _write_tables(
     write_table(result.table_path, table)
 
 
-def shared_with(table: pd.DataFrame) -> list[str]:
-    """For every row the other cohorts in which its person occurs, ``+`` between names."""
-    cohorts = table.groupby("subject_id")["cohort"].agg(set)
-    return [
-        "+".join(sorted(cohorts[subject] - {cohort}))
-        for subject, cohort in zip(table["subject_id"], table["cohort"], strict=True)
-    ]
-
-
-__all__ = ["SimulatedCohorts", "paths_in", "settings_in", "shared_with", "simulate"]
+__all__ = ["SimulatedCohorts", "paths_in", "settings_in", "simulate"]

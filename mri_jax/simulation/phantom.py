@@ -107,9 +107,21 @@ def phantom_on(grid: Grid) -> Phantom:
     return reduced
 
 
+@functools.lru_cache(maxsize=1)
+def template_ml() -> tuple[float, ...]:
+    """Volumes of the template's regions, mL, in the order of `REGIONS`."""
+    return tuple(template().volumes_ml().tolist())
+
+
+@functools.lru_cache(maxsize=1)
+def template_intracranial_ml() -> float:
+    """Volume inside the template's skull, mL."""
+    return float(template().mask.sum(dtype=np.float64)) / 1000
+
+
 def head_size(intracranial_ml: float) -> float:
     """Native over template volume of a head: what affine registration takes out."""
-    return intracranial_ml / (float(template().mask.sum(dtype=np.float64)) / 1000)
+    return intracranial_ml / template_intracranial_ml()
 
 
 def check_room(phantom: Phantom) -> None:

@@ -1,25 +1,21 @@
 """Whole heads as they come off a scanner: native size, pose, orientation and voxels, with skull."""
 
 import dataclasses
-import functools
-import gzip
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from etils import epath
-from jax import Array
 
 from mri_jax import files
-from mri_jax.simulation.atrophy import Atrophy, atrophy
+from mri_jax.simulation.atrophy import atrophy
 from mri_jax.simulation.people import Scan
 from mri_jax.simulation.phantom import Phantom, head_size, template
-from mri_jax.simulation.render import Rendered, deformed, key_of, shape_figures, shaped, signal_of
-from mri_jax.simulation.scanner import Scanner, acquire, scanner_of
+from mri_jax.simulation.render import Original, Rendered, scanned
 from mri_jax.simulation.sites import Site
+from mri_jax.simulation.truth import write_nifti
 
 # Field of view along X, Y, Z, and the template point at its centre, mm.
 FIELD_OF_VIEW = (188.0, 240.0, 216.0)
@@ -33,14 +29,12 @@ class Head:
     """One raw scan.
 
     Attributes:
-      volume: (X, Y, Z) int16 in the scanner's orientation.
-      affine: (4, 4) its voxels to scanner coordinates, RAS+ mm.
-      rendered: What is known of it; `volume` and `mask` are empty.
+      rendered: Volume (int16) and mask in the scanner's orientation, and what is known of them.
+      affine: (4, 4) voxels to scanner coordinates, RAS+ mm.
     """
 
-    volume: np.ndarray
-    affine: np.ndarray
     rendered: Rendered
+    affine: np.ndarray
 
 
 def head_channels(phantom: Phantom) -> np.ndarray:
@@ -84,46 +78,18 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 
 def head_renderer() -> Callable[[Scan], Head]:
     """A function that makes one head; compiled once a site, safe to call from several threads."""
-    channels = jnp.asarray(head_channels(template()))
-    parts = atrophy()
+    phantom = template()
+    original = Original(atrophy(), jnp.asarray(head_channels(phantom)), phantom.grid)
 
     def call(scan: Scan) -> Head:
         shape, affine = native_grid(scan.site)
-        image, volumes, jacobian, size = _render_head(
-            parts,
-            channels,
-            scan.targets.astype(np.float32),
-            (pose(scan) @ affine).astype(np.float32),
-            scanner_of(scan),
-            key_of(scan.anatomy_seed),
-            key_of(scan.scan_seed),
-            shape,
-            scan.site.voxel,
-        )
-        volume, affine = oriented(np.asarray(image), affine, scan.site.orientation)
-        nothing = np.empty(0)
-        rendered = Rendered(nothing, nothing, np.asarray(volumes), float(jacobian), float(size))
-        return Head(np.rint(volume).clip(0, 32767).astype(np.int16), affine, rendered)
+        made = scanned(scan, original, scan.targets, pose(scan) @ affine, shape, scan.site.voxel)
+        stored = np.rint(made.volume).clip(0, 32767).astype(np.int16)
+        volume, turned = oriented(stored, affine, scan.site.orientation)
+        mask, _ = oriented(made.mask, affine, scan.site.orientation)
+        return Head(dataclasses.replace(made, volume=volume, mask=mask), turned)
 
     return call
-
-
-@functools.partial(jax.jit, static_argnames=("shape", "voxel"))
-def _render_head(
-    parts: Atrophy,
-    channels: Array,
-    targets: Array,
-    affine: Array,
-    scanner: Scanner,
-    anatomy: Array,
-    noise: Array,
-    shape: tuple[int, int, int],
-    voxel: tuple[float, float, float],
-) -> tuple[Array, Array, Array, Array]:
-    displacement, volumes = shaped(parts, targets, anatomy)
-    maps = deformed(channels, template().grid, displacement, affine, shape)
-    image = acquire(signal_of(maps, scanner.contrast), scanner, voxel, noise)
-    return image, volumes, *shape_figures(parts, displacement)
 
 
 def oriented(volume: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
@@ -135,12 +101,6 @@ def oriented(volume: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.nda
     return turned, affine @ nib.orientations.inv_ornt_aff(change, volume.shape)
 
 
-def image_path(scan: Scan) -> str:
-    """Path of a scan in ``rawdata/``: one BIDS tree a cohort."""
-    name = f"sub-{scan.subject_id}_ses-{scan.session_id}_T1w.nii.gz"
-    return f"{scan.cohort}/sub-{scan.subject_id}/ses-{scan.session_id}/anat/{name}"
-
-
 def write_head(path: epath.PathLike, head: Head, scan: Scan) -> None:
     """Write the sidecar, then the image; equal heads give equal bytes."""
     sidecar = {
@@ -148,13 +108,9 @@ def write_head(path: epath.PathLike, head: Head, scan: Scan) -> None:
         "MagneticFieldStrength": scan.site.field_strength,
         "Modality": "MR",
     }
-    image = nib.Nifti1Image(head.volume, head.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(head.affine, code="scanner")
-    image.set_qform(head.affine, code="scanner")
     target = epath.Path(path)
     files.write_json(target.parent / target.name.replace(".nii.gz", ".json"), sidecar)
-    files.write_bytes(target, gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+    write_nifti(target, head.rendered.volume, head.affine, space="scanner")
 
 
 def write_description(tree: epath.Path, rows: pd.DataFrame) -> None:

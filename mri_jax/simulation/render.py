@@ -29,7 +29,7 @@ class Rendered:
     """One scan, made.
 
     Attributes:
-      volume: (X, Y, Z) float32 intensities, 0 outside the mask.
+      volume: (X, Y, Z) intensities; 0 outside the mask but in whole heads.
       mask: (X, Y, Z) bool, inside the skull.
       volumes_ml: (5,) achieved volumes of the regions in template space.
       minimum_jacobian: Smallest determinant of the deformation.
@@ -128,9 +128,24 @@ def source_grid(grid: Grid) -> Grid:
     if spacing == grid.spacing:
         return grid
     factor = round(grid.spacing / spacing)
-    shape = tuple(n * factor for n in grid.shape)
-    origin = tuple(o - (factor - 1) / 2 * spacing for o in grid.origin)
-    return Grid(f"{grid.name}-source", shape, spacing, origin)  # type: ignore[arg-type]
+    x, y, z = (n * factor for n in grid.shape)
+    x0, y0, z0 = (o - (factor - 1) / 2 * spacing for o in grid.origin)
+    return Grid(f"{grid.name}-source", (x, y, z), spacing, (x0, y0, z0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """What every scan is made from.
+
+    Attributes:
+      parts: Regions and fields that change them.
+      channels: (X, Y, Z, C) maps of the template, in the order of `phantom.CHANNELS`.
+      grid: Where the maps lie.
+    """
+
+    parts: Atrophy
+    channels: Array
+    grid: Grid
 
 
 @functools.lru_cache(maxsize=2)
@@ -140,36 +155,74 @@ def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
     Returns:
       A function of a scan; its result depends on the scan alone. Safe to call from several threads.
     """
-    channels = jnp.asarray(phantom_on(source_grid(grid)).channels())
-    parts = atrophy()
+    source = source_grid(grid)
+    original = Original(atrophy(), jnp.asarray(phantom_on(source).channels()), source)
 
     def call(scan: Scan) -> Rendered:
         affine = registration_error(scan)
         # The volume in template space is what the targets speak of, registration error included.
         scale = np.linalg.det(affine[:3, :3])
-        volume, mask, volumes, jacobian, size = _render(
-            parts,
-            channels,
-            (scan.targets + np.log(scale)).astype(np.float32),
-            (affine @ grid.affine).astype(np.float32),
-            scanner_of(scan),
-            key_of(scan.anatomy_seed),
-            key_of(scan.scan_seed),
-            grid,
+        made = scanned(
+            scan,
+            original,
+            scan.targets + np.log(scale),
+            affine @ grid.affine,
+            grid.shape,
+            (grid.spacing,) * 3,
         )
-        return Rendered(
-            volume=np.asarray(volume),
-            mask=np.asarray(mask),
-            volumes_ml=np.asarray(volumes) / np.float32(scale),
-            minimum_jacobian=float(jacobian),
-            residual_warp_mm=float(size),
+        return dataclasses.replace(
+            made,
+            volume=np.where(made.mask, made.volume, np.float32(0)),
+            volumes_ml=made.volumes_ml / np.float32(scale),
         )
 
     return call
 
 
-@functools.partial(jax.jit, static_argnames="grid")
-def _render(
+def scanned(
+    scan: Scan,
+    original: Original,
+    targets: np.ndarray,
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+    voxel: tuple[float, ...],
+) -> Rendered:
+    """A person's anatomy as a scanner sees it; compiled once for each shape and voxel.
+
+    Args:
+      scan: The person and the scanner.
+      original: What the person is made from.
+      targets: (5,) wanted change of log volume against the template.
+      affine: (4, 4) from voxels to template coordinates before the deformation, mm.
+      shape: (X, Y, Z) of the volume.
+      voxel: Spacing along X, Y, Z, mm.
+
+    Returns:
+      The scan, with intensities outside the mask as well.
+    """
+    image, mask, volumes, jacobian, size = _scanned(
+        original.parts,
+        original.channels,
+        targets.astype(np.float32),
+        affine.astype(np.float32),
+        scanner_of(scan),
+        key_of(scan.anatomy_seed),
+        key_of(scan.scan_seed),
+        original.grid,
+        shape,
+        voxel,
+    )
+    return Rendered(
+        volume=np.asarray(image),
+        mask=np.asarray(mask),
+        volumes_ml=np.asarray(volumes),
+        minimum_jacobian=float(jacobian),
+        residual_warp_mm=float(size),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("source", "shape", "voxel"))
+def _scanned(
     parts: Atrophy,
     channels: Array,
     targets: Array,
@@ -177,19 +230,18 @@ def _render(
     scanner: Scanner,
     anatomy: Array,
     noise: Array,
-    grid: Grid,
+    source: Grid,
+    shape: tuple[int, int, int],
+    voxel: tuple[float, ...],
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Volume, mask, achieved volumes, smallest Jacobian and size of the residual warp."""
     displacement, volumes = shaped(parts, targets, anatomy)
-    maps = deformed(channels, source_grid(grid), displacement, affine, grid.shape)
-    mask = maps[..., 4] > 0.5
-    image = acquire(signal_of(maps, scanner.contrast), scanner, (grid.spacing,) * 3, noise)
-    return jnp.where(mask, image, 0.0), mask, volumes, *shape_figures(parts, displacement)
-
-
-def shape_figures(parts: Atrophy, displacement: Array) -> tuple[Array, Array]:
-    """Smallest Jacobian determinant, and root mean square displacement in the brain (mm)."""
+    maps = deformed(channels, source, displacement, affine, shape)
+    image = acquire(signal_of(maps, scanner.contrast), scanner, voxel, noise)
     return (
+        image,
+        maps[..., 4] > 0.5,
+        volumes,
         warp.jacobian_determinant(displacement).min(),
         root_mean_square(displacement, parts.mask),
     )

@@ -9,29 +9,13 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.seeding import generator
 from mri_jax.simulation.people import RATIO_AT_STAGE_1, Scan
-from mri_jax.simulation.phantom import head_size, phantom_on, template
+from mri_jax.simulation.phantom import phantom_on, template_ml
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.simulation.render import Rendered
 from mri_jax.simulation.scanner import scanner_of
 from mri_jax.volumes.grids import Grid
 
-# SD of the log error with which a study measures the hippocampus and the skull's inside.
-HIPPOCAMPUS_ERROR, INTRACRANIAL_ERROR = 0.04, 0.015
-
-TABLE_COLUMNS = (
-    "subject_id",
-    "session_id",
-    "cohort",
-    "diagnosis",
-    "age",
-    "sex",
-    "image",
-    "hippocampus_ml",
-    "intracranial_ml",
-    "field_strength",
-)
 COLUMNS = (
     "subject_id",
     "session_id",
@@ -59,33 +43,10 @@ COLUMNS = (
 )
 
 
-def table_row(scan: Scan, rendered: Rendered, image: str, seed: int) -> dict[str, Any]:
-    """What a study is told of a scan: a row of ``cohort.csv`` without ``shared_with``.
-
-    The hippocampus and the intracranial volume are in native space (mL) and carry a measurement
-    error of `HIPPOCAMPUS_ERROR` and `INTRACRANIAL_ERROR`.
-    """
-    rng = generator(seed, "measurement", scan.cohort, scan.diagnosis, scan.index)
-    error = np.exp(rng.standard_normal(2) * (HIPPOCAMPUS_ERROR, INTRACRANIAL_ERROR))
-    native = float(rendered.volumes_ml[0]) * head_size(scan.intracranial_ml)
-    return {
-        "subject_id": scan.subject_id,
-        "session_id": scan.session_id,
-        "cohort": scan.cohort,
-        "diagnosis": scan.diagnosis,
-        "age": round(scan.age, 2),
-        "sex": scan.sex,
-        "image": image,
-        "hippocampus_ml": round(native * error[0], 4),
-        "intracranial_ml": round(scan.intracranial_ml * error[1], 1),
-        "field_strength": scan.site.field_strength,
-    }
-
-
 def truth_row(scan: Scan, rendered: Rendered) -> dict[str, Any]:
     """A row of ``truth.csv`` (`COLUMNS`); regional volumes in template space, mL."""
     scanner = scanner_of(scan)
-    wanted = template_ml() * np.exp(scan.targets)
+    wanted = np.array(template_ml()) * np.exp(scan.targets)
     numbers = {
         "stage": scan.stage,
         **{f"{n}_ml": v for n, v in zip(REGIONS, rendered.volumes_ml, strict=True)},
@@ -110,11 +71,6 @@ def truth_row(scan: Scan, rendered: Rendered) -> dict[str, Any]:
         "sex": scan.sex,
         **{name: float(f"{float(value):.6g}") for name, value in numbers.items()},
     }
-
-
-def template_ml() -> np.ndarray:
-    """(5,) volumes of the template's regions, mL."""
-    return template().volumes_ml()
 
 
 def write_maps(folder: epath.PathLike, grid: Grid) -> None:
@@ -148,8 +104,19 @@ def write_maps(folder: epath.PathLike, grid: Grid) -> None:
     files.write_csv(folder / "labels.csv", table)
 
 
-def write_nifti(path: epath.PathLike, values: np.ndarray, affine: np.ndarray) -> None:
-    """Write (X, Y, Z) values as gzipped NIfTI in mm; equal content gives equal bytes."""
+def write_nifti(
+    path: epath.PathLike, values: np.ndarray, affine: np.ndarray, space: str = "mni"
+) -> None:
+    """Write (X, Y, Z) values as gzipped NIfTI in mm; equal content gives equal bytes.
+
+    Args:
+      path: Of the file.
+      values: Any type that NIfTI knows.
+      affine: (4, 4) voxels to ``space``, RAS+ mm.
+      space: ``mni`` or ``scanner``.
+    """
     volume = nib.Nifti1Image(values, affine)
     volume.header.set_xyzt_units("mm")
+    volume.set_sform(affine, code=space)
+    volume.set_qform(affine, code=space)
     files.write_bytes(path, gzip.compress(volume.to_bytes(), compresslevel=4, mtime=0))

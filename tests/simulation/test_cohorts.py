@@ -1,4 +1,6 @@
+import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +13,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from etils import epath
 
 from mri_jax.cli import main
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
-from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
+from mri_jax.simulation import SimulationSettings, simulate
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.simulation.sheets import write_sheets
 from mri_jax.simulation.truth import COLUMNS
@@ -23,15 +26,6 @@ from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import VolumeStore
 
 ROOT = Path(__file__).resolve().parents[2]
-# The eighth person of ADNI2 was in ADNI1 before.
-FEW = SimulationSettings(
-    "demo", 3, (CohortRequest("ADNI1", {"AD": 8, "CN": 1}), CohortRequest("ADNI2", {"AD": 8}))
-)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return simulate(FEW, tmp_path_factory.mktemp("few") / "out", progress=False, workers=2)
 
 
 def contents(folder):
@@ -91,16 +85,16 @@ def test_the_maps_show_where_disease_acts_on_the_grid_of_the_store(made):
     assert ((union > 0.5) == (values > 0)).all()
 
 
-def test_a_finished_folder_is_returned_at_once_and_other_settings_are_refused(made):
+def test_a_finished_folder_is_returned_at_once_and_other_settings_are_refused(few, made):
     before = made.table_path.stat().mtime
-    assert simulate(FEW, made.table_path.parent, progress=False) == made
+    assert simulate(few, made.table_path.parent, progress=False) == made
     assert made.table_path.stat().mtime == before
-    other = SimulationSettings("demo", 4, FEW.cohorts)
+    other = SimulationSettings("demo", 4, few.cohorts)
     with pytest.raises(UserError, match="seed is 3, not 4"):
         simulate(other, made.table_path.parent, progress=False)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes_with_one_worker(made, tmp_path):
+def test_an_interrupted_run_goes_on_to_the_same_bytes_with_one_worker(few, made, tmp_path):
     out = tmp_path / "again"
     shutil.copytree(made.table_path.parent, out)
     table = pd.read_csv(out / "cohort.csv")
@@ -113,7 +107,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_with_one_worker(made, tmp_
     os.utime(torn, (1, 1))
     for subject in table["subject_id"].iloc[1:4]:
         (out / "store" / "volumes" / "ADNI1" / f"{subject}_m000.npy").unlink()
-    simulate(FEW, out, progress=False, workers=1)
+    simulate(few, out, progress=False, workers=1)
     assert contents(out) == wanted
 
 
@@ -170,12 +164,41 @@ def test_a_path_under_a_file_and_a_foreign_folder_are_refused(tmp_path, capsys):
     assert contents(tmp_path) == {"file": b"mine"}
 
 
-def test_a_disk_too_small_is_said_before_anything_is_rendered(tmp_path, monkeypatch):
+def test_a_disk_too_small_is_said_before_anything_is_written(few, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(UserError, match=r"17 scans need 0\.0 GB and the disk has 0\.0 GB free"):
-        simulate(FEW, tmp_path / "out", progress=False)
-    assert not list(tmp_path.rglob("*.npy"))
+    said = r"17 scans need 0\.00658 GB and the disk has 1e-06 GB free"
+    with pytest.raises(UserError, match=said):
+        simulate(few, tmp_path / "out", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_in_mid_run_is_one_line_and_the_run_goes_on_later(
+    made, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    write, room = epath.Path.write_bytes, [7]
+
+    def write_until_full(path, data):
+        if ".npy." in path.name:
+            room[0] -= 1
+        if room[0] < 0:
+            write(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, data)
+
+    command = ["simulate", "--out", str(out), "--seed", "3", "--workers", "2"]
+    command += ["--cohort", "ADNI1:AD=8,CN=1", "--cohort", "ADNI2:AD=8"]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(epath.Path(out)), "write_bytes", write_until_full)
+        assert main(command) == 2
+    assert re.fullmatch(r"(simulate: .*\n)?error: .*: the disk is full\n", capsys.readouterr().err)
+    kept = list(out.glob("parts/*/*.json"))
+    assert 1 <= len(kept) <= 3
+    assert not list(out.rglob("*.tmp"))
+    assert not (out / "cohort.csv").exists()
+    assert main(command) == 0
+    assert contents(out) == contents(made.table_path.parent)
 
 
 def test_contact_sheets_are_drawn_for_every_site_and_class(made, tmp_path):
