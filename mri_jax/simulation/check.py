@@ -6,6 +6,7 @@ real scans.
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -80,41 +81,65 @@ def check(out: epath.PathLike) -> list[Finding]:
     return [*findings, *_classifiers(table, VolumeStore(paths.store_path), settings)]
 
 
-def cohens_d(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Cohen's d with pooled SD, and its standard error (Hedges and Olkin 1985, equation 5.14)."""
+def hedges_g(first: np.ndarray, second: np.ndarray) -> float:
+    """Difference of means in pooled SDs, corrected for small samples (Hedges 1981, equation 6a)."""
     n, m = len(first), len(second)
     pooled = ((n - 1) * first.var(ddof=1) + (m - 1) * second.var(ddof=1)) / (n + m - 2)
-    d = float((first.mean() - second.mean()) / np.sqrt(pooled))
-    return d, float(np.sqrt((n + m) / (n * m) + d**2 / (2 * (n + m))))
+    bias = 1 - 3 / (4 * (n + m - 2) - 1)
+    return float(bias * (first.mean() - second.mean()) / np.sqrt(pooled))
 
 
-def target_d(
+def expected_effect(
     settings: SimulationSettings, cohort: str, positive: str, negative: str, counts: tuple[int, int]
-) -> np.ndarray:
-    """(5,) effect sizes of log volumes that the settings imply at a site.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Effect sizes of log volumes that the settings imply at a site, and their sampling error.
 
     Args:
       settings: Effect and shifts.
       cohort: The site.
       positive: A class.
       negative: Another.
-      counts: People in each, which weigh their variances.
+      counts: Scans in each.
+
+    Returns:
+      (5,) differences of means in pooled SDs, and (5,) standard errors at these counts, by the
+      delta method for normal groups of unequal variance.
     """
-    site = site_named(cohort, settings.shifts)
+    (mean1, variance1), (mean2, variance2) = (
+        _log_volumes(settings, cohort, diagnosis, count)
+        for diagnosis, count in zip((positive, negative), counts, strict=True)
+    )
+    n, m = counts
+    freedom = n + m - 2
+    pooled = ((n - 1) * variance1 + (m - 1) * variance2) / freedom
+    effect = (mean1 - mean2) / np.sqrt(pooled)
+    of_means = (variance1 / n + variance2 / m) / pooled
+    of_pooled = 2 * ((n - 1) * variance1**2 + (m - 1) * variance2**2) / freedom**2
+    return effect, np.sqrt(of_means + effect**2 * of_pooled / (4 * pooled**2))
+
+
+def _log_volumes(
+    settings: SimulationSettings, cohort: str, diagnosis: str, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(5,) expected means and variances of the first ``count`` people of a class at a site."""
     change = np.log(people.RATIO_AT_STAGE_1)
+    mean, deviation = people.stage_of(diagnosis, settings.effect)
+    homes = Counter(people.home_of(cohort, diagnosis, index) for index in range(count))
     means, variances = [], []
-    for diagnosis in (positive, negative):
-        mean, deviation = people.stage_of(diagnosis, settings.effect)
-        years = settings.effect * people.AGE_OFFSET[diagnosis]
-        means.append(site.severity * mean * change + people.AGE_SLOPE * years)
+    for home, years in homes:
+        site = site_named(home, settings.shifts)
+        stage = mean + settings.effect * people.PROGRESS.get(diagnosis, 0.0) * years
+        age = site.age + settings.effect * people.AGE_OFFSET[diagnosis] + years
+        means.append(people.expected_log_volumes(site.severity * stage, age, 0.5))
         variances.append(
             (site.severity * deviation * change) ** 2
             + people.RESIDUAL_SD**2
             + (people.AGE_SLOPE * people.AGE_SD) ** 2
             + (people.FEMALE / 2) ** 2
         )
-    pooled = np.average(variances, axis=0, weights=np.array(counts) - 1)
-    return (means[0] - means[1]) / np.sqrt(pooled)
+    share = np.array(list(homes.values())) / count
+    middle = share @ np.array(means)
+    return middle, share @ (np.array(variances) + (np.array(means) - middle) ** 2)
 
 
 def _deformation(truth: pd.DataFrame) -> Iterator[Finding]:
@@ -135,21 +160,18 @@ def _effects(truth: pd.DataFrame, settings: SimulationSettings) -> Iterator[Find
         first, second = (rows[rows["diagnosis"] == label] for label in (positive, negative))
         if min(len(first), len(second)) < MINIMUM:
             continue
-        targets = target_d(settings, cohort, positive, negative, (len(first), len(second)))
-        for name, target in zip(REGIONS, targets, strict=True):
+        targets, errors = expected_effect(
+            settings, str(cohort), positive, negative, (len(first), len(second))
+        )
+        for name, target, error in zip(REGIONS, targets, errors, strict=True):
             column = f"{name}_ml"
-            d, _ = cohens_d(np.log(first[column]), np.log(second[column]))
-            error = _error_at(target, len(first), len(second))
+            found = hedges_g(np.log(first[column]), np.log(second[column]))
             low, high = target - STANDARD_ERRORS * error, target + STANDARD_ERRORS * error
             what = f"{cohort} {positive} against {negative}: effect size of {name}"
             rule = f"within {STANDARD_ERRORS:g} SE of {target:.2f}"
             if name == REGIONS[0]:
                 rule += f" (published about {-published:g})"
-            yield Finding(what, d, low, high, rule, low <= d <= high)
-
-
-def _error_at(d: float, n: int, m: int) -> float:
-    return float(np.sqrt((n + m) / (n * m) + d**2 / (2 * (n + m))))
+            yield Finding(what, found, low, high, rule, low <= found <= high)
 
 
 def _classifiers(
@@ -239,4 +261,4 @@ def _features(table: pd.DataFrame, store: VolumeStore) -> tuple[np.ndarray, np.n
     return flat[:, flat.any(axis=0)].astype(np.float32), np.stack(levels)
 
 
-__all__ = ["CONTRASTS", "Finding", "check", "cohens_d", "target_d"]
+__all__ = ["CONTRASTS", "Finding", "check", "expected_effect", "hedges_g"]

@@ -96,7 +96,7 @@ def scans_of(settings: SimulationSettings) -> list[Scan]:
 
 def scan_named(settings: SimulationSettings, cohort: str, diagnosis: str, index: int) -> Scan:
     """One scan, whoever else is made."""
-    home, years = _home(cohort, diagnosis, index)
+    home, years = home_of(cohort, diagnosis, index)
     site = site_named(home, settings.shifts)
     rng = generator(settings.seed, "person", home, diagnosis, index)
     sex = "F" if rng.random() < 0.5 else "M"
@@ -150,7 +150,7 @@ def residual_correlation() -> np.ndarray:
     )
 
 
-def _home(cohort: str, diagnosis: str, index: int) -> tuple[str, float]:
+def home_of(cohort: str, diagnosis: str, index: int) -> tuple[str, float]:
     """The cohort that saw this person first, and the years since."""
     if diagnosis in PROGRESS:
         for (later, earlier), (remainder, years) in RETURNING.items():

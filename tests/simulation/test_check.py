@@ -7,7 +7,7 @@ import pytest
 from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
-from mri_jax.simulation.check import _deformation, _effects, check, cohens_d, target_d
+from mri_jax.simulation.check import _deformation, _effects, check, expected_effect, hedges_g
 from mri_jax.simulation.people import scans_of
 from mri_jax.simulation.phantom import template
 from mri_jax.simulation.regions import REGIONS
@@ -28,23 +28,40 @@ def truth_of(settings):
     return pd.DataFrame(rows)
 
 
-def test_cohens_d_of_known_samples():
+def test_the_effect_size_of_known_samples():
     first, second = np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.0, 5.0, 4.0])
-    # Pooled variance (3 * 5/3 + 2 * 1) / 5 = 1.4.
-    d, error = cohens_d(first, second)
-    assert d == pytest.approx(-1.5 / np.sqrt(1.4))
-    assert error == pytest.approx(np.sqrt(7 / 12 + d**2 / 14))
+    # Pooled variance (3 * 5/3 + 2 * 1) / 5 = 1.4; five degrees of freedom.
+    assert hedges_g(first, second) == pytest.approx(-1.5 / np.sqrt(1.4) * (1 - 3 / 19))
 
 
 def test_the_targets_are_the_published_ones():
-    ad = target_d(MANY, "ADNI1", "AD", "CN", (100, 100))
-    mci = target_d(MANY, "ADNI1", "pMCI", "sMCI", (100, 100))
+    ad, _ = expected_effect(MANY, "ADNI1", "AD", "CN", (100, 100))
+    mci, _ = expected_effect(MANY, "ADNI1", "pMCI", "sMCI", (100, 100))
     assert ad[0] == pytest.approx(-1.6, abs=0.05)
     assert mci[0] == pytest.approx(-0.7, abs=0.06)
-    nothing = target_d(dataclasses.replace(MANY, effect=0.0), "ADNI1", "AD", "CN", (50, 50))
+    settings = dataclasses.replace(MANY, effect=0.0)
+    nothing, error = expected_effect(settings, "ADNI1", "AD", "CN", (50, 50))
     assert np.allclose(nothing, 0)
-    milder = target_d(MANY, "ADNI3", "AD", "CN", (100, 100))
+    assert np.allclose(error, np.sqrt(2 / 50))
+    milder, _ = expected_effect(MANY, "ADNI3", "AD", "CN", (100, 100))
     assert (np.abs(milder) < np.abs(ad)).all()
+
+
+def test_targets_and_errors_are_those_of_many_drawn_cohorts():
+    """Where people return, classes are of unequal size, and their variances differ."""
+    counts = {"AD": 20, "CN": 100}
+    settings = SimulationSettings("demo", 0, (CohortRequest("ADNI3", counts),))
+    target, error = expected_effect(settings, "ADNI3", "AD", "CN", (20, 100))
+    found = []
+    for seed in range(120):
+        scans = scans_of(dataclasses.replace(settings, seed=seed))
+        sick, healthy = (
+            np.array([scan.targets for scan in scans if scan.diagnosis == label])
+            for label in ("AD", "CN")
+        )
+        found.append([hedges_g(sick[:, k], healthy[:, k]) for k in range(len(REGIONS))])
+    assert np.allclose(np.mean(found, axis=0), target, atol=3.5 * error.max() / np.sqrt(120))
+    assert np.allclose(np.std(found, axis=0), error, rtol=3.5 / np.sqrt(2 * 120))
 
 
 def test_effects_of_true_cohorts_pass_and_of_tampered_ones_fail():
