@@ -20,6 +20,8 @@ from mri_jax.simulation.truth import write_nifti
 # Field of view along X, Y, Z, and the template point at its centre, mm.
 FIELD_OF_VIEW = (188.0, 240.0, 216.0)
 CENTRE = (0.0, -18.0, 12.0)
+# The template's signal in air, in units of its white matter; twice that is tissue.
+AIR = 0.07
 # SD of a head's turn (degrees) and shift (mm) in the scanner.
 POSE = (3.0, 4.0)
 
@@ -39,7 +41,9 @@ class Head:
 
 def head_channels(phantom: Phantom) -> np.ndarray:
     """(X, Y, Z, 6) float32: `Phantom.channels` and what lies outside the brain."""
-    outside = phantom.head * (1 - phantom.mask)
+    # The template's air has its scanners' noise; ours comes from the simulated scanner alone.
+    tissue = ((phantom.head - AIR) / AIR).clip(0, 1)
+    outside = phantom.head * tissue * (1 - phantom.mask)
     channels = np.concatenate([phantom.channels(), outside[..., None]], axis=-1)
     # Sampling repeats the border's value; beyond the template's box there shall be air.
     air = np.zeros_like(channels)

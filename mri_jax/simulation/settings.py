@@ -9,7 +9,7 @@ from mri_jax.errors import UserError
 from mri_jax.volumes.grids import Grid, grid_named
 
 # Raise it whenever the same settings give other bytes: caches then start afresh.
-VERSION = 2
+VERSION = 3
 
 CLASSES = ("CN", "sMCI", "pMCI", "AD")
 COHORTS = ("ADNI1", "ADNI2", "ADNI3", "AIBL")

@@ -19,6 +19,8 @@ from mri_jax.volumes.store import VolumeStore
 # through the ventricles.
 SLICES = (27.0, -20.0, 8.0)
 PEOPLE = 6
+# Normalised intensity that is shown black.
+LOWEST = -2.5
 
 
 def write_sheets(out: epath.PathLike) -> list[epath.Path]:
@@ -75,6 +77,7 @@ def _people(path: epath.Path, title: str, rows: pd.DataFrame, store: VolumeStore
 
 def _difference(path: epath.Path, title: str, rows: pd.DataFrame, store: VolumeStore) -> None:
     means = []
+    inside = np.zeros(store.info.grid.shape)
     for diagnosis in ("AD", "CN"):
         total = np.zeros(store.info.grid.shape, np.float64)
         chosen = rows[rows["diagnosis"] == diagnosis]
@@ -82,11 +85,14 @@ def _difference(path: epath.Path, title: str, rows: pd.DataFrame, store: VolumeS
             mask = np.asarray(store.mask(row.subject_id, row.session_id))
             volume = store.volume(row.subject_id, row.session_id)
             total += normalise(volume, mask, Normalisation())
+            inside += mask / len(chosen) / 2
         means.append(total / len(chosen))
     figure, axes = plt.subplots(3, 3, figsize=(10, 9.5), facecolor="black")
     names = ("mean AD", "mean CN", "AD minus CN (SD of a brain's voxels, ±1)")
-    for line, (name, volume) in enumerate(zip(names, (*means, means[0] - means[1]), strict=True)):
-        look = ("gray", -2.5, 2.0) if line < 2 else ("RdBu_r", -1.0, 1.0)
+    air = np.where(inside > 0.5, 0, LOWEST)
+    pictures = (means[0] + air, means[1] + air, means[0] - means[1])
+    for line, (name, volume) in enumerate(zip(names, pictures, strict=True)):
+        look = ("gray", LOWEST, 2.0) if line < 2 else ("RdBu_r", -1.0, 1.0)
         for axis, part in zip(axes[line], three_slices(volume, store.info.grid), strict=True):
             _show(axis, part, *look)
         axes[line, 0].set_title(name, color="white", fontsize=9, loc="left")

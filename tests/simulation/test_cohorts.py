@@ -144,6 +144,9 @@ def test_a_killed_run_leaves_only_whole_files_and_is_resumed(made, tmp_path):
         (["--raw", "--grid", "dev"], "--grid dev: raw heads"),
         (["--workers", "0"], "--workers: 0 must be at least 1"),
         (["--classes", "AD,XX"], "class 'XX' is unknown"),
+        (["--cohort", "ADNI1:AD=1", "--classes", "AD"], "cannot be combined with --classes"),
+        (["--grid", "huge"], "grid: 'huge' is unknown"),
+        (["--effect", "nan"], "effect: nan must be from 0"),
         (["--check", "x"], "give one of them"),
     ],
 )
@@ -153,6 +156,15 @@ def test_a_wrong_command_is_one_line_and_leaves_nothing(arguments, rule, tmp_pat
     assert rule in said
     assert said.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", [["--seed", "0"], ["--grid", "demo"], ["--paper-counts"]])
+@pytest.mark.parametrize("job", ["--check", "--sheets"])
+def test_options_that_say_what_to_make_do_not_go_with_a_finished_folder(option, job, made, capsys):
+    assert main(["simulate", job, str(made.table_path.parent), *option]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {option[0]}: says what to make and goes with --out only\n"
+    )
 
 
 def test_a_path_under_a_file_and_a_foreign_folder_are_refused(tmp_path, capsys):
