@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("merge", "join the shards of a store"),
     "qc": ("qc", "quality control of a store: figures, a page, written exclusions"),
     "export": ("export", "one volume of a store as NIfTI"),
+    "explain": ("explain", "where networks look: maps, region tables, checks"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 

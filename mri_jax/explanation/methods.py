@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
 from mri_jax.errors import UserError
@@ -44,8 +45,15 @@ class Explained(NamedTuple):
 class Method(Protocol):
     """A way to explain a score."""
 
-    name: str
-    note: str
+    @property
+    def name(self) -> str:
+        """Of `METHODS`."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """How it was set, for the page."""
+        ...
 
     def explain(self, network: Network, volume: np.ndarray) -> Explained:
         """Explain the score of a volume (X, Y, Z, 1)."""
@@ -142,7 +150,7 @@ class GradCAM:
 
     def explain(self, network: Network, volume: np.ndarray) -> Explained:
         """See `Method`."""
-        found = gradcam.grad_cam(*network, volume[None], self.block)
+        found = gradcam.grad_cam(*network, jnp.asarray(volume[None]), self.block)
         values = np.where(self.brain, np.asarray(found, np.float32)[0], np.float32(0))
         return Explained(values, values[self.brain], float("nan"))
 

@@ -49,10 +49,11 @@ def drops(
     """
     spec, variables = network
     clean = float(np.asarray(scores(spec, variables, x[None]))[0])
-    x, fill, labels = jnp.asarray(x), jnp.asarray(fill), jnp.asarray(labels)
-    found = []
-    for part in in_chunks(np.asarray(chosen, np.int32), chunk):
-        found.append(np.asarray(_occluded_scores(spec, variables, x, fill, labels, part)))
+    given = jnp.asarray(x), jnp.asarray(fill), jnp.asarray(labels)
+    found = [
+        np.asarray(_occluded_scores(spec, variables, *given, part))
+        for part in in_chunks(np.asarray(chosen, np.int32), chunk)
+    ]
     return clean - np.concatenate(found)[: len(chosen)].astype(np.float64)
 
 

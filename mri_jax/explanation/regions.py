@@ -67,8 +67,8 @@ def read_regions(path: Path, names: Path | None, grid: Grid, brain: np.ndarray) 
     given = Image(data.astype(np.int32), image.affine)
     _check_space(path, given, grid)
     labels = nearest(given, grid)
-    lost = 1 - np.count_nonzero((labels > 0) & brain) / max(1, np.count_nonzero(labels))
-    if not labels.any() or lost > _OUTSIDE_BRAIN:
+    lost = 1 - float(brain[labels > 0].mean()) if labels.any() else 1.0
+    if lost > _OUTSIDE_BRAIN:
         raise UserError(
             f"regions: {path}: {100 * lost:.0f}% of its labelled voxels lie outside the brain of "
             f"the volumes, so it is not in their template space (MNI152)"
@@ -83,7 +83,7 @@ def read_regions(path: Path, names: Path | None, grid: Grid, brain: np.ndarray) 
 
 def nearest(image: Image, grid: Grid) -> np.ndarray:
     """Labels of the nearest voxel; 0 outside the image. (X, Y, Z) int32."""
-    places = np.stack(np.indices(grid.shape), axis=-1).reshape(-1, 3)
+    places = np.indices(grid.shape).reshape(3, -1).T
     matrix = np.linalg.inv(image.affine) @ grid.affine
     voxels = np.rint(transform_points(matrix, places)).astype(int)
     within = ((voxels >= 0) & (voxels < image.data.shape)).all(axis=1)
@@ -92,11 +92,11 @@ def nearest(image: Image, grid: Grid) -> np.ndarray:
     return labels.reshape(grid.shape)
 
 
-def _load(path: Path) -> nib.spatialimages.SpatialImage:
+def _load(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
         raise UserError(f"regions: {path}: no such file")
     try:
-        return nib.load(path)
+        return nib.Nifti1Image.from_filename(path)
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
         raise UserError(f"regions: {path}: is no NIfTI image ({error})") from None
 

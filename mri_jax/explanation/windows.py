@@ -179,7 +179,7 @@ def _inside(windows: Array, starts: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Array:
-    """Output of a conv layer for the interior of (B, S, S, S, C) windows, pooled if that follows."""
+    """Output of a conv layer for the interior of (B, S, S, S, C) windows, pooled where it pools."""
     norm, stats = variables["params"][f"bn{layer}"], variables["batch_stats"][f"bn{layer}"]
     kernel = jnp.asarray(variables["params"][f"conv{layer}"]["kernel"], around.dtype)
     z = convolution.convolve(around, kernel)[:, 1:-1, 1:-1, 1:-1]

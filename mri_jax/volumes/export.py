@@ -8,6 +8,7 @@ import numpy as np
 
 from mri_jax.errors import UserError
 from mri_jax.files import write_bytes
+from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import VolumeStore
 
 KINDS = ("volume", "mask")
@@ -39,12 +40,27 @@ def export(store: VolumeStore, subject_id: str, session_id: str, out: Path, kind
         data = np.asarray(store.mask(subject_id, session_id), np.uint8)
     else:
         data = np.asarray(store.volume(subject_id, session_id), np.float32)
-    image = nib.Nifti1Image(data, store.info.grid.affine)
-    # 4 is NIfTI's code for MNI152 space; both forms say the same, whichever a viewer reads.
-    image.set_sform(store.info.grid.affine, code=4)
-    image.set_qform(store.info.grid.affine, code=4)
-    image.header.set_xyzt_units("mm")
-    data_bytes = image.to_bytes()
-    # No time of day in the gzip header: the same scan gives the same bytes.
-    write_bytes(out, gzip.compress(data_bytes, mtime=0) if out.suffix == ".gz" else data_bytes)
+    packed = nifti_bytes(data, store.info.grid, compress=out.suffix == ".gz")
+    write_bytes(out, packed)
     return out
+
+
+def nifti_bytes(
+    data: np.ndarray, grid: Grid, description: str = "", compress: bool = True
+) -> bytes:
+    """A file of NIfTI in template space; equal content gives equal bytes.
+
+    Args:
+      data: (X, Y, Z) on the grid.
+      grid: Gives the affine; millimetres.
+      description: At most 79 characters, for the header.
+      compress: Whether the file is gzipped.
+    """
+    image = nib.Nifti1Image(data, grid.affine)
+    # 4 is NIfTI's code for MNI152 space; both forms say the same, whichever a viewer reads.
+    image.set_sform(grid.affine, code=4)
+    image.set_qform(grid.affine, code=4)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    # No time of day in the gzip header: the same content gives the same bytes.
+    return gzip.compress(image.to_bytes(), mtime=0) if compress else image.to_bytes()

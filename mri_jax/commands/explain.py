@@ -1,0 +1,87 @@
+"""Where networks look: maps, region tables and checks for the scans of a run.
+
+  explain RUN --cohort ADNI2 --out DIR [--method integrated-gradients --method grad-cam]
+  explain RUN --cohort ADNI2 --out DIR --sanity         with the checks that reviewers ask for
+  explain RUN --cohort ADNI2 --out DIR --subject ID     single scans
+
+A scan is explained only by networks that had it as a test subject. DIR/summary.html ties maps
+(NIfTI in template space), pictures, tables and checks together. docs/explanation.md has the rest.
+"""
+
+import argparse
+from pathlib import Path
+
+from mri_jax.errors import UserError
+from mri_jax.explanation.methods import BASELINES, METHODS, MethodSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``python -m mri_jax explain``."""
+    parser.add_argument("run", metavar="RUN", help="a results folder of launch.py")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--cohort", required=True, help="whose scans, e.g. ADNI2")
+    parser.add_argument(
+        "--method", action="append", default=[], choices=[*METHODS, "all"], help="default: all"
+    )
+    parser.add_argument("--subject", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument(
+        "--per-class", type=int, default=10, help="subjects of each class; 0: all. Default: 10"
+    )
+    parser.add_argument("--sanity", action="store_true", help="also check the methods")
+    parser.add_argument("--network", default="", help="variant, e.g. cnn5-w1; default: the first")
+    parser.add_argument("--stage", action="append", default=[], help="default: all of the variant")
+    parser.add_argument("--regions", type=Path, help="label image; default: the simulation's")
+    parser.add_argument("--region-names", type=Path, help="table of label and name")
+    parser.add_argument(
+        "--baseline", choices=list(BASELINES), default="background",
+        help="of the gradient methods: the constant outside the brain, or the cohort's mean",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, default=32, help="of integrated gradients")
+    parser.add_argument("--block", type=int, default=0, help="of Grad-CAM; default: by size")
+    parser.add_argument("--patch", type=float, default=16.0, metavar="MM", help="edge of a patch")
+    parser.add_argument("--stages", help="folder of stages, where the run was moved")
+    parser.add_argument("--store", help="store of the volumes, where it was moved")
+    parser.add_argument("--seed", type=int, default=0, help="of draws and bootstrap")
+    parser.add_argument("--threads", type=int, default=2, help="that read volumes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explain and say where the page is."""
+    from mri_jax.explanation.explain import PermutedNetwork, Request, explain
+    from mri_jax.explanation.score import Network
+    from mri_jax.trained import TrainedRun, open_run
+
+    for name, value, least in (
+        ("per-class", args.per_class, 0),
+        ("threads", args.threads, 1),
+        ("block", args.block, 0),
+    ):
+        if value < least:
+            raise UserError(f"{name}: {value} must be at least {least}")
+
+    def permuted(trained: TrainedRun, variant: str, fold: int) -> PermutedNetwork:
+        from mri_jax.study.permuted import permuted_network
+
+        made = permuted_network(trained, variant, fold)
+        return PermutedNetwork(
+            Network(made.network.spec, made.network.variables), made.fold, made.trained
+        )
+
+    everything = not args.method or "all" in args.method
+    request = Request(
+        cohort=args.cohort,
+        variant=args.network,
+        stages=tuple(dict.fromkeys(args.stage)),
+        subjects=tuple(dict.fromkeys(args.subject)),
+        per_class=args.per_class,
+        methods=METHODS if everything else tuple(dict.fromkeys(args.method)),
+        settings=MethodSettings(args.baseline, args.steps, args.block, args.patch),
+        regions=args.regions,
+        region_names=args.region_names,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    opened = open_run(args.run, args.stages, args.store)
+    page = explain(opened, request, args.out, permuted if args.sanity else None)
+    print(page)
+    return 0

@@ -1,0 +1,117 @@
+"""All checks of all methods of one stage: `sanity` applied to a run's networks and scans."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mri_jax.explanation import truth as truths
+from mri_jax.explanation.collect import Collected, Setting
+from mri_jax.explanation.methods import Method
+from mri_jax.explanation.sanity import (
+    Similarity,
+    Verdict,
+    cascade,
+    judge_agreement,
+    judge_cascade,
+    judge_permuted,
+    judge_truth,
+    similarity,
+)
+from mri_jax.explanation.score import Network
+from mri_jax.progress import Progress
+
+
+class Reference(NamedTuple):
+    """The network that is randomised, and the one that learned permuted labels.
+
+    Attributes:
+      trained: The network of the stage.
+      permuted: Trained on permuted labels, on the same scans.
+      note: How far its training got.
+    """
+
+    trained: Network
+    permuted: Network
+    note: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The checks of a stage.
+
+    Attributes:
+      stage: Its name.
+      curves: For each method, the similarity after each randomised layer.
+      verdicts: Of every method and check.
+    """
+
+    stage: str
+    curves: dict[str, list[tuple[str, Similarity]]]
+    verdicts: list[Verdict]
+
+
+def check_stage(
+    stage: str,
+    setting: Setting,
+    reference: Reference,
+    volumes: Sequence[np.ndarray],
+    collected: Collected,
+    seed: int,
+) -> Checked:
+    """Randomise, compare and judge.
+
+    Args:
+      stage: Name.
+      setting: Methods, truth.
+      reference: The networks.
+      volumes: A few volumes (X, Y, Z, 1) whose maps are compared.
+      collected: The maps of all scans.
+      seed: Of randomised layers and bootstrap.
+    """
+    random = list(cascade(reference.trained, seed, volumes[0].shape))
+    curves: dict[str, list[tuple[str, Similarity]]] = {}
+    verdicts: list[Verdict] = []
+    total = len(setting.methods) * (len(random) + 2) * len(volumes)
+    with Progress(total, "map", f"checks of {stage}") as progress:
+        for method in setting.methods:
+            name, units = method.name, collected.units[method.name]
+            first, _ = _maps(method, reference.trained, volumes, setting, progress)
+            steps, auc_random = [], float("nan")
+            for layer, network in random:
+                found, auc_random = _maps(method, network, volumes, setting, progress)
+                steps.append((layer, similarity(first, found)))
+            curves[name] = steps
+            found, auc_permuted = _maps(method, reference.permuted, volumes, setting, progress)
+            verdicts.append(judge_cascade(name, steps, units))
+            permuted = similarity(first, found)
+            verdicts.append(judge_permuted(name, permuted, units, reference.note))
+            table = collected.scan_table()
+            rows = table[(table["stage"] == stage) & (table["method"] == name)]
+            verdicts.append(judge_agreement(name, rows["agreement"].tolist(), steps[-1][1], units))
+            if setting.truth is not None:
+                columns = {f"auc_{part}": part for part in ("voxels", "strong", "regions")}
+                by_subject = rows.groupby("subject_id")[list(columns)].mean()
+                measured = by_subject.rename(columns=columns).to_dict("records")
+                others = {"randomised network": auc_random, "permuted labels": auc_permuted}
+                verdicts.append(judge_truth(name, measured, others, seed))
+    return Checked(stage, curves, verdicts)
+
+
+def _maps(
+    method: Method,
+    network: Network,
+    volumes: Sequence[np.ndarray],
+    setting: Setting,
+    progress: Progress,
+) -> tuple[list[np.ndarray], float]:
+    """Units of each volume's map, and the mean AUC of true voxels (NaN where unknown)."""
+    units, areas = [], []
+    for volume in volumes:
+        explained = method.explain(network, volume)
+        units.append(explained.units)
+        if setting.truth is not None:
+            areas.append(truths.aucs(explained.map, setting.truth)["voxels"])
+        progress.advance()
+    return units, float(np.mean(areas)) if areas else float("nan")

@@ -1,0 +1,222 @@
+"""Mosaics, nilearn's interactive view, and the curves of the randomisation check."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from nilearn import plotting
+
+from mri_jax.explanation.sanity import ABSOLUTE_LIMIT, SIGNED_LIMIT, Similarity
+from mri_jax.reporting.style import LINES, MARKERS, Picture, drawn
+from mri_jax.volumes.grids import Grid
+
+# Template coordinates (mm) of the slices.
+_CORONAL = (-34, -20, -8, 6)
+_AXIAL = (-22, -6, 14, 36)
+# Voxels weaker than this share of the brain's are left clear, and the colours end at the upper one.
+_CLEAR, _FULL = 0.80, 0.998
+_COLOURS = "RdBu_r"
+
+Row = tuple[str, np.ndarray]
+
+
+def image_of(values: np.ndarray, grid: Grid) -> nib.Nifti1Image:
+    """(X, Y, Z) values as an image in template space."""
+    return nib.Nifti1Image(np.asarray(values, np.float32), grid.affine)
+
+
+def anatomy_of(mean: np.ndarray, reach: np.ndarray, grid: Grid) -> nib.Nifti1Image:
+    """The mean volume (X, Y, Z) as a grey background, 0 outside every brain."""
+    low = float(mean[reach].min()) if reach.any() else 0.0
+    return image_of(np.where(reach, mean - low, 0), grid)
+
+
+def limits(values: Sequence[np.ndarray], brain: np.ndarray) -> tuple[float, float]:
+    """Where maps become visible, and where their colours end: shared by all of them."""
+    size = np.abs(np.stack([v[brain] for v in values]))
+    low, high = np.quantile(size, [_CLEAR, _FULL])
+    high = float(high) or float(size.max()) or 1.0
+    return float(min(low, 0.9 * high)), high
+
+
+def mosaic(
+    key: str,
+    title: str,
+    caption: str,
+    rows: Sequence[Row],
+    difference: Row | None,
+    anatomy: nib.Nifti1Image,
+    brain: np.ndarray,
+    grid: Grid,
+    simulated: bool,
+) -> Picture:
+    """Coronal and axial slices, a line a map.
+
+    Args:
+      key: File name without extension.
+      title: Above the picture; failures of checks stand here.
+      caption: Below it on the page.
+      rows: Name and map (X, Y, Z) of each line; one colour scale for all.
+      difference: A last line with its own colour scale.
+      anatomy: From `anatomy_of`.
+      brain: (X, Y, Z) bool.
+      grid: Of the maps.
+      simulated: Whether the scans are.
+    """
+    shared = limits([values for _, values in rows], brain)
+    lines = [(name, values, shared) for name, values in rows]
+    if difference is not None:
+        lines.append((*difference, limits([difference[1]], brain)))
+    height = 1.55 * len(lines) + 0.5
+
+    def draw(figure: Figure) -> None:
+        figure.set_layout_engine("none")
+        figure.text(0.005, 1 - 0.1 / height, title, va="top", fontsize=9.5, weight="bold")
+        step = (1 - 0.42 / height) / len(lines)
+        for number, (name, values, (clear, full)) in enumerate(lines):
+            bottom = 1 - 0.42 / height - (number + 1) * step
+            figure.text(0.005, bottom + step / 2, name, va="center", fontsize=8.5)
+            image = image_of(np.where(brain, values, 0), grid)
+            _slices(figure, image, anatomy, "y", (0.10, bottom, 0.40, step), clear, full)
+            _slices(figure, image, anatomy, "z", (0.50, bottom, 0.42, step), clear, full)
+            bar = figure.add_axes((0.935, bottom + 0.12 * step, 0.010, 0.76 * step))
+            scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-full, full), _COLOURS)
+            figure.colorbar(scale, cax=bar, ticks=[-full, 0, full], format="%.1e")
+            bar.tick_params(labelsize=6.5)
+            bar.grid(False)
+
+    return Picture(key, caption, drawn(draw, 11.0, height, simulated))
+
+
+def _slices(
+    figure: Figure,
+    image: nib.Nifti1Image,
+    anatomy: nib.Nifti1Image,
+    mode: str,
+    box: tuple[float, float, float, float],
+    clear: float,
+    full: float,
+) -> None:
+    display = plotting.plot_stat_map(
+        image,
+        bg_img=anatomy,
+        display_mode=mode,
+        cut_coords=list(_CORONAL if mode == "y" else _AXIAL),
+        figure=figure,
+        axes=box,
+        colorbar=False,
+        cmap=_COLOURS,
+        threshold=clear,
+        vmin=-full,
+        vmax=full,
+        black_bg=False,
+        resampling_interpolation="nearest",
+        annotate=False,
+    )
+    display.annotate(size=7)
+
+
+def interactive(
+    values: np.ndarray,
+    anatomy: nib.Nifti1Image,
+    brain: np.ndarray,
+    grid: Grid,
+    title: str,
+    simulated: bool,
+) -> str:
+    """nilearn's interactive view as one HTML page that needs no network."""
+    clear, full = limits([values], brain)
+    view = plotting.view_img(
+        image_of(np.where(brain, values, 0), grid),
+        bg_img=anatomy,
+        title=f"SIMULATED SCANS: {title}" if simulated else title,
+        threshold=clear,
+        vmax=full,
+        cmap=_COLOURS,
+        symmetric_cmap=True,
+        black_bg=False,
+        resampling_interpolation="nearest",
+    )
+    return view.get_standalone()
+
+
+def cascade_figure(
+    curves: Mapping[str, Sequence[tuple[str, Similarity]]], stage: str, simulated: bool
+) -> Picture:
+    """Rank correlation of maps with the trained network's while layers are randomised."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, name, limit in (
+            (panels[0], "signed", SIGNED_LIMIT),
+            (panels[1], "absolute", ABSOLUTE_LIMIT),
+        ):
+            for number, (method, steps) in enumerate(curves.items()):
+                layers = ["trained", *(layer for layer, _ in steps)]
+                values = [1.0, *(getattr(found, name) for _, found in steps)]
+                axes.plot(
+                    range(len(layers)),
+                    values,
+                    label=method,
+                    marker=MARKERS[number],
+                    linestyle=LINES[number],
+                )
+                axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
+            lower = -limit if name == "signed" else None
+            for edge in (limit, lower):
+                if edge is not None:
+                    axes.axhline(edge, color="#777777", linewidth=0.8, linestyle=":")
+            axes.set_title(f"{name} values")
+            axes.set_xlabel("randomised from the top down to")
+        panels[0].set_ylabel("rank correlation with the trained network")
+        panels[1].legend(loc="upper right")
+
+    caption = f"Cascading randomisation, {stage}. Dotted: what a map may keep at the end to pass."
+    return Picture(f"cascade-{stage}", caption, drawn(draw, 9.6, 3.8, simulated))
+
+
+def regions_figure(
+    summary: pd.DataFrame, classes: tuple[str, str], title: str, key: str, simulated: bool
+) -> Picture:
+    """Density and signed attribution of regions, with intervals, a colour a class.
+
+    Args:
+      summary: Rows of one stage and method from `statistics.region_summary`.
+      classes: Negative and positive diagnosis.
+      title: Above.
+      key: File name without extension.
+      simulated: Whether the scans are.
+    """
+    shown = summary.sort_values(f"density_{classes[1]}").tail(30)
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, measure, null in ((panels[0], "density", 1.0), (panels[1], "signed", 0.0)):
+            for number, name in enumerate(classes):
+                centre = shown[f"{measure}_{name}"].to_numpy(float)
+                low, high = (shown[f"{measure}_{name}_{end}"] for end in ("low", "high"))
+                reach = np.nan_to_num(np.stack([centre - low, high - centre]))
+                axes.errorbar(
+                    centre,
+                    np.arange(len(shown)) + 0.16 * (2 * number - 1),
+                    xerr=np.maximum(reach, 0),
+                    fmt=MARKERS[number],
+                    label=name,
+                )
+            axes.axvline(null, color="#777777", linewidth=0.8, linestyle=":")
+        panels[0].set_yticks(range(len(shown)), list(shown["region"]))
+        panels[0].set_xlabel("density of absolute attribution (1: chance)")
+        panels[1].set_xlabel("signed attribution (logits)")
+        panels[1].legend(loc="best")
+        figure.suptitle(title, x=0.005, ha="left", fontsize=9.5, weight="bold")
+        if simulated:
+            figure.text(
+                0.995, 0.99, "SIMULATED SCANS", ha="right", va="top", fontsize=8,
+                color="#B00020", weight="bold",
+            )  # fmt: skip
+
+    caption = "Regions: mean over subjects and its 95% bootstrap interval."
+    return Picture(key, caption, drawn(draw, 9.6, 0.34 * len(shown) + 1.6, False))

@@ -1,0 +1,112 @@
+"""A network of a run trained once more, on permuted labels: what a map looks like without signal.
+
+Everything else is the run's: scans, fold, network, length, early stopping. The network is a stage
+like any other, so it is trained once.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from mri_jax import files
+from mri_jax.errors import UserError
+from mri_jax.seeding import generator
+from mri_jax.study.data import Catalogue, Examples, Feeds
+from mri_jax.study.execute import Executor
+from mri_jax.study.plan import Plan, TrainStage, inputs
+from mri_jax.study.run import prepare
+from mri_jax.study.settings import Study
+from mri_jax.study.stages import StageFolders
+from mri_jax.trained import SOURCE, TrainedRun
+from mri_jax.training.checkpoints import Network, load_params
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """A network that learned permuted labels.
+
+    Attributes:
+      network: Of the best epoch by its own (permuted) validation loss.
+      fold: Whose source network it is to be compared with.
+      trained: How far it got, one line.
+    """
+
+    network: Network
+    fold: int
+    trained: str
+
+
+def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
+    """Train the source network of a fold on permuted labels, or find that this was done.
+
+    Args:
+      run: The run.
+      variant: Network variant.
+      fold: Which source network.
+
+    Raises:
+      UserError: The run's scans are not those that its networks were trained on.
+    """
+    study = Study.from_config(_tuples(run.results.config))
+    folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
+    catalogue, plan = prepare(study, folders)
+    shuffled = permute_labels(_source_stage(run, plan, variant, fold), catalogue)
+    data = study.data
+    Executor(
+        folders=folders,
+        catalogue=catalogue,
+        feeds=Feeds(catalogue.reader, data.placement, data.threads, data.prefetch),
+        devices=tuple(jax.local_devices()[:1]),
+        interrupted=lambda: False,
+        on_epoch=lambda stage, figures: None,
+    ).run([shuffled])
+    history = files.read_json(folders.folder(shuffled) / "history.json")
+    return Permuted(load_params(folders.folder(shuffled)), fold, _described(history))
+
+
+def permute_labels(stage: TrainStage, catalogue: Catalogue) -> TrainStage:
+    """The stage with the labels of its training and validation scans permuted, each in itself.
+
+    Its random streams (initial weights, order, dropout) are its own.
+    """
+
+    def shuffled(examples: Examples, part: str) -> Examples:
+        order = generator(stage.seed, "permuted", part, *stage.purpose).permutation(len(examples))
+        return Examples(examples.rows, tuple(examples.labels[i] for i in order))
+
+    changed = replace(
+        stage,
+        purpose=("permuted", *stage.purpose),
+        train=shuffled(stage.train, "train"),
+        validation=shuffled(stage.validation, "validation"),
+    )
+    return replace(changed, fingerprint=files.fingerprint(inputs(changed, catalogue)))
+
+
+def _tuples(value: Any) -> Any:
+    """A config read from JSON, its lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _source_stage(run: TrainedRun, plan: Plan, variant: str, fold: int) -> TrainStage:
+    wanted = run.ensemble(variant, SOURCE)[fold].fingerprint
+    for entry in plan.entries:
+        if isinstance(entry.network, TrainStage) and entry.network.fingerprint == wanted:
+            return entry.network
+    raise UserError(
+        f"{run.results.path}: its cohort table and store no longer give the networks that it "
+        "trained, so permuted labels cannot be compared; leave out --sanity"
+    )
+
+
+def _described(history: list[dict[str, Any]]) -> str:
+    losses = np.array([row["train_loss"] for row in history], float)
+    best = next((row for row in history if row["best"]), history[-1])
+    return (
+        f"training loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(history)} epochs (chance "
+        f"{np.log(2):.2f}), best epoch {best['epoch']}"
+    )
