@@ -92,13 +92,16 @@ def nearest(image: Image, grid: Grid) -> np.ndarray:
     return labels.reshape(grid.shape)
 
 
-def _load(path: Path) -> nib.Nifti1Image:
+def _load(path: Path) -> nib.spatialimages.SpatialImage:
     if not path.is_file():
         raise UserError(f"regions: {path}: no such file")
     try:
-        return nib.Nifti1Image.from_filename(path)
+        image = nib.load(path)
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
         raise UserError(f"regions: {path}: is no NIfTI image ({error})") from None
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        raise UserError(f"regions: {path}: is no NIfTI image")
+    return image
 
 
 def _check_space(path: Path, image: Image, grid: Grid) -> None:

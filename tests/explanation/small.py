@@ -1,0 +1,45 @@
+"""A small network with every parameter drawn, BatchNorm's scales of both signs, and a volume."""
+
+import jax
+import numpy as np
+
+from mri_jax.explanation.methods import Background
+from mri_jax.explanation.score import Network
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.volumes.grids import Grid
+
+GRID = Grid("tiny", (17, 22, 15), 8.0, (-60.0, -90.0, -50.0))
+SPEC = CNNSpec(repetitions=(1, 2), filters=(3, 4), fc=(6,), dropout=(0.0, 0.0))
+
+
+def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 3) -> Network:
+    rng = np.random.default_rng(seed)
+    fresh = CNN(spec).init(jax.random.key(seed), np.zeros((1, *shape, 1), np.float32), train=False)
+    params = jax.tree.map(lambda a: a + 0.3 * rng.normal(size=a.shape), fresh["params"])
+    stats = jax.tree.map(lambda a: a + 0.3 * rng.uniform(size=a.shape), fresh["batch_stats"])
+    for i in range(1, len(spec.conv_filters) + 1):
+        params[f"bn{i}"]["scale"] = params[f"bn{i}"]["scale"] * rng.choice(
+            [-1.0, 1.0], params[f"bn{i}"]["scale"].shape
+        )
+    cast = jax.tree.map(lambda a: np.asarray(a, np.float32), (params, stats))
+    return Network(spec, {"params": cast[0], "batch_stats": cast[1]})
+
+
+def volume(seed: int = 5, shape=GRID.shape) -> np.ndarray:
+    """Constant outside a box, as behind a skull-stripped brain."""
+    rng = np.random.default_rng(seed)
+    array = np.zeros((*shape, 1), np.float32)
+    inside = brain(shape)
+    array[inside] = rng.normal(size=(int(inside.sum()), 1))
+    return array
+
+
+def brain(shape=GRID.shape) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[3:-2, 2:-5, 1:-3] = True
+    return mask
+
+
+def background(shape=GRID.shape) -> Background:
+    mean = np.mean([volume(seed, shape) for seed in range(4)], axis=0, dtype=np.float32)
+    return Background(mean, brain(shape), brain(shape), 0.0)
