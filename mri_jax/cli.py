@@ -17,6 +17,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "qc": ("qc", "quality control of a store: figures, a page, written exclusions"),
     "export": ("export", "one volume of a store as NIfTI"),
     "explain": ("explain", "where networks look: maps, region tables, checks"),
+    "predict": ("predict", "what a run's networks say about new scans: a table, a page a scan"),
+    "export-model": ("export_model", "a run's networks as a portable folder with a model card"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 

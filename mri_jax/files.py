@@ -105,6 +105,11 @@ def sha256_of_file(path: os.PathLike[str] | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_bytes(data: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def fingerprint(value: Any) -> str:
     """SHA-256 (hexadecimal) of a JSON-serialisable value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

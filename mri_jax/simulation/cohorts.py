@@ -24,6 +24,7 @@ from mri_jax.simulation.render import Rendered, renderer
 from mri_jax.simulation.settings import SimulationSettings
 from mri_jax.simulation.table import raw_path, table_of, table_row
 from mri_jax.volumes.grids import GRIDS
+from mri_jax.volumes.pipeline import EQUIVALENT, PreprocessSettings
 from mri_jax.volumes.store import StoreInfo, StoreWriter, safe_name
 
 _DESCRIPTION = "simulation.json"
@@ -173,7 +174,11 @@ def _store(path: epath.Path, settings: SimulationSettings) -> StoreWriter:
         dtype="float16",
         simulated=True,
         settings={"simulation": settings.to_json()},
-        provenance={name: version(name) for name in ("jax", "numpy", "nilearn")},
+        provenance={
+            **{name: version(name) for name in ("jax", "numpy", "nilearn")},
+            # The volumes are drawn in template space, brain only, as the pipeline leaves them.
+            EQUIVALENT: PreprocessSettings(grid=settings.volume_grid.name).to_json(),
+        },
     )
     return StoreWriter(path, info)
 

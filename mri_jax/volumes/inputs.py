@@ -89,6 +89,19 @@ def find(
     return Inputs(tuple(sorted(entries, key=lambda e: (e.key, str(e.path)))), found.notes)
 
 
+def one_file(path: Path, masks: Path | None = None) -> ScanEntry:
+    """A scan given by its file alone: the subject is the file's name without its ending.
+
+    Args:
+      path: NIfTI or MGH.
+      masks: A folder that holds its brain mask, under the same name or ``SUBJECT_SESSION.nii.gz``.
+    """
+    entry = ScanEntry(
+        _ENDING.sub("", path.name), NO_SESSION, "", path, in_template_space=is_t1_linear(path)
+    )
+    return entry if masks is None else _with_mask(entry, path.parent, masks)
+
+
 def _scans_under(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):

@@ -32,11 +32,14 @@ from mri_jax.volumes.resampling import (
     smoothing_sigma,
 )
 from mri_jax.volumes.scans import Scan, read_scan
+from mri_jax.volumes.store import StoreInfo
 from mri_jax.volumes.templates import PACKAGED, Template, load_template
 
 # Raised whenever the same scan and settings would give other bytes.
 VERSION = 1
 WORKING_SPACING = 2.0
+# Where the maker of volumes that were never raw states what raw scans must go through beside them.
+EQUIVALENT = "equivalent_preprocessing"
 # Intensities are scaled so that the brain's median is this: float16 then holds any scanner's.
 MEDIAN = 100.0
 
@@ -105,6 +108,24 @@ class PreprocessSettings:
         if unknown:
             raise UserError(f"settings: {sorted(unknown)[0]!r} is unknown")
         return cls(**names | {"template_sha256": tuple(value["template_sha256"])})
+
+
+def settings_of(info: StoreInfo) -> PreprocessSettings:
+    """The settings under which a raw scan comes to lie as the volumes of a store do.
+
+    Those that made the store; or, for volumes that never were raw scans (simulated ones), those
+    that their maker states as equivalent (`EQUIVALENT` in the store's provenance).
+
+    Raises:
+      UserError: The store states neither, or settings of another version of the pipeline.
+    """
+    stated = info.settings if "pipeline" in info.settings else info.provenance.get(EQUIVALENT)
+    if stated is None:
+        raise UserError(
+            "store: its volumes were not made by this pipeline and it states no equivalent "
+            f"settings ({EQUIVALENT}); raw scans cannot be brought to it"
+        )
+    return PreprocessSettings.from_json(stated)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@ template's brain and not against the mask.
 
 import operator
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,22 +72,44 @@ def figures(
       grid: The grid.
       template: The template.
     """
-    head = pull(Image(template.head, template.affine), grid.affine, grid.shape)
-    there = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
-    apart = ndimage.distance_transform_edt(~there, sampling=grid.spacing) > _DEPTH
-    deep = ndimage.distance_transform_edt(there, sampling=grid.spacing) > _DEPTH
+    there = grid_figures(volume, on_grid, grid, template)
     scale, shear = scale_and_shear(fit.matrix)
     return {
-        "correlation": _round(np.corrcoef(volume[there].astype(np.float64), head[there])[0, 1]),
+        "correlation": there["correlation"],
         "brain_ml": _round(np.count_nonzero(mask) * abs(np.linalg.det(working.affine)) * 1e-3),
         "scale": _round(scale),
         "shear": _round(shear),
         "snr": _round(signal_to_noise(working.data, mask)),
-        "leakage": _round(np.count_nonzero(on_grid & apart) / np.count_nonzero(on_grid)),
-        "missing": _round(np.count_nonzero(deep & ~on_grid) / max(1, int(np.count_nonzero(deep)))),
+        "leakage": there["leakage"],
+        "missing": there["missing"],
         "form_gap_mm": _round(scan.form_disagreement),
         "mirrored_forms": int(scan.forms_mirrored),
     }
+
+
+def grid_figures(
+    volume: np.ndarray, on_grid: np.ndarray, grid: Grid, template: Template
+) -> dict[str, float]:
+    """Those of the figures that need a volume on the grid and its mask alone.
+
+    They can be had of a store whose volumes never were raw scans, such as a simulated one.
+    """
+    head, there, apart, deep = _template_on(grid, template)
+    return {
+        "correlation": _round(np.corrcoef(volume[there].astype(np.float64), head[there])[0, 1]),
+        "leakage": _round(np.count_nonzero(on_grid & apart) / np.count_nonzero(on_grid)),
+        "missing": _round(np.count_nonzero(deep & ~on_grid) / max(1, int(np.count_nonzero(deep)))),
+    }
+
+
+@lru_cache(maxsize=2)
+def _template_on(grid: Grid, template: Template) -> tuple[np.ndarray, ...]:
+    """The head, the brain, what is more than 6 mm outside it and more than 6 mm inside it."""
+    head = pull(Image(template.head, template.affine), grid.affine, grid.shape)
+    there = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
+    apart = ndimage.distance_transform_edt(~there, sampling=grid.spacing) > _DEPTH
+    deep = ndimage.distance_transform_edt(there, sampling=grid.spacing) > _DEPTH
+    return head, there, apart, deep
 
 
 def _round(value: float) -> float:
@@ -120,20 +144,37 @@ def signal_to_noise(data: np.ndarray, mask: np.ndarray) -> float:
     return float(np.median(data[mask])) / max(noise, 1e-6)
 
 
-def flags(index: pd.DataFrame) -> pd.Series:
-    """For every row, the figures that are outliers, e.g. ``"correlation low, leakage high"``."""
+Bounds = Mapping[str, tuple[float, float]]
+
+
+def flags(index: pd.DataFrame, bounds: Bounds | None = None) -> pd.Series:
+    """For every row, the figures that are outliers, e.g. ``"correlation low, leakage high"``.
+
+    Args:
+      index: Rows with figures.
+      bounds: What is no outlier, from `bounds_of` other scans; by default these scans' own.
+    """
+    bounds = bounds_of(index) if bounds is None else bounds
     found: list[list[str]] = [[] for _ in range(len(index))]
     for name, (_, side) in FIGURES.items():
-        if name not in index:
+        if name not in index or name not in bounds:
             continue
         values = pd.to_numeric(index[name], errors="coerce").to_numpy(float)
-        low, high = _bounds(name, values)
+        low, high = bounds[name]
         for row, value in enumerate(values):
             if value < low and side != "high":
                 found[row].append(f"{name} low")
             elif value > high and side != "low":
                 found[row].append(f"{name} high")
     return pd.Series([", ".join(names) for names in found], index=index.index, dtype=object)
+
+
+def bounds_of(index: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """For every figure, the values that are no outliers among these scans, nor beyond `LIMITS`."""
+    numbers = {
+        name: pd.to_numeric(index[name], errors="coerce") for name in FIGURES if name in index
+    }
+    return {name: _bounds(name, values.to_numpy(float)) for name, values in numbers.items()}
 
 
 def _bounds(name: str, values: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,98 @@
+"""The model card: what the networks learned from, how they did, what they are not for."""
+
+from collections.abc import Iterator
+
+from mri_jax.evaluation.delong import Interval
+from mri_jax.prediction.model import FAR_PERCENT, Ensemble, Model
+
+DISCLAIMER = (
+    "This is research software. It is not a medical device, and its output is not a diagnosis."
+)
+
+
+def card(model: Model) -> str:
+    """The card in Markdown, filled from the run; names no subject."""
+    return "\n".join(_lines(model)).rstrip() + "\n"
+
+
+def _lines(model: Model) -> Iterator[str]:
+    word = " (SIMULATED)" if model.simulated else ""
+    yield f"# Model card: {model.name}, {model.positive} against {model.negative}{word}\n"
+    yield f"**{DISCLAIMER}**\n"
+    yield from (f"- {note}" for note in model.notes)
+    yield "\n## What it is\n"
+    shape = " x ".join(map(str, model.grid.shape))
+    yield (
+        f"Ensembles of 3D-CNNs, each trained with another fold of the training cohort held out: "
+        f"{', '.join(f'{e.stage} ({len(e.networks)} networks)' for e in model.ensembles)}. Input: "
+        f"T1-weighted volumes of {shape} voxels, {model.grid.spacing:g} mm, "
+        f"{model.normalisation.method} intensities inside the brain. Output: the probability of "
+        f"{model.positive}, as the mean over an ensemble's networks."
+    )
+    yield "\n## Training data\n"
+    yield f"| cohort | diagnosis | scans{word} | age, median (5% to 95%) |\n|---|---|---|---|"
+    for group in model.training:
+        ages = "unknown"
+        if group.ages is not None:
+            low, middle, high = group.ages
+            ages = f"{middle:.0f} ({low:.0f} to {high:.0f})"
+        yield f"| {group.cohort} | {group.diagnosis} | {group.n} | {ages} |"
+    yield f"\n## How it did{word}\n"
+    for ensemble in model.ensembles:
+        yield from _performance(ensemble, word)
+    yield "\n## Preprocessing\n"
+    yield from _preprocessing(model)
+    yield "\n## Limits\n"
+    yield "- Scores hold for scans like those of the cohorts above, and for no other disorder."
+    yield (
+        f"- A scan counts as unlike the training data when a figure of quality is an outlier, or "
+        f"when the median over the networks of its Mahalanobis distance in penultimate features "
+        f"exceeds the {FAR_PERCENT:g}th percentile of held-out training scans. A scan within that "
+        "limit can still be unlike them."
+    )
+    yield (
+        "- Intervals are those of the tested subjects alone; another site adds what they cannot "
+        "know. Calibration and thresholds come from the cohorts named here and move with "
+        "prevalence, scanner and age."
+    )
+    yield "- Neither fairness between groups of people nor clinical use has been studied."
+    yield "\n## Made by\n"
+    yield f"mri_jax {model.provenance.get('mri_jax', '?')}. Files and checksums: `checksums.json`."
+
+
+def _performance(ensemble: Ensemble, word: str) -> Iterator[str]:
+    yield f"### {ensemble.stage}\n"
+    yield f"| tested on{word} | positive + negative | AUC, % |\n|---|---|---|"
+    for tested in ensemble.tested:
+        counts = f"{tested.n_positive} + {tested.n_negative}"
+        yield f"| {tested.cohort} | {counts} | {percent(tested.auc)} |"
+    for point in ensemble.points:
+        yield (
+            f"\nOperating point `{point.name}` (logit above {point.threshold:.3g}): {point.basis}\n"
+        )
+        yield f"| tested on{word} | sensitivity, % | specificity, % |\n|---|---|---|"
+        for rates in point.rates:
+            pair = (percent(rates.sensitivity.share), percent(rates.specificity.share))
+            yield f"| {rates.cohort} | {pair[0]} | {pair[1]} |"
+    yield f"\n{ensemble.calibration}\n"
+
+
+def percent(interval: Interval) -> str:
+    """``81.2 [70.3, 88.9]`` in percent."""
+    return f"{100 * interval.estimate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _preprocessing(model: Model) -> Iterator[str]:
+    if model.settings is None:
+        yield "The run's store states no settings, so that raw scans cannot be used."
+        return
+    yield from (
+        f"- {name}: {value}"
+        for name, value in model.settings.to_json().items()
+        if name != "template_sha256" and value != ""
+    )
+    if model.never_raw:
+        yield (
+            "- The training volumes were simulated on the grid and never went through these steps; "
+            "the simulation states them as equivalent."
+        )

@@ -1,0 +1,255 @@
+"""What a prediction needs of a run, and nothing of its subjects: networks, settings, references.
+
+A `Model` is made from a run (`build`) or read from an exported folder (`folder`); what is predicted
+depends on the model alone, so both give equal outputs. References are percentiles and moments; no
+row of a subject and no id is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mri_jax.errors import UserError
+from mri_jax.evaluation.delong import Interval
+from mri_jax.models import CNNSpec
+from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.normalise import Normalisation
+from mri_jax.volumes.pipeline import PreprocessSettings
+
+PERCENTS = (2.5, *range(5, 100, 5), 97.5)
+FAR_PERCENT = 97.5
+ARGMAX = "argmax"
+HELD_OUT = "held-out"
+POINTS = (ARGMAX, HELD_OUT)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Scores of a group without the scores of anyone.
+
+    Attributes:
+      n: How many.
+      percentiles: At `PERCENTS`.
+    """
+
+    n: int
+    percentiles: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Distribution":
+        """Summarise (N,) values."""
+        found = np.percentile(np.asarray(values, float), PERCENTS)
+        return cls(len(values), tuple(float(x) for x in found))
+
+    def share_below(self, value: float) -> float:
+        """Percent of the group below a value, 2.5 to 97.5 (the ends are not told)."""
+        return float(np.interp(value, self.percentiles, PERCENTS))
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """Where the scores of one class of one cohort lie.
+
+    Attributes:
+      cohort: Its name.
+      diagnosis: Its diagnosis.
+      label: 1 for the positive diagnosis.
+      held_out: Scores of the training cohort, each by the network that held the scan out; otherwise
+        of the ensemble.
+      scores: Logits of the probability.
+    """
+
+    cohort: str
+    diagnosis: str
+    label: int
+    held_out: bool
+    scores: Distribution
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of the subjects of one class, with Wilson's 95% interval."""
+
+    n: int
+    share: Interval
+
+
+@dataclass(frozen=True)
+class CohortRates:
+    """What the ensemble decided about a test cohort at an operating point."""
+
+    cohort: str
+    sensitivity: Rate
+    specificity: Rate
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Above which score the positive class is decided.
+
+    Attributes:
+      name: Of `POINTS`.
+      threshold: On the logit of the ensemble's probability.
+      basis: Where it comes from, a sentence.
+      rates: Of the run's test cohorts.
+    """
+
+    name: str
+    threshold: float
+    basis: str
+    rates: tuple[CohortRates, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureReference:
+    """Where the penultimate features of a network's training scans lie.
+
+    Attributes:
+      mean: (F,) float64.
+      precision: (F, F) float64, inverse of their shrunk covariance.
+      typical: Median Mahalanobis distance of the scans that were held out from the network.
+    """
+
+    mean: np.ndarray
+    precision: np.ndarray
+    typical: float
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """(N,) distances of (N, F) features, in units of `typical`."""
+        apart = np.asarray(features, np.float64) - self.mean
+        squared = np.einsum("ni,ij,nj->n", apart, self.precision, apart)
+        return np.sqrt(np.maximum(squared, 0.0)) / self.typical
+
+
+@dataclass(frozen=True, eq=False)
+class FoldNetwork:
+    """One network of an ensemble.
+
+    Attributes:
+      fold: The source fold that was held out.
+      variables: ``{"params": ..., "batch_stats": ...}``, NumPy.
+      features: Of its training scans.
+    """
+
+    fold: int
+    variables: dict[str, Any]
+    features: FeatureReference
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The AUC of an ensemble on a test cohort of the run, with DeLong's 95% interval."""
+
+    cohort: str
+    n_positive: int
+    n_negative: int
+    auc: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """The networks of one stage, one a fold.
+
+    Attributes:
+      stage: ``source`` or ``tuned-LAYERS``.
+      networks: By fold.
+      temperature: Divides the logits of every network for calibrated probabilities; None without.
+      calibration: What it was fitted on, or why there is none: a sentence.
+      points: Operating points, `ARGMAX` first.
+      groups: Where scores lie.
+      tested: On the run's test cohorts.
+      distance_limit: `FAR_PERCENT` percentile of the held-out scans' distances, pooled over folds.
+      distance_n: How many held-out scans that is.
+    """
+
+    stage: str
+    networks: tuple[FoldNetwork, ...]
+    temperature: float | None
+    calibration: str
+    points: tuple[OperatingPoint, ...]
+    groups: tuple[ScoreGroup, ...]
+    tested: tuple[Tested, ...]
+    distance_limit: float
+    distance_n: int
+
+    def point(self, name: str) -> OperatingPoint | None:
+        """The operating point of that name, where it could be fitted."""
+        return next((point for point in self.points if point.name == name), None)
+
+
+@dataclass(frozen=True)
+class FigureReference:
+    """A figure of quality among the training scans.
+
+    Attributes:
+      n: Scans for which it is known.
+      median: Its median.
+      low: Below is an outlier (or beyond the limits of any head); minus infinity: never.
+      high: Above is one.
+    """
+
+    n: int
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TrainingGroup:
+    """How many scans of a class the source networks were trained on, over all folds."""
+
+    cohort: str
+    diagnosis: str
+    n: int
+    ages: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """All of it.
+
+    Attributes:
+      name: The variant, e.g. ``cnn5-w1``.
+      simulated: Whether the networks were trained on simulated scans.
+      negative: The diagnosis of label 0 that the source networks learned.
+      positive: Of label 1.
+      spec: The architecture.
+      grid: Of the volumes.
+      settings: How a raw scan becomes such a volume; None where the run's store does not say.
+      never_raw: The training volumes never were raw scans; ``settings`` are stated as equivalent.
+      normalisation: Of intensities.
+      ensembles: ``source`` first where it is there.
+      quality: Figures among the training scans.
+      training: Who they were.
+      notes: What limits the model, from the run, a sentence each.
+      provenance: Versions and fingerprints.
+    """
+
+    name: str
+    simulated: bool
+    negative: str
+    positive: str
+    spec: CNNSpec
+    grid: Grid
+    settings: PreprocessSettings | None
+    never_raw: bool
+    normalisation: Normalisation
+    ensembles: tuple[Ensemble, ...]
+    quality: Mapping[str, FigureReference]
+    training: tuple[TrainingGroup, ...]
+    notes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    def only(self, stages: Sequence[str]) -> "Model":
+        """The model with some of its ensembles, in the order asked for.
+
+        Raises:
+          UserError: It has none of that name.
+        """
+        there = {ensemble.stage: ensemble for ensemble in self.ensembles}
+        for stage in stages:
+            if stage not in there:
+                raise UserError(f"stage: {stage!r} is not of the model; it has {', '.join(there)}")
+        return replace(self, ensembles=tuple(there[stage] for stage in dict.fromkeys(stages)))

@@ -1,0 +1,56 @@
+"""Where a model comes from: an exported folder, or a run, which keeps it for the next time."""
+
+import sys
+from collections.abc import Sequence
+
+from etils import epath
+
+from mri_jax.errors import UserError
+from mri_jax.prediction import folder
+from mri_jax.prediction.build import build, fingerprint_of
+from mri_jax.prediction.model import Model
+from mri_jax.trained import open_run
+
+KEPT = "model"
+"""Folder of a run that holds its model once it was asked for."""
+
+
+def open_model(
+    path: epath.PathLike,
+    network: str = "",
+    stages: Sequence[str] = (),
+    stage_folder: epath.PathLike | None = None,
+    store: epath.PathLike | None = None,
+) -> Model:
+    """Open an exported folder, or make the model of a run.
+
+    The model of a run is kept in ``RUN/model/NAME-FINGERPRINT``, so that the features of its
+    training scans are computed once.
+
+    Args:
+      path: A model folder or a results folder.
+      network: The variant; by default the first of the run.
+      stages: Which stages; by default all.
+      stage_folder: As in `mri_jax.trained.open_run`.
+      store: As there.
+
+    Raises:
+      UserError: Neither can be opened, or the network or a stage is not in it.
+    """
+    if folder.is_model(path):
+        model = folder.load(path)
+        if network not in ("", model.name):
+            raise UserError(f"network: {network!r} is not in {path}; it is {model.name}")
+        return model.only(stages) if stages else model
+    run = open_run(path, stage_folder, store)
+    variant = network or run.variants[0]
+    chosen = tuple(stages) or run.stages(variant)
+    kept = run.results.path / KEPT / f"{variant}-{fingerprint_of(run, variant, chosen)[:16]}"
+    if folder.is_model(kept):
+        return folder.load(kept)
+    model = build(run, variant, chosen)
+    try:
+        folder.save(model, kept)
+    except UserError as error:
+        print(f"note: the model is not kept for the next time ({error})", file=sys.stderr)
+    return model

@@ -1,0 +1,128 @@
+"""What the ensembles of a model say about scans."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from mri_jax.errors import UserError
+from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.model import Ensemble, Model, OperatingPoint
+from mri_jax.prediction.scans import Scan
+from mri_jax.volumes import quality
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one ensemble says about one scan.
+
+    Attributes:
+      ensemble: Which.
+      probabilities: Of the positive class, by network.
+      score: Logit of their mean.
+      calibrated: Mean of the networks' calibrated probabilities; None without a calibrator.
+      point: The operating point.
+      distance: Median over the networks of the distance in penultimate features, in units of the
+        median held-out training scan.
+    """
+
+    ensemble: Ensemble
+    probabilities: tuple[float, ...]
+    score: float
+    calibrated: float | None
+    point: OperatingPoint
+    distance: float
+
+    @property
+    def probability(self) -> float:
+        """The ensemble's."""
+        return float(np.mean(self.probabilities))
+
+    @property
+    def positive(self) -> bool:
+        """Whether the positive class is decided."""
+        return self.score > self.point.threshold
+
+    @property
+    def far(self) -> bool:
+        """Whether the distance exceeds that of nearly all held-out training scans."""
+        return self.distance > self.ensemble.distance_limit
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """All about one scan.
+
+    Attributes:
+      scan: The scan.
+      opinions: Of each ensemble.
+      flags: Figures of quality that are outliers, e.g. ``("snr low",)``.
+    """
+
+    scan: Scan
+    opinions: tuple[Opinion, ...]
+    flags: tuple[str, ...]
+
+
+def judge(
+    model: Model, shown: Sequence[Scan], forwards: Sequence[Forward], point: str
+) -> Iterator[Prediction]:
+    """Ask every ensemble about a batch of scans."""
+    points = points_of(model, point)
+    opinions: list[list[Opinion]] = [[] for _ in shown]
+    volumes = [scan.volume for scan in shown]
+    for ensemble, forward, used in zip(model.ensembles, forwards, points, strict=True):
+        logits, features = forward(volumes)
+        margins = logits[..., 1] - logits[..., 0]
+        distances = np.median(
+            [n.features.distance(f) for n, f in zip(ensemble.networks, features, strict=True)],
+            axis=0,
+        )
+        # Logarithms of the mean probabilities of the two classes: exact where they saturate.
+        score = _log_mean(-np.logaddexp(0, -margins)) - _log_mean(-np.logaddexp(0, margins))
+        heat = ensemble.temperature
+        for i in range(len(shown)):
+            calibrated = None if heat is None else float(expit(margins[:, i] / heat).mean())
+            opinions[i].append(
+                Opinion(
+                    ensemble=ensemble,
+                    probabilities=tuple(float(p) for p in expit(margins[:, i])),
+                    score=float(score[i]),
+                    calibrated=calibrated,
+                    point=used,
+                    distance=float(distances[i]),
+                )
+            )
+    for scan, found in zip(shown, opinions, strict=True):
+        yield Prediction(scan, tuple(found), _flags(model, scan))
+
+
+def _log_mean(logs: np.ndarray) -> np.ndarray:
+    return np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
+
+
+def points_of(model: Model, name: str) -> list[OperatingPoint]:
+    """The operating point of that name, for each ensemble.
+
+    Raises:
+      UserError: It could not be fitted for one.
+    """
+    found = []
+    for ensemble in model.ensembles:
+        point = ensemble.point(name)
+        if point is None:
+            raise UserError(
+                f"point: {name!r} could not be fitted for the {ensemble.stage} networks (too few "
+                f"scans outside training); choose {ensemble.points[0].name}, or --stage another"
+            )
+        found.append(point)
+    return found
+
+
+def _flags(model: Model, scan: Scan) -> tuple[str, ...]:
+    bounds = {name: (figure.low, figure.high) for name, figure in model.quality.items()}
+    bounds = {**quality.LIMITS, **bounds}
+    found = quality.flags(pd.DataFrame([scan.figures]), bounds)[0]
+    return tuple(found.split(", ")) if found else ()

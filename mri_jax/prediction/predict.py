@@ -1,0 +1,159 @@
+"""From a model and scans to one table, and a page a scan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.prediction import scans
+from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.model import Model
+from mri_jax.prediction.opinion import Opinion, Prediction, judge, points_of
+from mri_jax.prediction.page import page
+from mri_jax.prediction.scans import Failure, Scan, Wanted
+from mri_jax.progress import Progress
+from mri_jax.volumes import quality
+from mri_jax.volumes.store import safe_name
+
+TABLE = "predictions.csv"
+FAILED = "failed.csv"
+PAGES = "pages"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict.
+
+    Attributes:
+      point: The operating point, of `mri_jax.prediction.model.POINTS`.
+      pages: Whether to write a page a scan.
+      despite_quality: Whether a scan that fails quality control is predicted all the same.
+      batch: Volumes at a time on the device.
+      threads: That read stored volumes.
+    """
+
+    point: str
+    pages: bool
+    despite_quality: bool = False
+    batch: int = 8
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a call."""
+
+    predicted: int
+    failed: int
+    unlike: int
+
+
+def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options) -> Summary:
+    """Predict every scan; one that cannot be does not stop the rest.
+
+    Writes ``predictions.csv`` (a row a scan and stage), ``failed.csv``, and ``pages/`` where asked
+    for.
+
+    Args:
+      model: The networks and references.
+      wanted: The scans.
+      out: Folder of the result.
+      options: How.
+
+    Raises:
+      UserError: The operating point was not fitted, or ``out`` cannot be written.
+    """
+    folder = epath.Path(out)
+    points_of(model, options.point)
+    batch = min(options.batch, max(1, len(wanted)))
+    forwards = [
+        Forward(model.spec, [n.variables for n in e.networks], batch) for e in model.ensembles
+    ]
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    unlike = 0
+    with Progress(len(wanted), "scan", "predict") as progress:
+        stream = _stream(model, wanted, options)
+        while part := list(islice(stream, batch)):
+            usable = []
+            for item in part:
+                refused = item if isinstance(item, Failure) else _refused(item, options)
+                if refused is not None:
+                    failures.append(refused)
+                elif isinstance(item, Scan):
+                    usable.append(item)
+            for prediction in judge(model, usable, forwards, options.point) if usable else ():
+                rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
+                unlike += bool(prediction.flags) or any(o.far for o in prediction.opinions)
+                if options.pages:
+                    name = page_name(prediction.scan)
+                    files.write_text(folder / PAGES / name, page(model, prediction))
+            progress.advance(len(part), failed=len(failures))
+    files.write_csv(folder / TABLE, pd.DataFrame(rows))
+    columns = ["subject_id", "session_id", "source", "reason"]
+    told = [(f.subject_id, f.session_id, f.source, f.reason) for f in failures]
+    files.write_csv(folder / FAILED, pd.DataFrame(told, columns=columns))
+    return Summary(len(rows) // len(model.ensembles), len(failures), unlike)
+
+
+def page_name(scan: Scan) -> str:
+    """``SUBJECT__SESSION.html``: underscores stay, other odd characters become ``%xx``."""
+    return "__".join(safe_name(part).replace("%5f", "_") for part in scan.key) + ".html"
+
+
+def _stream(model: Model, wanted: Wanted, options: Options) -> Iterator[Scan | Failure]:
+    """Every scan in turn; pages want measured figures, a store's own suffice for the table."""
+    entries = (scans.raw(model, entry, options.pages) for entry in wanted.entries)
+    return chain(entries, *(_of_store(model, store, options) for store in wanted.stores))
+
+
+def _of_store(model: Model, store: Any, options: Options) -> Iterator[Scan | Failure]:
+    for item in scans.stored(model, store, options.pages, options.threads, 2 * options.batch):
+        if options.pages and isinstance(item, Scan):
+            item = scans.measured(model, store, item)
+        yield item
+
+
+def _refused(scan: Scan, options: Options) -> Failure | None:
+    """A scan beyond the limits that hold for any adult head is not predicted, unless asked for."""
+    if options.despite_quality:
+        return None
+    found = quality.flags(pd.DataFrame([scan.figures]), quality.LIMITS)[0]
+    if not found:
+        return None
+    reason = f"fails quality control: {found} (--despite-quality predicts it all the same)"
+    return Failure(*scan.key, scan.source, reason)
+
+
+def _row(model: Model, prediction: Prediction, opinion: Opinion) -> dict[str, Any]:
+    scan, ensemble = prediction.scan, opinion.ensemble
+    folds = {
+        f"fold_{network.fold}": probability
+        for network, probability in zip(ensemble.networks, opinion.probabilities, strict=True)
+    }
+    figures = {name: scan.figures.get(name) for name in quality.FIGURES}
+    return {
+        "subject_id": scan.subject_id,
+        "session_id": scan.session_id,
+        "source": scan.source,
+        "network": model.name,
+        "stage": ensemble.stage,
+        "positive": model.positive,
+        "probability": opinion.probability,
+        "calibrated": opinion.calibrated,
+        "score": opinion.score,
+        "point": opinion.point.name,
+        "threshold": opinion.point.threshold,
+        "decision": model.positive if opinion.positive else model.negative,
+        "distance": opinion.distance,
+        "distance_limit": ensemble.distance_limit,
+        "unlike_training": opinion.far or bool(prediction.flags),
+        "quality_flags": ", ".join(prediction.flags),
+        "trained_on": "SIMULATED" if model.simulated else "real scans",
+        **folds,
+        **figures,
+    }

@@ -1,0 +1,202 @@
+"""The scans to predict: raw files brought to the model's grid, or the volumes of a store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+import pandas as pd
+
+from mri_jax.errors import UserError
+from mri_jax.prediction.model import Model
+from mri_jax.volumes import inputs, quality
+from mri_jax.volumes.inputs import ScanEntry
+from mri_jax.volumes.normalise import normalise
+from mri_jax.volumes.pipeline import preprocess_scan, settings_of
+from mri_jax.volumes.store import StoreInfo, VolumeStore
+from mri_jax.volumes.stream import Key, Reader
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan as the networks take it.
+
+    Attributes:
+      subject_id: The person, or the file's name.
+      session_id: The visit.
+      source: The file's name, or the store's.
+      volume: (X, Y, Z, 1) float32, normalised.
+      picture: (X, Y, Z) before normalisation, for the page; None where no page is wanted.
+      figures: Of quality.
+    """
+
+    subject_id: str
+    session_id: str
+    source: str
+    volume: np.ndarray
+    picture: np.ndarray | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """(subject_id, session_id)."""
+        return self.subject_id, self.session_id
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A scan that cannot be predicted, and why."""
+
+    subject_id: str
+    session_id: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for.
+
+    Attributes:
+      entries: Raw scans.
+      stores: Stores whose every volume is asked for.
+      notes: What to tell the user about how scans were found.
+    """
+
+    entries: tuple[ScanEntry, ...]
+    stores: tuple[VolumeStore, ...]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries) + sum(map(len, self.stores))
+
+
+def find(model: Model, sources: Sequence[Path], masks: Path | None = None) -> Wanted:
+    """What the arguments name: files, folders (BIDS, CAPS or plain), tables or stores.
+
+    Args:
+      model: Stores must fit it.
+      sources: The arguments.
+      masks: Folder of brain masks, for a model whose scans were extracted with given masks.
+
+    Raises:
+      UserError: A source is absent, holds no scan, or is a store of another grid or of other
+        preprocessing; or raw scans are given to a model that does not know their preprocessing.
+    """
+    entries: list[ScanEntry] = []
+    stores: list[VolumeStore] = []
+    notes: list[str] = []
+    for source in sources:
+        if (source / "store.json").is_file():
+            stores.append(_fitting(VolumeStore(source), model))
+        elif source.is_file() and source.name.endswith(inputs.SUFFIXES):
+            entries.append(inputs.one_file(source, masks))
+        else:
+            found = inputs.find(source, masks=masks)
+            entries += found.entries
+            notes += found.notes
+    if entries and model.settings is None:
+        raise UserError(
+            f"{model.name}: the store it was trained on states no preprocessing; give a store of "
+            "such volumes instead of raw scans"
+        )
+    return Wanted(_once(entries), tuple(stores), tuple(notes))
+
+
+def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
+    """Preprocess one raw scan exactly as the model's settings say."""
+    assert model.settings is not None
+    try:
+        if entry.problem:
+            raise UserError(entry.problem)
+        made = preprocess_scan(entry.path, model.settings, entry.mask_path, entry.in_template_space)
+        return Scan(
+            *entry.key,
+            entry.path.name,
+            normalise(made.volume, made.mask, model.normalisation)[..., None],
+            made.volume if picture else None,
+            {name: made.quality[name] for name in quality.FIGURES if name in made.quality},
+        )
+    except (UserError, MemoryError) as error:
+        return Failure(*entry.key, entry.path.name, str(error) or "out of memory")
+    except Exception as error:
+        # One strange scan must not stop the others; its reason is written, with the type.
+        first = (str(error).splitlines() or [""])[0]
+        return Failure(*entry.key, entry.path.name, f"{type(error).__name__}: {first}")
+
+
+def stored(
+    model: Model, store: VolumeStore, picture: bool, threads: int, prefetch: int
+) -> Iterator[Scan | Failure]:
+    """The volumes of a store in the order of its index, read ahead by threads."""
+    keys: tuple[Key, ...] = tuple(store.index.index)
+    reader = Reader(store, keys, model.normalisation)
+    index = store.index.reset_index(drop=True)
+    known = [name for name in quality.FIGURES if name in index]
+    numbers = index[known].apply(pd.to_numeric, errors="coerce").to_dict("records")
+
+    def read(row: int) -> Scan | Failure:
+        try:
+            volume = reader.read(row)
+            shown = np.asarray(store.volume(*keys[row])) if picture else None
+            return Scan(*keys[row], store.path.name, volume, shown, numbers[row])
+        except UserError as error:
+            return Failure(*keys[row], store.path.name, str(error))
+
+    dataset = grain.MapDataset.source(range(len(keys))).map(read)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    yield from dataset.to_iter_dataset(options)
+
+
+def measured(model: Model, store: VolumeStore, scan: Scan) -> Scan:
+    """A stored scan with the figures that its store lacks, as far as volume and mask give them."""
+    if "correlation" in scan.figures or model.settings is None:
+        return scan
+    volume, mask = np.asarray(store.volume(*scan.key)), np.asarray(store.mask(*scan.key))
+    template = model.settings.load_template()
+    found = quality.grid_figures(volume, mask, model.grid, template)
+    return replace(scan, figures={**scan.figures, **found})
+
+
+def _once(entries: list[ScanEntry]) -> tuple[ScanEntry, ...]:
+    """Mark a second scan of one subject and session: their rows and pages would be one."""
+    seen: dict[Key, Path] = {}
+    marked = []
+    for entry in entries:
+        if entry.key in seen and not entry.problem:
+            other = seen[entry.key].name
+            entry = replace(entry, problem=f"the same subject and session as {other} before it")
+        seen.setdefault(entry.key, entry.path)
+        marked.append(entry)
+    return tuple(marked)
+
+
+def _fitting(store: VolumeStore, model: Model) -> VolumeStore:
+    info, grid = store.info, model.grid
+    here, there = info.grid, (grid.shape, grid.spacing, grid.origin)
+    if (here.shape, here.spacing, here.origin) != there:
+        raise UserError(
+            f"{store.path}: its grid {here.name} {here.shape} of {here.spacing:g} mm is not the "
+            f"model's {grid.name} {grid.shape} of {grid.spacing:g} mm"
+        )
+    other = _other_settings(info, model)
+    if other:
+        raise UserError(f"{store.path}: was preprocessed differently from the model: {other}")
+    return store
+
+
+def _other_settings(info: StoreInfo, model: Model) -> str:
+    """The first difference between the preprocessing of a store and of a model; empty without."""
+    if info.simulated and model.simulated and model.never_raw and "pipeline" not in info.settings:
+        return ""
+    try:
+        settings = settings_of(info)
+    except UserError as error:
+        return str(error)
+    if model.settings is None:
+        return "the model states no settings"
+    here, there = settings.to_json(), model.settings.to_json()
+    names = [name for name in there if here.get(name) != there[name]]
+    return f"{names[0]} is {here.get(names[0])!r}, not {there[names[0]]!r}" if names else ""

@@ -1,0 +1,69 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from mri_jax import files, trained
+from mri_jax.errors import UserError
+from mri_jax.models import CNN
+from tests.small_run import make_run
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    return trained.open_run(make_run(tmp_path_factory.mktemp("trained")))
+
+
+def test_a_member_gives_the_logits_that_the_run_wrote(opened):
+    assert opened.variants == ("cnn2-w1",)
+    assert opened.stages("cnn2-w1") == ("source", "tuned-high")
+    for stage in opened.stages("cnn2-w1"):
+        members = opened.ensemble("cnn2-w1", stage)
+        assert [member.fold for member in members] == [0, 1, 2]
+        network = members[1].load()
+        volumes = opened.reader(opened.held_out(members[1])).load(threads=1)
+        logits = CNN(network.spec).apply(network.variables, volumes, train=False)
+        rows = opened.rows(members[1], "validation").sort_values(["subject_id", "session_id"])
+        np.testing.assert_allclose(logits, rows[["logit_0", "logit_1"]], atol=1e-5)
+
+
+def test_nobody_held_out_was_trained_on_and_a_tuned_network_adds_its_part(opened):
+    source = opened.ensemble("cnn2-w1", "source")[0]
+    tuned = opened.ensemble("cnn2-w1", "tuned-high")[0]
+    assert not set(opened.held_out(source)) & set(opened.trained_on(source))
+    assert len(opened.held_out(source)) + len(opened.trained_on(source)) == 20
+    added = set(opened.trained_on(tuned)) - set(opened.trained_on(source))
+    assert len(added) == 4
+    assert {subject.split("-")[0] for subject, _ in added} == {"ADNI2"}
+    assert opened.diagnoses("cnn2-w1") == ("CN", "AD")
+
+
+def test_what_is_not_there_is_named(opened):
+    with pytest.raises(UserError, match=r"network: 'cnn9' is not in .*; it has cnn2-w1"):
+        opened.stages("cnn9")
+    with pytest.raises(UserError, match=r"stage: 'tuned-low' is not of cnn2-w1"):
+        opened.ensemble("cnn2-w1", "tuned-low")
+
+
+def test_a_moved_run_finds_its_stages_beside_it_and_otherwise_says_so(opened, tmp_path):
+    shutil.copytree(opened.results.path, tmp_path / "run")
+    plan = files.read_json(tmp_path / "run" / "plan.json")
+    for row in plan["stages"]:
+        row["folder"] = row["folder"].replace("/stages/", "/gone/")
+    files.write_json(tmp_path / "run" / "plan.json", plan)
+    with pytest.raises(UserError, match=r"none of its networks has a checkpoint.*--stages"):
+        trained.open_run(tmp_path / "run")
+    there = opened.results.path.parent / "stages"
+    assert len(trained.open_run(tmp_path / "run", stages=there).members) == 6
+    (tmp_path / "stages").symlink_to(there)
+    assert len(trained.open_run(tmp_path / "run").members) == 6
+
+
+def test_another_store_than_the_runs_is_refused(opened, tmp_path):
+    shutil.copytree(opened.store_path, tmp_path / "store")
+    described = files.read_json(tmp_path / "store" / "store.json")
+    described["settings"] = {"made": "otherwise"}
+    files.write_json(tmp_path / "store" / "store.json", described)
+    other = trained.open_run(opened.results.path, store=tmp_path / "store")
+    with pytest.raises(UserError, match=r"store: is not the store of"):
+        _ = other.store.info
