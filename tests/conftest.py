@@ -30,3 +30,11 @@ def reference_results() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared/reference is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """A finished run with real networks; see `tests.small_run.make_run`."""
+    from tests.small_run import make_run
+
+    return make_run(tmp_path_factory.mktemp("small"))

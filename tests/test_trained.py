@@ -6,12 +6,11 @@ import pytest
 from mri_jax import files, trained
 from mri_jax.errors import UserError
 from mri_jax.models import CNN
-from tests.small_run import make_run
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    return trained.open_run(make_run(tmp_path_factory.mktemp("trained")))
+def opened(small_run):
+    return trained.open_run(small_run)
 
 
 def test_a_member_gives_the_logits_that_the_run_wrote(opened):
