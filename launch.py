@@ -14,9 +14,11 @@ import threading
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+# Large pages, freed memory kept, and one arena: the threads of the other arenas would give memory
+# back to the system and ask for it again in every step (docs/performance.md).
 ALLOCATOR = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
-    ":glibc.malloc.trim_threshold=17179869184"
+    ":glibc.malloc.trim_threshold=17179869184:glibc.malloc.arena_max=1"
 )
 REQUEUE = 75
 

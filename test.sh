@@ -8,4 +8,4 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-exec python -m pytest "$@"
+exec python -m pytest -n auto --dist loadfile "$@"

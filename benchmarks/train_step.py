@@ -15,16 +15,14 @@ import datetime
 import json
 import os
 import platform
+import runpy
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TUNED = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
-    ":glibc.malloc.trim_threshold=17179869184"
-)
+TUNED = runpy.run_path(str(ROOT / "launch.py"))["ALLOCATOR"]
 CONTENDERS = ("ours", "linen", "torch-contiguous", "torch-channels-last")
 
 
