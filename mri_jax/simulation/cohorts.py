@@ -1,6 +1,7 @@
 """Making cohorts: every scan once, kept when finished, the tables last."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from etils import epath
+from filelock import FileLock, Timeout
 
 from mri_jax import files
 from mri_jax.cohort.table import write_table
@@ -66,7 +68,8 @@ def simulate(
         depends on it and on the grid, not on the number of scans.
 
     Raises:
-      UserError: The folder holds something else, or cannot be written; the disk is too small.
+      UserError: The folder holds something else, cannot be written, or is being written by another
+        process; the disk is too small.
     """
     folder, started = epath.Path(out), time.time()
     result = paths_in(folder, settings.raw)
@@ -79,13 +82,16 @@ def simulate(
     if not claimed:
         description = {"settings": settings.to_json(), "fingerprint": settings.fingerprint}
         files.write_json(folder / _DESCRIPTION, description)
-    make = _make_raw(settings, folder) if settings.raw else _make_volume(settings, folder)
-    truth.write_maps(folder / "truth", GRIDS["paper"] if settings.raw else settings.volume_grid)
-    for _ in _counted(_in_parallel(make, missing, workers), len(scans), len(missing), progress):
-        pass
-    _sweep(folder, started)
-    _write_tables([files.read_json(_part(folder, scan)) for scan in scans], result, settings)
-    (folder / "parts").rmtree()
+    with _alone(folder):
+        make = _make_raw(settings, folder) if settings.raw else _make_volume(settings, folder)
+        truth.write_maps(folder / "truth", GRIDS["paper"] if settings.raw else settings.volume_grid)
+        done = _in_parallel(make, missing, workers)
+        for _ in _counted(done, len(scans), len(missing), progress):
+            pass
+        _sweep(folder, started)
+        records = [files.read_json(_part(folder, scan)) for scan in scans]
+        _write_tables(records, result, settings)
+        (folder / "parts").rmtree()
     return result
 
 
@@ -126,9 +132,24 @@ def _is_claimed(folder: epath.Path, settings: SimulationSettings) -> bool:
         if other:
             raise UserError(f"{folder}: holds cohorts of other settings: {'; '.join(other)}")
         return True
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not path.name.endswith(".tmp") for path in folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no simulated cohorts")
     return False
+
+
+@contextlib.contextmanager
+def _alone(folder: epath.Path) -> Iterator[None]:
+    """Keep other processes out of a local folder while it is written."""
+    if "://" in os.fspath(folder):
+        yield
+        return
+    parts = folder / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(parts / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process is making these cohorts") from None
 
 
 def _sweep(folder: epath.Path, before: float) -> None:

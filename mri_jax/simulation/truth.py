@@ -117,6 +117,7 @@ def write_nifti(
     """
     volume = nib.Nifti1Image(values, affine)
     volume.header.set_xyzt_units("mm")
+    volume.header["descrip"] = "SIMULATED"
     volume.set_sform(affine, code=space)
     volume.set_qform(affine, code=space)
     files.write_bytes(path, gzip.compress(volume.to_bytes(), compresslevel=4, mtime=0))

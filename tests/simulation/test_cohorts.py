@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from etils import epath
+from filelock import FileLock
 
+from mri_jax import files
 from mri_jax.cli import main
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
@@ -74,6 +76,7 @@ def test_the_maps_show_where_disease_acts_on_the_grid_of_the_store(made):
     folder = made.truth_path.parent / "truth"
     labels = nib.load(folder / "labels.nii.gz")
     assert np.array_equal(labels.affine, GRIDS["demo"].affine)
+    assert labels.header["descrip"].item() == b"SIMULATED"
     table = pd.read_csv(folder / "labels.csv")
     assert list(table["region"]) == list(REGIONS)
     values = np.asarray(labels.dataobj)
@@ -211,6 +214,15 @@ def test_a_disk_that_fills_in_mid_run_is_one_line_and_the_run_goes_on_later(
     assert not (out / "cohort.csv").exists()
     assert main(command) == 0
     assert contents(out) == contents(made.table_path.parent)
+
+
+def test_a_folder_that_another_process_is_writing_is_refused(few, tmp_path):
+    out = tmp_path / "out"
+    files.write_json(out / "simulation.json", {"settings": few.to_json()})
+    (out / "parts").mkdir()
+    with FileLock(out / "parts" / ".lock"), pytest.raises(UserError, match="another process is"):
+        simulate(few, out, progress=False)
+    assert not (out / "store").exists()
 
 
 def test_contact_sheets_are_drawn_for_every_site_and_class(made, tmp_path):
