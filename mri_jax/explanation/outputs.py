@@ -23,7 +23,7 @@ from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import safe_name
 
-_SHOWN_SUBJECTS = 4
+_SHOWN_OF_CLASS = 2
 _SHOWN_REGIONS = 30
 
 
@@ -340,26 +340,32 @@ def _subjects(to: Outputs, scans: Sequence[Scan], named: Sequence[str]) -> list[
     stage = to.setting.stages[-1]
     table = to.collected.scan_table()
     drawn, links = [], []
-    for scan in scans[: len(scans) if named else _SHOWN_SUBJECTS]:
+    for scan in scans if named else shown_scans(scans):
         mine = table[
             (table["stage"] == stage)
             & (table["subject_id"] == scan.key[0])
             & (table["session_id"] == scan.key[1])
         ]
-        name = "_".join(filter(None, scan.key))
+        name = " ".join(filter(None, scan.key))
         said = (
             f"{name}, {to.setting.classes[scan.label]}, {stage}, score {mine['score'].iloc[0]:+.2f}"
         )
         for row in mine.to_dict("records"):
             values = np.asarray(nib.Nifti1Image.from_filename(str(to.out / row["file"])).dataobj)
             title = f"{said} · {to.title(row['method'], stage)}"
-            key = f"subject-{safe_name(name)}-{row['method']}"
+            key = "-".join(["subject", *map(safe_name, filter(None, scan.key)), row["method"]])
             caption = f"{title}: mean of {row['networks']} networks."
             drawn.append(to.mosaic(key, title, caption, [(row["method"], values)]))
             links.append((f"{title} (NIfTI)", row["file"]))
             if named:
                 links.append((f"{title} (interactive)", to.view(key, title, values)))
     return [Section("Single scans", pictures=drawn, links=links)]
+
+
+def shown_scans(scans: Sequence[Scan]) -> list[Scan]:
+    """The first few scans of each class, positive first."""
+    groups = [[scan for scan in scans if scan.label == label] for label in (1, 0)]
+    return [scan for group in groups for scan in group[:_SHOWN_OF_CLASS]]
 
 
 def _files() -> Section:

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -77,6 +78,7 @@ def render(title: str, sections: Sequence[Section], simulated: bool) -> str:
         encoded=encoded,
         caution=NOT_A_DIAGNOSIS,
         version=__version__,
+        quote=quote,
         css=Markup(css.read_text("utf-8")),
     )
 
@@ -95,8 +97,13 @@ def markdown_page(title: str, sections: Sequence[Section], simulated: bool) -> s
             lines += [f"### {table.title}", "", markdown(table), ""]
             lines += [table.note, ""] if table.note else []
         for picture in section.pictures:
-            lines += [f"![{picture.caption}](pictures/{picture.key}.png)", "", picture.caption, ""]
-        lines += [f"- [{text}]({place})" for text, place in section.links]
+            lines += [
+                f"![{picture.caption}]({quote(f'pictures/{picture.key}.png')})",
+                "",
+                picture.caption,
+                "",
+            ]
+        lines += [f"- [{text}]({quote(place)})" for text, place in section.links]
         lines += [""] if section.links else []
     return "\n".join(lines)
 

@@ -84,7 +84,8 @@ def mosaic(
             _slices(figure, image, anatomy, "z", (0.50, bottom, 0.42, step), clear, full)
             bar = figure.add_axes((0.935, bottom + 0.12 * step, 0.010, 0.76 * step))
             scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-full, full), _COLOURS)
-            figure.colorbar(scale, cax=bar, ticks=[-full, 0, full], format="%.1e")
+            figure.colorbar(scale, cax=bar, ticks=[-full, 0, full])
+            bar.set_yticklabels([f"−{full:.1e}", "0", f"{full:.1e}"])
             bar.tick_params(labelsize=6.5)
             bar.grid(False)
 
@@ -172,7 +173,7 @@ def cascade_figure(
             axes.set_title(f"{name} values")
             axes.set_xlabel("randomised from the top down to")
         panels[0].set_ylabel("rank correlation with the trained network")
-        panels[1].legend(loc="upper right")
+        panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
     caption = f"Cascading randomisation, {stage}. Dotted: what a map may keep at the end to pass."
     return Picture(f"cascade-{stage}", caption, drawn(draw, 9.6, 3.8, simulated))
@@ -209,8 +210,8 @@ def regions_figure(
             axes.axvline(null, color="#777777", linewidth=0.8, linestyle=":")
         panels[0].set_yticks(range(len(shown)), list(shown["region"]))
         panels[0].set_xlabel("density of absolute attribution (1: chance)")
-        panels[1].set_xlabel("signed attribution (logits)")
-        panels[1].legend(loc="best")
+        panels[1].set_xlabel("signed attribution, summed over the region")
+        panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         figure.suptitle(title, x=0.005, ha="left", fontsize=9.5, weight="bold")
         if simulated:
             figure.text(

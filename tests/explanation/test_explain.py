@@ -1,0 +1,177 @@
+"""From a finished run to a folder: who explains whom, what is written, what a check changes."""
+
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from mri_jax import cli, files
+from mri_jax.errors import UserError
+from mri_jax.explanation.gradients import gradient_times_input
+from mri_jax.explanation.methods import METHODS
+from mri_jax.explanation.selection import select_scans
+from mri_jax.study.permuted import permuted_network
+from mri_jax.trained import open_run
+from tests.study.tiny import GRID
+
+STAGES = ("source", "tuned-high")
+
+
+@pytest.fixture(scope="module")
+def opened(small_run):
+    return open_run(small_run)
+
+
+@pytest.fixture(scope="module")
+def inputs(small_run, tmp_path_factory):
+    """A label image, and the store with maps of the truth beside it."""
+    folder = tmp_path_factory.mktemp("inputs")
+    shutil.copytree(small_run.parent / "data" / "store", folder / "store")
+    effect = np.zeros(GRID.shape, np.float32)
+    effect[2:6, 3:7, 2:6] = 1.0
+    labels = (effect > 0).astype(np.int16)
+    labels[6:8, 3:7, 2:6] = 2
+    (folder / "truth").mkdir()
+    for name, values in (
+        ("truth/effect_union", effect),
+        ("truth/effect_strength", 0.2 * effect),
+        ("truth/labels", effect.astype(np.int16)),
+        ("regions", labels),
+    ):
+        nib.save(nib.Nifti1Image(values, GRID.affine), folder / f"{name}.nii.gz")
+    (folder / "names.csv").write_text("1,corner\n2,beside\n")
+    return folder
+
+
+def explain(small_run, inputs, out, *more):
+    arguments = ["explain", str(small_run), "--cohort", "ADNI2", "--out", str(out), "--steps", "4"]
+    arguments += ["--regions", str(inputs / "regions.nii.gz"), "--store", str(inputs / "store")]
+    arguments += ["--region-names", str(inputs / "names.csv"), *more]
+    return cli.main(arguments)
+
+
+def test_scans_of_a_target_are_explained_by_all_that_never_saw_them(opened):
+    scans = select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 0, 0)
+    tuned = opened.ensemble("cnn2-w1", "tuned-high")
+    adapted = {key for member in tuned for key in opened.trained_on(member)}
+    assert len(scans) == 16
+    assert not adapted & {scan.key for scan in scans}
+    assert all([m.fold for m in scan.members[s]] == [0, 1, 2] for scan in scans for s in STAGES)
+    # What was fine-tuned on is new to the source networks.
+    alone = select_scans(opened, "cnn2-w1", ("source",), "ADNI2", (), 0, 0)
+    assert len(alone) == 20
+
+
+def test_scans_of_the_source_are_explained_by_the_fold_that_left_them_out(opened):
+    scans = select_scans(opened, "cnn2-w1", STAGES, "ADNI1", (), 0, 0)
+    assert len(scans) == 20
+    for scan in scans:
+        for stage in STAGES:
+            (member,) = scan.members[stage]
+            assert scan.key in opened.held_out(member)
+            assert scan.key not in opened.trained_on(member)
+
+
+def test_so_many_of_each_class_are_drawn(opened):
+    one = select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 3, 0)
+    assert sorted(scan.label for scan in one) == [0, 0, 0, 1, 1, 1]
+    assert one == select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 3, 0)
+    other = select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 3, 1)
+    assert {s.key for s in one} != {s.key for s in other}
+
+
+def test_what_may_not_be_explained_is_named(opened):
+    tuned = opened.ensemble("cnn2-w1", "tuned-high")[0]
+    adapted = next(s for s, _ in opened.trained_on(tuned) if s.startswith("ADNI2"))
+    with pytest.raises(UserError, match=f"subject: {adapted} was fine-tuned on"):
+        select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (adapted,), 0, 0)
+    with pytest.raises(UserError, match="subject: nobody is not among the scans of ADNI2"):
+        select_scans(opened, "cnn2-w1", STAGES, "ADNI2", ("nobody",), 0, 0)
+    with pytest.raises(UserError, match=r"cohort: 'AIBL' is not one.*ADNI1, ADNI2"):
+        select_scans(opened, "cnn2-w1", STAGES, "AIBL", (), 0, 0)
+
+
+def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path):
+    subject = select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 1, 0)[0].key[0]
+    chosen = ("--method", "gradient-input", "--subject", subject)
+    assert explain(small_run, inputs, tmp_path, *chosen) == 0
+    table = pd.read_csv(tmp_path / "tables/scans.csv")
+    assert table[["stage", "networks"]].to_numpy().tolist() == [[s, 3] for s in STAGES]
+    image = nib.load(tmp_path / table["file"][1])
+    np.testing.assert_allclose(image.affine, GRID.affine)
+    assert image.header["sform_code"] == 4
+    # The map is the mean of the networks' maps, each in the plain form's own words.
+    volume = opened.reader(((subject, "bl"),)).read(0)[None]
+    members = [m.load() for m in opened.ensemble("cnn2-w1", "tuned-high")]
+    maps = [gradient_times_input(m.spec, m.variables, volume, np.float32(0)) for m in members]
+    wanted = np.mean(maps, axis=0)[0, ..., 0]
+    np.testing.assert_allclose(image.get_fdata(), wanted, atol=1e-5 * np.abs(wanted).max())
+    regions = pd.read_csv(tmp_path / "tables/regions.csv")
+    corner = regions[(regions["region"] == "corner") & (regions["stage"] == "tuned-high")]
+    assert corner["signed"].item() == pytest.approx(wanted[2:6, 3:7, 2:6].sum(), rel=1e-3)
+    page = (tmp_path / "summary.html").read_text()
+    assert "SIMULATED SCANS" in page
+    assert subject in page
+    assert "Not made" in page
+    rates = files.read_json(tmp_path / "explain.json")["cost"]
+    assert rates["gradient-input"]["volumes_per_second"] > 0
+    assert (tmp_path / "views").glob(f"*{subject}*.html")
+
+
+def test_checks_judge_and_a_failure_shows(small_run, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("mri_jax.explanation.sanity.ABSOLUTE_LIMIT", -1.0)
+    more = ("--method", "gradient-input", "--per-class", "2", "--stage", "source", "--sanity")
+    assert explain(small_run, inputs, tmp_path, *more) == 0
+    found = files.read_json(tmp_path / "explain.json")["checks"]["source"]
+    outcomes = {verdict["check"]: verdict["outcome"] for verdict in found}
+    assert list(outcomes) == ["cascade", "permuted labels", "agreement", "truth"]
+    assert outcomes["cascade"] == outcomes["permuted labels"] == "FAILED"
+    failed = "gradient-input, source · FAILED: cascade, permuted labels"
+    assert failed in (tmp_path / "summary.html").read_text()
+    assert failed in (tmp_path / "summary.md").read_text()
+    header = nib.load(tmp_path / "maps/source/gradient-input/mean-AD.nii.gz").header
+    assert b"FAILED" in bytes(header["descrip"])
+
+
+def test_labels_are_permuted_and_the_network_is_trained_once(small_run, opened):
+    one = permuted_network(opened, "cnn2-w1", fold=1)
+    stages = sorted((small_run.parent / "stages").glob("source-*/network"))
+    times = [stage.stat().st_mtime_ns for stage in stages]
+    again = permuted_network(opened, "cnn2-w1", fold=1)
+    assert [stage.stat().st_mtime_ns for stage in stages] == times
+    kernel = one.network.params["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, again.network.params["conv1"]["kernel"])
+    trained = opened.ensemble("cnn2-w1", "source")[1].load()
+    assert np.abs(kernel - trained.params["conv1"]["kernel"]).max() > 1e-3
+    assert "4 epochs" in one.trained
+
+
+@pytest.mark.slow
+def test_every_method(small_run, inputs, tmp_path):
+    assert explain(small_run, inputs, tmp_path, "--per-class", "2", "--sanity") == 0
+    found = files.read_json(tmp_path / "explain.json")
+    assert list(found["methods"]) == list(METHODS)
+    assert set(found["checks"]) == set(STAGES)
+    for method in METHODS:
+        image = nib.load(tmp_path / f"maps/source/{method}/difference.nii.gz")
+        assert np.abs(image.get_fdata()).max() > 0
+    assert found["completeness"]["median_error"] > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--stage", "tuned-low"), "stage: 'tuned-low'"),
+        (("--network", "cnn9"), "network: 'cnn9'"),
+        (("--block", "7"), "block: 7 must lie between 1 and 2"),
+        (("--steps", "0"), "steps: 0 must be at least 1"),
+        (("--per-class", "-1"), "per-class: -1 must be at least 0"),
+    ],
+)
+def test_a_mistake_is_one_line(small_run, inputs, tmp_path, capsys, more, words):
+    assert explain(small_run, inputs, tmp_path / "out", *more) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(said) == 1
+    assert words in said[0]
