@@ -61,6 +61,7 @@ def select_scans(
     Raises:
       UserError: The cohort or a subject is not there, or was trained on.
     """
+    networks = {(s, m.fold): m for s in stages for m in run.ensemble(variant, s)}
     rows = _rows(run, variant, stages)
     _check_cohort(run, rows, cohort, variant)
     rows = rows[rows["cohort"] == cohort]
@@ -73,7 +74,6 @@ def select_scans(
     _check_subjects(subjects, allowed, rows, cohort)
     wanted = set(subjects) or _drawn(allowed, cohort, per_class, seed)
     chosen = allowed[allowed["subject_id"].isin(wanted)]
-    networks = {(s, m.fold): m for s in stages for m in run.ensemble(variant, s)}
     scans = []
     for key, group in chosen.groupby(KEY):
         folds = {s: sorted(group.loc[group["stage"] == s, "fold"]) for s in stages}
