@@ -1,90 +1,21 @@
-"""The results of an explanation: group maps, pictures, tables, ``explain.json`` and the page."""
+"""The results of an explanation: tables, ``explain.json`` and the page with all its parts."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.explanation import pictures
+from mri_jax.explanation import pictures, sections
 from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected, Setting
-from mri_jax.explanation.page import Section, TableView, markdown, markdown_page, render
-from mri_jax.explanation.sanity import RULES, failures
+from mri_jax.explanation.folder import Folder
+from mri_jax.explanation.page import TableView, markdown, markdown_page, render
+from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
-from mri_jax.reporting.style import Picture
-from mri_jax.trained import SOURCE
-from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.store import safe_name
-
-_SHOWN_OF_CLASS = 2
-_SHOWN_REGIONS = 30
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """Writes the parts of one folder, each file whole.
-
-    Attributes:
-      out: The folder.
-      setting: What was explained, and how.
-      grid: Of the maps.
-      anatomy: Grey background of pictures.
-      collected: The maps.
-      checked: The checks of each stage; empty without.
-    """
-
-    out: epath.Path
-    setting: Setting
-    grid: Grid
-    anatomy: nib.Nifti1Image
-    collected: Collected
-    checked: Sequence[Checked]
-
-    def title(self, method: str, stage: str) -> str:
-        """``METHOD, STAGE``, and which checks the method failed there."""
-        found = [v for c in self.checked if c.stage == stage for v in c.verdicts]
-        failed = failures(found, method)
-        return f"{method}, {stage}" + (f" · {failed}" if failed else "")
-
-    def nifti(self, name: str, values: np.ndarray, words: str) -> str:
-        """Write one map; ``words`` go to its header. Returns the name."""
-        said = f"{'SIMULATED ' * self.setting.simulated}{words}"
-        files.write_bytes(self.out / name, nifti_bytes(values.astype(np.float32), self.grid, said))
-        return name
-
-    def mosaic(
-        self,
-        key: str,
-        title: str,
-        caption: str,
-        rows: Sequence[pictures.Row],
-        difference: pictures.Row | None = None,
-    ) -> Picture:
-        """Draw one mosaic and write it as PNG."""
-        brain, simulated = self.setting.background.brain, self.setting.simulated
-        picture = pictures.mosaic(
-            key, title, caption, rows, difference, self.anatomy, brain, self.grid, simulated
-        )
-        return self.png(picture)
-
-    def png(self, picture: Picture) -> Picture:
-        """Write a picture; returns it."""
-        files.write_bytes(self.out / f"pictures/{picture.key}.png", picture.png)
-        return picture
-
-    def view(self, key: str, title: str, values: np.ndarray) -> str:
-        """Write nilearn's interactive page of a map; returns its name."""
-        brain, simulated = self.setting.background.brain, self.setting.simulated
-        page = pictures.interactive(values, self.anatomy, brain, self.grid, title, simulated)
-        files.write_text(self.out / f"views/{key}.html", page)
-        return f"views/{key}.html"
 
 
 def write_outputs(
@@ -113,24 +44,32 @@ def write_outputs(
     """
     background = setting.background
     anatomy = pictures.anatomy_of(background.mean[..., 0], background.reach, grid)
-    to = Outputs(out, setting, grid, anatomy, collected, checked)
+    to = Folder(out, setting, grid, anatomy, collected, checked)
     to.nifti("maps/anatomy.nii.gz", np.asarray(anatomy.dataobj), "mean volume of the cohort")
     table = collected.scan_table()
-    files.write_csv(out / "tables/scans.csv", table)
-    files.write_csv(out / "tables/regions.csv", collected.region_table())
-    files.write_csv(out / "tables/region_summary.csv", summary)
+    for name, frame in (
+        ("scans", table),
+        ("regions", collected.region_table()),
+        ("region_summary", summary),
+    ):
+        origin = "SIMULATED" if setting.simulated else "real"
+        files.write_csv(out / f"tables/{name}.csv", frame.assign(scans_are=origin))
     view = TableView("Regions", summary)
     words = "SIMULATED scans.\n\n" if setting.simulated else ""
     files.write_text(out / "tables/region_summary.md", f"{words}{markdown(view)}\n")
-    cost = cost_table(facts, table)
-    verdicts = verdict_table(checked)
-    sections = [_about(facts, len(scans)), *_checks(to, verdicts), _cost(cost, facts)]
+    speed = sections.cost_table(facts, table)
+    verdicts = sections.verdict_table(checked)
+    parts = [
+        sections.about(facts, len(scans)),
+        *sections.checks(to, verdicts),
+        sections.cost(speed, facts),
+    ]
     for stage in setting.stages:
         for method in setting.methods:
-            sections.append(_stage_method(to, stage, method.name, method.note, summary))
-    sections += _comparisons(to)
-    sections += _subjects(to, scans, facts["subjects"])
-    sections.append(_files())
+            parts.append(sections.stage_method(to, stage, method.name, method.note, summary))
+    parts += sections.comparisons(to)
+    parts += sections.subjects(to, scans, facts["subjects"])
+    parts.append(sections.beside())
     title = f"Explanation of {facts['variant']} on {facts['cohort']}"
     files.write_json(
         out / "explain.json",
@@ -138,247 +77,13 @@ def write_outputs(
             **facts,
             "rules": RULES if checked else {},
             "checks": {c.stage: [v.to_json() for v in c.verdicts] for c in checked},
-            "completeness": _completeness(table),
+            "completeness": sections.completeness(table),
         },
     )
-    files.write_text(out / "summary.md", markdown_page(title, sections, setting.simulated))
-    files.write_text(out / "summary.html", render(title, sections, setting.simulated))
+    files.write_text(out / "summary.md", markdown_page(title, parts, setting.simulated))
+    files.write_text(out / "summary.html", render(title, parts, setting.simulated))
     if setting.simulated:
         say("SIMULATED scans")
-    for shown in ([verdicts] if len(verdicts) else []) + [cost]:
+    for shown in ([verdicts] if len(verdicts) else []) + [speed]:
         say(shown.to_string(index=False))
     return out / "summary.html"
-
-
-def _about(facts: dict[str, Any], count: int) -> Section:
-    who = (
-        "each scan by the one network whose training fold it was held out from (it chose that "
-        "network's epoch)"
-        if facts["held_out"]
-        else "each scan by the networks that had it as a test subject, their maps averaged"
-    )
-    rows = [
-        ("Run", f"{facts['run']}, {facts['variant']}, {', '.join(facts['stages'])}"),
-        ("Scans", f"{count} of {facts['cohort']}: {_counts(facts['scans'])}; {who}"),
-        ("Score", f"{facts['score']}; positive values speak for {facts['classes']['positive']}"),
-        ("Regions", facts["regions"]),
-        *((f"Method {name}", note) for name, note in facts["methods"].items()),
-    ]
-    frame = pd.DataFrame(rows, columns=["what", "value"])
-    return Section("What was explained", tables=[TableView("The call", frame)])
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.items())
-
-
-def verdict_table(checked: Sequence[Checked]) -> pd.DataFrame:
-    """A row a (stage, method, check)."""
-    rows = [(c.stage, v.method, v.check, v.outcome, v.finding) for c in checked for v in c.verdicts]
-    return pd.DataFrame(rows, columns=["stage", "method", "check", "outcome", "finding"])
-
-
-def _checks(to: Outputs, verdicts: pd.DataFrame) -> list[Section]:
-    if not len(verdicts):
-        note = "Not made. `--sanity` makes them; without them a map says little."
-        return [Section("Checks", notes=[note])]
-    used = verdicts["check"].unique()
-    rules = pd.DataFrame([(k, RULES[k]) for k in used], columns=["check", "passes when"])
-    curves = [
-        to.png(pictures.cascade_figure(c.curves, c.stage, to.setting.simulated)) for c in to.checked
-    ]
-    tables = [TableView("Outcomes", verdicts), TableView("Rules", rules)]
-    return [Section("Checks", tables=tables, pictures=curves)]
-
-
-def cost_table(facts: dict[str, Any], scans: pd.DataFrame) -> pd.DataFrame:
-    """What each method cost, and the completeness error where it has one."""
-    rows = []
-    for name, rate in facts["cost"].items():
-        found = _completeness(scans[scans["method"] == name])
-        error = ""
-        if found:
-            error = f"median {found['median_share']:.1%}, largest {found['largest_share']:.1%}"
-        rows.append((name, rate["volumes_per_second"], rate["maps"], error))
-    columns = ["method", "volumes per second", "maps made", "completeness error"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _cost(cost: pd.DataFrame, facts: dict[str, Any]) -> Section:
-    note = (
-        "Maps of one volume by one network, compilation excluded, on this machine. Completeness "
-        "error: how far integrated gradients miss the difference of scores they sum to, as a share "
-        f"of it. Peak memory of the process: {facts['peak_memory_gib']:.2f} GiB."
-    )
-    return Section("Cost", tables=[TableView("Speed", cost, note)])
-
-
-def _completeness(scans: pd.DataFrame) -> dict[str, float]:
-    known = scans.dropna(subset=["completeness_error"])
-    if known.empty:
-        return {}
-    return {
-        "median_error": float(known["completeness_error"].median()),
-        "largest_error": float(known["completeness_error"].max()),
-        "median_share": float(known["completeness_share"].median()),
-        "largest_share": float(known["completeness_share"].max()),
-    }
-
-
-def _stage_method(
-    to: Outputs, stage: str, method: str, note: str, summary: pd.DataFrame
-) -> Section:
-    """Group means, their difference, and the regions of one stage and method."""
-    folder, key = f"maps/{stage}/{method}", f"{method}-{stage}"
-    title = to.title(method, stage)
-    negative, positive = to.setting.classes
-    means = {
-        name: values
-        for label, name in ((1, positive), (0, negative))
-        if (values := to.collected.mean(stage, method, label)) is not None
-    }
-    links = [
-        (f"mean of {name} (NIfTI)", to.nifti(f"{folder}/mean-{safe_name(name)}.nii.gz", v, title))
-        for name, v in means.items()
-    ]
-    views = {f"mean of {name}": values for name, values in means.items()}
-    difference = None
-    if len(means) == 2:
-        words = f"{positive} minus {negative}"
-        difference = (f"{positive} − {negative}", means[positive] - means[negative])
-        links.append(
-            (f"{words} (NIfTI)", to.nifti(f"{folder}/difference.nii.gz", difference[1], title))
-        )
-        views[words] = difference[1]
-    counts = {
-        name: to.collected.counts[stage, method, i]
-        for i, name in ((1, positive), (0, negative))
-        if name in means
-    }
-    rows = [(f"{name} mean\nn = {counts[name]}", values) for name, values in means.items()]
-    caption = (
-        f"{title}: group means (one colour scale) and their difference. Red speaks for {positive}, "
-        f"blue for {negative}; the weakest 80% of the brain's voxels are clear. {note[:1].upper()}"
-        f"{note[1:]}."
-    )
-    mosaic = to.mosaic(key, title, caption, rows, difference)
-    for number, (words, values) in enumerate(views.items()):
-        place = to.view(f"{key}-{number}", f"{title}: {words}", values)
-        links.append((f"{words} (interactive)", place))
-    mine = summary[(summary["stage"] == stage) & (summary["method"] == method)]
-    drawn = pictures.regions_figure(
-        mine, to.setting.classes, title, f"regions-{key}", to.setting.simulated
-    )
-    tables = [TableView("Regions", region_view(mine, to.setting.classes), _REGIONS_NOTE)]
-    return Section(title, pictures=[mosaic, to.png(drawn)], tables=tables, links=links)
-
-
-_REGIONS_NOTE = (
-    "Mean over subjects [95% bootstrap interval]. Density: share of the map's absolute attribution "
-    "over share of the brain's voxels. q: false-discovery rate over these regions (Benjamini and "
-    "Hochberg): q difference of the signed attribution between classes (Mann-Whitney), q density "
-    "of density against 1 (Wilcoxon). Every volume: tables/regions.csv."
-)
-
-
-def region_view(summary: pd.DataFrame, classes: tuple[str, str]) -> pd.DataFrame:
-    """The regions of one stage and method as the page shows them, the densest first."""
-    negative, positive = classes
-    shown = summary.sort_values(f"density_{positive}", ascending=False).head(_SHOWN_REGIONS)
-    columns: dict[str, list[str]] = {"region": shown["region"].tolist()}
-    for measure in ("signed", "density"):
-        for name in (positive, negative):
-            columns[f"{measure} {name}"] = [
-                _interval(row, f"{measure}_{name}") for row in shown.to_dict("records")
-            ]
-    columns["difference"] = [_interval(row, "difference") for row in shown.to_dict("records")]
-    for name in ("difference", "density"):
-        columns[f"q {name}"] = ["" if math.isnan(q) else f"{q:.3g}" for q in shown[f"q_{name}"]]
-    return pd.DataFrame(columns)
-
-
-def _interval(row: dict[Any, Any], name: str) -> str:
-    if math.isnan(row[name]):
-        return ""
-    centre = f"{row[name]:.3g}"
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return centre if math.isnan(low) else f"{centre} [{low:.3g}, {high:.3g}]"
-
-
-def _comparisons(to: Outputs) -> list[Section]:
-    """Each tuned stage against the source, over all scans."""
-    stages = to.setting.stages
-    if SOURCE not in stages:
-        return []
-    sections = []
-    for stage in (s for s in stages if s != SOURCE):
-        drawn, links = [], []
-        for method in (m.name for m in to.setting.methods):
-            source, tuned = (_over_all(to.collected, s, method) for s in (SOURCE, stage))
-            change = tuned - source
-            words = f"{method}, {stage} minus {SOURCE}"
-            name = f"maps/{stage}/{method}/minus-source.nii.gz"
-            links.append((f"{words} (NIfTI)", to.nifti(name, change, words)))
-            caption = f"{words}: means over all scans; red: more for {to.setting.classes[1]}."
-            key = f"{method}-{stage}-minus-{SOURCE}"
-            failed = to.title(method, stage).partition(" · ")[2]
-            title = words + (f" · {failed}" if failed else "")
-            rows = [(SOURCE, source), (stage, tuned)]
-            drawn.append(to.mosaic(key, title, caption, rows, (f"{stage}\n− {SOURCE}", change)))
-        sections.append(Section(f"{stage} against {SOURCE}", pictures=drawn, links=links))
-    return sections
-
-
-def _over_all(collected: Collected, stage: str, method: str) -> np.ndarray:
-    keys = [(stage, method, label) for label in (0, 1) if (stage, method, label) in collected.sums]
-    total = sum(collected.sums[key] for key in keys)
-    return np.asarray(total) / sum(collected.counts[key] for key in keys)
-
-
-def _subjects(to: Outputs, scans: Sequence[Scan], named: Sequence[str]) -> list[Section]:
-    """A mosaic a scan: a line a method, of the last stage; interactive for subjects asked for."""
-    stage = to.setting.stages[-1]
-    table = to.collected.scan_table()
-    drawn, links = [], []
-    for scan in scans if named else shown_scans(scans):
-        mine = table[
-            (table["stage"] == stage)
-            & (table["subject_id"] == scan.key[0])
-            & (table["session_id"] == scan.key[1])
-        ]
-        name = " ".join(filter(None, scan.key))
-        said = (
-            f"{name}, {to.setting.classes[scan.label]}, {stage}, score {mine['score'].iloc[0]:+.2f}"
-        )
-        for row in mine.to_dict("records"):
-            values = np.asarray(nib.Nifti1Image.from_filename(str(to.out / row["file"])).dataobj)
-            title = f"{said} · {to.title(row['method'], stage)}"
-            key = "-".join(["subject", *map(safe_name, filter(None, scan.key)), row["method"]])
-            caption = f"{title}: mean of {row['networks']} networks."
-            drawn.append(to.mosaic(key, title, caption, [(row["method"], values)]))
-            links.append((f"{title} (NIfTI)", row["file"]))
-            if named:
-                links.append((f"{title} (interactive)", to.view(key, title, values)))
-    return [Section("Single scans", pictures=drawn, links=links)]
-
-
-def shown_scans(scans: Sequence[Scan]) -> list[Scan]:
-    """The first few scans of each class, positive first."""
-    groups = [[scan for scan in scans if scan.label == label] for label in (1, 0)]
-    return [scan for group in groups for scan in group[:_SHOWN_OF_CLASS]]
-
-
-def _files() -> Section:
-    rows = [
-        ("maps/STAGE/METHOD/COHORT/SUBJECT_SESSION.nii.gz", "a scan's map, mean of its networks"),
-        ("maps/STAGE/METHOD/mean-CLASS.nii.gz, difference.nii.gz", "group means"),
-        ("maps/STAGE/METHOD/minus-source.nii.gz", "tuned minus source networks, all scans"),
-        ("maps/anatomy.nii.gz", "the cohort's mean volume, to lay maps on"),
-        ("tables/scans.csv", "a row a scan: score, completeness error, agreement, AUC"),
-        ("tables/regions.csv", "a row a scan and region"),
-        ("tables/region_summary.csv, .md", "means, intervals, tests, false-discovery rates"),
-        ("explain.json", "the call, cost, and checks"),
-    ]
-    frame = pd.DataFrame(rows, columns=["file", "content"])
-    note = "All maps are NIfTI in template space (MNI152, mm, RAS+), in units of the score."
-    return Section("Files", tables=[TableView("Beside this page", frame, note)])

@@ -1,0 +1,77 @@
+"""One folder of results: maps, pictures and interactive views, each file whole."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from etils import epath
+
+from mri_jax import files
+from mri_jax.explanation import pictures
+from mri_jax.explanation.check import Checked
+from mri_jax.explanation.collect import Collected, Setting
+from mri_jax.explanation.sanity import failures
+from mri_jax.reporting.style import Picture
+from mri_jax.volumes.export import nifti_bytes
+from mri_jax.volumes.grids import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """Writes the parts of one folder, each file whole.
+
+    Attributes:
+      out: The folder.
+      setting: What was explained, and how.
+      grid: Of the maps.
+      anatomy: Grey background of pictures.
+      collected: The maps.
+      checked: The checks of each stage; empty without.
+    """
+
+    out: epath.Path
+    setting: Setting
+    grid: Grid
+    anatomy: nib.Nifti1Image
+    collected: Collected
+    checked: Sequence[Checked]
+
+    def title(self, method: str, stage: str) -> str:
+        """``METHOD, STAGE``, and which checks the method failed there."""
+        found = [v for c in self.checked if c.stage == stage for v in c.verdicts]
+        failed = failures(found, method)
+        return f"{method}, {stage}" + (f" · {failed}" if failed else "")
+
+    def nifti(self, name: str, values: np.ndarray, words: str) -> str:
+        """Write one map; ``words`` go to its header. Returns the name."""
+        said = f"{'SIMULATED ' * self.setting.simulated}{words}"
+        files.write_bytes(self.out / name, nifti_bytes(values.astype(np.float32), self.grid, said))
+        return name
+
+    def mosaic(
+        self,
+        key: str,
+        title: str,
+        caption: str,
+        rows: Sequence[pictures.Row],
+        difference: pictures.Row | None = None,
+    ) -> Picture:
+        """Draw one mosaic and write it as PNG."""
+        brain, simulated = self.setting.background.brain, self.setting.simulated
+        picture = pictures.mosaic(
+            key, title, caption, rows, difference, self.anatomy, brain, self.grid, simulated
+        )
+        return self.png(picture)
+
+    def png(self, picture: Picture) -> Picture:
+        """Write a picture; returns it."""
+        files.write_bytes(self.out / f"pictures/{picture.key}.png", picture.png)
+        return picture
+
+    def view(self, key: str, title: str, values: np.ndarray) -> str:
+        """Write nilearn's interactive page of a map; returns its name."""
+        brain, simulated = self.setting.background.brain, self.setting.simulated
+        page = pictures.interactive(values, self.anatomy, brain, self.grid, title, simulated)
+        files.write_text(self.out / f"views/{key}.html", page)
+        return f"views/{key}.html"
