@@ -13,8 +13,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mri_jax.volumes import brain, inputs
-from mri_jax.volumes.inhomogeneity import log_bias_field
-from mri_jax.volumes.pipeline import WORKING_SPACING, _correct
+from mri_jax.volumes.inhomogeneity import correct, log_bias_field
+from mri_jax.volumes.pipeline import WORKING_SPACING
 from mri_jax.volumes.registration import register_head
 from mri_jax.volumes.resampling import Image, block_mean, pull
 from mri_jax.volumes.scans import read_scan
@@ -32,7 +32,7 @@ def main() -> None:
         start = time.process_time()
         with threadpool_limits(limits=1):
             working = block_mean(whole, WORKING_SPACING)
-            working = _correct(working, log_bias_field(working))
+            working = correct(working, log_bias_field(working))
             fit = register_head(working, template)
             mask = brain.by_template(working, fit, template)
         seconds = time.process_time() - start

@@ -182,13 +182,9 @@ def _fixed_part(template: Template, spacing: float) -> tuple[np.ndarray, np.ndar
 
 @lru_cache(maxsize=2)
 def _depth(template: Template, spacing: float) -> Image:
-    """Signed distance (mm) to the surface of the template's brain, positive inside."""
-    brain = template.coarse[1]
-    inside = ndimage.distance_transform_edt(brain.data > 0.5, sampling=brain.spacing)
-    outside = ndimage.distance_transform_edt(brain.data <= 0.5, sampling=brain.spacing)
-    signed = Image((inside - outside).astype(np.float32), brain.affine)
-    affine = _fixed_part(template, spacing)[2]
-    return Image(pull(signed, affine, _fixed_part(template, spacing)[1].shape), affine)
+    """`Template.depth` on the voxels of `_fixed_part`."""
+    _, weight, affine = _fixed_part(template, spacing)
+    return Image(pull(template.depth, affine, weight.shape), affine)
 
 
 def mask_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from mri_jax.errors import UserError
 from mri_jax.volumes import brain, quality
 from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.inhomogeneity import log_bias_field
+from mri_jax.volumes.inhomogeneity import correct, log_bias_field
 from mri_jax.volumes.registration import AffineFit, fit_of, register_brain, register_head
 from mri_jax.volumes.resampling import (
     Image,
@@ -194,7 +194,7 @@ def _preprocess(
     bias: Image | None = None
     if settings.n4 and not in_template_space:
         bias = log_bias_field(working)
-        working = _correct(working, bias)
+        working = correct(working, bias)
     fit = AffineFit(np.eye(4), float("nan"))
     method = settings.brain
     if method == "template" and brain.is_stripped(working):
@@ -241,39 +241,32 @@ def to_grid(
       grid: The grid.
 
     Returns:
-      (X, Y, Z) float32 intensities, not masked, and (X, Y, Z) bool.
+      (X, Y, Z) float32 intensities, sampled in the box of the brain alone and 0 beyond it, and
+      (X, Y, Z) bool.
     """
     to_scan = matrix @ grid.affine
     # Length on the scan of one edge of the grid, so that a small head is smoothed less.
     step = grid.spacing * float(np.cbrt(abs(np.linalg.det(matrix[:3, :3]))))
-    block = crop_around(scan, brain.mask_points(mask.data, mask.affine), margin=3 * step + 4)
-    sigma = smoothing_sigma(block.spacing, step)
-    smooth = Image(
-        ndimage.gaussian_filter(np.asarray(block.data, np.float32), sigma, truncate=3), block.affine
-    )
-    volume = pull(smooth, to_scan, grid.shape, order=3)
-    if bias is not None:
-        volume *= np.exp(-_pull_near(bias, to_scan, grid.shape))
     soft = ndimage.gaussian_filter(
         np.asarray(mask.data, np.float32), smoothing_sigma(mask.spacing, step), truncate=3
     )
     inside = pull(Image(soft, mask.affine), to_scan, grid.shape) > 0.5
     if not inside.any():
         raise UserError("the brain lies outside the grid")
-    return volume, inside
-
-
-def _pull_near(image: Image, to_image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`pull` that continues the border's value outside: for fields, which do not end there."""
-    matrix = np.linalg.inv(image.affine) @ to_image
-    return ndimage.affine_transform(
-        image.data, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=1, mode="nearest"
+    block = crop_around(scan, brain.mask_points(mask.data, mask.affine), margin=3 * step + 4)
+    sigma = smoothing_sigma(block.spacing, step)
+    smooth = Image(
+        ndimage.gaussian_filter(np.asarray(block.data, np.float32), sigma, truncate=3), block.affine
     )
-
-
-def _correct(scan: Image, bias: Image) -> Image:
-    field_there = _pull_near(bias, scan.affine, scan.data.shape)
-    return Image(scan.data * np.exp(-field_there), scan.affine)
+    (box,) = ndimage.find_objects(inside.view(np.int8))
+    shape = tuple(part.stop - part.start for part in box)
+    corner = np.eye(4)
+    corner[:3, 3] = [part.start for part in box]
+    volume = np.zeros(grid.shape, np.float32)
+    volume[box] = pull(smooth, to_scan @ corner, shape, order=3)
+    if bias is not None:
+        volume[box] *= np.exp(-pull(bias, to_scan @ corner, shape, mode="nearest"))
+    return volume, inside
 
 
 def _median(values: np.ndarray) -> float:

@@ -94,22 +94,24 @@ def grid_figures(
 
     They can be had of a store whose volumes never were raw scans, such as a simulated one.
     """
-    head, there, apart, deep = _template_on(grid, template)
+    there, head, near, deep = _template_on(grid, template)
+    stored = np.count_nonzero(on_grid)
     return {
-        "correlation": _round(np.corrcoef(volume[there].astype(np.float64), head[there])[0, 1]),
-        "leakage": _round(np.count_nonzero(on_grid & apart) / np.count_nonzero(on_grid)),
+        "correlation": _round(np.corrcoef(volume[there].astype(np.float32), head)[0, 1]),
+        "leakage": _round((stored - np.count_nonzero(on_grid & near)) / stored),
         "missing": _round(np.count_nonzero(deep & ~on_grid) / max(1, int(np.count_nonzero(deep)))),
     }
 
 
 @lru_cache(maxsize=2)
 def _template_on(grid: Grid, template: Template) -> tuple[np.ndarray, ...]:
-    """The head, the brain, what is more than 6 mm outside it and more than 6 mm inside it."""
-    head = pull(Image(template.head, template.affine), grid.affine, grid.shape)
+    """The template's brain (X, Y, Z) on a grid, its intensities there (N,), the brain grown and
+    the brain shrunk by `_DEPTH` mm."""
     there = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
-    apart = ndimage.distance_transform_edt(~there, sampling=grid.spacing) > _DEPTH
-    deep = ndimage.distance_transform_edt(there, sampling=grid.spacing) > _DEPTH
-    return head, there, apart, deep
+    head = pull(Image(template.head, template.affine), grid.affine, grid.shape)[there]
+    # Distances are found at 2 mm, which is a tenth of the work at 1 mm.
+    depth = pull(template.depth, grid.affine, grid.shape, mode="nearest")
+    return there, head, depth > -_DEPTH, depth > _DEPTH
 
 
 def _round(value: float) -> float:

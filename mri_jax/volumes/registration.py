@@ -51,6 +51,7 @@ def register_head(scan: Image, template: Template) -> AffineFit:
     Raises:
       UserError: Nothing in the scan resembles a head.
     """
+    scan = saturate(scan)
     starts = search(scan, template)[:CANDIDATES]
     coarse = coarsen(scan, 8.0)
     fits = [refine(coarse, start, _points(template, 8.0, "head")) for start in starts]
@@ -63,6 +64,18 @@ def register_head(scan: Image, template: Template) -> AffineFit:
             f"{WORST_CORRELATION}), volume {size:.2f} of the template's ({SIZES[0]} to {SIZES[1]})"
         )
     return fit
+
+
+def saturate(image: Image) -> Image:
+    """Map intensities to 0..1 so that bright fat counts little more than brain.
+
+    ``x / (x + c)``, where c is the intensity-weighted mean of what lies below the 99th percentile:
+    air stays at 0, tissue comes to about a half, and fat of three times its signal to 0.75.
+    """
+    data = np.asarray(image.data, np.float32)
+    low = np.minimum(data, np.percentile(data, 99)).astype(np.float64)
+    centre = np.float32(max((low**2).sum() / max(low.sum(), 1e-12), 1e-12))
+    return Image(data / (data + centre), image.affine)
 
 
 def register_brain(
@@ -203,7 +216,7 @@ def _axis_aligned(scan: Image) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=2)
 def _patterns(template: Template, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(linear transform, centred template, weight) for every rotation and size of the search."""
-    near, whole = template.surroundings, template.coarse[0]
+    near, whole = template.surroundings, saturate(template.coarse[0])
     images = []
     for data in (whole.data * near.data, near.data):
         fine = coarsen(Image(data, near.affine), SEARCH_SPACING / 3)
@@ -229,6 +242,8 @@ def _patterns(template: Template, size: int) -> list[tuple[np.ndarray, np.ndarra
 def _points(template: Template, spacing: float, region: str) -> tuple[np.ndarray, np.ndarray]:
     """Template millimetres (N, 3) and intensities (N,) of the voxels to compare at one spacing."""
     head, brain = template.coarse
+    if region == "head":
+        head = saturate(head)
     where = template.surroundings if region == "head" else brain
     data = head.data if region == "head" else head.data * brain.data
     image = coarsen(Image(data, head.affine), spacing)

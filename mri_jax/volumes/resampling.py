@@ -74,14 +74,22 @@ def coarsen(image: Image, spacing: float) -> Image:
     return Image(sampled, affine)
 
 
-def pull(image: Image, to_image: np.ndarray, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
+def pull(
+    image: Image,
+    to_image: np.ndarray,
+    shape: tuple[int, ...],
+    order: int = 1,
+    mode: str = "constant",
+) -> np.ndarray:
     """Sample an image on another grid.
 
     Args:
-      image: The source; 0 is read outside.
+      image: The source.
       to_image: (4, 4) voxel indices of the output to millimetres of the source.
       shape: Of the output.
       order: Of the spline: 0 nearest, 1 linear, 3 cubic.
+      mode: What is read outside: ``constant`` 0, or ``nearest`` the border's value, for fields,
+        which do not end there.
 
     Returns:
       ``shape`` float32.
@@ -93,7 +101,7 @@ def pull(image: Image, to_image: np.ndarray, shape: tuple[int, ...], order: int 
         matrix[:3, 3],
         output_shape=shape,
         order=order,
-        mode="constant",
+        mode=mode,
     )
 
 

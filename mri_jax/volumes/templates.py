@@ -55,11 +55,18 @@ class Template:
         return head, mask
 
     @cached_property
+    def depth(self) -> Image:
+        """Signed distance (mm) to the surface of the brain at about 2 mm, positive inside."""
+        brain = self.coarse[1]
+        inside = ndimage.distance_transform_edt(brain.data > 0.5, sampling=brain.spacing)
+        outside = ndimage.distance_transform_edt(brain.data <= 0.5, sampling=brain.spacing)
+        return Image((inside - outside).astype(np.float32), brain.affine)
+
+    @cached_property
     def surroundings(self) -> Image:
         """(X, Y, Z) float32, 0 or 1, at about 2 mm: the brain and the tissue within `RIM` mm."""
-        mask = self.coarse[1]
-        apart = ndimage.distance_transform_edt(mask.data < 0.5, sampling=mask.spacing)
-        return Image((apart <= RIM).astype(np.float32), mask.affine)
+        near = self.depth.data >= -RIM
+        return Image(near.astype(np.float32), self.depth.affine)
 
     @cached_property
     def radius(self) -> float:

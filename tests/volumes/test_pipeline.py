@@ -122,13 +122,12 @@ def test_block_mean_keeps_the_place_of_the_head(head):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("pddl_t1w_2mm", 0.97), ("pddl_t1w", 0.96)])
 def test_brain_of_the_pddl_head(shared_data, name, least, template):
-    from mri_jax.volumes.inhomogeneity import log_bias_field
-    from mri_jax.volumes.pipeline import _correct
+    from mri_jax.volumes.inhomogeneity import correct, log_bias_field
     from mri_jax.volumes.registration import register_head
 
     scan = read_scan(shared_data / "heads" / f"{name}.nii.gz")
     working = block_mean(Image(scan.data, scan.affine), 2.0)
-    working = _correct(working, log_bias_field(working))
+    working = correct(working, log_bias_field(working))
     found = brain.by_template(working, register_head(working, template), template)
     given = nib.load(shared_data / "heads" / "pddl_brain_mask_2mm.nii.gz")
     there = pull(Image(found, working.affine), given.affine, given.shape) > 0.5
