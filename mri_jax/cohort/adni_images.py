@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri_jax.cohort import archive, bids
+from mri_jax.cohort import archive
 from mri_jax.cohort.identity import adni_id
 from mri_jax.cohort.images import UNUSABLE
 from mri_jax.cohort.problems import Problem
@@ -20,7 +20,7 @@ RATINGS = ("*MAYOADIRL_MRI_IMAGEQC*.csv", "*MAYOADIRL_MRI_QUALITY_ADNI3*.csv")
 def read(
     tables: Path, images: Path, today: date, problems: list[Problem]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The images of a download tree, of the search CSV beside one, or of a BIDS tree, and notes.
+    """The images of a download (`archive.find_images`) with the raters' marks, and notes.
 
     Args:
       tables: The folder of study data; image tables and ratings in it are used.
@@ -28,33 +28,23 @@ def read(
       today: No scan is later.
       problems: Faulty rows and files are added to it.
     """
-    if not images.exists():
-        raise UserError(f"{images}: no such folder or table of images")
-    root = images if images.is_dir() else images.parent
-    if images.is_dir() and bids.is_bids(images):
-        found = bids.scan(images, problems)
-        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
+    found, notes = archive.find_images(images, tables, _subject_of, today, problems)
+    if not found["level"].eq("bids").all():
+        unknown = int((found["t1"] & found["field"].isna()).sum())
+        if unknown:
+            notes.append(
+                f"field strength unknown for {unknown} T1w images, which pass: "
+                "MPRAGEMETA.csv knows it"
+            )
+        found = _with_quality(found, tables, problems)
+    return found, notes
 
-    def subject_of(text: str) -> str | None:
-        try:
-            return adni_id(text)
-        except UserError:
-            return None
 
-    paths = [images] if images.is_file() else archive.image_tables(root)
-    paths += [p for p in archive.image_tables(tables) if p not in paths]
-    listed = [archive.read_image_table(p, subject_of, today, problems) for p in paths]
-    tree = archive.scan_tree(root, subject_of, problems)
-    found = archive.combine(tree, listed)
-    named = ", ".join(path.name for path in paths) or "no table"
-    there = int((found["path"] != "").sum())
-    notes = [f"{len(found)} images listed in {named}; files of {there} found"]
-    unknown = int((found["t1"] & found["field"].isna()).sum())
-    if unknown:
-        notes.append(
-            f"field strength unknown for {unknown} T1w images, which pass: MPRAGEMETA.csv knows it"
-        )
-    return _with_quality(found, tables, problems), notes
+def _subject_of(text: str) -> str | None:
+    try:
+        return adni_id(text)
+    except UserError:
+        return None
 
 
 def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:

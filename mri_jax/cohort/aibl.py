@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri_jax.cohort import archive, bids
+from mri_jax.cohort import archive
 from mri_jax.cohort.assemble import Source, decimal_year
 from mri_jax.cohort.identity import aibl_id, month_of_visit, months_of_visits
 from mri_jax.cohort.problems import Problem, refuse
@@ -54,7 +54,7 @@ def read(
     problems: list[Problem] = []
     scans = _scan_tables(tables, today, problems)
     visits = _visits(tables, scans, today, dict(codes), problems)
-    found, notes = _images(tables, images, scans, today, problems)
+    found, notes = _images(images, scans, today, problems)
     refuse(problems)
     return Source(visits, found, COVARIATES, tuple(notes))
 
@@ -76,8 +76,14 @@ def find_table(folder: Path, name: str, needed: bool = True) -> Path | None:
     return found[0] if found else None
 
 
-def _table(path: Path, columns: list[str], problems: list[Problem], key: list[str]) -> pd.DataFrame:
-    rows = read_rows(path, {name: (name,) for name in columns})
+def _table(
+    path: Path,
+    columns: list[str],
+    problems: list[Problem],
+    key: list[str],
+    optional: tuple[str, ...] = (),
+) -> pd.DataFrame:
+    rows = read_rows(path, {name: (name,) for name in columns}, optional)
     problems += formula_cells(rows, str(path))
     good = rows["RID"].str.match(r"^\d+$")
     for row, value in rows["RID"][~good].items():
@@ -133,15 +139,21 @@ def _dates(
     today: date,
     problems: list[Problem],
 ) -> pd.Series:
-    """Examination dates: of the neuropsychology, where missing of a scan of the same visit."""
-    path = find_table(tables, "neurobat")
-    assert path is not None
-    rows = _table(path, [*KEY, "EXAMDATE"], problems, KEY)
-    tested = rows.assign(date=to_dates(rows["EXAMDATE"], str(path), today, problems))
-    scanned = scans.dropna(subset="date").sort_values("date").drop_duplicates(KEY)
-    by_test = visits[KEY].merge(tested[[*KEY, "date"]], on=KEY, how="left")["date"]
-    by_scan = visits[KEY].merge(scanned[[*KEY, "date"]], on=KEY, how="left")["date"]
-    return by_test.fillna(by_scan).set_axis(visits.index)
+    """Examination dates: of the neuropsychology, where missing of a scan of the same visit, else
+    of the CDR or MMSE."""
+    dated = [scans.dropna(subset="date").sort_values("date").drop_duplicates(KEY)]
+    for name in ("neurobat", "cdr", "mmse"):
+        path = find_table(tables, name, needed=name == "neurobat")
+        if path is not None:
+            optional = () if name == "neurobat" else ("EXAMDATE",)
+            rows = _table(path, [*KEY, "EXAMDATE"], problems, KEY, optional)
+            dated.append(rows.assign(date=to_dates(rows["EXAMDATE"], str(path), today, problems)))
+    scanned, tested, *others = dated
+    found = pd.Series(pd.NaT, index=visits.index, dtype="datetime64[ns]")
+    for rows in (tested, scanned, *others):
+        there = visits[KEY].merge(rows[[*KEY, "date"]], on=KEY, how="left")["date"]
+        found = found.fillna(there.set_axis(visits.index))
+    return found
 
 
 def _score(
@@ -205,28 +217,19 @@ def _scan_tables(tables: Path, today: date, problems: list[Problem]) -> pd.DataF
 
 
 def _images(
-    tables: Path,
     images: Path,
     scans: pd.DataFrame,
     today: date,
     problems: list[Problem],
 ) -> tuple[pd.DataFrame, list[str]]:
-    if not images.exists():
-        raise UserError(f"{images}: no such folder or table of images")
-    root = images if images.is_dir() else images.parent
-    if images.is_dir() and bids.is_bids(images):
-        found = bids.scan(images, problems)
-        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
-
     def subject_of(text: str) -> str | None:
         return aibl_id(text) if text.isdigit() else None
 
-    paths = [images] if images.is_file() else archive.image_tables(root)
-    listed = [archive.read_image_table(p, subject_of, today, problems, _month) for p in paths]
-    found = archive.combine(archive.scan_tree(root, subject_of, problems), listed)
+    found, notes = archive.find_images(images, None, subject_of, today, problems, _month)
+    if found["level"].eq("bids").all():
+        return found, notes
     found = _matched(found, scans)
     unknown = int((found["t1"] & found["field"].isna()).sum())
-    notes = [f"{len(found)} images; files of {int((found['path'] != '').sum())} found"]
     if unknown:
         notes.append(
             f"field strength unknown for {unknown} T1w images: no scan table has their date"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mri_jax.cohort import bids
 from mri_jax.cohort import images as im
 from mri_jax.cohort.identity import code_of_month, month_of_visit
 from mri_jax.cohort.problems import Problem
@@ -31,6 +32,46 @@ _ALIASES = {
 }
 _OPTIONAL = ("kind", "visit", "field", "series")
 _PROCESSED = re.compile(r"^(?:pre|post)?-?processed$", re.IGNORECASE)
+
+
+def find_images(
+    images: Path,
+    tables: Path | None,
+    subject_of: Callable[[str], str | None],
+    latest: date,
+    problems: list[Problem],
+    month_of: Callable[[str], float] = month_of_visit,
+) -> tuple[pd.DataFrame, list[str]]:
+    """The images of a download tree, of the search CSV beside one, or of a BIDS tree.
+
+    Args:
+      images: The tree, or the table.
+      tables: A further folder in which tables of images may lie.
+      subject_of: The subject id that a text stands for, or None.
+      latest: No scan is later than this.
+      problems: Faulty rows and files are added to it.
+      month_of: Months since baseline of a visit's name.
+
+    Returns:
+      An images table (`mri_jax.cohort.images`), and what to tell the user.
+
+    Raises:
+      UserError: There is no such folder or table.
+    """
+    if not images.exists():
+        raise UserError(f"{images}: no such folder or table of images")
+    if images.is_dir() and bids.is_bids(images):
+        found = bids.scan(images, problems)
+        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
+    root = images if images.is_dir() else images.parent
+    paths = [images] if images.is_file() else image_tables(root)
+    if tables is not None:
+        paths += [path for path in image_tables(tables) if path not in paths]
+    listed = [read_image_table(p, subject_of, latest, problems, month_of) for p in paths]
+    found = combine(scan_tree(root, subject_of, problems), listed)
+    named = ", ".join(path.name for path in paths) or "no table"
+    there = int((found["path"] != "").sum())
+    return found, [f"{len(found)} images listed in {named}; files of {there} found"]
 
 
 def scan_tree(
@@ -176,4 +217,6 @@ def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     merged["dicom"] = merged["dicom"].eq(True)
     merged["date"] = pd.to_datetime(merged["date"]).astype("datetime64[ns]")
     merged["field"] = merged["field"].astype(float)
-    return im.describe(merged).assign(quality=np.nan, selected=False, preference=0.0)
+    # ADNI-3 keeps some scans twice, "_ND" being the one without correction of distortion.
+    uncorrected = merged["description"].str.contains(r"[_ ]ND$").astype(float)
+    return im.describe(merged).assign(quality=np.nan, selected=False, preference=uncorrected)

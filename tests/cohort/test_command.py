@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cohort.generated_download import write_adni, write_aibl
+from cohort.generated_adni import write_adni
+from cohort.generated_aibl import write_aibl
 from mri_jax.cli import main
 from mri_jax.cohort import flow
 from mri_jax.cohort.near_duplicates import COLUMNS

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cohort.generated_download import write_adni, write_aibl
+from cohort.generated_adni import write_adni
+from cohort.generated_aibl import write_aibl
 from mri_jax.cohort import adni, aibl, flow
 from mri_jax.cohort.assemble import Assembled, Selection, assemble
 from mri_jax.cohort.images import ImageChoice
