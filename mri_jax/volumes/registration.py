@@ -51,7 +51,7 @@ def register_head(scan: Image, template: Template) -> AffineFit:
     Raises:
       UserError: Nothing in the scan resembles a head.
     """
-    scan = saturate(scan)
+    scan = cut_bright(scan)
     starts = search(scan, template)[:CANDIDATES]
     coarse = coarsen(scan, 8.0)
     fits = [refine(coarse, start, _points(template, 8.0, "head")) for start in starts]
@@ -66,16 +66,15 @@ def register_head(scan: Image, template: Template) -> AffineFit:
     return fit
 
 
-def saturate(image: Image) -> Image:
-    """Map intensities to 0..1 so that bright fat counts little more than brain.
+def cut_bright(image: Image) -> Image:
+    """Cut intensities at the median of the head, so that fat is no brighter than brain.
 
-    ``x / (x + c)``, where c is the intensity-weighted mean of what lies below the 99th percentile:
-    air stays at 0, tissue comes to about a half, and fat of three times its signal to 0.75.
+    The head is what exceeds a quarter of the intensity-weighted mean.
     """
     data = np.asarray(image.data, np.float32)
     low = np.minimum(data, np.percentile(data, 99)).astype(np.float64)
-    centre = np.float32(max((low**2).sum() / max(low.sum(), 1e-12), 1e-12))
-    return Image(data / (data + centre), image.affine)
+    head = data > 0.25 * (low**2).sum() / max(low.sum(), 1e-12)
+    return Image(np.minimum(data, np.median(data[head]) if head.any() else 0), image.affine)
 
 
 def register_brain(
@@ -216,7 +215,7 @@ def _axis_aligned(scan: Image) -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=2)
 def _patterns(template: Template, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(linear transform, centred template, weight) for every rotation and size of the search."""
-    near, whole = template.surroundings, saturate(template.coarse[0])
+    near, whole = template.surroundings, cut_bright(template.coarse[0])
     images = []
     for data in (whole.data * near.data, near.data):
         fine = coarsen(Image(data, near.affine), SEARCH_SPACING / 3)
@@ -243,7 +242,7 @@ def _points(template: Template, spacing: float, region: str) -> tuple[np.ndarray
     """Template millimetres (N, 3) and intensities (N,) of the voxels to compare at one spacing."""
     head, brain = template.coarse
     if region == "head":
-        head = saturate(head)
+        head = cut_bright(head)
     where = template.surroundings if region == "head" else brain
     data = head.data if region == "head" else head.data * brain.data
     image = coarsen(Image(data, head.affine), spacing)

@@ -34,6 +34,15 @@ def test_recovers_a_known_affine(template, moved, angles, shift, scale):
     assert fit.correlation > 0.97
 
 
+def test_fat_brighter_than_the_brain_does_not_mislead(template, moved):
+    where = ((6, -4, 7), np.array([9.0, -12, 14]), 0.93)
+    scan, truth = moved(*where)
+    brain, _ = moved(*where, stripped=True)
+    bright = Image(scan.data + 1.5 * (scan.data - brain.data), scan.affine)
+    fit = registration.register_head(bright, template)
+    assert distance(template, fit.matrix, truth) < 2.0
+
+
 def test_refinement_on_the_brain_is_finer_than_a_millimetre(template, moved):
     scan, truth = moved((4, -3, 5), np.array([3.0, -2, 1]), 0.93, stripped=True)
     start = registration.AffineFit(truth + np.pad(np.full((3, 1), 3.0), ((0, 1), (3, 0))), 0.0)
