@@ -169,6 +169,9 @@ def _scans(
         archive.image(ptid, f"{name} REPEAT", near, tesla)
     if phase in ("ADNIGO", "ADNI2"):
         archive.image(ptid, "Accelerated SAG IR-SPGR", near, tesla)
+    if phase == "ADNI3":
+        # The same scan before the scanner corrected its distortion.
+        archive.image(ptid, f"{name}_ND", near, tesla)
     best = archive.image(ptid, name, near, tesla, label=label)
     archive.image(ptid, steps, near, tesla, kind="Processed")
     if phase == "ADNI1":

@@ -1,5 +1,6 @@
 """ADNI and AIBL from generated downloads, against the truth that was written with them."""
 
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -216,6 +217,25 @@ def test_a_code_can_be_given_a_meaning(aibl_download, tmp_path):
     with pytest.raises(TableError, match="column DXCURREN: '7' is unknown; known: 1, 2, 3"):
         aibl.read(tmp_path, folder / "images", TODAY)
     aibl.read(tmp_path, folder / "images", TODAY, (("7", "missing"),))
+
+
+def test_a_visit_without_date_has_that_of_another_table(aibl_download, tmp_path):
+    folder, truth = aibl_download
+    shutil.copytree(folder, tmp_path / "aibl")
+    tables = tmp_path / "aibl" / "tables"
+    subject = truth.loc[truth["story"] == "unscanned", "subject_id"].iloc[0]
+    rid = int(subject.removeprefix("sub-AIBL"))
+    for name, day in (("neurobat", "-4"), ("cdr", "03/21/2008")):
+        path = next(tables.glob(f"aibl_{name}_*.csv"))
+        rows = pd.read_csv(path, dtype=str)
+        if "EXAMDATE" not in rows:
+            rows["EXAMDATE"] = "-4"
+        rows.loc[(rows["RID"] == str(rid)) & (rows["VISCODE"] == "bl"), "EXAMDATE"] = day
+        rows.to_csv(path, index=False)
+    visits = aibl.read(tables, tmp_path / "aibl" / "images", TODAY).visits
+    visit = visits[(visits["subject_id"] == subject) & (visits["code"] == "bl")].iloc[0]
+    assert visit["date"] == pd.Timestamp(2008, 3, 21)
+    assert visit["age"] == pytest.approx(2008 + 80 / 366 - visit["born"], abs=0.01)
 
 
 def test_missing_files_are_named(tmp_path):
