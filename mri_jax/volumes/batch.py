@@ -27,6 +27,8 @@ from mri_jax.volumes.quality import quality_table
 from mri_jax.volumes.store import INDEX_COLUMNS, KEY, StoreInfo, StoreWriter, scan_name
 
 FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
+# Seconds in which a Dask scheduler must answer.
+SCHEDULER_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,7 @@ def _on_dask(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
             "scheduler: dask is not installed; pip install 'mri-jax[dask]' or use --workers"
         ) from None
     try:
-        client = distributed.Client(address, timeout=10)
+        client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT)
     except (OSError, ValueError) as error:
         raise UserError(f"scheduler: {address}: no answer ({error})") from None
     with client:

@@ -27,8 +27,8 @@ from mri_jax.volumes.templates import Template
 METHODS = ("template", "deepbet", "mask", "none")
 # Printed once a run; docs/preprocessing.md has the table and the command.
 ADVICE = (
-    "brain extraction by registration to the template, Dice 0.98 with deepbet's masks on 22 adult "
-    "heads at 2 mm; for a study install the extra and use --brain deepbet"
+    "brain extraction by registration to the template (Dice 0.98 with deepbet's masks on 22 adult "
+    "heads); for a study install the extra and use --brain deepbet"
 )
 LEVELS = ((4.0, 40), (3.0, 20))
 # The carried surface moves by at most `EDGE_REACH` mm: outwards where the scan is as bright as the
@@ -110,17 +110,23 @@ def by_deepbet(scan: Image) -> np.ndarray:
     Raises:
       UserError: The extra is not installed.
     """
+    import nibabel as nib
+
+    image = nib.Nifti1Image(np.asarray(scan.data, np.float32), scan.affine)
+    _, mask, _ = _deepbet().run(image)
+    return np.asarray(mask.dataobj) > 0
+
+
+@lru_cache(maxsize=1)
+def _deepbet() -> Any:
+    """The network with its weights, read once a process."""
     try:
         import deepbet
     except ImportError:
         raise UserError(
             "brain: deepbet is not installed; pip install 'mri-jax[deepbet]' or use template"
         ) from None
-    import nibabel as nib
-
-    network = deepbet.BrainExtraction(no_gpu=True)
-    _, mask, _ = network.run(nib.Nifti1Image(np.asarray(scan.data, np.float32), scan.affine))
-    return np.asarray(mask.dataobj) > 0
+    return deepbet.BrainExtraction(no_gpu=True)
 
 
 def _one_piece(mask: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ from mri_jax.volumes.store import StoreInfo
 from mri_jax.volumes.templates import PACKAGED, Template, load_template
 
 # Raised whenever the same scan and settings would give other bytes.
-VERSION = 1
+VERSION = 2
 WORKING_SPACING = 2.0
 # Where the maker of volumes that were never raw states what raw scans must go through beside them.
 EQUIVALENT = "equivalent_preprocessing"

@@ -24,21 +24,28 @@ ARGS = ["--grid", "demo", "--brain", "none", "--no-n4"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, stripped):
-    """Three stripped heads and three files that are none."""
+    """A CAPS tree of three stripped heads, registered already (which saves the tests a second
+    each), and of three files that are none."""
     import nibabel as nib
 
     folder = tmp_path_factory.mktemp("scans") / "siteA"
-    folder.mkdir()
     for i, name in enumerate(("a1", "b2", "c3")):
         made = nib.Nifti1Image((stripped.data + i).astype(np.int16) * (stripped.data > 1), None)
         made.set_sform(stripped.affine, code=1)
-        nib.save(made, folder / f"{name}_T1w.nii.gz")
-    (folder / "empty.nii.gz").touch()
-    (folder / "text.nii").write_text("no image")
+        nib.save(made, place_of(folder, name))
+    place_of(folder, "empty").touch()
+    place_of(folder, "text").write_text("no image")
     made = nib.Nifti1Image(np.zeros((40, 41, 42), np.int16), None)
     made.set_sform(np.diag([4, 4, 4, 1]), code=1)
-    nib.save(made, folder / "zero.nii.gz")
+    nib.save(made, place_of(folder, "zero"))
     return folder
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Where Clinica's t1-linear puts the scan of a subject."""
+    place = folder / f"subjects/sub-{name}/ses-M00/t1_linear"
+    place.mkdir(parents=True, exist_ok=True)
+    return place / f"sub-{name}_ses-M00_space-MNI152NLin2009cSym_res-1x1x1_T1w.nii.gz"
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +68,23 @@ def test_one_bad_scan_never_stops_the_rest(done):
     store, code = done
     assert code == 1
     opened = VolumeStore(store)
-    assert opened.index["subject_id"].tolist() == ["a1", "b2", "c3"]
-    assert opened.volume("b2", "ses-1").dtype == np.float16
-    assert opened.volume("b2", "ses-1").shape == (48, 56, 48)
+    assert opened.index["subject_id"].tolist() == ["sub-a1", "sub-b2", "sub-c3"]
+    assert opened.volume("sub-b2", "ses-M00").dtype == np.float16
+    assert opened.volume("sub-b2", "ses-M00").shape == (48, 56, 48)
     failed = pd.read_csv(store / "failed.csv").set_index("subject_id")["reason"]
-    assert failed.index.tolist() == ["empty", "text", "zero"]
-    assert "the file is empty" in failed["empty"]
-    assert "every voxel is 0" in failed["zero"]
+    assert failed.index.tolist() == ["sub-empty", "sub-text", "sub-zero"]
+    assert "the file is empty" in failed["sub-empty"]
+    assert "every voxel is 0" in failed["sub-zero"]
     assert not [path for path in store.rglob("*") if path.name.endswith(".tmp")]
     assert len(list((store / "masks").rglob("*.npy"))) == 3
 
 
 def test_the_store_reads_as_it_was_computed(done, folder):
     store, _ = done
-    result = preprocess_scan(folder / "c3_T1w.nii.gz", SETTINGS)
+    result = preprocess_scan(place_of(folder, "c3"), SETTINGS, in_template_space=True)
     opened = VolumeStore(store)
-    np.testing.assert_array_equal(opened.volume("c3", "ses-1"), result.volume)
-    np.testing.assert_array_equal(opened.mask("c3", "ses-1"), result.mask)
+    np.testing.assert_array_equal(opened.volume("sub-c3", "ses-M00"), result.volume)
+    np.testing.assert_array_equal(opened.mask("sub-c3", "ses-M00"), result.mask)
     assert (result.volume[~result.mask] == 0).all()
     assert np.median(result.volume[result.mask]) == pytest.approx(100, abs=0.1)
     assert opened.index["brain"].unique().tolist() == ["none"]
@@ -113,12 +120,11 @@ def test_a_changed_scan_is_done_again_and_only_it(folder, stripped, tmp_path, wr
     import shutil
 
     copy = tmp_path / "siteA"
-    copy.mkdir()
-    for name in ("a1_T1w.nii.gz", "b2_T1w.nii.gz"):
-        shutil.copy(folder / name, copy)
+    for name in ("a1", "b2"):
+        shutil.copy(place_of(folder, name), place_of(copy, name))
     batch.run(inputs.find(copy).entries, SETTINGS, tmp_path / "s")
     first = VolumeStore(tmp_path / "s").index["sha256"].tolist()
-    write(copy / "b2_T1w.nii.gz", Image(stripped.data * (1 + stripped.data / 300), stripped.affine))
+    write(place_of(copy, "b2"), Image(stripped.data * (1 + stripped.data / 300), stripped.affine))
     summary = batch.run(inputs.find(copy).entries, SETTINGS, tmp_path / "s")
     assert (summary.done, summary.skipped) == (1, 1)
     second = VolumeStore(tmp_path / "s").index["sha256"].tolist()
@@ -161,7 +167,7 @@ def test_two_runs_in_one_store_are_refused(done, folder):
 
 
 def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
-    entries = [e for e in inputs.find(folder).entries if e.subject_id == "a1"]
+    entries = [e for e in inputs.find(folder).entries if e.subject_id == "sub-a1"]
     write_npy = files.write_npy
 
     def full(path, array):
@@ -182,19 +188,19 @@ def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
 
 
 def test_a_killed_worker_loses_one_scan(folder, tmp_path, monkeypatch):
-    entries = [e for e in inputs.find(folder).entries if e.subject_id in ("a1", "empty")]
+    entries = [e for e in inputs.find(folder).entries if e.subject_id in ("sub-a1", "sub-empty")]
     tasks = [
         batch.Task(entry, SETTINGS, str(tmp_path / "s"), batch.store_info(SETTINGS))
         for entry in entries
     ]
     monkeypatch.setattr(batch, "process", die_on_a1)
     outcomes = {o.entry.subject_id: o for o in batch._in_processes(tasks, 2)}
-    assert "was killed" in outcomes["a1"].reason
-    assert outcomes["empty"].reason == "survived"
+    assert "was killed" in outcomes["sub-a1"].reason
+    assert outcomes["sub-empty"].reason == "survived"
 
 
 def die_on_a1(task):
-    if task.entry.subject_id == "a1":
+    if task.entry.subject_id == "sub-a1":
         os._exit(9)
     return batch.Outcome(task.entry, "failed", "survived")
 
@@ -222,15 +228,16 @@ def test_20000_entries_open_within_a_second(done, tmp_path):
     import time
 
     store, _ = done
-    row = pd.read_csv(store / "index.csv").iloc[[0]]
-    index = pd.concat([row] * 20_000, ignore_index=True)
-    index["subject_id"] = [f"s{i:05d}" for i in range(20_000)]
+    header, row = (store / "index.csv").read_text().splitlines()[:2]
+    assert row.count("sub-a1") == 3
+    rows = [row.replace("sub-a1", f"sub-{i:05d}") for i in range(20_000)]
     (tmp_path / "store.json").write_bytes((store / "store.json").read_bytes())
-    index.to_csv(tmp_path / "index.csv", index=False)
+    (tmp_path / "index.csv").write_text("\n".join([header, *rows, ""]))
     start = time.process_time()
     opened = VolumeStore(tmp_path)
     assert time.process_time() - start < 1.0
     assert len(opened) == 20_000
+    assert opened.index.at[("sub-19999", "ses-M00"), "volume"].endswith("sub-19999_ses-M00.npy")
 
 
 def test_records_are_json_without_nan(done):
@@ -245,7 +252,8 @@ def test_refuses_a_wrong_shard(folder, tmp_path, shard):
     assert main([*arguments, *ARGS, "--shard", shard]) == 2
 
 
-def test_no_scheduler_answers(folder, tmp_path):
+def test_no_scheduler_answers(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "SCHEDULER_TIMEOUT", 0.5)
     with pytest.raises(UserError, match="no answer"):
         batch.run(
             inputs.find(folder).entries, SETTINGS, tmp_path / "s", scheduler="tcp://127.0.0.1:9"

@@ -77,6 +77,7 @@ def test_clinica_s_output_stays_where_it_lies(tmp_path, head, stripped, write):
 
 def test_deepbet_is_asked_for_by_name(head, monkeypatch):
     monkeypatch.setitem(sys.modules, "deepbet", None)
+    brain._deepbet.cache_clear()
     with pytest.raises(UserError, match=r"mri-jax\[deepbet\]"):
         brain.by_deepbet(head)
 
