@@ -44,7 +44,10 @@ def get_config(preset: str = "demo") -> ConfigDict:
             "placement": "auto",
             "threads": 2,
             "prefetch": 8,
+            # `zscore`, `minmax`, `histogram` or `none`. Histograms are matched to the `template`'s,
+            # or to the mean of the `training` scans of each fold.
             "normalisation": "zscore",
+            "histogram_reference": "template",
             "clip": (0.5, 99.5),
             "background": 0.0,
         }

@@ -54,6 +54,7 @@ def simulate(
     out: epath.PathLike,
     progress: bool = True,
     workers: int | None = None,
+    after_scan: Callable[[], None] = lambda: None,
 ) -> SimulatedCohorts:
     """Make the cohorts, or return at once if the folder already holds them.
 
@@ -66,6 +67,8 @@ def simulate(
       progress: Whether to show a bar (or lines) on stderr.
       workers: Scans in work at once; by default the processors at hand, four at most. Memory
         depends on it and on the grid, not on the number of scans.
+      after_scan: Called after every scan; what it raises stops the simulation, and finished scans
+        are kept.
 
     Raises:
       UserError: The folder holds something else, cannot be written, or is being written by another
@@ -87,7 +90,7 @@ def simulate(
         truth.write_maps(folder / "truth", GRIDS["paper"] if settings.raw else settings.volume_grid)
         done = _in_parallel(make, missing, workers)
         for _ in _counted(done, len(scans), len(missing), progress):
-            pass
+            after_scan()
         _sweep(folder, started)
         records = [files.read_json(_part(folder, scan)) for scan in scans]
         _write_tables(records, result, settings)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 from etils import epath
 
-from mri_jax.study.data import available_memory
+from mri_jax.study.feeds import available_memory
 
 
 def start(stages: epath.Path, debug_nans: bool = False) -> str:

@@ -17,15 +17,15 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
-from mri_jax.study.data import available_memory
 from mri_jax.study.execute import describe, grouped
+from mri_jax.study.feeds import available_memory
 from mri_jax.study.plan import EvaluateStage, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Steps, Wave, eval_program, train_program
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.state import random_key
 from mri_jax.training.step import init_state, init_variables
-from mri_jax.volumes.grids import GRIDS
+from mri_jax.volumes.grids import GRIDS, Grid
 
 _WARM_UP, _MEASURED = 2, 6
 # A training step holds about this many times the activations of the conv layers: they, their
@@ -51,19 +51,25 @@ class Cost:
 
 
 def report(
-    plan: Plan, folders: StageFolders, shape: tuple[int, int, int], devices: tuple[jax.Device, ...]
+    plan: Plan,
+    folders: StageFolders,
+    grid: Grid,
+    to_simulate: int,
+    devices: tuple[jax.Device, ...],
 ) -> str:
     """The stages, which are cached, and the time and memory that the others will take.
 
     Args:
       plan: The plan.
       folders: Where stages and measurements are kept.
-      shape: (X, Y, Z) of the volumes.
+      grid: Of the volumes.
+      to_simulate: Scans to be simulated first.
       devices: What will be trained on.
 
     Returns:
       Lines for the terminal.
     """
+    shape = grid.shape
     lines = [_line("stage", "networks", "cached", "hours", "GiB")]
     total, most = 0.0, 0
     trainings = [s for s in plan.stages() if isinstance(s, TrainStage)]

@@ -13,7 +13,8 @@ from mri_jax import files
 from mri_jax.evaluation import baselines
 from mri_jax.progress import Progress
 from mri_jax.study import covariates
-from mri_jax.study.data import Catalogue, Examples, Feeds
+from mri_jax.study.data import Examples
+from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.checkpoints import (
@@ -36,7 +37,7 @@ class Executor:
 
     Attributes:
       folders: Where they are kept.
-      catalogue: The scans.
+      volumes: The scans.
       feeds: Their way to the devices.
       devices: What to train on.
       interrupted: Whether to save and stop.
@@ -45,7 +46,7 @@ class Executor:
     """
 
     folders: StageFolders
-    catalogue: Catalogue
+    volumes: Volumes
     feeds: Feeds
     devices: tuple[jax.Device, ...]
     interrupted: Callable[[], bool]
@@ -58,12 +59,18 @@ class Executor:
         Raises:
           Interrupted: Asked to stop; everything is saved.
         """
-        self.feeds.hold([r for s in self._pending(stages) for e in s.examples for r in e.rows])
+        self._hold(self._pending(stages))
         for kind in ("source", "tune"):
             trainings = [s for s in stages if isinstance(s, TrainStage) and s.kind == kind]
             self._train_all(trainings)
         self._evaluate_all([s for s in stages if isinstance(s, EvaluateStage)])
         self._fit_baselines([s for s in stages if isinstance(s, BaselineStage)])
+
+    def _hold(self, pending: Sequence[Stage]) -> None:
+        references = {stage.reference for stage in pending}
+        if len(references) == 1:
+            rows = [row for stage in pending for e in stage.examples for row in e.rows]
+            self.feeds.hold(rows, references.pop())
 
     def _pending(self, stages: Sequence[Any]) -> list[Any]:
         return [stage for stage in stages if not self.folders.finished(stage)]
@@ -86,7 +93,8 @@ class Executor:
                     raise Interrupted
 
     def _train_wave(self, stages: Sequence[TrainStage], progress: Progress) -> None:
-        feed, place = self.feeds.of([r for s in stages for e in s.examples for r in e.rows])
+        rows = [r for s in stages for e in s.examples for r in e.rows]
+        feed, place = self.feeds.of(rows, stages[0].reference)
         jobs = [self._job(stage, place) for stage in stages]
         settings = stages[0].fit
         log_rules(settings.step.rules, jobs[0].variables["params"])
@@ -146,7 +154,7 @@ class Executor:
         if stage.parent:
             return load_params(self.folders.folder(stage.parent)).variables
         key = random_key(stage.seed, "init", *stage.purpose)
-        shape = self.catalogue.reader.shape[:3]
+        shape = self.volumes.shape[:3]
         return jax.device_get(init_variables(stage.fit.step.spec, shape, jax.numpy.asarray(key)))
 
     def _reporter(
@@ -181,6 +189,7 @@ class Executor:
             "trainable_parameters": sum(jax.tree.leaves(sizes)),
             "seconds": round(seconds, 3),
             "device": self.devices[0].device_kind,
+            "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
             "seen": stage.seen.to_json(),
         }
         save_network(
@@ -202,7 +211,8 @@ class Executor:
                 groups: dict[Any, list[EvaluateStage]] = {}
                 for stage in self._pending(stages):
                     step = stage.network.fit.step
-                    groups.setdefault((step.spec, len(stage.tested)), []).append(stage)
+                    alike = (step.spec, len(stage.tested), stage.reference)
+                    groups.setdefault(alike, []).append(stage)
                 for group in groups.values():
                     for wave in batched(group, len(self.devices)):
                         with self.folders.locked(wave, wait) as held:
@@ -213,25 +223,26 @@ class Executor:
     def _evaluate_wave(self, stages: Sequence[EvaluateStage], progress: Progress) -> None:
         if not stages:
             return
-        feed, place = self.feeds.of([r for s in stages for r in s.tested.rows])
+        rows = [r for s in stages for r in s.tested.rows]
+        feed, place = self.feeds.of(rows, stages[0].reference)
         wave = Wave(self.devices[: len(stages)])
         networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
-        rows = [np.array([place[row] for row in s.tested.rows]) for s in stages]
+        places = [np.array([place[row] for row in s.tested.rows]) for s in stages]
         settings = stages[0].network.fit
-        found = predict(settings, wave.stack(networks), rows, feed, wave)
+        found = predict(settings, wave.stack(networks), places, feed, wave)
         for stage, logits in zip(stages, found, strict=True):
             self.folders.write_logits(stage, self._keys(stage.tested), logits)
             self.folders.finish(stage, {"network": stage.network.fingerprint})
             progress.advance(len(stage.tested))
 
     def _keys(self, examples: Examples) -> list[tuple[str, str]]:
-        return [self.catalogue.reader.keys[row] for row in examples.rows]
+        return [self.volumes.catalogue.keys[row] for row in examples.rows]
 
     def _fit_baselines(self, stages: Sequence[BaselineStage]) -> None:
         pending = self._pending(stages)
         if not pending:
             return
-        blocks: dict[int, np.ndarray] = {}
+        blocks: dict[Any, np.ndarray] = {}
         with Progress(len(pending), "fit", "baselines") as progress:
             for stage in pending:
                 with self.folders.locked([stage], wait=True):
@@ -241,14 +252,14 @@ class Executor:
                 if self.interrupted():
                     raise Interrupted
 
-    def _fit_baseline(self, stage: BaselineStage, blocks: dict[int, np.ndarray]) -> None:
+    def _fit_baseline(self, stage: BaselineStage, blocks: dict[Any, np.ndarray]) -> None:
         labels = np.array(stage.train.labels)
         if stage.name == "voxels":
-            train, tested = (self._blocks(e, blocks) for e in (stage.train, stage.tested))
+            train, tested = (self._blocks(stage, e, blocks) for e in (stage.train, stage.tested))
             logits = baselines.fit_voxels(train, labels, stage.seed).logits(tested)
         else:
             train, tested = (
-                covariates.values(self.catalogue.frame, stage.covariates, e.rows)
+                covariates.values(self.volumes.catalogue.frame, stage.covariates, e.rows)
                 for e in (stage.train, stage.tested)
             )
             logits = baselines.fit_covariates(train, labels).logits(tested)
@@ -256,20 +267,24 @@ class Executor:
         note = {"seen": stage.seen.to_json(), "covariates": list(stage.covariates)}
         self.folders.finish(stage, note)
 
-    def _blocks(self, examples: Examples, kept: dict[int, np.ndarray]) -> np.ndarray:
-        spacing = self.catalogue.reader.store.info.grid.spacing
-        for row in examples.rows:
-            if row not in kept:
-                volume = self.catalogue.reader.read(row)[..., 0]
-                kept[row] = baselines.block_mean(volume, spacing)
-        return np.stack([kept[row] for row in examples.rows])
+    def _blocks(
+        self, stage: BaselineStage, examples: Examples, kept: dict[Any, np.ndarray]
+    ) -> np.ndarray:
+        spacing = self.volumes.catalogue.grid.spacing
+        missing = [row for row in examples.rows if (stage.reference, row) not in kept]
+        reader = self.volumes.reader(tuple(missing), stage.reference)
+        for place, row in enumerate(missing):
+            volume = reader.read(place)[..., 0]
+            kept[stage.reference, row] = baselines.block_mean(volume, spacing)
+        return np.stack([kept[stage.reference, row] for row in examples.rows])
 
 
 def grouped(stages: Sequence[TrainStage]) -> list[list[TrainStage]]:
-    """Stages that run the same program, in the order of the plan."""
+    """Stages that run the same program on volumes normalised alike, in the order of the plan."""
     groups: dict[Any, list[TrainStage]] = {}
     for stage in stages:
-        groups.setdefault((stage.fit, bool(len(stage.validation))), []).append(stage)
+        alike = (stage.fit, bool(len(stage.validation)), stage.reference)
+        groups.setdefault(alike, []).append(stage)
     return list(groups.values())
 
 

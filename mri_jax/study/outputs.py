@@ -23,9 +23,11 @@ from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.study.data import Catalogue
+from mri_jax.study.feeds import Volumes
 from mri_jax.study.plan import Answer, Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.checkpoints import load_params
+from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # Fields that change how a study runs, never what it finds.
@@ -87,10 +89,9 @@ def write_plan(workdir: epath.Path, plan: Plan, folders: StageFolders) -> None:
     files.write_json(workdir / results.PLAN, {"stages": rows})
 
 
-def write_provenance(workdir: epath.Path, catalogue: Catalogue) -> None:
+def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeStore) -> None:
     """Write ``provenance.json``: what made the results, for the record."""
     devices = jax.local_devices()
-    store = catalogue.reader.store
     files.write_json(
         workdir / results.PROVENANCE,
         {
@@ -105,7 +106,7 @@ def write_provenance(workdir: epath.Path, catalogue: Catalogue) -> None:
             "store": str(store.path),
             "store_fingerprint": store.info.fingerprint,
             "data_fingerprint": files.fingerprint(
-                catalogue.frame[["subject_id", "session_id", "sha256"]].to_numpy().tolist()
+                catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
             ),
         },
     )
@@ -144,7 +145,7 @@ def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
     }
     frame = catalogue.frame.iloc[sorted(labels)]
     used = frame.assign(label=[labels[row] for row in sorted(labels)])
-    files.write_csv(workdir / results.COHORT, used.drop(columns="sha256"))
+    files.write_csv(workdir / results.COHORT, used.drop(columns="identity"))
     lost = flows.lost_between(catalogue.frame, used, "another diagnosis than the study's")
     flow = flows.extend(catalogue.flow, flows.ANALYSED, used, lost)
     files.write_csv(workdir / results.FLOW, flow)
@@ -164,7 +165,7 @@ def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> p
 
 
 def _part(entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame) -> pd.DataFrame:
-    keys = [catalogue.reader.keys[row] for row in answer.examples.rows]
+    keys = [catalogue.keys[row] for row in answer.examples.rows]
     found = logits.loc[keys]
     values = found[["logit_0", "logit_1"]].to_numpy()
     cohorts = catalogue.frame["cohort"].to_numpy()
@@ -230,20 +231,20 @@ def entry_names(entry: Entry) -> dict[str, Any]:
 
 
 def write_first_layer(
-    workdir: epath.Path, plan: Plan, catalogue: Catalogue, folders: StageFolders
+    workdir: epath.Path, plan: Plan, volumes: Volumes, folders: StageFolders
 ) -> None:
     """Write ``filters.npz`` and ``feature_maps.npz``: conv1 of every network, and on one scan."""
     entries = [e for e in plan.entries if isinstance(e.network, TrainStage) and e.repeat == 0]
     tested = [a for a in entries[0].answers if a.split == "test"]
     scan = (tested or list(entries[0].answers))[0].examples.rows[0]
-    volume = catalogue.reader.read(scan)[None]
     filters: dict[str, np.ndarray] = {}
-    maps: dict[str, np.ndarray] = {"scan": np.array(" ".join(catalogue.reader.keys[scan]))}
+    maps: dict[str, np.ndarray] = {"scan": np.array(" ".join(volumes.catalogue.keys[scan]))}
     for entry in entries:
         name = f"{entry.run}/{entry.stage}/fold{entry.fold}/conv1"
         network = load_params(folders.folder(entry.network))
         filters[name] = np.asarray(network.params["conv1"]["kernel"])
         if entry.fold == 0:
+            volume = volumes.reader((scan,), entry.network.reference).read(0)[None]
             maps[name] = first_feature_map(network.spec, network.variables, volume)
     _write_npz(workdir / results.FILTERS, filters)
     _write_npz(workdir / results.FEATURE_MAPS, maps)

@@ -10,13 +10,15 @@ from etils import epath
 
 from mri_jax import files, results
 from mri_jax.reporting.report import write_report
-from mri_jax.study import estimate, outputs, tables
-from mri_jax.study.data import Catalogue, Feeds, check_volumes, open_catalogue
+from mri_jax.study import estimate, outputs, simulated, tables
+from mri_jax.study.data import Catalogue, open_catalogue
 from mri_jax.study.execute import Executor
-from mri_jax.study.plan import Plan, TrainStage, make_plan
+from mri_jax.study.feeds import Feeds, Volumes, check_volumes
+from mri_jax.study.plan import Plan, TrainStage
+from mri_jax.study.planning import make_plan
 from mri_jax.study.settings import Study
-from mri_jax.study.simulated import simulated_cohorts
 from mri_jax.study.stages import StageFolders, work_directory_locked
+from mri_jax.volumes.store import VolumeStore
 
 
 def run(
@@ -45,44 +47,59 @@ def run(
     workdir, folders = epath.Path(workdir), StageFolders(stages)
     with work_directory_locked(workdir):
         outputs.write_config(workdir, dict(config))
-        catalogue, plan = prepare(study, folders)
+        catalogue, plan = planned(study, folders)
+        check_memory(plan, catalogue, folders)
+        if study.data.simulated:
+            catalogue, store = simulated.make(study, _simulations(folders), interrupted)
+            plan = make_plan(study, catalogue)
+        else:
+            store = VolumeStore(study.data.store)
         say(summary(plan, folders))
         outputs.write_cohort(workdir, plan, catalogue)
-        outputs.write_provenance(workdir, catalogue)
+        outputs.write_provenance(workdir, catalogue, store)
         outputs.write_plan(workdir, plan, folders)
-        wanted = plan.stages()
-        pending = [stage for stage in wanted if not folders.finished(stage)]
-        rows = sorted({r for s in pending for e in s.examples for r in e.rows})
-        shape = catalogue.reader.store.info.grid.shape
-        for stage in pending:
-            if isinstance(stage, TrainStage):
-                estimate.check_memory(stage.fit, shape)
-        if rows:
-            check_volumes(catalogue, rows, study.data.threads)
+        volumes = Volumes(
+            store=store,
+            catalogue=catalogue,
+            how=study.data.normalisation,
+            references=folders.root / "references",
+            threads=study.data.threads,
+        )
+        pending = [stage for stage in plan.stages() if not folders.finished(stage)]
+        check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
         Executor(
             folders=folders,
-            catalogue=catalogue,
-            feeds=Feeds(
-                catalogue.reader, study.data.placement, study.data.threads, study.data.prefetch
-            ),
+            volumes=volumes,
+            feeds=Feeds(volumes, study.data),
             devices=tuple(jax.local_devices()),
             interrupted=interrupted,
             on_epoch=_epoch_writer(workdir, plan),
             say=say,
-        ).run(wanted)
-        _write_results(study, workdir, plan, catalogue, folders, say)
+        ).run(plan.stages())
+        _write_results(study, workdir, plan, volumes, folders, say)
         if report:
             written = write_report([str(workdir)], seed=study.seed)
             say(f"report: {written.page}")
 
 
-def prepare(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
-    """Open (or first simulate) the scans and draw up the plan."""
-    table, store = study.data.cohort, study.data.store
+def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
+    """The scans and the plan; simulated scans need not be there yet."""
     if study.data.simulated:
-        table, store = simulated_cohorts(study, folders.root / "simulated")
-    catalogue = open_catalogue(table, store, study)
+        catalogue = simulated.catalogue_to_make(study)
+    else:
+        catalogue = open_catalogue(study.data.cohort, VolumeStore(study.data.store), study)
     return catalogue, make_plan(study, catalogue)
+
+
+def _simulations(folders: StageFolders) -> epath.Path:
+    return folders.root / "simulated"
+
+
+def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> None:
+    """Refuse what the device cannot hold, before anything is simulated or compiled."""
+    for stage in plan.stages():
+        if isinstance(stage, TrainStage) and not folders.finished(stage):
+            estimate.check_memory(stage.fit, catalogue.grid.shape)
 
 
 def print_plan(
@@ -90,13 +107,13 @@ def print_plan(
 ) -> None:
     """Print the stages of a study, which are cached, and what the others will cost; run nothing.
 
-    Simulated cohorts are made, since their scans name the stages.
+    Simulated cohorts that are not there yet are not made: their scans' names are enough.
     """
     study, folders = Study.from_config(config), StageFolders(stages)
-    catalogue, plan = prepare(study, folders)
+    catalogue, plan = planned(study, folders)
+    scans = simulated.scans_to_make(study, _simulations(folders))
     say(summary(plan, folders))
-    shape = catalogue.reader.store.info.grid.shape
-    say(estimate.report(plan, folders, shape, tuple(jax.local_devices())))
+    say(estimate.report(plan, folders, catalogue.grid, scans, tuple(jax.local_devices())))
 
 
 def summary(plan: Plan, folders: StageFolders) -> str:
@@ -131,13 +148,14 @@ def _write_results(
     study: Study,
     workdir: epath.Path,
     plan: Plan,
-    catalogue: Catalogue,
+    volumes: Volumes,
     folders: StageFolders,
     say: Callable[[str], None],
 ) -> None:
+    catalogue = volumes.catalogue
     outputs.write_plan(workdir, plan, folders)
     outputs.write_history(workdir, plan, folders)
-    outputs.write_first_layer(workdir, plan, catalogue, folders)
+    outputs.write_first_layer(workdir, plan, volumes, folders)
     predictions = outputs.predictions_of(plan, catalogue, folders)
     outputs.write_scores(workdir, predictions)
     written = pd.DataFrame(files.read_json(workdir / results.PLAN)["stages"])

@@ -112,7 +112,11 @@ class SimulationChoice:
 
 @dataclass(frozen=True)
 class Data:
-    """Where scans come from and how they reach the device."""
+    """Where scans come from and how they reach the device.
+
+    ``reference`` is what ``histogram`` matches to: the ``template``, or the mean histogram of the
+    ``training`` scans of each fold.
+    """
 
     cohort: str
     store: str
@@ -121,6 +125,7 @@ class Data:
     threads: int
     prefetch: int
     normalisation: Normalisation
+    reference: str
     simulation: SimulationChoice
 
     @property
@@ -324,6 +329,11 @@ def _data(config: Mapping[str, Any]) -> Data:
             f"config.data.{missing}: is empty; give both the cohort table and the store, or neither"
         )
     grid_named(simulation["grid"])
+    reference = _choice(section, "histogram_reference", ("template", "training"), "data.")
+    if reference == "training" and section["normalisation"] != "histogram":
+        raise UserError(
+            "config.data.histogram_reference: 'training' needs config.data.normalisation=histogram"
+        )
     return Data(
         cohort=section["cohort"],
         store=section["store"],
@@ -336,6 +346,7 @@ def _data(config: Mapping[str, Any]) -> Data:
             clip=(float(section["clip"][0]), float(section["clip"][1])),
             background=float(section["background"]),
         ),
+        reference=reference,
         simulation=SimulationChoice(
             grid=simulation["grid"],
             seed=_whole(simulation, "seed", 0, "simulation."),

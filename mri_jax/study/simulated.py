@@ -1,10 +1,24 @@
-"""The simulated cohorts that a study makes for itself when it is given no cohort table."""
+"""The simulated cohorts that a study makes for itself when it is given no cohort table.
 
+Every scan is a function of settings and its own name, so that a plan can be drawn up, and finished
+stages found, before any of them is made.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
 from etils import epath
 
+from mri_jax import files
 from mri_jax.simulation import CohortRequest, SimulationSettings, default_cohorts, simulate
+from mri_jax.simulation.cohorts import paths_in
+from mri_jax.simulation.people import Scan, scans_of
+from mri_jax.study.data import Catalogue, Key, catalogue_of, open_catalogue
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import lock_of
+from mri_jax.training.loop import Interrupted
+from mri_jax.volumes.store import VolumeStore
 
 
 def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
@@ -37,18 +51,82 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
     )
 
 
-def simulated_cohorts(study: Study, root: epath.Path) -> tuple[epath.Path, epath.Path]:
-    """The cohort table and the store, made unless they are there already.
+def settings_of(study: Study) -> SimulationSettings:
+    """What the study simulates."""
+    choice = study.data.simulation
+    return SimulationSettings(grid=choice.grid, seed=choice.seed, cohorts=cohort_requests(study))
+
+
+def identities(settings: SimulationSettings) -> dict[Key, str]:
+    """What determines each scan: the settings without the list of cohorts, and its name."""
+    common = {k: v for k, v in settings.to_json().items() if k != "cohorts"}
+    return {
+        (scan.subject_id, scan.session_id): files.fingerprint(
+            {**common, "scan": [scan.cohort, scan.diagnosis, scan.index]}
+        )
+        for scan in scans_of(settings)
+    }
+
+
+def scans_to_make(study: Study, root: epath.Path) -> int:
+    """How many scans `make` would simulate; those of a run that was stopped count again."""
+    if not study.data.simulated:
+        return 0
+    settings = settings_of(study)
+    return 0 if paths_in(_folder(settings, root)).table_path.exists() else settings.total
+
+
+def make(
+    study: Study, root: epath.Path, interrupted: Callable[[], bool]
+) -> tuple[Catalogue, VolumeStore]:
+    """The catalogue and the store of cohorts that are made unless they are there already.
 
     Args:
-      study: Says which cohorts.
+      study: Says what to simulate.
       root: Where simulated cohorts are kept, a folder a fingerprint.
+      interrupted: Whether to stop; asked after every scan.
+
+    Raises:
+      Interrupted: ``interrupted`` said so; finished scans are kept.
     """
-    choice = study.data.simulation
-    settings = SimulationSettings(
-        grid=choice.grid, seed=choice.seed, cohorts=cohort_requests(study)
-    )
-    name = settings.fingerprint[:16]
-    with lock_of(root / f"{name}.lock").acquire(timeout=-1):
-        made = simulate(settings, root / name)
-    return made.table_path, made.store_path
+
+    def after_scan() -> None:
+        if interrupted():
+            raise Interrupted
+
+    settings = settings_of(study)
+    folder = _folder(settings, root)
+    with lock_of(root / f"{folder.name}.lock").acquire(timeout=-1):
+        result = simulate(settings, folder, after_scan=after_scan)
+    store = VolumeStore(result.store_path)
+    return open_catalogue(result.table_path, store, study, identities(settings)), store
+
+
+def catalogue_to_make(study: Study) -> Catalogue:
+    """The catalogue of cohorts that need not exist yet.
+
+    Plans drawn from it and from the finished cohorts are equal. Measured volumes (hippocampus,
+    skull) are known only when a scan is made; what is wanted of it stands in for them.
+    """
+    settings = settings_of(study)
+    frame = pd.DataFrame([_row(scan) for scan in scans_of(settings)])
+    return catalogue_of(frame, identities(settings), study, settings.volume_grid, simulated=True)
+
+
+def _row(scan: Scan) -> dict[str, object]:
+    share = float(np.exp(scan.targets[0]))  # of a head's volume, up to a factor
+    return {
+        "subject_id": scan.subject_id,
+        "session_id": scan.session_id,
+        "cohort": scan.cohort,
+        "diagnosis": scan.diagnosis,
+        "age": round(scan.age, 2),
+        "sex": scan.sex,
+        "image": "",
+        "hippocampus_ml": share * scan.intracranial_ml,
+        "intracranial_ml": scan.intracranial_ml,
+    }
+
+
+def _folder(settings: SimulationSettings, root: epath.Path) -> epath.Path:
+    return root / settings.fingerprint[:16]

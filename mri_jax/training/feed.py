@@ -4,13 +4,19 @@ Both give the same programs the same rows in the same order; only where a row li
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 from jax import Array
 
 from mri_jax.training.folds import Steps, Wave
 from mri_jax.volumes.stream import Reader
+
+T = TypeVar("T")
+
+# A program that streams gets at most this much at a time: one lot computes, one lies ready.
+_STREAMED_BYTES = 512 << 20
 
 
 class Feed(Protocol):
@@ -69,17 +75,21 @@ class Streamed:
 
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """See `Feed`."""
-        parts = list(_parts(steps, start, wave.steps_per_program))
+        parts = list(_parts(steps, start, self._steps_at_a_time(steps, wave)))
         wanted = [part.row.reshape(len(wave.devices), -1) for part in parts]
-        for part, volumes in zip(parts, self._read(wanted, wave), strict=True):
+        for part, volumes in zip(parts, ahead(self._read(wanted, wave)), strict=True):
             place = np.arange(part.row[0].size, dtype=np.int32).reshape(part.row.shape[1:])
             yield volumes, part._replace(row=np.broadcast_to(place, part.row.shape).copy())
 
     def batches(self, rows: np.ndarray, wave: Wave) -> Iterator[tuple[Array, np.ndarray]]:
         """See `Feed`."""
         place = np.broadcast_to(np.arange(rows.shape[2], dtype=np.int32), rows[:, 0].shape).copy()
-        for volumes in self._read([rows[:, i] for i in range(rows.shape[1])], wave):
+        for volumes in ahead(self._read([rows[:, i] for i in range(rows.shape[1])], wave)):
             yield volumes, place
+
+    def _steps_at_a_time(self, steps: Steps, wave: Wave) -> int:
+        step = steps.row.shape[2] * int(np.prod(self._reader.shape)) * 4
+        return max(1, min(wave.steps_per_program, _STREAMED_BYTES // step))
 
     def _read(self, wanted: list[np.ndarray], wave: Wave) -> Iterator[Array]:
         """For each (fold, M) of rows, the volumes (fold, M, X, Y, Z, 1) on the devices."""
@@ -88,6 +98,15 @@ class Streamed:
         for rows in wanted:
             volumes = [np.stack([next(stream) for _ in fold]) for fold in rows]
             yield wave.place(volumes)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next one made by a thread while the present one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _parts(steps: Steps, start: int, size: int) -> Iterator[Steps]:

@@ -47,6 +47,25 @@ class Normalisation:
             raise UserError(f"normalisation.reference: needs {len(PERCENTILES)} rising intensities")
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """What normalisation needs to know of one volume, so that it is measured once.
+
+    Attributes:
+      low: Intensities inside the mask are clipped to this,
+      high: and to this.
+      shift: Subtracted, then
+      scale: divided by.
+      places: For ``histogram``: the volume's intensities at `PERCENTILES`; else empty.
+    """
+
+    low: np.floating
+    high: np.floating
+    shift: np.floating
+    scale: np.floating
+    places: tuple[float, ...] = ()
+
+
 def normalise(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> np.ndarray:
     """Normalise one volume.
 
@@ -61,33 +80,43 @@ def normalise(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> np.nd
     Raises:
       UserError: The mask is empty, or intensities inside it are not finite or all equal.
     """
-    inside = np.asarray(volume, np.float32)[mask]
+    return rescale(volume, mask, how, scaling(volume, mask, how))
+
+
+def scaling(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> Scaling:
+    """Measure one volume; arguments and errors as of `normalise`."""
+    inside = np.asarray(volume[mask], np.float32)
     if inside.size == 0:
         raise UserError("volume: its mask is empty")
     if not np.isfinite(inside).all():
         raise UserError("volume: NaN or infinity inside the mask")
     low, high = np.percentile(inside, how.clip)
     inside = np.clip(inside, low, high)
+    shift, scale = np.float64(0), np.float64(1)
+    places: tuple[float, ...] = ()
     if how.method == "histogram":
-        inside = _match(inside, how.reference or template_reference())
+        quantiles = np.percentile(inside, PERCENTILES)
+        places, scale = tuple(map(float, quantiles)), quantiles[-1] - quantiles[0]
+    elif how.method == "zscore":
+        shift, scale = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
+    elif how.method == "minmax":
+        shift, scale = low, high - low
+    if not scale > 0:
+        raise UserError("volume: intensities inside the mask are all equal")
+    return Scaling(low, high, shift, scale, places)
+
+
+def rescale(volume: np.ndarray, mask: np.ndarray, how: Normalisation, known: Scaling) -> np.ndarray:
+    """Normalise one volume that was measured before; arguments and result as of `normalise`."""
+    inside = np.clip(np.asarray(volume[mask], np.float32), known.low, known.high)
+    if how.method == "histogram":
+        reference = how.reference or template_reference()
+        inside = np.interp(inside, known.places, reference).astype(np.float32)
     elif how.method != "none":
-        if how.method == "zscore":
-            shift, scale = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
-        else:
-            shift, scale = low, high - low
-        if not scale > 0:
-            raise UserError("volume: intensities inside the mask are all equal")
-        inside = (inside - np.float32(shift)) / np.float32(scale)
+        inside = (inside - np.float32(known.shift)) / np.float32(known.scale)
     result = np.full(volume.shape, how.background, np.float32)
     result[mask] = inside
     return result
-
-
-def _match(inside: np.ndarray, reference: tuple[float, ...]) -> np.ndarray:
-    places = np.percentile(inside, PERCENTILES)
-    if not places[-1] > places[0]:
-        raise UserError("volume: intensities inside the mask are all equal")
-    return np.interp(inside, places, reference).astype(np.float32)
 
 
 def _percentiles(volume: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) -> np.ndarray:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grain
 import numpy as np
 
 from mri_jax.errors import UserError
 from mri_jax.progress import track
-from mri_jax.volumes.normalise import Normalisation, normalise
+from mri_jax.volumes.normalise import Normalisation, Scaling, rescale, scaling
 from mri_jax.volumes.store import VolumeStore
 
 Key = tuple[str, str]
@@ -23,11 +23,13 @@ class Reader:
       store: Where the volumes are.
       keys: (subject_id, session_id) of scan 0, 1, ...
       how: The normalisation.
+      known: Scans measured so far, by key; readers of equal normalisation may share it.
     """
 
     store: VolumeStore
     keys: tuple[Key, ...]
     how: Normalisation
+    known: dict[Key, Scaling] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -43,9 +45,12 @@ class Reader:
         Raises:
           UserError: The file cannot be read, has another shape, or its intensities are not usable.
         """
-        volume, mask = self.store.volume(*self.keys[row]), self.store.mask(*self.keys[row])
+        key = self.keys[row]
+        volume, mask = self.store.volume(*key), np.asarray(self.store.mask(*key))
         try:
-            return normalise(volume, np.asarray(mask), self.how)[..., None]
+            if key not in self.known:
+                self.known[key] = scaling(volume, mask, self.how)
+            return rescale(volume, mask, self.how, self.known[key])[..., None]
         except UserError as error:
             raise UserError(f"{self._name(row)}: {error}") from None
 

@@ -7,9 +7,12 @@ import pytest
 from mri_jax.cohort.leakage import LeakageError
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
-from mri_jax.study.data import check_volumes, open_catalogue
-from mri_jax.study.plan import BaselineStage, EvaluateStage, TrainStage, make_plan
+from mri_jax.study.data import open_catalogue
+from mri_jax.study.feeds import Volumes, check_volumes
+from mri_jax.study.plan import BaselineStage, EvaluateStage, TrainStage
+from mri_jax.study.planning import make_plan
 from mri_jax.study.settings import Study
+from mri_jax.volumes.store import VolumeStore
 from tests.study.test_settings import config
 from tests.study.tiny import SMALL_MODEL, make_cohorts
 
@@ -27,7 +30,7 @@ def study_of(cohorts, name="finetune_high", **overrides):
 
 def plan_of(cohorts, **overrides):
     study = study_of(cohorts, **overrides)
-    catalogue = open_catalogue(*cohorts, study)
+    catalogue = open_catalogue(cohorts[0], VolumeStore(cohorts[1]), study)
     return make_plan(study, catalogue), catalogue
 
 
@@ -167,9 +170,11 @@ def test_every_unusable_volume_is_named_before_training(tmp_path):
     wrong[4, 4, 4] = np.nan
     np.save(folder / "ADNI1-005_bl.npy", wrong)
     (folder / "ADNI1-007_bl.npy").write_bytes(b"nothing")
-    catalogue = open_catalogue(table, path, study_of((table, path)))
+    study, store = study_of((table, path)), VolumeStore(path)
+    catalogue = open_catalogue(table, store, study)
+    volumes = Volumes(store, catalogue, study.data.normalisation, tmp_path, threads=2)
     with pytest.raises(UserError) as caught:
-        check_volumes(catalogue, list(range(len(catalogue.frame))), threads=2)
+        check_volumes(volumes, list(range(len(catalogue.frame))))
     told = str(caught.value)
     assert told.startswith("3 of 24 volumes cannot be used")
     assert "shape (8, 12, 10) differs" in told
@@ -181,7 +186,8 @@ def test_subjects_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):
     table = read_table(cohorts[0])
     extra = table.iloc[:2].assign(subject_id=["ADNI1-900", "ADNI1-901"])
     write_table(tmp_path / "cohort.csv", pd.concat([table, extra]))
-    catalogue = open_catalogue(tmp_path / "cohort.csv", cohorts[1], study_of(cohorts))
+    store = VolumeStore(cohorts[1])
+    catalogue = open_catalogue(tmp_path / "cohort.csv", store, study_of(cohorts))
     flow = catalogue.flow.query("cohort == 'ADNI1'")
     assert flow.query("step == 'found'")["n"].sum() == 32
     lost = flow.query("stage == 'store' and step == 'excluded'")

@@ -1,0 +1,127 @@
+"""The volumes of a study on their way to the devices: normalised, held or streamed."""
+
+from dataclasses import asdict, dataclass, field, replace
+
+import jax
+import numpy as np
+from etils import epath
+
+from mri_jax import files
+from mri_jax.errors import UserError
+from mri_jax.study.data import Catalogue, Examples, Key
+from mri_jax.study.settings import Data
+from mri_jax.training.feed import Feed, OnDevice, Streamed
+from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
+from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.stream import Reader
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Reads the scans of a catalogue, normalised as a stage wants them.
+
+    Attributes:
+      store: Where the volumes are.
+      catalogue: The scans.
+      how: The study's normalisation.
+      references: A folder that keeps the mean histograms of training scans.
+      threads: Threads that read.
+      known: Scans measured so far, by normalisation.
+    """
+
+    store: VolumeStore
+    catalogue: Catalogue
+    how: Normalisation
+    references: epath.Path
+    threads: int
+    known: dict[Normalisation, dict[Key, Scaling]] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(X, Y, Z, 1) of every volume."""
+        return (*self.catalogue.grid.shape, 1)
+
+    def normalisation(self, reference: Examples | None) -> Normalisation:
+        """The study's, or the one that matches the mean histogram of training scans."""
+        if reference is None:
+            return self.how
+        about = [self.catalogue.identity(reference), asdict(self.how)]
+        path = self.references / f"{files.fingerprint(about)[:16]}.json"
+        if not path.exists():
+            keys = [self.catalogue.keys[row] for row in reference.rows]
+            scans = ((self.store.volume(*k), np.asarray(self.store.mask(*k))) for k in keys)
+            files.write_json(path, list(training_reference(scans, self.how.clip)))
+        return replace(self.how, reference=tuple(files.read_json(path)))
+
+    def reader(self, rows: tuple[int, ...], reference: Examples | None = None) -> Reader:
+        """The scans of some rows, numbered in their order."""
+        keys = self.catalogue.keys
+        return Reader(self.store, tuple(keys[row] for row in rows), self.normalisation(reference))
+
+
+def check_volumes(volumes: Volumes, rows: list[int]) -> None:
+    """Read every volume of some rows once and refuse the study if any cannot be used.
+
+    Raises:
+      UserError: One line for each such volume, the first ten in full.
+    """
+    rows = sorted(set(rows))
+    found = volumes.reader(tuple(rows)).problems(volumes.threads) if rows else []
+    if found:
+        more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        lines = "\n  ".join(found[:_SHOWN])
+        raise UserError(f"{len(found)} of {len(rows)} volumes cannot be used:\n  {lines}{more}")
+
+
+class Feeds:
+    """Hands out feeds: one for the whole study where memory allows, else one at a time."""
+
+    def __init__(self, volumes: Volumes, data: Data):
+        self._volumes, self._data = volumes, data
+        self._kept: tuple[tuple[int, ...], Examples | None, Feed] | None = None
+
+    def of(self, rows: list[int], reference: Examples | None = None) -> tuple[Feed, dict[int, int]]:
+        """A feed that holds the rows, and where each lies in it."""
+        wanted = tuple(sorted(set(rows)))
+        kept = self._kept
+        if kept is None or kept[1] != reference or not set(wanted) <= set(kept[0]):
+            self._kept = None  # before the next is made, so that both need never fit
+            self._kept = kept = (wanted, reference, self._make(wanted, reference))
+        return kept[2], {row: place for place, row in enumerate(kept[0])}
+
+    def hold(self, rows: list[int], reference: Examples | None = None) -> None:
+        """Keep all of the study's rows on the device from now on, if they fit."""
+        if self._data.placement != "stream" and self.bytes(rows) <= device_budget():
+            self.of(rows, reference)
+
+    def bytes(self, rows: list[int]) -> int:
+        """Bytes of the rows as float32."""
+        return len(set(rows)) * int(np.prod(self._volumes.shape)) * 4
+
+    def _make(self, rows: tuple[int, ...], reference: Examples | None) -> Feed:
+        reader, data = self._volumes.reader(rows, reference), self._data
+        fits = self.bytes(list(rows)) <= device_budget()
+        if data.placement == "device" or (data.placement == "auto" and fits):
+            return OnDevice(reader.load(data.threads))
+        return Streamed(reader, data.threads, data.prefetch)
+
+
+def device_budget() -> int:
+    """Bytes of volumes that each device may hold: half its memory, or a share of the host's."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats:
+        return int(stats["bytes_limit"] * 0.5)
+    return int(available_memory() * 0.4 / jax.local_device_count())
+
+
+def available_memory() -> int:
+    """Bytes of memory the host can still give, by Linux's estimate; 4 GiB where unknown."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 4 << 30

@@ -1,0 +1,360 @@
+"""Drawing up a plan: splits, stages and their fingerprints. Needs no volume."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from mri_jax import files
+from mri_jax.cohort import leakage, splits
+from mri_jax.cohort.leakage import LeakageError, Seen
+from mri_jax.evaluation import baselines
+from mri_jax.seeding import generator
+from mri_jax.study.data import Catalogue, Examples
+from mri_jax.study.plan import (
+    Answer,
+    BaselineStage,
+    Entry,
+    EvaluateStage,
+    Plan,
+    Stage,
+    TrainStage,
+)
+from mri_jax.study.settings import Finetuning, Run, Source, Study, Tuning
+from mri_jax.training.freezing import rules_for
+from mri_jax.training.loop import FitSettings, with_step
+from mri_jax.training.step import NUMERICS_VERSION
+from mri_jax.training.stopping import StoppingSettings
+
+# Raised by hand when baselines or evaluation would give other numbers than before.
+STAGES_VERSION = 2
+
+AnyStage = TypeVar("AnyStage", TrainStage, EvaluateStage, BaselineStage)
+
+
+def make_plan(study: Study, catalogue: Catalogue) -> Plan:
+    """Draw the splits and list all stages.
+
+    Raises:
+      LeakageError: A subject or a scan would be on both sides of an evaluation.
+      UserError: A class is absent or smaller than the number of folds.
+    """
+    entries: list[Entry] = []
+    fitted: set[Source] = set()
+    for run in study.runs:
+        planner = _Planner(study, run, catalogue)
+        sources = planner.sources()
+        entries += planner.source_entries(sources)
+        entries += planner.tuned_entries(sources)
+        if run.source not in fitted:
+            fitted.add(run.source)
+            for name in study.baselines:
+                entries += planner.baseline_entries(sources, name)
+    for entry in entries:
+        _check(entry, catalogue)
+    return Plan(tuple(entries))
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Lists the entries of one run of a study."""
+
+    study: Study
+    run: Run
+    catalogue: Catalogue
+
+    def sources(self) -> list[TrainStage]:
+        """The source network of every fold."""
+        scans = source_examples(self.run.source, self.study.seed, self.catalogue)
+        folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
+        return [self._source(scans, fold, number) for number, fold in enumerate(folds)]
+
+    def _source(self, scans: pd.DataFrame, fold: splits.Fold, number: int) -> TrainStage:
+        train = self.catalogue.examples(_of(scans, fold.train_ids))
+        validation = self.catalogue.examples(_of(scans, fold.validation_ids))
+        return self._named(
+            TrainStage(
+                kind="source",
+                fingerprint="",
+                fit=self.run.train,
+                seed=self.study.seed,
+                purpose=("source", number),
+                train=train,
+                validation=validation,
+                balanced=self.run.balanced,
+                seen=Seen.of(self.catalogue.triples(train.rows + validation.rows)),
+                reference=train if self.study.data.reference == "training" else None,
+            )
+        )
+
+    def _named(self, stage: AnyStage) -> AnyStage:
+        made_of = inputs(stage, self.study, self.catalogue)
+        return replace(stage, fingerprint=files.fingerprint(made_of))
+
+    def source_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
+        """Source networks and what is asked of them."""
+        for fold, source in enumerate(sources):
+            answers = [self._held_out(source, source)]
+            for cohort in self.run.targets:
+                answers += self._on_target(source, cohort, self._repeats(cohort))
+            yield Entry(self.run.name, "source", 0, fold, source, tuple(answers))
+
+    def _repeats(self, cohort: str) -> tuple[int, ...]:
+        """In which repeats a source network is asked about a target: all if it is tuned on."""
+        tuning = self.run.finetuning
+        tuned_on = tuning.tunings and cohort == tuning.cohort
+        return tuple(range(tuning.repeats)) if tuned_on else (0,)
+
+    def tuned_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
+        """Fine-tuned networks and what is asked of them."""
+        for choice in self.run.finetuning.tunings:
+            for repeat in range(self.run.finetuning.repeats):
+                for fold, source in enumerate(sources):
+                    tuned = self._tuned(source, choice, repeat)
+                    answers = [self._held_out(tuned, source, repeat)]
+                    for cohort in self.run.targets:
+                        answers += self._on_target(tuned, cohort, (repeat,))
+                    answers += self._inner_answers(source, choice, repeat)
+                    yield Entry(self.run.name, choice.stage, repeat, fold, tuned, tuple(answers))
+
+    def _held_out(self, network: TrainStage, source: TrainStage, repeat: int = 0) -> Answer:
+        stage = self._evaluate(network, source.validation)
+        return Answer(stage, self._source_cohort, "validation", source.validation, repeat)
+
+    @property
+    def _source_cohort(self) -> str:
+        return "+".join(self.run.source.cohorts)
+
+    def _evaluate(self, network: TrainStage, tested: Examples) -> EvaluateStage:
+        return self._named(EvaluateStage("", network, tested))
+
+    def _on_target(
+        self, network: TrainStage, cohort: str, repeats: tuple[int, ...]
+    ) -> Iterator[Answer]:
+        """All scans of a cohort, cut into adaptation and test where the cohort is tuned on."""
+        stage = self._evaluate(network, self.catalogue.examples(self._targets[cohort]))
+        for repeat in repeats:
+            for split, examples in self._cuts[cohort, repeat]:
+                yield Answer(stage, cohort, split, examples, repeat)
+
+    @cached_property
+    def _targets(self) -> dict[str, pd.DataFrame]:
+        """The scans of every target."""
+        run = self.run
+        task = (run.positive, run.negative)
+        return {cohort: self.catalogue.task(*task, (cohort,)) for cohort in run.targets}
+
+    @cached_property
+    def _cuts(self) -> dict[tuple[str, int], list[tuple[str, Examples]]]:
+        """(split, scans) of a target and a repeat; one cut where nothing is tuned on it."""
+        cuts = {}
+        tuning = self.run.finetuning
+        for cohort, scans in self._targets.items():
+            if not tuning.tunings or cohort != tuning.cohort:
+                for repeat in range(tuning.repeats):
+                    cuts[cohort, repeat] = [("test", self.catalogue.examples(scans))]
+                continue
+            for repeat in range(tuning.repeats):
+                cut = splits.adaptation(self._parts, repeat)
+                cuts[cohort, repeat] = [
+                    (split, self.catalogue.examples(_of(scans, subjects)))
+                    for split, subjects in (
+                        ("adaptation", cut.adaptation_ids),
+                        ("test", cut.test_ids),
+                    )
+                ]
+        return cuts
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, ...], ...]:
+        """The disjoint stratified parts of the cohort that is tuned on."""
+        tuning = self.run.finetuning
+        scans = self._targets[tuning.cohort]
+        return splits.fifths(scans, seed=self.study.seed, n=tuning.parts, purpose=tuning.cohort)
+
+    def _adapting(self, repeat: int) -> pd.DataFrame:
+        """The scans of the part that is tuned on."""
+        scans = self._targets[self.run.finetuning.cohort]
+        return _of(scans, splits.adaptation(self._parts, repeat).adaptation_ids)
+
+    def _inner_answers(self, source: TrainStage, choice: Tuning, repeat: int) -> Iterator[Answer]:
+        """Each scan of the adapting part, scored by a network tuned without its subject."""
+        number = self.run.finetuning.inner_folds
+        if not number:
+            return
+        chosen = self._adapting(repeat)
+        for place, fold in enumerate(splits.folds(chosen, seed=self.study.seed, n_folds=number)):
+            tuned = self._tuned(source, choice, repeat, (place, fold.train_ids))
+            held_out = self.catalogue.examples(_of(chosen, fold.validation_ids))
+            stage = self._evaluate(tuned, held_out)
+            yield Answer(stage, self.run.finetuning.cohort, "inner", held_out, repeat)
+
+    def _tuned(
+        self,
+        parent: TrainStage,
+        choice: Tuning,
+        repeat: int,
+        inner_fold: tuple[int, tuple[str, ...]] | None = None,
+    ) -> TrainStage:
+        """A tuning on the adapting part, or on the training subjects of one inner fold of it."""
+        chosen = self._adapting(repeat)
+        purpose: tuple[str | int, ...] = ("tune", *parent.purpose, repeat)
+        if inner_fold:
+            place, subjects = inner_fold
+            chosen, purpose = _of(chosen, subjects), (*purpose, "inner", place)
+        train, validation = chosen, chosen.iloc[:0]
+        if self.run.finetuning.stopping == "inner":
+            inner = splits.fifths(chosen, seed=self.study.seed, n=5, purpose=f"inner-{repeat}")
+            train, validation = chosen[~chosen["subject_id"].isin(inner[0])], _of(chosen, inner[0])
+        shown = self.catalogue.triples(self.catalogue.examples(chosen).rows)
+        return self._named(
+            TrainStage(
+                kind="tune",
+                fingerprint="",
+                fit=tuning_fit(self.run, choice),
+                seed=self.study.seed,
+                purpose=purpose,
+                train=self.catalogue.examples(train),
+                validation=self.catalogue.examples(validation),
+                balanced=self.run.balanced,
+                seen=parent.seen | Seen.of(shown),
+                parent=parent,
+                reference=parent.reference,
+            )
+        )
+
+    def baseline_entries(self, sources: list[TrainStage], name: str) -> Iterator[Entry]:
+        """A plain classifier of every fold, asked what the source network is asked."""
+        if name == "hippocampus" and not has_hippocampus(self.catalogue.frame):
+            return
+        label = {
+            "age_sex": baselines.AGE_SEX,
+            "hippocampus": baselines.HIPPOCAMPUS,
+            "voxels": baselines.VOXELS,
+        }[name]
+        trained_on = self.run.name.rpartition("-w")[0]
+        named = label if trained_on.startswith("cnn") else f"{label}-{trained_on}"
+        for fold, source in enumerate(sources):
+            asked = [(self._source_cohort, "validation", source.validation, 0)]
+            for cohort in self.run.targets:
+                for repeat in self._repeats(cohort):
+                    cuts = self._cuts[cohort, repeat]
+                    asked += [(cohort, split, examples, repeat) for split, examples in cuts]
+            rows = {r: x for _, _, e, _ in asked for r, x in zip(e.rows, e.labels, strict=True)}
+            stage = self._named(
+                BaselineStage(
+                    name=name,
+                    fingerprint="",
+                    seed=self.study.seed,
+                    train=source.train,
+                    tested=Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows))),
+                    seen=Seen.of(self.catalogue.triples(source.train.rows)),
+                    reference=source.reference,
+                )
+            )
+            answers = tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)
+            yield Entry(named, "source", 0, fold, stage, answers)
+
+
+def source_examples(source: Source, seed: int, catalogue: Catalogue) -> pd.DataFrame:
+    """The source's scans (index: row), subsampled by subject where ``size_like`` asks for it."""
+    chosen = catalogue.task(source.positive, source.negative, source.cohorts)
+    if not source.size_like:
+        return chosen
+    like = catalogue.task(source.positive, source.negative, source.size_like)
+    kept: list[str] = []
+    for label in (0, 1):
+        wanted = like.loc[like["label"] == label, "subject_id"].nunique()
+        subjects = np.array(sorted(set(chosen.loc[chosen["label"] == label, "subject_id"])))
+        order = generator(seed, "subsample", label).permutation(len(subjects))
+        kept += subjects[order[:wanted]].tolist()
+    return chosen[chosen["subject_id"].isin(kept)]
+
+
+def _of(chosen: pd.DataFrame, subjects: tuple[str, ...]) -> pd.DataFrame:
+    return chosen[chosen["subject_id"].isin(subjects)]
+
+
+def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
+    """All that determines the result of a stage, JSON-serialisable."""
+    grid = catalogue.grid
+    common: dict[str, Any] = {
+        "kind": stage.kind,
+        "grid": [list(grid.shape), grid.spacing, list(grid.origin)],
+        "normalisation": asdict(study.data.normalisation),
+        "reference": catalogue.identity(stage.reference) if stage.reference else None,
+        "numerics": NUMERICS_VERSION,
+        "version": STAGES_VERSION,
+    }
+    if isinstance(stage, EvaluateStage):
+        return {
+            **common,
+            "network": stage.network.fingerprint,
+            "tested": catalogue.identity(stage.tested),
+        }
+    common |= {"seed": stage.seed, "train": catalogue.identity(stage.train)}
+    if isinstance(stage, BaselineStage):
+        common |= {"name": stage.name, "tested": catalogue.identity(stage.tested)}
+        if stage.name != "voxels" and not catalogue.generated:
+            # They are learnt from columns of the table, which may be corrected.
+            common["columns"] = [catalogue.covariates(e) for e in (stage.train, stage.tested)]
+        return common
+    return {
+        **common,
+        "fit": asdict(stage.fit),
+        "purpose": list(stage.purpose),
+        "validation": catalogue.identity(stage.validation),
+        "balanced": stage.balanced,
+        "parent": stage.parent.fingerprint if stage.parent else None,
+    }
+
+
+def tuning_fit(run: Run, choice: Tuning) -> FitSettings:
+    """How a source network is tuned."""
+    tuning = run.finetuning
+    optimizer = replace(run.train.step.optimizer, learning_rate=tuning.learning_rate)
+    fit = with_step(
+        run.train,
+        rules=layer_rules(choice.layers, run),
+        frozen_statistics=choice.statistics,
+        optimizer=optimizer,
+    )
+    return replace(fit, stopping=tuning_length(tuning, run.train.stopping))
+
+
+def layer_rules(layers: str, run: Run) -> tuple[tuple[str, bool], ...]:
+    """The rules of a named set, or of one conv layer with its BatchNorm."""
+    if not layers.startswith("conv"):
+        return rules_for(layers, run.spec)
+    number = layers.removeprefix("conv")
+    return ((rf"(conv{number}|bn{number})/.*", True), (".*", False))
+
+
+def tuning_length(tuning: Finetuning, source: StoppingSettings) -> StoppingSettings:
+    """A fixed number of epochs, or at most that many with the source's patience."""
+    least = tuning.epochs if tuning.stopping == "fixed" else 1
+    return replace(source, min_epochs=least, max_epochs=tuning.epochs)
+
+
+def has_hippocampus(frame: pd.DataFrame) -> bool:
+    """Whether the table has the volumes (mL) that the hippocampal baseline needs."""
+    return {"hippocampus_ml", "intracranial_ml"} <= set(frame.columns)
+
+
+def _check(entry: Entry, catalogue: Catalogue) -> None:
+    for answer in entry.answers:
+        if answer.split not in ("test", "inner"):
+            continue
+        tested = Seen.of(catalogue.triples(answer.examples.rows))
+        context = f"{entry.run} {entry.stage} fold {entry.fold} tested on {answer.cohort}"
+        asked = answer.stage.network if isinstance(answer.stage, EvaluateStage) else entry.network
+        try:
+            leakage.check_disjoint(asked.seen, tested, context)
+        except LeakageError as error:
+            raise LeakageError(
+                f"{error}; remove them, or let --config.data.repeated=remove keep each person in "
+                "the first cohort of the study only"
+            ) from None
