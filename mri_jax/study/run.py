@@ -11,6 +11,7 @@ from etils import epath
 from mri_jax import files, results
 from mri_jax.reporting.report import write_report
 from mri_jax.study import estimate, outputs, simulated, tables
+from mri_jax.study.costs import Costs
 from mri_jax.study.data import Catalogue, open_catalogue
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes, check_volumes
@@ -113,7 +114,9 @@ def print_plan(
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))
     say(summary(plan, folders))
-    say(estimate.report(plan, folders, catalogue.grid, scans, tuple(jax.local_devices())))
+    devices = tuple(jax.local_devices())
+    costs = Costs(folders.root, devices, study.data.threads, study.data.normalisation)
+    say(estimate.report(plan, folders, costs, catalogue.grid, scans))
 
 
 def summary(plan: Plan, folders: StageFolders) -> str:

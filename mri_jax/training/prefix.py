@@ -51,7 +51,7 @@ def on_features(
     if not last:
         return settings, list(jobs), feed
     used = sorted({int(r) for job in jobs for r in (*job.train, *job.validation)})
-    program = _program(settings.step.spec, last, wave)
+    program = feature_program(settings.step.spec, last, wave)
     variables = wave.stack([state.state.variables for state in states])
     parts = []
     rows = padded_rows([np.array(used)] * len(jobs), settings.evaluation_batch)
@@ -74,7 +74,9 @@ def on_features(
 
 
 @cache
-def _program(spec: CNNSpec, last: int, wave: Wave) -> Any:
+def feature_program(spec: CNNSpec, last: int, wave: Wave) -> Any:
+    """The mapped program ``(variables, volumes, rows) -> output of conv layer last``."""
+
     def run(variables: Any, volumes: Array, rows: Array) -> Array:
         return CNN(spec).apply(variables, volumes[rows], train=False, last=last, method="trunk")
 

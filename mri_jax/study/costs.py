@@ -1,0 +1,240 @@
+"""What the parts of a study cost on this machine, measured in a few seconds each and kept.
+
+Measurements lie under the stages folder, by device and program, so that a second ``--plan`` prints
+at once.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mri_jax import files
+from mri_jax.evaluation import baselines
+from mri_jax.simulation import CohortRequest, SimulationSettings
+from mri_jax.simulation.people import scans_of
+from mri_jax.simulation.render import renderer
+from mri_jax.study.plan import BaselineStage
+from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
+from mri_jax.training.folds import Steps, Wave, eval_program, train_program
+from mri_jax.training.loop import FitSettings, Job, begin, with_step
+from mri_jax.training.prefix import feature_program, frozen_layers
+from mri_jax.training.state import random_key
+from mri_jax.training.step import init_variables
+from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.normalise import Normalisation, normalise
+
+_WARM_UP, _MEASURED = 2, 6
+# Rises when what is measured changes.
+_VERSION = 2
+
+
+@dataclass(frozen=True)
+class ProgramCost:
+    """The cost of one training program on this device; seconds.
+
+    Attributes:
+      compile_seconds: Of training and evaluation together.
+      step_seconds: A training step.
+      validation_seconds: A volume in validation, on features where a prefix is frozen.
+      evaluation_seconds: A volume in evaluation.
+      prefix_seconds: A volume through the frozen prefix; 0 where there is none.
+      save_seconds: Saving a state of training.
+      stage_seconds: Beginning and ending a stage.
+      load_seconds: Reading a network.
+      bytes: Of memory while a step runs, the resident volumes apart.
+    """
+
+    compile_seconds: float
+    step_seconds: float
+    validation_seconds: float
+    evaluation_seconds: float
+    prefix_seconds: float
+    save_seconds: float
+    stage_seconds: float
+    load_seconds: float
+    bytes: int
+
+
+class Costs:
+    """Measures what is asked for, or finds it measured."""
+
+    def __init__(
+        self,
+        root: epath.Path,
+        devices: tuple[jax.Device, ...],
+        threads: int,
+        normalisation: Normalisation,
+    ):
+        self.devices = devices
+        self._root, self._threads, self._how = root, threads, normalisation
+
+    def program(self, fit: FitSettings, grid: Grid) -> ProgramCost:
+        """Of a training program on volumes of a grid."""
+        # What does not change the program does not belong to its name.
+        key = replace(fit, stopping=fit.stopping.__class__(1, 1, 1))
+        found = self._kept(
+            ["program", repr(key), list(grid.shape)],
+            lambda: vars(_measure(fit, grid.shape, Wave(self.devices[:1]))),
+        )
+        return ProgramCost(**found)
+
+    def scan_seconds(self, grid: Grid) -> float:
+        """Of simulating a scan, as many at once as the simulation makes."""
+        return self._kept(["scan", grid.name, list(grid.shape)], lambda: _scan_seconds(grid))
+
+    def volume_seconds(self, grid: Grid) -> float:
+        """Of reading and normalising a volume for the first time."""
+        about = ["volume", list(grid.shape), repr(self._how), self._threads]
+        return self._kept(about, lambda: _volume_seconds(grid, self._how, self._threads))
+
+    def baseline_seconds(self, stage: BaselineStage) -> float:
+        """Of fitting a plain classifier to as many scans."""
+        if stage.name != "voxels":
+            return 0.1
+        return self._kept(["voxels", len(stage.train)], lambda: _ridge_seconds(len(stage.train)))
+
+    def _kept(self, about: list[Any], measure: Callable[[], Any]) -> Any:
+        device = [self.devices[0].device_kind, len(self.devices), jax.__version__]
+        name = files.fingerprint([_VERSION, *about, *device])
+        path = self._root / "measured" / f"{name[:16]}.json"
+        if not path.exists():
+            files.write_json(path, measure())
+        return files.read_json(path)
+
+
+def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> ProgramCost:
+    key = jax.numpy.asarray(random_key(0, "calibration"))
+    variables = jax.device_get(init_variables(fit.step.spec, shape, key))
+    count = max(fit.batch, fit.evaluation_batch)
+    volumes = wave.copies(np.zeros((count, *shape, fit.step.spec.in_channels), np.float32))
+    tested = np.arange(fit.evaluation_batch, dtype=np.int32)[None]
+    stacked = wave.stack([variables])
+    whole = _Timed(eval_program(fit.evaluation_step, wave), stacked, volumes, tested)
+    seen, prefix, trained = volumes, None, fit
+    last = frozen_layers(fit, variables["params"])
+    if last:
+        prefix = _Timed(feature_program(fit.step.spec, last, wave), stacked, volumes, tested)
+        seen, trained = prefix.result, with_step(fit, first=last + 1)
+    validate = _Timed(eval_program(trained.evaluation_step, wave), stacked, seen, tested)
+    steps = _measure_steps(trained, variables, seen, wave)
+    saved = _measure_saving(trained, variables)
+    return ProgramCost(
+        compile_seconds=steps.first + sum(t.first for t in (whole, prefix) if t),
+        step_seconds=steps.again,
+        validation_seconds=validate.again / fit.evaluation_batch,
+        evaluation_seconds=whole.again / fit.evaluation_batch,
+        prefix_seconds=prefix.again / fit.evaluation_batch if prefix else 0.0,
+        **saved,
+        bytes=steps.bytes,
+    )
+
+
+class _Timed:
+    """Seconds of a program's first call and of a later one."""
+
+    def __init__(self, program: Any, *arguments: Any):
+        def call() -> float:
+            asked = time.perf_counter()
+            self.result = jax.block_until_ready(program(*arguments))
+            return time.perf_counter() - asked
+
+        self.first = call()
+        self.again = float(np.median([call() for _ in range(_MEASURED)]))
+
+
+@dataclass(frozen=True)
+class _StepCost:
+    first: float
+    again: float
+    bytes: int
+
+
+def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -> _StepCost:
+    state = wave.stack([begin(fit, _job(fit, variables)).state])
+    steps = wave.steps_per_program
+    rows = np.broadcast_to(np.arange(fit.batch, dtype=np.int32), (1, steps, fit.batch)).copy()
+    now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((1, steps), bool))
+    program = train_program(fit.step, fit.augment, wave)
+    started = time.perf_counter()
+    memory = program.lower(state, volumes, now).compile().memory_analysis()
+    times = []
+    first = time.perf_counter() - started
+    for _ in range(_WARM_UP + _MEASURED):
+        asked = time.perf_counter()
+        state, metrics = program(state, volumes, now)
+        jax.block_until_ready((state, metrics))
+        times.append((time.perf_counter() - asked) / steps)
+    return _StepCost(first, float(np.median(times[_WARM_UP:])), _bytes(memory) - volumes.nbytes)
+
+
+def _job(fit: FitSettings, variables: Any) -> Job:
+    rows = np.arange(fit.batch)
+    ones = np.ones(fit.batch, np.float32)
+    return Job("", 0, ("calibration",), variables, rows, rows[:0], rows % 2, ones)
+
+
+def _measure_saving(fit: FitSettings, variables: Any) -> dict[str, float]:
+    """On the local disk, as a stage does it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = epath.Path(name)
+        started = time.perf_counter()
+        with TrainingCheckpoints(folder / "training") as checkpoints:
+            state = begin(fit, _job(fit, variables))
+            checkpoints.save(state)
+            between = time.perf_counter()
+            for _ in range(3):
+                checkpoints.save(state)
+            saved = (time.perf_counter() - between) / 3
+        save_network(folder / "network", variables, fit.step.spec, {})
+        stage = time.perf_counter() - started - 4 * saved
+        asked = time.perf_counter()
+        load_params(folder / "network")
+        load = time.perf_counter() - asked
+    return {"save_seconds": saved, "stage_seconds": max(stage, 0.0) + load, "load_seconds": load}
+
+
+def _scan_seconds(grid: Grid) -> float:
+    workers = min(os.cpu_count() or 1, 4)
+    some = CohortRequest("ADNI1", {"AD": 2 * workers + 1})
+    scans = scans_of(SimulationSettings(grid.name, 0, (some,)))
+    render = renderer(grid)
+    render(scans[0])
+    started = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(render, scans[1:]))
+    return (time.perf_counter() - started) / (len(scans) - 1)
+
+
+def _volume_seconds(grid: Grid, how: Normalisation, threads: int) -> float:
+    rng = np.random.default_rng(0)
+    volume = rng.normal(size=grid.shape).astype(np.float16)
+    mask = np.zeros(grid.shape, bool)
+    mask[tuple(slice(n // 8, -n // 8) for n in grid.shape)] = True
+    started = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda _: normalise(volume, mask, how), range(2 * threads)))
+    return (time.perf_counter() - started) / (2 * threads)
+
+
+def _ridge_seconds(scans: int) -> float:
+    blocks = np.random.default_rng(0).normal(size=(scans, 48 * 56 * 48)).astype(np.float32)
+    started = time.perf_counter()
+    baselines.fit_voxels(blocks, np.arange(scans) % 2, 0)
+    return time.perf_counter() - started
+
+
+def _bytes(memory: Any) -> int:
+    return int(
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
