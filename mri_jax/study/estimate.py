@@ -10,7 +10,7 @@ import numpy as np
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
 from mri_jax.study.costs import Costs, ProgramCost
-from mri_jax.study.execute import describe, grouped
+from mri_jax.study.execute import grouped
 from mri_jax.study.feeds import available_memory
 from mri_jax.study.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
@@ -47,7 +47,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
     most = 0
     trainings = [s for s in stages if isinstance(s, TrainStage)]
     for group in grouped(trainings):
-        name = f"{group[0].kind} {describe(group[0])}"
+        name = f"{group[0].kind} {group[0].label}"
         todo = table.pending(group)
         if not todo:
             table.add(name, len(group), len(group), 0.0)

@@ -79,7 +79,7 @@ class Executor:
         """Stages of one program together, as many at a time as there are devices."""
         for wait in (False, True):
             for group in grouped(self._pending(stages)):
-                label = f"{group[0].kind} {describe(group[0])}"
+                label = f"{group[0].kind} {group[0].label}"
                 total = sum(stage.fit.stopping.max_epochs for stage in group)
                 with Progress(total, "epoch", label) as progress:
                     if len(group) < len(self.devices):
@@ -140,7 +140,7 @@ class Executor:
             counts = np.bincount(labels[train], minlength=2)
             weights = (len(train) / (2 * counts))[labels].astype(np.float32)
         return Job(
-            name=describe(stage),
+            name=stage.label,
             seed=stage.seed,
             purpose=stage.purpose,
             variables=self._start(stage),
@@ -292,16 +292,6 @@ def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Consecutive parts of at most ``size`` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def describe(stage: TrainStage) -> str:
-    """A few words for progress bars."""
-    spec = stage.fit.step.spec
-    words = f"cnn{len(spec.conv_filters)}-w{spec.width:g}"
-    if stage.kind == "source":
-        return words
-    trained = [pattern.split("/")[0] for pattern, trains in stage.fit.step.rules if trains]
-    return f"{words} {' '.join(trained)} {stage.fit.step.frozen_statistics}"
 
 
 def history_rows(state: Progressed) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ class TrainStage:
       parent: The network it starts from.
       reference: Scans whose mean histogram its volumes are matched to; None: normalisation
         knows no training scans.
+      label: For people: ``cnn5-w1``, ``cnn5-w1 tuned-high``. Determines nothing.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class TrainStage:
     seen: Seen
     parent: "TrainStage | None" = None
     reference: Examples | None = None
+    label: str = ""
 
     @property
     def examples(self) -> tuple[Examples, ...]:

@@ -87,6 +87,7 @@ class _Planner:
                 balanced=self.run.balanced,
                 seen=Seen.of(self.catalogue.triples(train.rows + validation.rows)),
                 reference=train if self.study.data.reference == "training" else None,
+                label=self.run.name,
             )
         )
 
@@ -223,6 +224,7 @@ class _Planner:
                 seen=parent.seen | Seen.of(shown),
                 parent=parent,
                 reference=parent.reference,
+                label=f"{self.run.name} {choice.stage}",
             )
         )
 

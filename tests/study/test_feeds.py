@@ -1,0 +1,91 @@
+"""Volumes as stages want them: the histogram's reference comes from training scans alone."""
+
+import numpy as np
+import pytest
+
+from mri_jax.errors import UserError
+from mri_jax.study import run
+from mri_jax.study.data import open_catalogue
+from mri_jax.study.feeds import Feeds, Volumes
+from mri_jax.study.planning import make_plan
+from mri_jax.study.settings import Study
+from mri_jax.training.checkpoints import load_params
+from mri_jax.volumes.normalise import training_reference
+from mri_jax.volumes.store import VolumeStore
+from tests.study.test_settings import config
+from tests.study.tiny import SMALL_MODEL, make_cohorts
+
+MATCHED = {"data__normalisation": "histogram", "data__histogram_reference": "training"}
+SHORT = {
+    "train__folds": 2, "train__min_epochs": 1, "train__max_epochs": 1, "finetune__epochs": 1,
+    "finetune__inner_folds": 0, "finetune__statistics": ("keep",), "targets": ("ADNI2",),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=6, cohorts=("ADNI1", "ADNI2"))
+
+
+def settings_of(cohorts, **overrides):
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    places = {"data__cohort": str(cohorts[0]), "data__store": str(cohorts[1])}
+    return config("finetune_high", **{**small, **places, **SHORT, **overrides})
+
+
+def volumes_of(cohorts, folder, **overrides):
+    study, store = Study.from_config(settings_of(cohorts, **overrides)), VolumeStore(cohorts[1])
+    catalogue = open_catalogue(cohorts[0], store, study)
+    volumes = Volumes(store, catalogue, study.data.normalisation, folder, threads=1)
+    return study, volumes, make_plan(study, catalogue)
+
+
+def test_the_reference_is_the_mean_histogram_of_a_folds_training_scans(cohorts, tmp_path):
+    _, volumes, plan = volumes_of(cohorts, tmp_path, **MATCHED)
+    sources = [s for s in plan.stages() if s.kind == "source"]
+    found = [volumes.normalisation(stage.reference).reference for stage in sources]
+    assert found[0] != found[1]
+    keys = [volumes.catalogue.keys[row] for row in sources[0].train.rows]
+    assert not set(sources[0].train.rows) & set(sources[0].validation.rows)
+    scans = [(volumes.store.volume(*k), np.asarray(volumes.store.mask(*k))) for k in keys]
+    np.testing.assert_allclose(found[0], training_reference(scans), rtol=1e-12)
+    for stage in plan.stages():
+        if stage.kind == "tune":
+            assert stage.reference == stage.parent.train
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_feeds_of_two_references_are_two_feeds(cohorts, tmp_path):
+    study, volumes, plan = volumes_of(cohorts, tmp_path, **MATCHED)
+    first, second = (s for s in plan.stages() if s.kind == "source")
+    feeds = Feeds(volumes, study.data)
+    rows = [0, 3]
+    feed, place = feeds.of(rows, first.reference)
+    assert feeds.of([3], first.reference)[0] is feed
+    assert place == {0: 0, 3: 1}
+    other, _ = feeds.of(rows, second.reference)
+    assert other is not feed
+    read = [volumes.reader((3,), stage.reference).read(0) for stage in (first, second)]
+    assert np.abs(read[0] - read[1]).max() > 0
+
+
+def test_networks_remember_the_reference_of_their_fold(cohorts, tmp_path):
+    run.run(
+        settings_of(cohorts, **MATCHED, baselines__age_sex=False), tmp_path / "run",
+        tmp_path / "stages", say=lambda _: None, report=False,
+    )  # fmt: skip
+    stages = (
+        sorted((tmp_path / "stages").glob("source-*")),
+        sorted((tmp_path / "stages").glob("tune-*")),
+    )
+    kept = [
+        {tuple(load_params(folder).info["normalisation"]["reference"]) for folder in found}
+        for found in stages
+    ]
+    assert len(kept[0]) == 2
+    assert kept[0] == kept[1]
+
+
+def test_a_reference_without_histogram_matching_is_refused(cohorts):
+    with pytest.raises(UserError, match=r"data\.histogram_reference: 'training' needs"):
+        Study.from_config(settings_of(cohorts, data__histogram_reference="training"))
