@@ -49,6 +49,11 @@ def beside(path: epath.PathLike) -> Iterator[epath.Path]:
         raise
 
 
+def on_bucket(path: epath.PathLike) -> bool:
+    """Whether a path is in object storage (``gs://``), where nothing can be locked or appended."""
+    return "://" in str(path)
+
+
 def _remove(path: epath.Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir():

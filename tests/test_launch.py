@@ -1,6 +1,7 @@
 """The real launcher as a process, on a cohort of tiny volumes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,13 @@ def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, m
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.fixture
+def workdir(finished, tmp_path):
+    """A new work directory; its stages folder holds compiled programs and nothing else."""
+    shutil.copytree(finished[0].parent / "stages" / "xla", tmp_path / "stages" / "xla")
+    return tmp_path / "run"
+
+
 def predictions(workdir: Path) -> bytes:
     return (workdir / "predictions.csv").read_bytes()
 
@@ -127,48 +135,73 @@ def wait_for_epoch(workdir: Path, process: subprocess.Popen, least: int = 1) -> 
         time.sleep(0.01)
 
 
-def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished, tmp_path):
-    arguments = command(cohorts, tmp_path / "run")
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    wait_for_epoch(tmp_path / "run", process)
+def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished, workdir):
+    process = subprocess.Popen(
+        command(cohorts, workdir), stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    wait_for_epoch(workdir, process)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 75, told
     assert "the same command goes on" in told
-    assert launch(cohorts, tmp_path / "run").returncode == 0
-    assert predictions(tmp_path / "run") == predictions(finished[0])
+    assert launch(cohorts, workdir).returncode == 0
+    assert predictions(workdir) == predictions(finished[0])
+
+
+def half_written(stages: Path) -> list[Path]:
+    """Checkpoints that Orbax has begun and not finished."""
+    return list(stages.glob("*/training/*orbax-checkpoint-tmp*"))
+
+
+def done_stages(stages: Path) -> int:
+    return len(list(stages.glob("*/stage.json")))
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_gives_the_same_bytes(cohorts, finished, tmp_path, rng):
-    """SIGKILL at random moments: in training, in saves, between stages; at least five times."""
-    kills = 0
-    for _ in range(40):
+def test_a_run_killed_again_and_again_gives_the_same_bytes(cohorts, finished, workdir, rng):
+    """SIGKILL at random moments of training, while a checkpoint is written, between stages."""
+    stages = workdir.parent / "stages"
+    kills = {"training": 0, "save": 0, "between": 0}
+    for _ in range(60):
         process = subprocess.Popen(
-            command(cohorts, tmp_path / "run"), stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,
+            command(cohorts, workdir), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            cwd=ROOT, start_new_session=True,
         )  # fmt: skip
-        if kills < 8:
-            lines = tmp_path / "run" / results.HISTORY
+        moment = min(kills, key=lambda name: kills[name])
+        if kills[moment] < 3:
+            before = done_stages(stages), set(half_written(stages))
+            reached = {
+                "training": lambda: False,
+                "save": lambda before=before: bool(set(half_written(stages)) - before[1]),
+                "between": lambda before=before: done_stages(stages) > before[0],
+            }[moment]
+            lines = workdir / results.HISTORY
             there = len(lines.read_text().splitlines()) if lines.exists() else 0
-            wait_for_epoch(tmp_path / "run", process, there + int(rng.integers(1, 4)))
-            time.sleep(rng.uniform(0, 0.15))
+            if moment == "training":
+                wait_for_epoch(workdir, process, there + int(rng.integers(1, 4)))
+                time.sleep(rng.uniform(0, 0.1))
+            while process.poll() is None and moment != "training" and not reached():
+                time.sleep(0.0005)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
+                process.wait(timeout=60)
+                # A save that was over before the signal came does not count as one.
+                hit = moment != "save" or bool(half_written(stages))
+                kills[moment] += hit
         if process.wait(timeout=300) == 0:
             break
-    assert kills >= 5
-    assert predictions(tmp_path / "run") == predictions(finished[0])
+    assert min(kills.values()) >= 2, kills
+    assert sum(kills.values()) >= 7, kills
+    assert half_written(stages) == []
+    assert predictions(workdir) == predictions(finished[0])
 
 
-def test_a_work_directory_in_use_is_refused(cohorts, tmp_path):
+def test_a_work_directory_in_use_is_refused(cohorts, workdir):
     first = subprocess.Popen(
-        command(cohorts, tmp_path / "run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-    )  # fmt: skip
-    wait_for_epoch(tmp_path / "run", first)
-    second = launch(cohorts, tmp_path / "run")
+        command(cohorts, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
+    wait_for_epoch(workdir, first)
+    second = launch(cohorts, workdir)
     first.kill()
     first.wait()
     assert second.returncode == 2

@@ -201,7 +201,7 @@ def write_history(workdir: epath.Path, plan: Plan, folders: StageFolders) -> Non
             lines.append({**names, **row})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(workdir / results.HISTORY, text)
-    if "://" not in str(workdir):
+    if not files.on_bucket(workdir):
         _write_events(workdir / "events", lines)
 
 

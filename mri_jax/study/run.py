@@ -93,6 +93,9 @@ def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
 
 
 def _simulations(folders: StageFolders) -> epath.Path:
+    """Where simulated cohorts are kept: on this machine, since volumes are memory maps."""
+    if files.on_bucket(folders.root):
+        return epath.Path("~/.cache/mri_jax/simulated").expanduser()
     return folders.root / "simulated"
 
 
@@ -132,7 +135,12 @@ def summary(plan: Plan, folders: StageFolders) -> str:
 
 
 def _epoch_writer(workdir: epath.Path, plan: Plan) -> Callable[[TrainStage, dict[str, Any]], None]:
-    """Appends a line an epoch to ``metrics.jsonl``; at the end the file is written anew."""
+    """Appends a line an epoch to ``metrics.jsonl``; at the end the file is written anew.
+
+    Buckets cannot append: there the file is written at the end alone.
+    """
+    if files.on_bucket(workdir):
+        return lambda stage, figures: None
     names: dict[str, dict[str, Any]] = {}
     for entry in plan.entries:
         names.setdefault(entry.network.fingerprint, outputs.entry_names(entry))

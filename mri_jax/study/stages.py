@@ -106,7 +106,7 @@ def work_directory_locked(path: epath.Path) -> Iterator[None]:
 
 def lock_of(path: epath.Path) -> Any:
     """A lock between processes of one machine; none on a bucket, where there are no locks."""
-    if "://" in str(path):
+    if files.on_bucket(path):
         return _NoLock()
     with files_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
