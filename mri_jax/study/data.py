@@ -75,12 +75,6 @@ class Catalogue:
         pairs = zip(examples.rows, examples.labels, strict=True)
         return [[*columns[row].tolist(), label] for row, label in pairs]
 
-    def covariates(self, examples: Examples) -> list[list[str]]:
-        """What the table says of the examples that plain classifiers learn from, as text."""
-        names = ("age", "sex", "hippocampus_ml", "intracranial_ml")
-        columns = self.frame[[name for name in names if name in self.frame.columns]]
-        return columns.iloc[list(examples.rows)].astype(str).to_numpy().tolist()
-
     def triples(self, rows: tuple[int, ...]) -> list[tuple[str, str, str]]:
         """(subject_id, session_id, identity) of rows, as the leakage guard takes them."""
         columns = self.frame[[*KEY, "identity"]].to_numpy()

@@ -13,6 +13,7 @@ from mri_jax.cohort import leakage, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
 from mri_jax.evaluation import baselines
 from mri_jax.seeding import generator
+from mri_jax.study import covariates
 from mri_jax.study.data import Catalogue, Examples
 from mri_jax.study.plan import (
     Answer,
@@ -230,7 +231,7 @@ class _Planner:
 
     def baseline_entries(self, sources: list[TrainStage], name: str) -> Iterator[Entry]:
         """A plain classifier of every fold, asked what the source network is asked."""
-        if name == "hippocampus" and not has_hippocampus(self.catalogue.frame):
+        if name == "hippocampus" and not covariates.has_hippocampus(self.catalogue.frame):
             return
         label = {
             "age_sex": baselines.AGE_SEX,
@@ -245,20 +246,35 @@ class _Planner:
                 for repeat in self._repeats(cohort):
                     cuts = self._cuts[cohort, repeat]
                     asked += [(cohort, split, examples, repeat) for split, examples in cuts]
-            rows = {r: x for _, _, e, _ in asked for r, x in zip(e.rows, e.labels, strict=True)}
-            stage = self._named(
-                BaselineStage(
-                    name=name,
-                    fingerprint="",
-                    seed=self.study.seed,
-                    train=source.train,
-                    tested=Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows))),
-                    seen=Seen.of(self.catalogue.triples(source.train.rows)),
-                    reference=source.reference,
-                )
-            )
+            stage = self._baseline(source, name, [examples for _, _, examples, _ in asked])
+            if stage is None:
+                return
             answers = tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)
             yield Entry(named, "source", 0, fold, stage, answers)
+
+    def _baseline(
+        self, source: TrainStage, name: str, asked: list[Examples]
+    ) -> BaselineStage | None:
+        """The classifier of a fold; None where no covariate may be used."""
+        rows = {r: label for e in asked for r, label in zip(e.rows, e.labels, strict=True)}
+        tested = Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows)))
+        usable: tuple[str, ...] = ()
+        if name in covariates.NAMES:
+            usable = covariates.usable(self.catalogue.frame, name, source.train, tested)
+            if not usable:
+                return None
+        return self._named(
+            BaselineStage(
+                name=name,
+                fingerprint="",
+                seed=self.study.seed,
+                train=source.train,
+                tested=tested,
+                seen=Seen.of(self.catalogue.triples(source.train.rows)),
+                covariates=usable,
+                reference=source.reference,
+            )
+        )
 
 
 def source_examples(source: Source, seed: int, catalogue: Catalogue) -> pd.DataFrame:
@@ -300,10 +316,7 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
     common |= {"seed": stage.seed, "train": catalogue.identity(stage.train)}
     if isinstance(stage, BaselineStage):
         common |= {"name": stage.name, "tested": catalogue.identity(stage.tested)}
-        if stage.name != "voxels" and not catalogue.generated:
-            # They are learnt from columns of the table, which may be corrected.
-            common["columns"] = [catalogue.covariates(e) for e in (stage.train, stage.tested)]
-        return common
+        return common | {"covariates": _known(stage, catalogue)}
     return {
         **common,
         "fit": asdict(stage.fit),
@@ -312,6 +325,17 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
         "balanced": stage.balanced,
         "parent": stage.parent.fingerprint if stage.parent else None,
     }
+
+
+def _known(stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
+    """The columns that a baseline is fitted on, with what a table says: it may be corrected."""
+    if catalogue.generated:
+        return [[name] for name in stage.covariates]
+    return [
+        [name, *map(str, covariates.values(catalogue.frame, (name,), e.rows)[:, 0])]
+        for name in stage.covariates
+        for e in stage.examples
+    ]
 
 
 def tuning_fit(run: Run, choice: Tuning) -> FitSettings:
@@ -339,11 +363,6 @@ def tuning_length(tuning: Finetuning, source: StoppingSettings) -> StoppingSetti
     """A fixed number of epochs, or at most that many with the source's patience."""
     least = tuning.epochs if tuning.stopping == "fixed" else 1
     return replace(source, min_epochs=least, max_epochs=tuning.epochs)
-
-
-def has_hippocampus(frame: pd.DataFrame) -> bool:
-    """Whether the table has the volumes (mL) that the hippocampal baseline needs."""
-    return {"hippocampus_ml", "intracranial_ml"} <= set(frame.columns)
 
 
 def _check(entry: Entry, catalogue: Catalogue) -> None:

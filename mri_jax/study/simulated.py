@@ -6,14 +6,17 @@ stages found, before any of them is made.
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax import files
-from mri_jax.simulation import CohortRequest, SimulationSettings, default_cohorts, simulate
+from mri_jax.simulation import (
+    CohortRequest,
+    SimulationSettings,
+    default_cohorts,
+    planned_table,
+    simulate,
+)
 from mri_jax.simulation.cohorts import paths_in
-from mri_jax.simulation.people import Scan, scans_of
 from mri_jax.study.data import Catalogue, Key, catalogue_of, open_catalogue
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import lock_of
@@ -57,17 +60,6 @@ def settings_of(study: Study) -> SimulationSettings:
     return SimulationSettings(grid=choice.grid, seed=choice.seed, cohorts=cohort_requests(study))
 
 
-def identities(settings: SimulationSettings) -> dict[Key, str]:
-    """What determines each scan: the settings without the list of cohorts, and its name."""
-    common = {k: v for k, v in settings.to_json().items() if k != "cohorts"}
-    return {
-        (scan.subject_id, scan.session_id): files.fingerprint(
-            {**common, "scan": [scan.cohort, scan.diagnosis, scan.index]}
-        )
-        for scan in scans_of(settings)
-    }
-
-
 def scans_to_make(study: Study, root: epath.Path) -> int:
     """How many scans `make` would simulate; those of a run that was stopped count again."""
     if not study.data.simulated:
@@ -99,33 +91,24 @@ def make(
     with lock_of(root / f"{folder.name}.lock").acquire(timeout=-1):
         result = simulate(settings, folder, after_scan=after_scan)
     store = VolumeStore(result.store_path)
-    return open_catalogue(result.table_path, store, study, identities(settings)), store
+    identities = _identities(planned_table(settings))
+    return open_catalogue(result.table_path, store, study, identities), store
 
 
 def catalogue_to_make(study: Study) -> Catalogue:
     """The catalogue of cohorts that need not exist yet.
 
-    Plans drawn from it and from the finished cohorts are equal. Measured volumes (hippocampus,
-    skull) are known only when a scan is made; what is wanted of it stands in for them.
+    Plans drawn from it and from the finished cohorts are equal.
     """
     settings = settings_of(study)
-    frame = pd.DataFrame([_row(scan) for scan in scans_of(settings)])
-    return catalogue_of(frame, identities(settings), study, settings.volume_grid, simulated=True)
+    table = planned_table(settings)
+    frame = table.drop(columns="fingerprint")
+    return catalogue_of(frame, _identities(table), study, settings.volume_grid, simulated=True)
 
 
-def _row(scan: Scan) -> dict[str, object]:
-    share = float(np.exp(scan.targets[0]))  # of a head's volume, up to a factor
-    return {
-        "subject_id": scan.subject_id,
-        "session_id": scan.session_id,
-        "cohort": scan.cohort,
-        "diagnosis": scan.diagnosis,
-        "age": round(scan.age, 2),
-        "sex": scan.sex,
-        "image": "",
-        "hippocampus_ml": share * scan.intracranial_ml,
-        "intracranial_ml": scan.intracranial_ml,
-    }
+def _identities(planned: pd.DataFrame) -> dict[Key, str]:
+    keys = zip(planned["subject_id"], planned["session_id"], strict=True)
+    return dict(zip(keys, planned["fingerprint"], strict=True))
 
 
 def _folder(settings: SimulationSettings, root: epath.Path) -> epath.Path:
