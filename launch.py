@@ -114,6 +114,11 @@ def _main(argv: list[str]) -> int:
     workdir = epath.Path(_WORKDIR.value or f"runs/{config.name}-{config.preset}")
     stages = epath.Path(_STAGES.value or workdir.parent / "stages")
 
+    try:
+        workdir.exists(), stages.exists()
+    except ImportError as error:
+        raise UserError(f"--workdir, --stages: {error} (pip install -e '.[tpu]')") from None
+
     from mri_jax.study import device
     from mri_jax.study.run import print_plan, run
     from mri_jax.training.loop import Interrupted

@@ -54,6 +54,12 @@ def on_bucket(path: epath.PathLike) -> bool:
     return "://" in str(path)
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """An absolute path; one in object storage is that already, which `epath` does not know."""
+    found = epath.Path(path)
+    return found if on_bucket(found) else found.absolute()
+
+
 def _remove(path: epath.Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir():

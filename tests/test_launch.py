@@ -228,6 +228,23 @@ def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
         assert "glibc.malloc.hugetlb=1" in tunables()
 
 
+def test_the_script_for_slurm_passes_sigterm_on_and_queues_the_job_again(tmp_path):
+    page = (ROOT / "docs" / "slurm.md").read_text()
+    script = page.split("```")[1].strip("\n")
+    start, end = script.index("python launch.py"), script.index(" &\n")
+    run = "bash -c 'trap \"exit 75\" TERM; touch ready; while :; do sleep 0.02; done'"
+    (tmp_path / "job").write_text(script[:start] + run + script[end:] + "\n")
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" > requeued\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    job = subprocess.Popen(["bash", "job"], cwd=tmp_path, env=environment)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=20) == 75
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+
+
 def test_predictions_name_every_network_once(finished):
     frame = pd.read_csv(finished[0] / "predictions.csv")
     networks = frame[["run", "stage", "repeat", "fold"]].drop_duplicates()

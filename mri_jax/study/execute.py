@@ -227,12 +227,15 @@ class Executor:
         feed, place = self.feeds.of(rows, stages[0].reference)
         wave = Wave(self.devices[: len(stages)])
         networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
+        started = time.perf_counter()
         places = [np.array([place[row] for row in s.tested.rows]) for s in stages]
         settings = stages[0].network.fit
         found = predict(settings, wave.stack(networks), places, feed, wave)
+        seconds = round((time.perf_counter() - started) / len(stages), 3)
         for stage, logits in zip(stages, found, strict=True):
             self.folders.write_logits(stage, self._keys(stage.tested), logits)
-            self.folders.finish(stage, {"network": stage.network.fingerprint})
+            note = {"network": stage.network.fingerprint, "seconds": seconds}
+            self.folders.finish(stage, note)
             progress.advance(len(stage.tested))
 
     def _keys(self, examples: Examples) -> list[tuple[str, str]]:
@@ -253,7 +256,7 @@ class Executor:
                     raise Interrupted
 
     def _fit_baseline(self, stage: BaselineStage, blocks: dict[Any, np.ndarray]) -> None:
-        labels = np.array(stage.train.labels)
+        started, labels = time.perf_counter(), np.array(stage.train.labels)
         if stage.name == "voxels":
             train, tested = (self._blocks(stage, e, blocks) for e in (stage.train, stage.tested))
             logits = baselines.fit_voxels(train, labels, stage.seed).logits(tested)
@@ -264,7 +267,11 @@ class Executor:
             )
             logits = baselines.fit_covariates(train, labels).logits(tested)
         self.folders.write_logits(stage, self._keys(stage.tested), logits)
-        note = {"seen": stage.seen.to_json(), "covariates": list(stage.covariates)}
+        note = {
+            "seen": stage.seen.to_json(),
+            "covariates": list(stage.covariates),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
         self.folders.finish(stage, note)
 
     def _blocks(

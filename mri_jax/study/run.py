@@ -117,6 +117,7 @@ def print_plan(
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))
     say(summary(plan, folders))
+    check_memory(plan, catalogue, folders)
     devices = tuple(jax.local_devices())
     costs = Costs(folders.root, devices, study.data.threads, study.data.normalisation)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans))

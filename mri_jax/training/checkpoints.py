@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
 
@@ -55,7 +56,7 @@ def save_network(
       info: JSON-serialisable notes.
     """
     ocp.save(
-        epath.Path(path).absolute(),
+        files.absolute(path),
         _to_host(dict(variables)),
         overwrite=True,
         custom_metadata={"format": FORMAT, "spec": spec.to_dict(), "info": dict(info)},
@@ -79,7 +80,7 @@ def load_params(checkpoint: epath.PathLike) -> Network:
       network = mri_jax.load_params("stages/source-1a2b3c4d5e6f")
       logits = CNN(network.spec).apply(network.variables, x, train=False)
     """
-    path = epath.Path(checkpoint).absolute()
+    path = files.absolute(checkpoint)
     if (path / _STAGE_CHECKPOINT).exists():
         path = path / _STAGE_CHECKPOINT
     try:
@@ -108,7 +109,7 @@ class TrainingCheckpoints:
     """
 
     def __init__(self, folder: epath.PathLike):
-        self.folder = epath.Path(folder).absolute()
+        self.folder = files.absolute(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._checkpointer = ocp.training.Checkpointer(
             self.folder,
