@@ -5,6 +5,7 @@ The config's preset follows a colon (``configs/depth.py:dev``), its fields are o
 75 interrupted by SIGTERM or Ctrl-C with everything saved: the same command goes on.
 """
 
+import errno
 import os
 import runpy
 import signal
@@ -97,6 +98,11 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error.filename or 'workdir'}: the disk is full", file=sys.stderr)
+        return 2
 
 
 def _main(argv: list[str]) -> int:
@@ -109,7 +115,8 @@ def _main(argv: list[str]) -> int:
     from etils import epath
 
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
+        # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
+        logging.set_verbosity(logging.FATAL)
     config = _CONFIG.value
     workdir = epath.Path(_WORKDIR.value or f"runs/{config.name}-{config.preset}")
     stages = epath.Path(_STAGES.value or workdir.parent / "stages")

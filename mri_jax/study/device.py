@@ -1,6 +1,7 @@
 """What there is to compute on, and where compiled programs are kept."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 
 import jax
@@ -20,6 +21,8 @@ def start(stages: epath.Path, debug_nans: bool = False) -> str:
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_nans", debug_nans)
+    # On a full disk every program says so; the first file of the study that fails says it once.
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     devices = jax.local_devices()
     stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
     free = stats["bytes_limit"] if stats else available_memory()

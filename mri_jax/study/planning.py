@@ -1,6 +1,7 @@
 """Drawing up a plan: splits, stages and their fingerprints. Needs no volume."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import pandas as pd
 from mri_jax import files
 from mri_jax.cohort import leakage, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
+from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.seeding import generator
 from mri_jax.study import covariates
@@ -70,7 +72,8 @@ class _Planner:
     def sources(self) -> list[TrainStage]:
         """The source network of every fold."""
         scans = source_examples(self.run.source, self.study.seed, self.catalogue)
-        folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
+        with _field("config.train."):
+            folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
         return [self._source(scans, fold, number) for number, fold in enumerate(folds)]
 
     def _source(self, scans: pd.DataFrame, fold: splits.Fold, number: int) -> TrainStage:
@@ -188,7 +191,9 @@ class _Planner:
         if not number:
             return
         chosen = self._adapting(repeat)
-        for place, fold in enumerate(splits.folds(chosen, seed=self.study.seed, n_folds=number)):
+        with _field("config.finetune.inner_"):
+            folds = splits.folds(chosen, seed=self.study.seed, n_folds=number)
+        for place, fold in enumerate(folds):
             tuned = self._tuned(source, choice, repeat, (place, fold.train_ids))
             held_out = self.catalogue.examples(_of(chosen, fold.validation_ids))
             stage = self._evaluate(tuned, held_out)
@@ -275,6 +280,15 @@ class _Planner:
                 reference=source.reference,
             )
         )
+
+
+@contextmanager
+def _field(prefix: str) -> Iterator[None]:
+    """Say of which field of the config an error about folds speaks."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from None
 
 
 def source_examples(source: Source, seed: int, catalogue: Catalogue) -> pd.DataFrame:

@@ -4,7 +4,9 @@ Everything is stored as host NumPy arrays, so that a checkpoint written on any n
 opens on any other. A checkpoint appears whole or not at all.
 """
 
-from collections.abc import Mapping
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -55,12 +57,13 @@ def save_network(
       spec: The architecture.
       info: JSON-serialisable notes.
     """
-    ocp.save(
-        files.absolute(path),
-        _to_host(dict(variables)),
-        overwrite=True,
-        custom_metadata={"format": FORMAT, "spec": spec.to_dict(), "info": dict(info)},
-    )
+    with _disk_full_in_one_line(path):
+        ocp.save(
+            files.absolute(path),
+            _to_host(dict(variables)),
+            overwrite=True,
+            custom_metadata={"format": FORMAT, "spec": spec.to_dict(), "info": dict(info)},
+        )
 
 
 def load_params(checkpoint: epath.PathLike) -> Network:
@@ -124,7 +127,8 @@ class TrainingCheckpoints:
         number = 0 if latest is None else latest.step + 1
         leaves = jax.tree.leaves(_to_host(state))
         named = {f"leaf{index:05d}": leaf for index, leaf in enumerate(leaves)}
-        self._checkpointer.save(number, named, force=True)
+        with _disk_full_in_one_line(self.folder):
+            self._checkpointer.save(number, named, force=True)
 
     def load_last(self, like: Any) -> Any | None:
         """The newest state in the structure of ``like``, as NumPy arrays; None if there is none."""
@@ -142,13 +146,26 @@ class TrainingCheckpoints:
 
     def close(self) -> None:
         """Release Orbax's threads."""
-        self._checkpointer.close()
+        with _disk_full_in_one_line(self.folder):  # it tells of a failed save again
+            self._checkpointer.close()
 
     def __enter__(self) -> "TrainingCheckpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _disk_full_in_one_line(path: epath.PathLike) -> Iterator[None]:
+    """TensorStore tells of a full disk by a ValueError, in many lines."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error):
+            raise UserError(f"{path}: the disk is full") from error
+        raise
 
 
 def _to_host(tree: Any) -> Any:

@@ -141,8 +141,10 @@ class VolumeStore:
         try:
             with _HEADER:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except ValueError:  # NumPy speaks of pickles, which are never wanted here
+            raise UserError(f"{path}: is not a whole .npy file") from None
         if array.shape != self.info.grid.shape:
             raise UserError(
                 f"{path}: shape {array.shape} differs from the store's {self.info.grid.shape}"

@@ -179,7 +179,7 @@ def test_every_unusable_volume_is_named_before_training(tmp_path):
     assert told.startswith("3 of 24 volumes cannot be used")
     assert "shape (8, 12, 10) differs" in told
     assert "subject ADNI1-005, session bl: volume: NaN or infinity" in told
-    assert "ADNI1-007_bl.npy: cannot be read" in told
+    assert "ADNI1-007_bl.npy: is not a whole .npy file" in told
 
 
 def test_subjects_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):

@@ -1,3 +1,5 @@
+import errno
+
 import jax
 import numpy as np
 import pytest
@@ -50,3 +52,20 @@ def test_states_of_another_training_are_refused(tmp_path):
         checkpoints.save(first)
         with pytest.raises(UserError, match="do not fit"):
             checkpoints.load_last({"other": np.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), ValueError("RESOURCE_EXHAUSTED: Error")],
+)
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mri_jax.training.checkpoints.ocp.save", fail)
+    with pytest.raises(UserError, match=r"network: the disk is full$"):
+        save_network(network_path(tmp_path), {}, SPEC, {})
+    with TrainingCheckpoints(tmp_path / "training") as checkpoints:
+        monkeypatch.setattr(type(checkpoints._checkpointer), "save", fail)
+        with pytest.raises(UserError, match=r"training: the disk is full$"):
+            checkpoints.save({"a": np.zeros(2)})
