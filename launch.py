@@ -130,14 +130,14 @@ def _main(argv: list[str]) -> int:
     from mri_jax.study.run import print_plan, run
     from mri_jax.training.loop import Interrupted
 
+    print(device.start(stages, _NANS.value), flush=True)
+    if _PLAN.value:
+        print_plan(config.to_dict(), stages)
+        return 0
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     try:
-        print(device.start(stages, _NANS.value), flush=True)
-        if _PLAN.value:
-            print_plan(config.to_dict(), stages)
-            return 0
         with device.profiled(_PROFILE.value):
             run(config.to_dict(), workdir, stages, asked.is_set, report=_REPORT.value)
     except Interrupted:
