@@ -13,9 +13,11 @@ import numpy as np
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.seeding import generator
-from mri_jax.study.data import Catalogue, Examples, Feeds
+from mri_jax.study.data import Catalogue, Examples
 from mri_jax.study.execute import Executor
-from mri_jax.study.plan import Plan, TrainStage, inputs
+from mri_jax.study.feeds import Feeds
+from mri_jax.study.plan import Plan, TrainStage
+from mri_jax.study.planning import inputs
 from mri_jax.study.run import prepare
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders
@@ -51,13 +53,13 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     """
     study = Study.from_config(_tuples(run.results.config))
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
-    catalogue, plan = prepare(study, folders)
-    shuffled = permute_labels(_source_stage(run, plan, variant, fold), catalogue)
-    data = study.data
+    plan, volumes = prepare(study, folders)
+    source = _source_stage(run, plan, variant, fold)
+    shuffled = permute_labels(source, study, volumes.catalogue)
     Executor(
         folders=folders,
-        catalogue=catalogue,
-        feeds=Feeds(catalogue.reader, data.placement, data.threads, data.prefetch),
+        volumes=volumes,
+        feeds=Feeds(volumes, study.data),
         devices=tuple(jax.local_devices()[:1]),
         interrupted=lambda: False,
         on_epoch=lambda stage, figures: None,
@@ -66,7 +68,7 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     return Permuted(load_params(folders.folder(shuffled)), fold, _described(history))
 
 
-def permute_labels(stage: TrainStage, catalogue: Catalogue) -> TrainStage:
+def permute_labels(stage: TrainStage, study: Study, catalogue: Catalogue) -> TrainStage:
     """The stage with the labels of its training and validation scans permuted, each in itself.
 
     Its random streams (initial weights, order, dropout) are its own.
@@ -82,7 +84,7 @@ def permute_labels(stage: TrainStage, catalogue: Catalogue) -> TrainStage:
         train=shuffled(stage.train, "train"),
         validation=shuffled(stage.validation, "validation"),
     )
-    return replace(changed, fingerprint=files.fingerprint(inputs(changed, catalogue)))
+    return replace(changed, fingerprint=files.fingerprint(inputs(changed, study, catalogue)))
 
 
 def _tuples(value: Any) -> Any:

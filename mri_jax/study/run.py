@@ -48,24 +48,11 @@ def run(
     workdir, folders = epath.Path(workdir), StageFolders(stages)
     with work_directory_locked(workdir):
         outputs.write_config(workdir, dict(config))
-        catalogue, plan = planned(study, folders)
-        check_memory(plan, catalogue, folders)
-        if study.data.simulated:
-            catalogue, store = simulated.make(study, _simulations(folders), interrupted)
-            plan = make_plan(study, catalogue)
-        else:
-            store = VolumeStore(study.data.store)
+        plan, volumes = prepare(study, folders, interrupted)
         say(summary(plan, folders))
-        outputs.write_cohort(workdir, plan, catalogue)
-        outputs.write_provenance(workdir, catalogue, store)
+        outputs.write_cohort(workdir, plan, volumes.catalogue)
+        outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
         outputs.write_plan(workdir, plan, folders)
-        volumes = Volumes(
-            store=store,
-            catalogue=catalogue,
-            how=study.data.normalisation,
-            references=folders.root / "references",
-            threads=study.data.threads,
-        )
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
         Executor(
@@ -81,6 +68,32 @@ def run(
         if report:
             written = write_report([str(workdir)], seed=study.seed)
             say(f"report: {written.page}")
+
+
+def prepare(
+    study: Study, folders: StageFolders, interrupted: Callable[[], bool] = lambda: False
+) -> tuple[Plan, Volumes]:
+    """The plan and the volumes, which are simulated first where the study makes them itself.
+
+    Raises:
+      Interrupted: ``interrupted`` said so during the simulation.
+      UserError: The scans cannot be used as asked, or the device is too small.
+    """
+    catalogue, plan = planned(study, folders)
+    check_memory(plan, catalogue, folders)
+    if study.data.simulated:
+        catalogue, store = simulated.make(study, _simulations(folders), interrupted)
+        plan = make_plan(study, catalogue)
+    else:
+        store = VolumeStore(study.data.store)
+    volumes = Volumes(
+        store=store,
+        catalogue=catalogue,
+        how=study.data.normalisation,
+        references=folders.root / "references",
+        threads=study.data.threads,
+    )
+    return plan, volumes
 
 
 def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
