@@ -21,6 +21,9 @@ def get_config(preset: str = "demo") -> ConfigDict:
     config.name = "base"
     config.preset = preset
     config.seed = 2021
+    # The state of a training is saved after an epoch when so many seconds have passed; SIGKILL
+    # loses no more than that and an epoch.
+    config.save_seconds = 2.0
 
     # The question asked of the targets; label 1 is the positive diagnosis.
     config.task = ConfigDict({"positive": "AD", "negative": "CN"})
@@ -124,7 +127,7 @@ def _apply_preset(config: ConfigDict, preset: str) -> None:
         config.train.update(
             {"learning_rate": 3e-4, "min_epochs": 12, "max_epochs": 20, "patience": 5}
         )
-        config.finetune.update({"epochs": 10, "inner_folds": 0})
+        config.finetune.update({"epochs": 10, "inner_folds": 3})
     elif preset == "smoke":
         config.simulation.subjects_per_class = 12
         config.train.update({"min_epochs": 8, "max_epochs": 8, "patience": 8})

@@ -28,6 +28,7 @@ FIELDS = {
     "finetune.epochs": 3,
     "finetune.statistics": "('keep',)",
     "baselines.voxels": False,
+    "save_seconds": 0.0,
 }
 
 

@@ -22,6 +22,7 @@ from mri_jax.simulation import CohortRequest, SimulationSettings
 from mri_jax.simulation.people import scans_of
 from mri_jax.simulation.render import renderer
 from mri_jax.study.plan import BaselineStage
+from mri_jax.study.settings import Study
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import Steps, Wave, eval_program, train_program
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
@@ -64,17 +65,22 @@ class ProgramCost:
 
 
 class Costs:
-    """Measures what is asked for, or finds it measured."""
+    """Measures what is asked for, or finds it measured.
+
+    Attributes:
+      devices: What will be trained on.
+      save_seconds: Least time between saved states of a training.
+    """
 
     def __init__(
         self,
         root: epath.Path,
         devices: tuple[jax.Device, ...],
-        threads: int,
-        normalisation: Normalisation,
+        study: Study,
     ):
-        self.devices = devices
-        self._root, self._threads, self._how = root, threads, normalisation
+        self.devices, self.save_seconds = devices, study.save_seconds
+        self._root = root
+        self._threads, self._how = study.data.threads, study.data.normalisation
 
     def program(self, fit: FitSettings, grid: Grid) -> ProgramCost:
         """Of a training program on volumes of a grid."""

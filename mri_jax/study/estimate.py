@@ -54,7 +54,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
             continue
         cost = costs.program(group[0].fit, grid)
         most = max(most, cost.bytes)
-        seconds = cost.compile_seconds + training_seconds(todo, cost, len(costs.devices))
+        seconds = cost.compile_seconds + training_seconds(todo, cost, costs)
         table.add(name, len(group), len(group) - len(todo), seconds, cost.bytes)
     evaluations = [s for s in stages if isinstance(s, EvaluateStage)]
     seconds = _evaluation_seconds(table.pending(evaluations), costs, grid)
@@ -105,22 +105,21 @@ def _evaluation_seconds(stages: Iterable[EvaluateStage], costs: Costs, grid: Gri
     return seconds / len(costs.devices)
 
 
-def training_seconds(stages: Sequence[TrainStage], cost: ProgramCost, devices: int) -> float:
+def training_seconds(stages: Sequence[TrainStage], cost: ProgramCost, costs: Costs) -> float:
     """Seconds of training some stages of one program, at their largest number of epochs."""
-    seconds = [_training_seconds(stage, cost) for stage in stages]
-    return sum(max(seconds[i : i + devices]) for i in range(0, len(seconds), devices))
+    seconds = [_training_seconds(stage, cost, costs.save_seconds) for stage in stages]
+    size = len(costs.devices)
+    return sum(max(seconds[i : i + size]) for i in range(0, len(seconds), size))
 
 
-def _training_seconds(stage: TrainStage, cost: ProgramCost) -> float:
-    fit = stage.fit
+def _training_seconds(stage: TrainStage, cost: ProgramCost, between_saves: float) -> float:
+    fit, epochs = stage.fit, stage.fit.stopping.max_epochs
     validated = -(-len(stage.validation) // fit.evaluation_batch) * fit.evaluation_batch
-    epoch = (
-        len(stage.train) // fit.batch * cost.step_seconds
-        + validated * cost.validation_seconds
-        + cost.save_seconds
-    )
+    epoch = len(stage.train) // fit.batch * cost.step_seconds + validated * cost.validation_seconds
+    saves = min(epochs, 1 + epochs * epoch / max(between_saves, 1e-3))
     scans = len(stage.train) + len(stage.validation)
-    return cost.stage_seconds + scans * cost.prefix_seconds + fit.stopping.max_epochs * epoch
+    prefix = scans * cost.prefix_seconds
+    return cost.stage_seconds + prefix + epochs * epoch + saves * cost.save_seconds
 
 
 def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:

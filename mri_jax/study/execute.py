@@ -42,6 +42,7 @@ class Executor:
       devices: What to train on.
       interrupted: Whether to save and stop.
       on_epoch: Called with the stage and its epoch's figures.
+      save_seconds: Least time between saved states of a training.
       say: Where remarks go.
     """
 
@@ -51,6 +52,7 @@ class Executor:
     devices: tuple[jax.Device, ...]
     interrupted: Callable[[], bool]
     on_epoch: Callable[[TrainStage, dict[str, Any]], None]
+    save_seconds: float = 0.0
     say: Callable[[str], None] = print
 
     def run(self, stages: Sequence[Stage]) -> None:
@@ -121,6 +123,7 @@ class Executor:
                     wave,
                     self._reporter([stages[i] for i in chosen], progress),
                     self.interrupted,
+                    self.save_seconds,
                 )
                 seconds = time.perf_counter() - started
                 for i, state in zip(chosen, ended, strict=True):

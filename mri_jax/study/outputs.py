@@ -31,7 +31,7 @@ from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # Fields that change how a study runs, never what it finds.
-_FREE = ("data.placement", "data.threads", "data.prefetch")
+_FREE = ("data.placement", "data.threads", "data.prefetch", "save_seconds")
 
 
 def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:

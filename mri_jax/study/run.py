@@ -62,6 +62,7 @@ def run(
             devices=tuple(jax.local_devices()),
             interrupted=interrupted,
             on_epoch=_epoch_writer(workdir, plan),
+            save_seconds=study.save_seconds,
             say=say,
         ).run(plan.stages())
         _write_results(study, workdir, plan, volumes, folders, say)
@@ -131,8 +132,7 @@ def print_plan(
     scans = simulated.scans_to_make(study, _simulations(folders))
     say(summary(plan, folders))
     check_memory(plan, catalogue, folders)
-    devices = tuple(jax.local_devices())
-    costs = Costs(folders.root, devices, study.data.threads, study.data.normalisation)
+    costs = Costs(folders.root, tuple(jax.local_devices()), study)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans))
 
 

@@ -145,6 +145,7 @@ class Study:
       data: The scans.
       runs: The network variants, in the order of the tables.
       baselines: Which plain classifiers stand beside: of ``age_sex``, ``hippocampus``, ``voxels``.
+      save_seconds: Least time between saved states of a training.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Study:
     data: Data
     runs: tuple[Run, ...]
     baselines: tuple[str, ...]
+    save_seconds: float
 
     @property
     def cohorts(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ class Study:
             data=_data(config),
             runs=runs,
             baselines=tuple(name for name in section if section[name]),
+            save_seconds=_number(config, "save_seconds", 0.0),
         )
 
 

@@ -1,8 +1,8 @@
 """Training a wave of networks to their end: order, epochs, early stopping, resuming.
 
-The order of the data is a function of (seed, purpose, epoch), the state is saved after every epoch
-and when interrupted, and nothing else is carried along: a run that was killed continues to the
-same result, bit by bit on a CPU.
+The order of the data is a function of (seed, purpose, epoch), the state is saved after epochs and
+when interrupted, and nothing else is carried along: a run that was killed continues to the same
+result, bit by bit on a CPU.
 """
 
 import time
@@ -146,6 +146,7 @@ def fit(
     wave: Wave,
     report: Callable[[Epoch], None],
     interrupted: Callable[[], bool],
+    save_seconds: float = 0.0,
 ) -> list[Progressed]:
     """Train every job to its end, one on each device of the wave.
 
@@ -158,6 +159,8 @@ def fit(
       wave: The devices.
       report: Called after every epoch of every job.
       interrupted: Whether to save and stop now; asked after every program.
+      save_seconds: States are saved after an epoch, when so long has passed since the last time,
+        and at the end.
 
     Returns:
       The final state of each job; ``best`` holds the result.
@@ -170,6 +173,7 @@ def fit(
     states = list(states)
     device_state = wave.stack([state.state for state in states])
     device_best = wave.stack([state.best for state in states])
+    saved_at = time.perf_counter()
     while not all(running := [stopping.finished(s.stopping, settings.stopping) for s in states]):
         active = [not done for done in running]
         started = time.perf_counter()
@@ -180,7 +184,8 @@ def fit(
                 states[i] = states[i]._replace(
                     position=np.asarray(ran.stopped_at, np.int32), partial=sums[i]
                 )
-            _save(wave, device_state, device_best, states, active, checkpoints)
+            states = _fetch(wave, device_state, device_best, states)
+            _save(states, active, checkpoints)
             raise Interrupted
         losses = _validation_losses(settings, jobs, device_state, feed, wave)
         seconds = time.perf_counter() - started
@@ -198,10 +203,15 @@ def fit(
                 reports.append(Epoch(i, epoch, figures, better, last, speed))
         flags = wave.place([np.asarray(flag) for flag in improved])
         device_best = select_program(wave)(flags, device_state.variables, device_best)
-        states = _save(wave, device_state, device_best, states, active, checkpoints)
+        states = _fetch(wave, device_state, device_best, states)
+        stopping_now = interrupted()
+        ended = any(each.last for each in reports)
+        if stopping_now or ended or time.perf_counter() - saved_at >= save_seconds:
+            _save(states, active, checkpoints)
+            saved_at = time.perf_counter()
         for each in reports:
             report(each)
-        if interrupted():
+        if stopping_now:
             raise Interrupted
     return states
 
@@ -299,20 +309,21 @@ def _after_epoch(
     ), better
 
 
+def _fetch(
+    wave: Wave, device_state: Any, device_best: Any, states: Sequence[Progressed]
+) -> list[Progressed]:
+    fetched = zip(wave.fetch(device_state), wave.fetch(device_best), states, strict=True)
+    return [old._replace(state=state, best=best) for state, best, old in fetched]
+
+
 def _save(
-    wave: Wave,
-    device_state: Any,
-    device_best: Any,
     states: Sequence[Progressed],
     active: Sequence[bool],
     checkpoints: Sequence[TrainingCheckpoints],
-) -> list[Progressed]:
-    fetched = zip(wave.fetch(device_state), wave.fetch(device_best), states, strict=True)
-    saved = [old._replace(state=state, best=best) for state, best, old in fetched]
-    for one, on, place in zip(saved, active, checkpoints, strict=True):
+) -> None:
+    for one, on, place in zip(states, active, checkpoints, strict=True):
         if on:
             place.save(one)
-    return saved
 
 
 def _validation_losses(
