@@ -19,6 +19,9 @@ from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.pipeline import PreprocessSettings
 from mri_jax.volumes.templates import PACKAGED
 
+# So many reasons of failures are printed; all of them stand in failed.csv.
+REASONS = 3
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``python -m mri_jax preprocess``."""
@@ -55,14 +58,18 @@ def run(args: argparse.Namespace) -> int:
     found = inputs.find(args.input, args.cohort, args.root, args.masks)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
+    shard = _shard(args.shard)
     if args.brain == "template":
         print(f"note: {brain.ADVICE}", file=sys.stderr)
-    shard = _shard(args.shard)
     summary = batch.run(found.entries, settings, args.out, args.workers, shard, args.scheduler)
     print(
         f"{args.out}: {summary.done} done, {summary.skipped} done before, {summary.failed} failed"
         + (f" (see {args.out / 'failed.csv'})" if summary.failed and not shard else "")
     )
+    for reason, count in summary.reasons[:REASONS]:
+        print(f"  {count} failed: {reason}")
+    if len(summary.reasons) > REASONS:
+        print(f"  ... and {len(summary.reasons) - REASONS} other reasons")
     return 1 if summary.failed else 0
 
 

@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.cohort_out is not None and args.cohort is None:
         raise UserError("cohort-out: needs --cohort")
     store = VolumeStore(args.store)
+    if not len(store):
+        raise UserError(f"{args.store}: holds no scan; failed.csv in it says why")
     decisions = _read_decisions(args.decisions)
     excluded = quality.exclusions(store.index, decisions, args.threshold)
     cohort = None if args.cohort is None else read_table(args.cohort)

@@ -6,6 +6,7 @@ shards that write to one folder are joined by `merge`.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -52,11 +53,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a run."""
+    """Counts of a run, and the reasons of what failed, the commonest first."""
 
     done: int
     skipped: int
     failed: int
+    reasons: tuple[tuple[str, int], ...] = ()
 
 
 def store_info(settings: PreprocessSettings) -> StoreInfo:
@@ -114,7 +116,9 @@ def run(
         if shard is None:
             write_tables(store, info)
     count = {s: sum(o.state == s for o in outcomes) for s in ("done", "skipped", "failed")}
-    return Summary(**count)
+    # The same rule broken by many files is one reason.
+    said = Counter(o.reason.removeprefix(f"{o.entry.path.name}: ") for o in failed)
+    return Summary(**count, reasons=tuple(said.most_common()))
 
 
 def merge(store: Path) -> Summary:
@@ -131,15 +135,15 @@ def merge(store: Path) -> Summary:
     with locked(store, None):
         tables = sorted(store.glob("failed_*-of-*.csv"))
         found = [tuple(map(int, t.stem.removeprefix("failed_").split("-of-"))) for t in tables]
+        if not tables:
+            raise UserError(f"{store}: no shard (preprocess --shard K/N) was run into it")
         counts = {n for _, n in found}
         if len(counts) > 1:
             raise UserError(f"{store}: holds shards of different counts: {sorted(counts)}")
-        missing = sorted(set(range(1, max(counts, default=0) + 1)) - {k for k, _ in found})
+        missing = sorted(set(range(1, max(counts) + 1)) - {k for k, _ in found})
         if missing:
             raise UserError(f"{store}: shard {missing[0]} of {max(counts)} has not finished")
         rows = write_tables(store, info)
-        if not tables:
-            return Summary(rows, 0, 0)
         failed = pd.concat([pd.read_csv(t, dtype=str) for t in tables]).fillna("")
         files.write_csv(store / "failed.csv", failed.sort_values(KEY))
     return Summary(rows, 0, len(failed))

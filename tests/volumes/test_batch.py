@@ -246,6 +246,22 @@ def test_records_are_json_without_nan(done):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
+def test_reasons_are_said_once_and_an_empty_store_is_not_judged(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "in" / f"{name}.nii").touch()
+    (tmp_path / "in" / "d.nii").write_text("no image")
+    store = str(tmp_path / "s")
+    assert main(["preprocess", "--input", str(tmp_path / "in"), "--out", store, *ARGS]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "  3 failed: the file is empty"
+    assert said[2].startswith("  1 failed: cannot be read")
+    assert main(["qc", store]) == 2
+    assert "holds no scan; failed.csv" in capsys.readouterr().err
+    assert main(["merge", store]) == 2
+    assert "no shard" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1-3", "a/b"])
 def test_refuses_a_wrong_shard(folder, tmp_path, shard):
     arguments = ["preprocess", "--input", str(folder), "--out", str(tmp_path / "s")]
