@@ -25,6 +25,7 @@ from mri_jax.progress import Progress
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.quality import quality_table
+from mri_jax.volumes.scans import is_simulated
 from mri_jax.volumes.store import INDEX_COLUMNS, KEY, StoreInfo, StoreWriter, scan_name
 
 FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
@@ -61,13 +62,13 @@ class Summary:
     reasons: tuple[tuple[str, int], ...] = ()
 
 
-def store_info(settings: PreprocessSettings) -> StoreInfo:
-    """What ``store.json`` says of a store made with these settings."""
+def store_info(settings: PreprocessSettings, simulated: bool = False) -> StoreInfo:
+    """What ``store.json`` says of a store made with these settings from real or simulated scans."""
     packages = ("numpy", "scipy", "nibabel", "SimpleITK")
     return StoreInfo(
         grid=settings.load_template().grid(settings.grid),
         dtype=settings.dtype,
-        simulated=False,
+        simulated=simulated,
         settings=settings.to_json(),
         provenance={
             "template": settings.load_template().name,
@@ -103,7 +104,7 @@ def run(
     """
     if workers < 1:
         raise UserError(f"workers: {workers} must be at least 1")
-    info = store_info(settings)
+    info = store_info(settings, _are_simulated(entries))
     with locked(store, shard):
         StoreWriter(store, info)
         part = list(entries)
@@ -188,6 +189,7 @@ def process(task: Task) -> Outcome:
     try:
         if entry.problem:
             raise UserError(entry.problem)
+        _check_kind(entry.path, task.info.simulated)
         store = Path(task.store)
         record = store / "records" / f"{scan_name(entry.cohort, *entry.key)}.json"
         checksums = _checksums(entry)
@@ -212,6 +214,19 @@ def process(task: Task) -> Outcome:
         # One strange scan must not stop thousands of others; its reason is written, with the type.
         first = (str(error).splitlines() or [""])[0]
         return Outcome(entry, "failed", f"{type(error).__name__}: {first}")
+
+
+def _are_simulated(entries: Sequence[ScanEntry]) -> bool:
+    """Whether the first scan that can be read is simulated; the others must then be alike."""
+    usable = (is_simulated(entry.path) for entry in entries if not entry.problem)
+    return next((answer for answer in usable if answer is not None), False)
+
+
+def _check_kind(path: Path, simulated: bool) -> None:
+    found = is_simulated(path)
+    if found is not None and found != simulated:
+        one, other = ("SIMULATED", "real") if found else ("not SIMULATED", "SIMULATED")
+        raise UserError(f"{path.name}: is {one}, and the store is of {other} scans")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from mri_jax.errors import UserError
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+SIMULATED = b"SIMULATED"
 MAX_VOXELS = 2**28
 MIN_VOXELS_ACROSS = 20
 EXTENT_MM = (100.0, 700.0)
@@ -68,6 +69,16 @@ def read_scan(path: Path) -> Scan:
     canonical = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
     disagreement, mirrored = _compare_forms(image)
     return Scan(np.asarray(canonical.dataobj), canonical.affine, disagreement, mirrored)
+
+
+def is_simulated(path: Path) -> bool | None:
+    """Whether a file's header says that it is SIMULATED (`mri_jax simulate --raw` writes so);
+    None for a file that cannot be read."""
+    try:
+        header = _open(path).header
+    except (UserError, OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError):
+        return None
+    return isinstance(header, nib.Nifti1Header) and bytes(header["descrip"]).startswith(SIMULATED)
 
 
 def _open(path: Path) -> nib.spatialimages.SpatialImage:

@@ -86,6 +86,7 @@ def test_the_store_reads_as_it_was_computed(done, folder):
     np.testing.assert_array_equal(opened.volume("sub-c3", "ses-M00"), result.volume)
     np.testing.assert_array_equal(opened.mask("sub-c3", "ses-M00"), result.mask)
     assert (result.volume[~result.mask] == 0).all()
+    assert not opened.info.simulated
     assert np.median(result.volume[result.mask]) == pytest.approx(100, abs=0.1)
     assert opened.index["brain"].unique().tolist() == ["none"]
     assert PreprocessSettings.from_json(opened.info.settings) == SETTINGS
@@ -244,6 +245,21 @@ def test_records_are_json_without_nan(done):
     store, _ = done
     for path in (store / "records").rglob("*.json"):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_simulated_scans_make_a_simulated_store_and_never_mix(folder, tmp_path):
+    import nibabel as nib
+
+    copy = tmp_path / "siteA"
+    for name, said in (("a1", b"SIMULATED"), ("b2", b"SIMULATED"), ("c3", b"")):
+        image = nib.load(place_of(folder, name))
+        image.header["descrip"] = said
+        nib.save(image, place_of(copy, name))
+    place_of(copy, "a0").write_text("no image")
+    summary = batch.run(inputs.find(copy).entries, SETTINGS, tmp_path / "s")
+    assert (summary.done, summary.failed) == (2, 2)
+    assert VolumeStore(tmp_path / "s").info.simulated
+    assert ("is not SIMULATED, and the store is of SIMULATED scans", 1) in summary.reasons
 
 
 def test_reasons_are_said_once_and_an_empty_store_is_not_judged(tmp_path, capsys):
