@@ -5,10 +5,11 @@ import pandas as pd
 from scipy import stats
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation import comparisons
+from mri_jax.evaluation import comparisons, operating
 from mri_jax.evaluation.cells import Entry, entries
-from mri_jax.evaluation.families import Family
+from mri_jax.evaluation.families import SOURCE, Family, Method
 from mri_jax.evaluation.metrics import METRICS
+from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.evaluation.scores import Scores, estimate
 from mri_jax.evaluation.summary import ensemble_probability
 
@@ -21,11 +22,12 @@ def compare(
     """The declared pairs of a family on every cohort and metric.
 
     Returns:
-      A row a (pair, cohort, split, metric): ``difference`` with interval A, ``p`` (paired
+      A row a (pair, cohort, split, point, metric): ``difference`` with interval A, ``p`` (paired
       permutation on the mean over networks; on held-out source folds Nadeau and Bengio's corrected
-      t-test, as ``test`` says), ``p_holm`` (within the table and metric; source folds are a family
-      of their own), ``p_delong`` (AUC), ``odds`` with limits and ``p_mcnemar`` (ACC: the
-      ensembles' decisions), and ``note``.
+      t-test, as ``test`` says), ``p_holm`` (within the table and metric; source folds, and source
+      networks at a refitted threshold, are families of their own), ``p_delong`` (AUC), ``odds``
+      with limits and ``p_mcnemar`` (ACC: the ensembles' decisions), and ``note``. ``point`` is the
+      operating point of the second method; the first decides at argmax.
     """
     table = entries(predictions, family) if found is None else found
     place = {(e.method, e.cohort, e.split): e for e in table}
@@ -33,19 +35,19 @@ def compare(
     for cohort, split in dict.fromkeys((e.cohort, e.split) for e in table):
         for first, second in family.pairs:
             pair = [place.get((m, cohort, split)) for m in (first, second)]
+            base = {"family": family.key, "cohort": cohort, "split": split}
+            base |= {"first": first.name, "second": second.name}
             for metric in METRICS:
-                base = {
-                    "family": family.key,
-                    "cohort": cohort,
-                    "split": split,
-                    "metric": metric,
-                    "first": first.name,
-                    "second": second.name,
-                }
-                rows.append(base | _compared(metric, pair[0], pair[1], split, seed))
+                row = _compared(metric, pair[0], pair[1], split, seed)
+                rows.append(base | {"metric": metric, "point": ARGMAX} | row)
+            if split == "test" and first.stage != SOURCE and second == Method(first.run):
+                found_at = _at_refitted(predictions, pair[0], pair[1], seed)
+                rows += [base | {"point": REFITTED} | row for row in found_at]
     frame = pd.DataFrame(rows)
     if len(frame):
-        frame["p_holm"] = frame.groupby(["split", "metric"])["p"].transform(comparisons.holm)
+        frame["p_holm"] = frame.groupby(["split", "point", "metric"])["p"].transform(
+            comparisons.holm
+        )
     return frame
 
 
@@ -75,8 +77,35 @@ def _compared(
     return row
 
 
+def _at_refitted(
+    predictions: pd.DataFrame, tuned: Entry | None, source: Entry | None, seed: int
+) -> list[dict[str, object]]:
+    """Tuned networks at argmax against their source with its threshold refitted on the same 20%."""
+    if tuned is None or source is None or tuned.scores is None or source.scores is None:
+        return []
+    everyone = operating.never_trained(predictions, source.method.run, source.cohort)
+    try:
+        comparisons.aligned(tuned.scores, source.scores)
+    except UserError:
+        return []  # the rows at argmax say why
+    cuts = operating.refitted(everyone, tuned.scores)
+    if cuts is None or np.isnan(cuts).any():
+        return []
+    alike = "the two decide alike on every subject"
+    rows = []
+    for metric in METRICS:
+        if metric != "auc":
+            effect = comparisons.permutation(
+                metric, tuned.scores, source.scores, threshold=(None, cuts), seed=seed
+            )
+            rows.append({"metric": metric, "test": "paired permutation"} | _effect(effect, alike))
+    return rows
+
+
 def _effect(effect: comparisons.Effect, without_p: str) -> dict[str, object]:
     note = without_p if np.isnan(effect.p) else ""
+    if not note and np.isnan(effect.low):
+        note = "no interval: no variance over these subjects"
     if np.isnan(effect.effect):
         note = "undefined: a class is absent"
     return {

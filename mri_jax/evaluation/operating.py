@@ -129,7 +129,7 @@ def like(source: Scores, tuned: Scores) -> Scores:
     return replace(tuned, score=source.score[picked])
 
 
-def refitted(source: Scores, tuned: Scores) -> np.ndarray:
+def refitted(source: Scores, tuned: Scores) -> np.ndarray | None:
     """(J,) thresholds of the source networks, refitted on the 20% that each tuned network saw.
 
     The 20% of a repeat are the target scans outside that repeat's test set; the source networks
@@ -140,11 +140,14 @@ def refitted(source: Scores, tuned: Scores) -> np.ndarray:
       tuned: Networks of every (repeat, fold).
 
     Returns:
-      NaN where the 20% holds one class or nothing.
+      NaN where the 20% holds one class; None where a network has no 20% (a cohort that was not
+      fine-tuned on).
     """
     found = []
     for fold, tested in zip(tuned.fold, tuned.tested, strict=True):
         network = int(np.flatnonzero(source.fold == fold)[0])
         inside = ~np.isin(source.scan, tuned.scan[tested]) & source.tested[network]
+        if not inside.any():
+            return None
         found.append(best_threshold(source.label[inside], source.score[network, inside]))
     return np.array(found)

@@ -58,8 +58,9 @@ def _points(
     if any(m.stage != SOURCE for m in family.methods):
         source = operating.never_trained(predictions, method.run, entry.cohort)
         cuts = operating.refitted(source, scores)
-        if not np.isnan(cuts).any():
-            points.append((operating.REFITTED, cuts, ""))
+        if cuts is not None:
+            note = "not shown: the 20% hold one class only" if np.isnan(cuts).any() else ""
+            points.append((operating.REFITTED, None if note else cuts, note))
     return points
 
 

@@ -253,3 +253,50 @@ def test_repeats_of_fine_tuning_are_averaged_over_their_own_test_sets():
         "cohort == 'ADNI2' and metric == 'auc' and first == 'cnn5-w1 tuned-high'"
     )
     assert pair["p"].notna().all()
+
+
+def test_tuned_networks_meet_their_source_with_a_refitted_threshold(run):
+    section = analysed(run).sections[0]
+    pairs = section.differences.query("point == 'refitted on the 20%'")
+    assert set(pairs["metric"]) == {"acc", "bac", "sen", "spe"}
+    assert set(pairs["cohort"]) == {"ADNI2"}
+    means = section.points.query("cohort == 'ADNI2'").set_index(["method", "point", "metric"])
+    for row in pairs.to_dict("records"):
+        tuned = means.loc[("cnn5-w1 tuned-high", "argmax", row["metric"]), "mean"]
+        source = means.loc[("cnn5-w1", "refitted on the 20%", row["metric"]), "mean"]
+        assert row["difference"] == pytest.approx(tuned - source)
+        assert row["low"] < row["difference"] < row["high"]
+    # One pair a metric: Holm leaves p as it is, whatever the other rows of the table.
+    assert pairs["p_holm"].tolist() == pytest.approx(pairs["p"].tolist())
+
+
+def test_a_fifth_of_one_class_has_no_refitted_threshold_and_says_so(run):
+    def without(frame):
+        inside = frame["split"].eq("adaptation") & frame["label"].eq(1)
+        return frame[~inside]
+
+    section = analysed(rewritten(run, without)).sections[0]
+    rows = section.points.query("point == 'refitted on the 20%' and method == 'cnn5-w1'")
+    assert rows["mean"].isna().all()
+    assert set(rows["note"]) == {"not shown: the 20% hold one class only"}
+    assert section.differences["point"].eq("argmax").all()
+
+
+def test_a_missing_interval_says_why(run):
+    def perfect(frame):
+        margin = np.where(frame["label"] == 1, 3.0, -3.0)
+        here = frame["cohort"].eq("AIBL") & frame["run"].eq("cnn5-w1")
+        return frame.assign(
+            logit_1=np.where(here, margin, frame["logit_1"]),
+            logit_0=np.where(here, 0.0, frame["logit_0"]),
+        )
+
+    summary = analysed(rewritten(run, perfect)).sections[0].summary
+    rows = summary.query("cohort == 'AIBL' and method == 'cnn5-w1'").set_index("metric")
+    assert rows.loc["auc", "a_note"] == rows.loc["auc", "b_note"] == "perfect separation"
+    assert rows.loc["auc", "ensemble_note"] == "perfect separation"
+    assert rows.loc["sen", "a_note"] == "every decision is right"
+    assert rows.loc["acc", "ensemble_low"] < 1.0, "Wilson's interval exists for the ensemble"
+    assert rows.loc["acc", "ensemble_note"] == ""
+    other = summary.query("cohort == 'ADNI2' and method == 'cnn5-w1'")
+    assert other[["a_note", "b_note"]].eq("").all(axis=None)
