@@ -18,6 +18,9 @@ from mri_jax.results import Results
 TOLERANCE = 1e-4
 """Two runs that claim the same network may differ this much in a logit (other devices)."""
 
+CLASSES = ("negative", "positive")
+"""Names of labels 0 and 1 where the diagnoses behind them are unknown or several."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -31,6 +34,7 @@ class Section:
       anova: From `differences.anova_table`.
       points: From `thresholds.operating_points`.
       calibration: From `thresholds.calibration_table`.
+      classes: What labels 0 and 1 stand for, e.g. ``("CN", "AD")``.
     """
 
     family: Family
@@ -40,6 +44,7 @@ class Section:
     anova: pd.DataFrame
     points: pd.DataFrame
     calibration: pd.DataFrame
+    classes: tuple[str, str] = CLASSES
 
     def tested(self, cohort: str) -> list[Entry]:
         """The entries of a target cohort that have scores."""
@@ -53,6 +58,14 @@ class Section:
     def cohorts(self) -> list[str]:
         """Target cohorts, in order."""
         return list(dict.fromkeys(e.cohort for e in self.entries if e.split == "test"))
+
+    def subjects(self, cohort: str) -> str:
+        """``32 AD, 41 CN``: who stands behind every figure of a cohort."""
+        cells = self.tested(cohort)
+        if not cells or cells[0].scores is None:
+            return "no subjects"
+        positive, negative = cells[0].scores.counts
+        return f"{positive} {self.classes[1]}, {negative} {self.classes[0]}"
 
 
 @dataclass(frozen=True)
@@ -138,10 +151,29 @@ def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
                 anova=differences.anova_table(overview, family),
                 points=thresholds.operating_points(predictions, family, seed, found),
                 calibration=thresholds.calibration_table(predictions, family, found),
+                classes=_classes(found, runs),
             )
         )
     simulated = any(run.simulated for run in runs)
     return Analysis(tuple(runs), simulated, predictions, tuple(sections), seed)
+
+
+def _classes(found: Sequence[Entry], runs: Sequence[Results]) -> tuple[str, str]:
+    """The diagnoses behind labels 0 and 1 of a table, where each label is one diagnosis."""
+    people = [run.cohort for run in runs if {"session_id", "diagnosis"} <= set(run.cohort.columns)]
+    if not people:
+        return CLASSES
+    frame = pd.concat(people, ignore_index=True)
+    diagnosis = dict(
+        zip(frame["subject_id"] + "/" + frame["session_id"], frame["diagnosis"], strict=True)
+    )
+    seen: tuple[set[str], set[str]] = (set(), set())
+    for entry in found:
+        if entry.split == "test" and entry.scores is not None:
+            for scan, label in zip(entry.scores.scan, entry.scores.label, strict=True):
+                seen[label].add(diagnosis.get(str(scan), ""))
+    names = [next(iter(s)) if len(s) == 1 else "" for s in seen]
+    return (names[0] or CLASSES[0], names[1] or CLASSES[1])
 
 
 def _pooled(runs: Sequence[Results]) -> pd.DataFrame:

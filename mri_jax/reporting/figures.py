@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mri_jax import seeding
@@ -13,8 +12,17 @@ from mri_jax.evaluation.families import SOURCE, depth_of, is_baseline, parse
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.scores import Scores, estimate
 from mri_jax.reporting.analysis import Analysis, Section
-from mri_jax.reporting.style import HATCHES, LINES, MARKERS, Picture, drawn
+from mri_jax.reporting.style import LINES, MARKERS, Picture, drawn
 
+PLAIN = "0.35"
+"""Colour of the baselines."""
+FEW_LINES = 4
+"""More baselines than this would hide the networks' ROC curves."""
+SHOWN_AS = {
+    "finetune": "Figs. 2 and 3", "task": "Fig. 5", "depth": "Table 1", "width": "Table 2",
+    "source": "tables",
+}  # fmt: skip
+"""Where the paper shows the like of each family of tables."""
 INTERVALS = "Thick: 95% interval of these networks on new subjects (A); thin: retrained too (B)."
 
 
@@ -38,87 +46,95 @@ def score_figures(analysis: Analysis) -> list[Picture]:
 
 
 def _scores(section: Section, cohort: str, simulated: bool) -> Picture:
-    frame = section.summary[
-        section.summary["cohort"].eq(cohort)
-        & section.summary["split"].eq("test")
-        & section.summary["mean"].notna()
-    ]
-    values = {
-        (e.method.name, metric): estimate(metric, e.scores).value
-        for e in section.tested(cohort)
+    """A panel a score, a row a method: legible with two methods and with twenty."""
+    entries = section.tested(cohort)
+    rows = section.summary[
+        section.summary["cohort"].eq(cohort) & section.summary["split"].eq("test")
+    ].set_index(["method", "metric"])
+    shown = {
+        (e.method.name, metric): 100 * estimate(metric, e.scores).value
+        for e in entries
         if e.scores is not None
         for metric in METRICS
     }
-    methods = list(dict.fromkeys(frame["method"]))
+    limits = 100 * rows[["a_low", "b_low"]].to_numpy(float)
+    lowest = np.nanmin(np.concatenate([[50.0], limits.ravel(), *shown.values()]))
+    least = 10 * np.floor(lowest / 10) - 2
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        width = 0.8 / max(len(methods), 1)
-        for place, method in enumerate(methods):
-            rows = frame[frame["method"] == method].set_index("metric").reindex(METRICS)
-            x = np.arange(5) + (place - (len(methods) - 1) / 2) * width
-            colour, hatch = f"C{place % 8}", HATCHES[place % 8]
-            axes.bar(
-                x, 100 * rows["mean"], 0.9 * width, label=method, color=colour, hatch=hatch,
-                alpha=0.45, edgecolor=colour, linewidth=0.8,
-            )  # fmt: skip
-            _whiskers(axes, x, rows)
-            for position, metric in zip(x, METRICS, strict=True):
-                points = 100 * values[(method, metric)]
-                spread = np.linspace(-0.2, 0.2, len(points)) * width
-                axes.plot(position + spread, points, ".", color=colour, markersize=3, mec="none")
-        axes.set_xticks(range(5), [m.upper() for m in METRICS])
-        axes.set_ylabel("percent")
-        axes.set_ylim(0, 105)
-        axes.axhline(50, color="0.5", linewidth=0.7, linestyle=":")
-        axes.set_title(f"{section.family.title}: tested on {cohort}")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=min(4, len(methods)))
+        panels = figure.subplots(1, len(METRICS), sharey=True)
+        for axes, metric in zip(panels, METRICS, strict=True):
+            for place, entry in enumerate(entries):
+                row = rows.loc[(entry.method.name, metric)]
+                if pd.isna(row["mean"]):
+                    continue
+                plain = is_baseline(entry.method.run)
+                colour = PLAIN if plain else f"C{place % 8}"
+                each = shown[(entry.method.name, metric)]
+                spread = place + np.linspace(-0.22, 0.22, len(each)) if len(each) > 1 else [place]
+                axes.plot(each, spread, ".", color=colour, markersize=4, alpha=0.7, mec="none")
+                for name, thickness in (("b", 0.8), ("a", 2.6)):
+                    limits = (100 * row[f"{name}_low"], 100 * row[f"{name}_high"])
+                    axes.hlines(place, *limits, color=colour, linewidth=thickness)
+                marker, fill = ("s", "white") if plain else (MARKERS[place % 8], colour)
+                axes.plot(100 * row["mean"], place, marker, mfc=fill, mec=colour, markersize=4.5)
+            axes.axvline(50, color="0.5", linewidth=0.7, linestyle=":")
+            axes.set_title(metric.upper())
+            axes.set_xlabel("percent")
+            axes.set_xlim(least, 102)
+        panels[0].set_yticks(range(len(entries)), [e.method.name for e in entries])
+        panels[0].set_ylim(len(entries) - 0.4, -0.6)
 
     caption = (
-        f"{section.family.title}, tested on {cohort}. Bars: mean over networks; dots: each "
-        f"network. {INTERVALS}"
+        f"{section.family.title}, tested on {cohort} ({section.subjects(cohort)}); the paper's "
+        f"{SHOWN_AS[section.family.key.split('-')[0]]}. Marker: mean over networks; dots: each "
+        f"network; open squares: baselines. {INTERVALS} Dotted: 50%."
     )
     name = f"{section.family.key}-scores-{cohort}"
-    return Picture(name, caption, drawn(draw, 8.2, 4.2, simulated))
-
-
-def _whiskers(axes: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
-    for name, thickness in (("b", 0.9), ("a", 2.4)):
-        low, high = (100 * rows[f"{name}_{end}"].to_numpy(float) for end in ("low", "high"))
-        known = ~np.isnan(low) & ~np.isnan(high)
-        axes.vlines(x[known], low[known], high[known], color="0.15", linewidth=thickness)
+    height = 1.15 + 0.27 * max(len(entries), 3)
+    title = f"Tested on {cohort} ({section.subjects(cohort)})"
+    return Picture(name, caption, drawn(draw, 9.4, height, simulated, title))
 
 
 def _roc(section: Section, cohort: str, analysis: Analysis) -> Picture:
-    entries = section.tested(cohort)
+    networks = [e for e in section.tested(cohort) if not is_baseline(e.method.run)]
+    plain = [e for e in section.tested(cohort) if is_baseline(e.method.run)]
+    left_out = len(plain) > FEW_LINES
+    entries = networks if left_out else [*networks, *plain]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        grid = np.linspace(0, 1, 101)
+        grid = np.linspace(0, 1, 401)
         for place, entry in enumerate(entries):
             scores = entry.scores
             if scores is None or min(scores.counts) == 0:
                 continue
             mean = _mean_roc(scores, grid, None)
-            low, high = _roc_band(scores, grid, analysis.seed)
             area = float(estimate("auc", scores).value.mean())
-            colour, line = f"C{place % 8}", LINES[place % 8]
             label = f"{entry.method.name} ({100 * area:.1f})"
+            if is_baseline(entry.method.run):
+                line = LINES[1 + (place - len(networks)) % (len(LINES) - 1)]
+                axes.plot(grid, mean, color=PLAIN, linestyle=line, linewidth=1.0, label=label)
+                continue
+            # Beyond eight networks the colours come again, with other dashes.
+            colour, line = f"C{place % 8}", LINES[(place + place // 8) % len(LINES)]
+            low, high = _roc_band(scores, grid, analysis.seed)
             axes.plot(grid, mean, color=colour, linestyle=line, label=label)
-            if not is_baseline(entry.method.run):
-                axes.fill_between(grid, low, high, color=colour, alpha=0.13, linewidth=0)
+            axes.fill_between(grid, low, high, color=colour, alpha=0.13, linewidth=0)
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
         axes.set_aspect("equal")
-        axes.set_title(f"ROC, tested on {cohort}")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="method (mean AUC, %)")
 
     caption = (
-        f"ROC curves on {cohort}: mean sensitivity over the networks at each specificity, with "
-        "pointwise 95% bands over new subjects (class-stratified bootstrap)."
+        f"ROC curves on {cohort} ({section.subjects(cohort)}): mean sensitivity over the networks "
+        "at each specificity, with pointwise 95% bands over new subjects (class-stratified "
+        "bootstrap; networks only)."
     )
+    caption += f" The {len(plain)} baselines stand in the table." if left_out else ""
     name = f"{section.family.key}-roc-{cohort}"
-    return Picture(name, caption, drawn(draw, 7.4, 4.4, analysis.simulated))
+    title = f"ROC, tested on {cohort} ({section.subjects(cohort)})"
+    return Picture(name, caption, drawn(draw, 7.4, 4.2, analysis.simulated, title))
 
 
 def _mean_roc(scores: Scores, grid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -168,7 +184,7 @@ def _curve(section: Section, what: str, simulated: bool) -> Picture:
                 colour = f"C{place % 8}"
                 axes.plot(
                     x, 100 * rows["mean"], marker=MARKERS[place % 8], color=colour,
-                    linestyle=LINES[place % 8], label=cohort,
+                    linestyle=LINES[place % 8], label=f"{cohort}\n({section.subjects(cohort)})",
                 )  # fmt: skip
                 for name, thickness in (("b", 0.8), ("a", 2.2)):
                     axes.vlines(
@@ -182,8 +198,10 @@ def _curve(section: Section, what: str, simulated: bool) -> Picture:
         panels[0].set_ylabel("percent")
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="tested on")
 
-    caption = f"{section.family.title}: mean over networks. {INTERVALS}"
-    return Picture(f"{section.family.key}-curve", caption, drawn(draw, 9.0, 3.4, simulated))
+    shown = SHOWN_AS[section.family.key.split("-")[0]]
+    caption = f"{section.family.title} (the paper's {shown}): mean over networks. {INTERVALS}"
+    figure = drawn(draw, 9.4, 3.2, simulated, section.family.title)
+    return Picture(f"{section.family.key}-curve", caption, figure)
 
 
 def _depth(run: str) -> float:
@@ -218,7 +236,8 @@ def _layers(section: Section, analysis: Analysis) -> Picture:
             rows = rows.reindex([m.name for m in methods])
             x = np.arange(len(methods)) + (place - (len(section.cohorts) - 1) / 2) * 0.14
             colour = f"C{place % 8}"
-            axes.plot(x, 100 * rows["mean"], MARKERS[place % 8], color=colour, label=cohort)
+            label = f"{cohort}\n({section.subjects(cohort)})"
+            axes.plot(x, 100 * rows["mean"], MARKERS[place % 8], color=colour, label=label)
             for name, thickness in (("b", 0.8), ("a", 2.2)):
                 axes.vlines(
                     x, 100 * rows[f"{name}_low"], 100 * rows[f"{name}_high"], color=colour,
@@ -228,14 +247,16 @@ def _layers(section: Section, analysis: Analysis) -> Picture:
         axes.tick_params(axis="x", labelsize=7.5)
         axes.set_ylabel("AUC, percent")
         axes.set_xlabel("layers that were tuned")
-        axes.set_title("Which layers were tuned (exploratory)")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="tested on")
 
-    caption = f"AUC against the layers that were tuned; exploratory. {INTERVALS}"
-    key = f"{section.family.key}-layers"
-    return Picture(
-        key, caption, drawn(draw, max(7.0, 1.1 * len(methods) + 2), 3.6, analysis.simulated)
+    caption = (
+        "AUC against the layers that were tuned, with the number of parameters that training "
+        f"moved; exploratory: not planned for inference. {INTERVALS}"
     )
+    width = max(7.0, 0.95 * len(methods) + 2)
+    title = f"{methods[0].run}: which layers were tuned (exploratory)"
+    figure = drawn(draw, width, 3.4, analysis.simulated, title)
+    return Picture(f"{section.family.key}-layers", caption, figure)
 
 
 def _parameters(plan: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -1,5 +1,7 @@
 """Figures behind the scores: decisions, distributions, calibration, training."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +18,19 @@ from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.figures import cohorts_of
 from mri_jax.reporting.style import LINES, Picture, drawn
 
-CLASSES = ("negative", "positive")
+CONFUSION = (
+    "Decisions at argmax on {who}: share of each true class, and how many subjects that is for one "
+    "network (mean over the networks)."
+)
+DISTRIBUTION = (
+    "Distribution of the networks' probabilities of the positive class on {who}, by true class; "
+    "the dotted line is argmax."
+)
+CALIBRATION = (
+    "Reliability on {who}: observed share of positives against the predicted probability, as "
+    "trained and after temperature scaling. Bars (as trained): Wilson's 95% interval for the mean "
+    "number of subjects that a network has in the bin."
+)
 PANELS = 8
 """At most so many networks of a table stand in the detailed figures."""
 ROW = 4
@@ -27,19 +41,28 @@ def detail_figures(analysis: Analysis) -> list[Picture]:
     """Confusion matrices, score distributions and calibration of every table and cohort."""
     made: list[Picture] = []
     for section, cohort, entries in cohorts_of(analysis.sections):
-        networks = [e for e in entries if not is_baseline(e.method.run)][:PANELS]
+        networks = [e for e in entries if not is_baseline(e.method.run)]
         if not networks:
             continue
-        key = f"{section.family.key}-{{}}-{cohort}"
-        made.append(_confusion(networks, cohort, key.format("confusion"), analysis.simulated))
-        made.append(_distribution(networks, cohort, key.format("distribution"), analysis.simulated))
-        made.append(_calibration(networks, cohort, key.format("calibration"), analysis))
+        who = f"{cohort} ({section.subjects(cohort)})"
+        if len(networks) > PANELS:
+            who += f"; the first {PANELS} of {len(networks)} networks"
+        networks = networks[:PANELS]
+        size = _shape(len(networks))
+        for name, draw, caption in (
+            ("confusion", _confusion(networks, section.classes), CONFUSION),
+            ("distribution", _distribution(networks, section.classes), DISTRIBUTION),
+            ("calibration", _calibration(networks, section.classes[1], analysis), CALIBRATION),
+        ):
+            figure = drawn(draw, *size, analysis.simulated, cohort)
+            key = f"{section.family.key}-{name}-{cohort}"
+            made.append(Picture(key, caption.format(who=who), figure))
     return made
 
 
 def _shape(count: int) -> tuple[float, float]:
     """Width and height of a figure of so many panels, in inches."""
-    return max(3.4, 2.3 * min(count, ROW) + 0.4), 2.7 * -(-count // ROW)
+    return max(4.0, 2.1 * min(count, ROW) + 1.0), 2.7 * -(-count // ROW)
 
 
 def _panels(figure: Figure, count: int) -> list[Axes]:
@@ -52,7 +75,7 @@ def _panels(figure: Figure, count: int) -> list[Axes]:
     return every[:count]
 
 
-def _confusion(entries: list[Entry], cohort: str, key: str, simulated: bool) -> Picture:
+def _confusion(entries: list[Entry], classes: tuple[str, str]) -> Callable[[Figure], None]:
     def draw(figure: Figure) -> None:
         panels = _panels(figure, len(entries))
         for axes, entry in zip(panels, entries, strict=True):
@@ -67,18 +90,20 @@ def _confusion(entries: list[Entry], cohort: str, key: str, simulated: bool) -> 
                         column, row, f"{shown}\n{counts[row, column]:.1f}", ha="center",
                         va="center", color="white" if share > 0.55 else "black",
                     )  # fmt: skip
-            axes.set_xticks((0, 1), CLASSES)
-            axes.set_yticks((0, 1), CLASSES, rotation=90, va="center")
+            axes.set_xticks((0, 1), classes)
+            axes.set_yticks((0, 1), classes, rotation=90, va="center")
             axes.grid(False)
             axes.set_xlabel("decided")
             axes.set_title(_wrapped(entry.method.name), fontsize=8)
         panels[0].set_ylabel("true class")
 
-    caption = (
-        f"Decisions at argmax on {cohort}: share of each true class, and subjects a network (mean "
-        "over the networks)."
-    )
-    return Picture(key, caption, drawn(draw, *_shape(len(entries)), simulated))
+    return draw
+
+
+def _legend_beside(figure: Figure, panel: Axes) -> None:
+    """One legend for all panels, where it covers none of them."""
+    handles, names = panel.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", fontsize=7.5)
 
 
 def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -94,13 +119,13 @@ def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     return shares, counts
 
 
-def _distribution(entries: list[Entry], cohort: str, key: str, simulated: bool) -> Picture:
+def _distribution(entries: list[Entry], classes: tuple[str, str]) -> Callable[[Figure], None]:
     def draw(figure: Figure) -> None:
         panels = _panels(figure, len(entries))
         edges = np.linspace(0, 1, 21)
         for axes, entry in zip(panels, entries, strict=True):
             assert entry.scores is not None
-            for value, name in enumerate(CLASSES):
+            for value, name in enumerate(classes):
                 chosen = entry.scores.tested & (entry.scores.label == value)
                 probability = expit(entry.scores.score[chosen])
                 if len(probability):
@@ -110,16 +135,18 @@ def _distribution(entries: list[Entry], cohort: str, key: str, simulated: bool) 
                         hatch=("", "//")[value],
                     )  # fmt: skip
             axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle=":")
-            axes.set_xlabel("probability")
+            axes.set_xlim(0, 1)
+            axes.set_xlabel(f"probability of {classes[1]}")
             axes.set_title(_wrapped(entry.method.name), fontsize=8)
         panels[0].set_ylabel("density")
-        panels[-1].legend(loc="upper center", fontsize=7)
+        _legend_beside(figure, panels[0])
 
-    caption = f"Distribution of the networks' probabilities on {cohort}, by true class."
-    return Picture(key, caption, drawn(draw, *_shape(len(entries)), simulated))
+    return draw
 
 
-def _calibration(entries: list[Entry], cohort: str, key: str, analysis: Analysis) -> Picture:
+def _calibration(
+    entries: list[Entry], positive: str, analysis: Analysis
+) -> Callable[[Figure], None]:
     def draw(figure: Figure) -> None:
         panels = _panels(figure, len(entries))
         for axes, entry in zip(panels, entries, strict=True):
@@ -136,21 +163,20 @@ def _calibration(entries: list[Entry], cohort: str, key: str, analysis: Analysis
                     table["predicted"], table["observed"], marker="os"[place], color=colour,
                     linestyle=LINES[place], label=name,
                 )  # fmt: skip
-                axes.vlines(
-                    table["predicted"], table["observed_low"], table["observed_high"],
-                    color=colour, linewidth=0.9,
-                )  # fmt: skip
+                if place == 0:  # two sets of bars hide each other
+                    axes.vlines(
+                        table["predicted"], table["observed_low"], table["observed_high"],
+                        color=colour, linewidth=0.9, alpha=0.7,
+                    )  # fmt: skip
             axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
-            axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted")
+            axes.set(
+                xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"predicted share of {positive}"
+            )
             axes.set_title(_wrapped(entry.method.name), fontsize=8)
-        panels[0].set_ylabel("observed share")
-        panels[0].legend(loc="lower right", fontsize=7)
+        panels[0].set_ylabel(f"observed share of {positive}")
+        _legend_beside(figure, panels[0])
 
-    caption = (
-        f"Reliability on {cohort}: observed share of positives against the predicted probability. "
-        "Bars: Wilson's 95% interval for the mean number of subjects a network has in the bin."
-    )
-    return Picture(key, caption, drawn(draw, *_shape(len(entries)), analysis.simulated))
+    return draw
 
 
 def _pooled_reliability(scores: Scores, divisor: np.ndarray) -> pd.DataFrame:
@@ -178,12 +204,14 @@ def training_figures(analysis: Analysis) -> list[Picture]:
         return []
     made = []
     for (run, stage), rows in history.groupby(["run", "stage"], sort=True):
-        rows = rows[rows["repeat"] == rows["repeat"].min()]
-        made.append(_training(str(run), str(stage), rows, analysis.simulated))
+        shown = rows[rows["repeat"] == rows["repeat"].min()]
+        count = rows["repeat"].nunique()
+        part = f" (the first of {count} fifths)" if count > 1 else ""
+        made.append(_training(str(run), f"{stage}{part}", str(stage), shown, analysis.simulated))
     return made
 
 
-def _training(run: str, stage: str, rows: pd.DataFrame, simulated: bool) -> Picture:
+def _training(run: str, what: str, stage: str, rows: pd.DataFrame, simulated: bool) -> Picture:
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
         for place, (fold, line) in enumerate(rows.groupby("fold")):
@@ -204,6 +232,6 @@ def _training(run: str, stage: str, rows: pd.DataFrame, simulated: bool) -> Pict
         if left.get_legend_handles_labels()[0]:
             left.legend(title="fold", ncols=2)
 
-    caption = f"Training of {run}, {stage}: loss of each fold; the ring marks the epoch kept."
+    caption = f"Training of {run}, {what}: loss of each fold; the ring marks the epoch kept."
     key = f"training-{run}-{stage}"
-    return Picture(key, caption, drawn(draw, 7.2, 2.9, simulated))
+    return Picture(key, caption, drawn(draw, 7.2, 2.7, simulated, f"{run}, {what}"))

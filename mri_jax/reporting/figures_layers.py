@@ -51,6 +51,9 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
         if kernel.ndim != 5 or kernel.shape[:3] != (3, 3, 3):
             raise UserError(f"{results.FILTERS}: {run}/{stage} has shape {kernel.shape}")
     count = min(SHOWN, next(iter(shown.values())).shape[-1])
+    when = "before and after fine-tuning" if len(stages) > 1 else "as trained on the source"
+    if len(shown) < len(stages):
+        when += f" (the first {len(shown)} of {len(stages)} stages)"
     limit = max(float(np.abs(kernel[..., 0, :count]).max()) for kernel in shown.values()) or 1.0
 
     def draw(figure: Figure) -> None:
@@ -72,10 +75,11 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
 
     caption = (
         f"First-layer filters of {run} (fold 0): the three planes through the centre of each, "
-        "before and after fine-tuning. One colour scale for all."
+        f"{when}. One colour scale for all."
     )
     height = 0.72 * 3 * len(shown) + 0.6
-    return Picture(f"filters-{run}", caption, drawn(draw, 8.4, height, simulated))
+    figure = drawn(draw, 8.4, height, simulated, f"{run}: filters of conv1")
+    return Picture(f"filters-{run}", caption, figure)
 
 
 def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -> Picture:
@@ -98,8 +102,8 @@ def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -
     caption = f"First-layer feature maps of {run} (fold 0), middle axial plane of one scan"
     caption += f" ({scan})." if scan else "."
     height = 1.35 * len(shown) + 0.6
-    picture = drawn(draw, 9.6, height, simulated)
-    return Picture(f"feature-maps-{run}", caption, picture)
+    figure = drawn(draw, 9.6, height, simulated, f"{run}: feature maps of conv1")
+    return Picture(f"feature-maps-{run}", caption, figure)
 
 
 def _bare(axes: Axes) -> None:

@@ -49,17 +49,33 @@ def style() -> Iterator[None]:
         yield
 
 
-def drawn(draw: Callable[[Figure], None], width: float, height: float, simulated: bool) -> Figure:
-    """A figure of that size (inches), without pyplot's global state."""
+def drawn(
+    draw: Callable[[Figure], None], width: float, height: float, simulated: bool, title: str = ""
+) -> Figure:
+    """A figure of that size (inches), without pyplot's global state.
+
+    A band above it holds the title at the left and the word SIMULATED at the right, so that
+    neither can cover the other or the drawing.
+    """
+    lines = title.count("\n") + 1 if title else 0
+    band = max(0.2 * lines, 0.2 if simulated else 0.0) + (0.06 if title or simulated else 0.0)
     with style():
-        figure = Figure(figsize=(width, height))
+        rect = (0, 0, 1, height / (height + band))
+        figure = Figure(figsize=(width, height + band))
+        figure.set_layout_engine("constrained", rect=rect)
         FigureCanvasAgg(figure)
         draw(figure)
+        top = 1 - 0.06 / (height + band)
+        if title:
+            figure.text(0.006, top, title, ha="left", va="top", fontsize=9.5, weight="bold")
         if simulated:
-            figure.suptitle(
-                "SIMULATED SCANS", x=0.995, ha="right", fontsize=8, color="#B00020", weight="bold"
-            )
-        # The layout is found once; otherwise each format would find it again.
+            figure.text(
+                0.994, top, "SIMULATED SCANS", ha="right", va="top", fontsize=8,
+                color="#B00020", weight="bold",
+            )  # fmt: skip
+        # The layout is found here, not again for each format; labels beside panels of fixed aspect
+        # need a second look.
+        figure.draw_without_rendering()
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figure
