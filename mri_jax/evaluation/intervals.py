@@ -188,7 +188,7 @@ def between_variance(value: np.ndarray, covariance: np.ndarray) -> float:
 def interval_b(
     found: Estimates,
     fold: np.ndarray,
-    size: int,
+    label: np.ndarray,
     held_out: float | None = None,
     level: float = LEVEL,
 ) -> Interval:
@@ -196,13 +196,14 @@ def interval_b(
 
     The variance over new subjects plus the `between_variance` of the K fold networks times
     ``1/K + held_out/(1 - held_out)``: Nadeau and Bengio's correction for training sets that
-    overlap (2003, doi:10.1023/A:1024068626366). Degrees of freedom by Satterthwaite, on the logit
-    scale.
+    overlap (2003, doi:10.1023/A:1024068626366). On the logit scale, with Satterthwaite's degrees of
+    freedom: K - 1 behind the variance between networks, and each class's subjects less one behind
+    what that class adds to the variance over subjects.
 
     Args:
       found: Estimates of one metric; repeats of a fold are averaged first.
       fold: (J,) the source fold of each network.
-      size: Subjects behind the metric.
+      label: (N,) 0 or 1 of the subjects.
       held_out: Share of the source held out from each network; 1/K by default.
       level: Nominal coverage.
 
@@ -212,15 +213,19 @@ def interval_b(
     each = found.by_fold(fold)
     count = len(each.value)
     centre = float(found.value.mean())
-    if count < 2 or size < 2 or np.isnan(each.value).any() or np.isnan(each.influence).any():
+    if count < 2 or np.isnan(each.value).any() or np.isnan(each.influence).any():
         return Interval(centre, float("nan"), float("nan"), level)
     share = 1 / count if held_out is None else held_out
     if not 0.0 < share < 1.0:
         raise UserError(f"held_out: {share} must lie between 0 and 1")
-    subjects = float(each.covariance.mean())
+    influence = each.influence.mean(axis=0)
+    by_class = [influence[np.asarray(label) == value] for value in (0, 1)]
+    parts = [(float((part**2).sum()), len(part) - 1) for part in by_class if part.any()]
+    subjects = sum(variance for variance, _ in parts)
     networks = between_variance(each.value, each.covariance) * (1 / count + share / (1 - share))
     total = subjects + networks
     if not total > 0.0:
         return Interval(centre, float("nan"), float("nan"), level)
-    freedom = total**2 / (networks**2 / (count - 1) + subjects**2 / (size - 1))
+    spread = sum(variance**2 / freedom for variance, freedom in [*parts, (networks, count - 1)])
+    freedom = total**2 / spread
     return logit_interval(centre, total, float(stats.t.ppf(0.5 + level / 2, freedom)), level)

@@ -82,11 +82,7 @@ def metric_rows(
     for metric in METRICS:
         value = estimate(metric, scores, threshold)
         a = interval_a(metric, scores, threshold, seed, drawn=drawn)
-        if metric == "auc":
-            size = min(scores.counts)
-        else:
-            size = drawn.size(metric)
-        b = interval_b(value, scores.fold, size)
+        b = interval_b(value, scores.fold, scores.label)
         ensemble = together.get(metric, (NAN, NAN, NAN))
         rows.append(
             base

@@ -70,8 +70,7 @@ def covered(name, studies=STUDIES, metrics=("auc", "bac", "sen"), **how):
         for place, (scores, truth) in enumerate(rows):
             value = estimate(metric, scores)
             a = intervals.interval_a(metric, scores, drawn=draws[place])
-            size = scores.counts[0] if metric == "sen" else min(scores.counts)
-            b = intervals.interval_b(value, scores.fold, size)
+            b = intervals.interval_b(value, scores.fold, scores.label)
             # What five values suggest if they are taken as independent.
             reach = stats.t.ppf(0.975, FOLDS - 1) * value.value.std(ddof=1) / np.sqrt(FOLDS)
             hits[place] = (

@@ -108,7 +108,7 @@ def test_no_variance_is_not_certainty():
         a = intervals.interval_a(metric, right)
         assert a.estimate == 1.0
         assert np.isnan([a.low, a.high]).all()
-        assert np.isnan(intervals.interval_b(estimate(metric, right), right.fold, 2).low)
+        assert np.isnan(intervals.interval_b(estimate(metric, right), right.fold, right.label).low)
 
 
 def test_a_single_network_gets_wilson():
@@ -136,13 +136,17 @@ def test_between_variance_takes_off_what_the_test_set_adds(rng):
 def test_interval_b_by_hand(rng):
     influence = rng.normal(size=(5, 40)) * 0.004
     value = np.array([0.70, 0.76, 0.81, 0.74, 0.79])
-    interval = intervals.interval_b(Estimates(value, influence), np.arange(5), size=17)
+    label = np.r_[np.ones(17, int), np.zeros(23, int)]
+    interval = intervals.interval_b(Estimates(value, influence), np.arange(5), label)
     covariance = influence @ influence.T
     off = (covariance.sum() - np.trace(covariance)) / 20
     networks = (np.var(value, ddof=1) - np.trace(covariance) / 5 + off) * (1 / 5 + 1 / 4)
     subjects = covariance.sum() / 25
     total = networks + subjects
-    freedom = total**2 / (networks**2 / 4 + subjects**2 / 16)
+    mean = influence.mean(axis=0)
+    parts = (mean[:17] ** 2).sum(), (mean[17:] ** 2).sum()
+    assert sum(parts) == pytest.approx(subjects)
+    freedom = total**2 / (networks**2 / 4 + parts[0] ** 2 / 16 + parts[1] ** 2 / 22)
     half = stats.t.ppf(0.975, freedom) * np.sqrt(total) / (0.76 * 0.24)
     expected = 1 / (1 + np.exp(-(np.log(0.76 / 0.24) + np.array([-half, half]))))
     assert (interval.low, interval.high) == pytest.approx(tuple(expected))
@@ -151,8 +155,9 @@ def test_interval_b_by_hand(rng):
 def test_repeats_of_a_fold_are_one_network_for_interval_b(rng):
     influence, value = rng.normal(size=(4, 30)) * 0.01, np.array([0.7, 0.8, 0.74, 0.78])
     doubled = Estimates(np.repeat(value, 2), np.repeat(influence, 2, axis=0))
-    once = intervals.interval_b(Estimates(value, influence), np.arange(4), 10)
-    twice = intervals.interval_b(doubled, np.repeat(np.arange(4), 2), 10)
+    label = np.arange(30) % 2
+    once = intervals.interval_b(Estimates(value, influence), np.arange(4), label)
+    twice = intervals.interval_b(doubled, np.repeat(np.arange(4), 2), label)
     assert (once.low, once.high) == pytest.approx((twice.low, twice.high))
 
 
@@ -160,11 +165,13 @@ def test_identical_networks_make_b_no_narrower_than_a(rng):
     label, score = drawn_networks(rng, 30, 40, networks=1)
     scores = scores_of(label, np.repeat(score, 5, axis=0))
     a = intervals.interval_a("auc", scores)
-    b = intervals.interval_b(estimate("auc", scores), scores.fold, 30)
+    b = intervals.interval_b(estimate("auc", scores), scores.fold, scores.label)
     assert b.low <= a.low
     assert a.high <= b.high
 
 
 def test_held_out_share_must_be_a_share():
     with pytest.raises(UserError, match="held_out: 1"):
-        intervals.interval_b(Estimates(np.array([0.7, 0.8]), np.ones((2, 4))), np.arange(2), 4, 1.0)
+        intervals.interval_b(
+            Estimates(np.array([0.7, 0.8]), np.ones((2, 4))), np.arange(2), np.arange(4) % 2, 1.0
+        )

@@ -13,6 +13,9 @@ from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.reporting import forms, table
 from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.figures import score_figures
+from mri_jax.reporting.figures_detail import detail_figures, training_figures
+from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.published import published_p, read_published
 from mri_jax.reporting.report import SHAREABLE, file_name, write_report
 
@@ -26,6 +29,11 @@ def run(tmp_path_factory):
     synthetic_run.write_run(folder, stages=("tuned-high",), arrays=True)
     assert main(["report", str(folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def analysis(run):
+    return analyse(load_runs([str(run)]))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +72,23 @@ def test_every_figure_comes_in_two_forms_and_says_simulated(run):
         assert (figures / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_no_figure_cuts_a_label_or_covers_the_word(analysis):
+    made = [*score_figures(analysis), *detail_figures(analysis), *layer_figures(analysis, False)]
+    made += training_figures(analysis)
+    assert len(made) >= 12
+    for picture in made:
+        figure = picture.figure
+        renderer = figure.canvas.get_renderer()
+        shown = [a for a in figure.axes if a.get_visible()] + figure.legends
+        boxes = [artist.get_tightbbox(renderer) for artist in shown]
+        (word,) = (t for t in figure.texts if t.get_text() == "SIMULATED SCANS")
+        lowest = word.get_window_extent(renderer).y0
+        for box in boxes:
+            assert min(box.x0, box.y0) > -1, picture.key
+            assert box.x1 < figure.bbox.width + 1, picture.key
+            assert box.y1 < lowest, picture.key
+
+
 def test_a_real_run_is_not_called_simulated(tmp_path):
     folder = synthetic_run.write_run(
         tmp_path / "real", simulated=False, cohorts={"ADNI1": (9, 11), "AIBL": (8, 12)}
@@ -82,9 +107,9 @@ def test_the_page_needs_no_network_and_is_small(run):
     assert "://" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
 
 
-def test_the_page_holds_the_numbers_of_the_table(run):
+def test_the_page_holds_the_numbers_of_the_table(run, analysis):
     page = (run / results.REPORT).read_text()
-    section = analyse(load_runs([str(run)])).sections[0]
+    section = analysis.sections[0]
     row = section.summary.query(
         "method == 'cnn5-w1' and cohort == 'AIBL' and metric == 'auc'"
     ).iloc[0]
