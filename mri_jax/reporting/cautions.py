@@ -8,8 +8,8 @@ from mri_jax.reporting.analysis import Analysis, Section
 
 FEW = 20
 """A class with fewer subjects than this is pointed out."""
-WIDE = 0.20
-"""An AUC interval wider than this is pointed out."""
+WIDE = 20.0
+"""An AUC interval wider than this (points) is pointed out."""
 
 
 def cautions(analysis: Analysis) -> list[str]:
@@ -92,10 +92,14 @@ def _of_intervals(section: Section, cohort: str, where: str) -> list[str]:
         & section.summary["split"].eq("test")
         & section.summary["metric"].eq("auc")
     ]
+    width = 100 * (rows["a_high"] - rows["a_low"])
+    if (width > WIDE).any():
+        lines.append(
+            f"{where}: the AUC's 95% intervals are wide: {(width > WIDE).sum()} of {len(rows)} "
+            f"methods span more than {WIDE:.0f} points, the widest {width.max():.0f}."
+        )
     for row in rows.to_dict("records"):
-        name, width = row["method"], row["a_high"] - row["a_low"]
-        if width > WIDE:
-            lines.append(f"{where}: the AUC interval of {name} spans {100 * width:.0f} points.")
+        name = row["method"]
         if row["networks"] == 1 and not is_baseline(row["run"]):
             lines.append(f"{where}: {name} is a single network; there is no SD and no interval B.")
         if row["mean"] in (0.0, 1.0):

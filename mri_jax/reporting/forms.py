@@ -31,7 +31,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "−": "$-$", "–": "--",
-    "η": r"$\eta$", "²": r"$^2$", "×": r"$\times$", "\n": " ",
+    "η": r"$\eta$", "²": r"$^2$", "×": r"$\times$", "∞": r"$\infty$", "\n": " ",
 }  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from mri_jax.results import Results
 
 LIMIT = 15_000_000
 """Bytes a page may have."""
+WIDE = 8.0
+"""A figure wider than this (inches) takes the whole width of the page."""
 # What --shareable removes: fields that hold places, people or times.
 _PRIVATE = ("command", "store", "cohort", "workdir", "stages", "path", "host", "user", "date",
             "time", "started", "finished", "subject", "session", "scan", "platform")  # fmt: skip
@@ -34,6 +36,7 @@ class Shown:
 
     caption: str
     png: str
+    wide: bool
 
 
 def render(
@@ -107,7 +110,10 @@ def _subtitle(analysis: Analysis) -> str:
 
 
 def _embedded(pictures: Sequence[Picture]) -> list[Shown]:
-    return [Shown(p.caption, base64.b64encode(p.png).decode()) for p in pictures]
+    return [
+        Shown(p.caption, base64.b64encode(p.png).decode(), p.figure.get_figwidth() > WIDE)
+        for p in pictures
+    ]
 
 
 def networks_table(analysis: Analysis) -> Table:
@@ -115,7 +121,7 @@ def networks_table(analysis: Analysis) -> Table:
     rows = []
     plan = analysis.plan
     frame = analysis.predictions.groupby(["run", "stage"], sort=False)
-    for (run, stage), group in frame:
+    for (run, stage), group in sorted(frame, key=lambda item: is_baseline(item[0][0])):
         count = len(group[["repeat", "fold"]].drop_duplicates())
         if stage == "source":
             count = group["fold"].nunique()

@@ -7,6 +7,7 @@ import pandas as pd
 
 SIMULATED = "SIMULATED scans"
 DASH = "–"
+MINUS = "−"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ def percent(value: float, digits: int = 1) -> str:
     return DASH if np.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def signed(value: float) -> str:
+    """A difference of fractions in points, ``+1.2`` or ``−0.3``; without a sign where it is 0.0."""
+    shown = f"{100 * value:+.1f}".replace("-", MINUS)
+    return "0.0" if shown[1:] == "0.0" else shown
+
+
+def ratio(value: float) -> str:
+    """An odds ratio with two decimals; ``∞`` where one side never errs."""
+    return "∞" if np.isinf(value) else f"{value:.2f}"
+
+
 def p_value(value: float) -> str:
     """A p-value with three decimals; a dash where it is NaN."""
     if np.isnan(value):
@@ -52,7 +64,9 @@ def p_value(value: float) -> str:
 
 def interval(low: float, high: float) -> str:
     """``[82.1, 88.0]`` in percent; empty where it is NaN."""
-    return "" if np.isnan(low) or np.isnan(high) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    return f"[{100 * low:.1f}, {100 * high:.1f}]".replace("-", MINUS)
 
 
 def text(value: object) -> Cell:

@@ -1,8 +1,5 @@
 """Tables in the paper's layout, one a function, from the statistics of a section."""
 
-from collections.abc import Hashable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -11,7 +8,17 @@ from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.operating import REFITTED
 from mri_jax.reporting.analysis import Section
 from mri_jax.reporting.published import published_p
-from mri_jax.reporting.table import DASH, Cell, Table, interval, p_value, percent, text
+from mri_jax.reporting.table import (
+    DASH,
+    Cell,
+    Table,
+    interval,
+    p_value,
+    percent,
+    ratio,
+    signed,
+    text,
+)
 
 
 def tables_of(section: Section, published: pd.DataFrame | None = None) -> list[Table]:
@@ -49,7 +56,8 @@ def scores_table(section: Section, published: pd.DataFrame | None = None) -> Tab
         "for the rest). B: new subjects and retrained networks. Held-out folds also chose the "
         "epoch, so their scores are a little too good."
     )
-    header = ("Test cohort", "Network", "Subjects", *(m.upper() for m in METRICS))
+    counted = f"Subjects ({section.classes[1]} + {section.classes[0]})"
+    header = ("Test cohort", "Network", counted, *(m.upper() for m in METRICS))
     title = "Scores" if not section.family.exploratory else "Scores (exploratory)"
     return Table(f"{section.family.key}-scores", title, note, header, tuple(rows), frame)
 
@@ -70,7 +78,7 @@ def _score(row: pd.Series) -> Cell:
         shown += f" ± {percent(row['sd'])}"
     notes = [row["a_note"], row["b_note"]]
     if notes[0] and notes[0] == notes[1]:
-        return Cell(f"{shown}\nno interval: {notes[0]}", mean)
+        return Cell(f"{shown}\nno interval:\n{notes[0]}", mean)
     for name, note in zip("ab", notes, strict=True):
         limits = interval(row[f"{name}_low"], row[f"{name}_high"])
         shown += f"\n{name.upper()} {limits or f'none: {note}'}"
@@ -113,7 +121,7 @@ def ensemble_table(section: Section) -> Table:
                 continue
             row = by_metric.loc[metric]
             limits = interval(row["ensemble_low"], row["ensemble_high"])
-            limits = limits or f"no interval: {row['ensemble_note']}"
+            limits = limits or f"no interval:\n{row['ensemble_note']}"
             shown = f"{percent(row['ensemble'])}\n{limits}"
             cells.append(Cell(shown, float(row["ensemble"])))
         rows.append(tuple(cells))
@@ -121,7 +129,8 @@ def ensemble_table(section: Section) -> Table:
         "Mean probability over the networks, percent, with 95% intervals over new subjects: DeLong "
         "(AUC), Wilson (ACC, SEN, SPE), class-stratified bootstrap (BAC)."
     )
-    header = ("Test cohort", "Network", "Subjects", *(m.upper() for m in METRICS))
+    counted = f"Subjects ({section.classes[1]} + {section.classes[0]})"
+    header = ("Test cohort", "Network", counted, *(m.upper() for m in METRICS))
     columns = ["family", "method", "cohort", "metric", "ensemble", "ensemble_low", "ensemble_high"]
     title = "The ensembles"
     key = f"{section.family.key}-ensembles"
@@ -129,54 +138,64 @@ def ensemble_table(section: Section) -> Table:
 
 
 def differences_table(section: Section) -> Table:
-    """Every declared pair: difference with its interval, p, Holm's p."""
+    """Every declared pair on every cohort: difference with its interval, p, Holm's p."""
     frame = section.differences
     rows = []
-    for row in frame.to_dict("records") if len(frame) else []:
-        if pd.isna(row.get("difference", np.nan)) and not row.get("note"):
-            continue
-        cohort = row["cohort"] if row["split"] == "test" else f"{row['cohort']} (held-out folds)"
-        change, known = float(row.get("difference", np.nan)), not np.isnan(row["p"])
-        shown = DASH if np.isnan(change) else f"{100 * change:+.1f}"
-        limits = interval(float(row.get("low", np.nan)), float(row.get("high", np.nan)))
-        odds = float(row.get("odds", np.nan))
-        odds_text = ""
-        if not np.isnan(odds):
-            limits_text = f"[{row['odds_low']:.2f}, {row['odds_high']:.2f}]"
-            odds_text = f"{odds:.2f} {limits_text}, p {p_value(row['p_mcnemar'])}"
-        delong = float(row.get("p_delong", np.nan))
-        rows.append(
-            (
-                text(cohort),
-                text(row["first"]),
-                text(_second(row)),
-                text(row["metric"].upper()),
-                Cell(f"{shown}\n{limits}".strip(), change),
-                Cell(p_value(float(row["p"])), float(row["p"])),
-                Cell(p_value(float(row["p_holm"])), float(row["p_holm"])),
-                Cell("" if np.isnan(delong) else p_value(delong), delong),
-                Cell(odds_text, odds),
-                text("; ".join(filter(None, (row["test"] if known else "", row["note"])))),
-            )
-        )
+    key = ["cohort", "split", "first", "second", "point"]
+    for (cohort, split, first, second, point), group in (
+        frame.groupby(key, sort=False) if len(frame) else ()
+    ):
+        by_metric = group.set_index("metric")
+        at = f"{second}, threshold refitted" if point == REFITTED else second
+        cells = [text(cohort if split == "test" else f"{cohort} (held-out folds)")]
+        cells += [text(first), text(at)]
+        cells += [_change(by_metric.loc[m]) if m in by_metric.index else text("") for m in METRICS]
+        cells += [_mcnemar(by_metric.loc["acc"]), text(_tested(group))]
+        rows.append(tuple(cells))
     note = (
         "First minus second on the same subjects, in percentage points, with its 95% interval over "
         "new subjects (corrected t on held-out folds). p: paired permutation on the mean over "
-        "networks; Holm within this table and metric. McNemar: odds ratio of the ensembles' "
-        "discordant decisions with its exact interval. Where the second network's threshold was "
-        "refitted on the 20%, a difference near zero means that a new threshold does what "
-        "fine-tuning does; Holm within these rows."
+        "networks (DeLong's beside it for the AUC); Holm within this table and score. McNemar: "
+        "odds ratio of the ensembles' discordant decisions with its exact interval. Where the "
+        "second network's threshold was refitted on the 20%, a difference near zero means that a "
+        "new threshold does what fine-tuning does; Holm within these rows."
     )
-    header = (
-        "Test cohort", "First", "Second", "Score", "Difference", "p", "p (Holm)", "p (DeLong)",
-        "McNemar", "Test or reason",
-    )  # fmt: skip
+    header = ("Test cohort", "First", "Second", *(m.upper() for m in METRICS), "McNemar", "Test")
     title = "Differences between methods"
     return Table(f"{section.family.key}-differences", title, note, header, tuple(rows), frame)
 
 
-def _second(row: dict[Hashable, Any]) -> str:
-    return f"{row['second']}, threshold refitted" if row["point"] == REFITTED else row["second"]
+def _change(row: pd.Series) -> Cell:
+    change = float(row.get("difference", np.nan))
+    if np.isnan(change):
+        return Cell(DASH, change)
+    shown = signed(change)
+    limits = interval(row["low"], row["high"])
+    shown += f"\n{limits}" if limits else ""
+    if pd.notna(row["p"]):
+        shown += f"\np {p_value(row['p'])}\nHolm {p_value(row['p_holm'])}"
+    if pd.notna(row.get("p_delong", np.nan)):
+        shown += f"\nDeLong p {p_value(row['p_delong'])}"
+    return Cell(shown, change)
+
+
+def _mcnemar(row: pd.Series) -> Cell:
+    odds = float(row.get("odds", np.nan))
+    if np.isnan(odds):
+        return Cell("", odds)
+    values = (ratio(row[name]) for name in ("odds", "odds_low", "odds_high"))
+    shown = "{}\n[{}, {}]\np {}".format(*values, p_value(row["p_mcnemar"]))
+    return Cell(shown, odds)
+
+
+def _tested(group: pd.DataFrame) -> str:
+    """The test of a row, and for which scores something is missing, and why."""
+    parts = [test for test in dict.fromkeys(group["test"]) if test]
+    noted = group[group["note"] != ""]
+    for note, rows in noted.groupby("note", sort=False):
+        which = ", ".join(rows["metric"].str.upper())
+        parts.append(str(note) if len(rows) == len(group) else f"{which}: {note}")
+    return "\n".join(parts)
 
 
 def anova_table(section: Section, published: pd.DataFrame | None = None) -> Table:

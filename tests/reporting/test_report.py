@@ -176,7 +176,7 @@ def test_latex_compiles(which, request, tmp_path):
 PROBE = """
 <script>
 window.addEventListener("load", () => {
-  const table = document.querySelector("#finetune-scores + .scroll table");
+  const table = document.querySelector("#finetune-scores ~ .scroll table");
   const column = 3;
   const values = () => [...table.tBodies[0].rows].map((r) => Number(r.cells[column].dataset.value));
   const button = table.tHead.rows[0].cells[column].querySelector("button");
