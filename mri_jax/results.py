@@ -62,6 +62,7 @@ class Results:
       cohort: A row a scan that was analysed; empty where the file is absent.
       flow: The flow of subjects; empty where the file is absent.
       predictions: A row a (network, scan); see `mri_jax.evaluation.predictions`.
+      metrics: A row a (network, test set), fold -1 the ensemble; empty where the file is absent.
       history: A row a (network, epoch); empty where the file is absent.
       missing: What is absent or broken, one line each, for the reader of a report.
     """
@@ -73,6 +74,7 @@ class Results:
     cohort: pd.DataFrame
     flow: pd.DataFrame
     predictions: pd.DataFrame
+    metrics: pd.DataFrame
     history: pd.DataFrame
     missing: tuple[str, ...]
 
@@ -85,6 +87,28 @@ class Results:
     def simulated(self) -> bool:
         """Whether the scans are simulated; an unknown origin counts as real (no label is worse)."""
         return bool(self.provenance.get("simulated", False))
+
+    def network(self, run: str, stage: str, fold: int, repeat: int = 0) -> epath.Path:
+        """The folder of a network's checkpoint, for `mri_jax.load_params`.
+
+        It is where ``plan.json`` says, or, for a run that was copied to another machine, in
+        ``stages`` beside the results folder.
+
+        Raises:
+          UserError: The run has no such network, or its checkpoint is in neither place.
+        """
+        asked = {"run": run, "stage": stage, "fold": fold, "repeat": repeat}
+        rows = self.plan
+        for column, value in asked.items():
+            rows = rows[rows[column] == value] if column in rows.columns else rows.iloc[:0]
+        if rows.empty:
+            raise UserError(f"{self.path}: has no network {asked}")
+        planned = epath.Path(str(rows["folder"].iloc[0]))
+        beside = self.path.parent / "stages" / planned.name
+        for place in (planned, beside):
+            if place.exists():
+                return place
+        raise UserError(f"{self.path}: the checkpoint of {asked} is neither {planned} nor {beside}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of `FILTERS` or `FEATURE_MAPS`; empty where the file is absent.
@@ -137,6 +161,7 @@ def load(run: epath.PathLike) -> Results:
         cohort=_frame(path / COHORT),
         flow=_frame(path / FLOW),
         predictions=predictions,
+        metrics=_frame(path / METRICS),
         history=_history(path / HISTORY),
         missing=tuple(missing),
     )

@@ -52,7 +52,7 @@ def reliability(label: np.ndarray, probability: np.ndarray, bins: int = BINS) ->
       ``observed`` with Wilson's ``observed_low`` and ``observed_high``.
     """
     label, probability = np.asarray(label), np.asarray(probability, float)
-    place = np.minimum((probability * bins).astype(int), bins - 1)
+    place = _place(probability, bins)
     rows = []
     for index in np.unique(place):
         inside = place == index
@@ -72,11 +72,15 @@ def reliability(label: np.ndarray, probability: np.ndarray, bins: int = BINS) ->
     return pd.DataFrame(rows)
 
 
+def _place(probability: np.ndarray, bins: int) -> np.ndarray:
+    return np.minimum((probability * bins).astype(int), bins - 1)
+
+
 def ece(label: np.ndarray, probability: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error: mean absolute gap of `reliability`, weighted by bin size."""
-    table = reliability(label, probability, bins)
-    gap = (table["observed"] - table["predicted"]).abs()
-    return float((gap * table["n"]).sum() / table["n"].sum())
+    label, probability = np.asarray(label), np.asarray(probability, float)
+    sums = np.bincount(_place(probability, bins), weights=label - probability, minlength=bins)
+    return float(np.abs(sums).sum() / len(label))
 
 
 @dataclass(frozen=True)

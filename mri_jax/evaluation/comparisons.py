@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from mri_jax import seeding
@@ -303,9 +302,11 @@ def _noncentral(f: float, df1: float, df2: float, tail: float) -> float:
 
 
 def holm(p: pd.Series) -> pd.Series:
-    """Holm's adjustment within one family; NaN stays NaN and does not count."""
-    adjusted = p.astype(float).copy()
-    known = adjusted.notna()
-    if known.any():
-        adjusted[known] = multipletests(adjusted[known].to_numpy(), method="holm")[1]
-    return adjusted
+    """Holm's adjustment within one family; NaN stays NaN and does not count.
+
+    statsmodels has it too, but collects the interpreter's garbage at every call, which took a third
+    of a report's time; the tests hold this one against it.
+    """
+    known = p.astype(float).dropna().sort_values(kind="stable")
+    stepped = known * np.arange(len(known), 0, -1)
+    return stepped.cummax().clip(upper=1.0).reindex(p.index)

@@ -102,3 +102,12 @@ def test_a_source_without_some_test_scans_is_refused():
     source = operating.never_trained(predictions, "cnn5-w1", "ADNI2")
     with pytest.raises(UserError, match="3 scans were tested by the tuned networks and not by"):
         operating.like(source.only(np.setdiff1d(source.scan, tuned.scan[:3])), tuned)
+
+
+def test_ece_is_the_weighted_gap_of_the_reliability_table(rng):
+    probability = np.r_[rng.uniform(size=200), 0.0, 1.0, 0.5]
+    label = (rng.uniform(size=203) < probability).astype(int)
+    table = calibration.reliability(label, probability)
+    gap = (table["observed"] - table["predicted"]).abs()
+    expected = (gap * table["n"]).sum() / table["n"].sum()
+    assert calibration.ece(label, probability) == pytest.approx(expected, abs=1e-12)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from evaluation.test_intervals import drawn_networks, scores_of
 from mri_jax.errors import UserError
@@ -139,3 +140,10 @@ def test_holm_by_hand_and_nan_does_not_count():
     assert adjusted.tolist()[2:] == pytest.approx([0.03, 0.06])
     assert np.isnan(adjusted.iloc[1])
     assert comparisons.holm(pd.Series([np.nan])).isna().all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 13])
+def test_holm_is_that_of_statsmodels_ties_included(rng, count):
+    p = pd.Series(np.round(rng.uniform(0, 0.3, count), 1), index=np.arange(count)[::-1])
+    expected = multipletests(p.to_numpy(), method="holm")[1]
+    assert comparisons.holm(p).tolist() == pytest.approx(expected.tolist())

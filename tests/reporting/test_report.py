@@ -1,14 +1,16 @@
+import html
 import json
 import re
 import shutil
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic_run
 from scipy import stats
 
-from mri_jax import results
+from mri_jax import files, results
 from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.reporting import forms, table
@@ -133,7 +135,11 @@ def test_names_from_data_are_escaped_everywhere(nasty):
 
 def test_shareable_leaves_out_people_places_and_scans(tmp_path):
     folder = synthetic_run.write_run(
-        tmp_path / "secret", simulated=False, stages=("tuned-high",), arrays=True
+        tmp_path / "secret",
+        simulated=False,
+        stages=("tuned-high",),
+        arrays=True,
+        cohorts={"ADNI1": (9, 11), "ADNI2": (15, 15)},
     )
     config = folder / results.CONFIG
     config.write_text('{"data": {"cohort": "/home/me/cohort.csv"}, "name": "x", "seed": 3}')
@@ -296,3 +302,51 @@ def test_numbers_are_printed_as_the_paper_does():
     assert table.percent(np.nan) == "–"
     assert (table.p_value(0.00049), table.p_value(0.0304)) == ("<0.001", "0.030")
     assert forms.latex_escape("a_b & 5% ± λ") == r"a\_b \& 5\% $\pm$ ?"
+
+
+AILING = {
+    "PERFECT": "perfect separation",
+    "SINGLE": "no positive subject",
+    "SAME": "give identical scores",
+    "HOLES": "1 of 85 scores are NaN",
+    "LONE": "a class has a single subject",
+}
+
+
+def _spoilt(frame):
+    """Each cohort with an ailment of its own."""
+    where = {name: frame["cohort"].eq(name) for name in AILING}
+    network = frame["run"].eq("cnn5-w1")
+    margin = np.where(frame["label"] == 1, 3.0, -3.0)
+    same = where["SAME"] & network
+    first = frame[same].groupby("subject_id")["logit_1"].transform("first")
+    score = frame["logit_1"] - frame["logit_0"]
+    score = score.where(~where["PERFECT"], margin)
+    score.loc[same] = first
+    score.loc[frame[where["HOLES"] & network].index[3]] = np.nan
+    frame = frame.assign(logit_0=0.0, logit_1=score)
+    return frame[~(where["SINGLE"] & frame["label"].eq(1))]
+
+
+def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
+    counts = {"ADNI1": (9, 11), **dict.fromkeys(AILING, (8, 9)), "LONE": (1, 9)}
+    folder = synthetic_run.write_run(tmp_path / "bad", cohorts=counts, inner=True)
+    path = folder / results.PREDICTIONS
+    text = {"subject_id": str, "session_id": str}
+    files.write_csv(path, _spoilt(pd.read_csv(path, dtype=text)))
+    for name in (results.COHORT, results.PROVENANCE):
+        (folder / name).unlink()
+    assert main(["report", str(folder)]) == 0
+    page = (folder / results.REPORT).read_text()
+    bare = re.sub(r"<script>.*</script>|<style>.*</style>|<[^>]*>", " ", page, flags=re.S)
+    shown = html.unescape(bare)
+    assert len(shown) < 100_000
+    for name, words in AILING.items():
+        assert re.search(rf"{name}[^\n]*{words}|{words}", shown), name
+    assert "cohort.csv is absent" in shown
+    assert "does not say whether the scans are simulated" in shown
+    forms = [path.read_text() for path in (folder / results.TABLES).glob("*.md")]
+    forms += [path.read_text() for path in (folder / results.TABLES).glob("*.tex")]
+    for text in (shown, *forms):
+        assert not re.search(r"\b(nan|inf|NaT)\b", text)
+    assert ">None<" not in page
