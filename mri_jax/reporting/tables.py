@@ -148,7 +148,7 @@ def differences_table(section: Section) -> Table:
         by_metric = group.set_index("metric")
         at = f"{second}, threshold refitted" if point == REFITTED else second
         cells = [text(cohort if split == "test" else f"{cohort} (held-out folds)")]
-        cells += [text(first), text(at)]
+        cells += [text(f"{first}\nminus {at}")]
         cells += [_change(by_metric.loc[m]) if m in by_metric.index else text("") for m in METRICS]
         cells += [_mcnemar(by_metric.loc["acc"]), text(_tested(group))]
         rows.append(tuple(cells))
@@ -160,7 +160,7 @@ def differences_table(section: Section) -> Table:
         "second network's threshold was refitted on the 20%, a difference near zero means that a "
         "new threshold does what fine-tuning does; Holm within these rows."
     )
-    header = ("Test cohort", "First", "Second", *(m.upper() for m in METRICS), "McNemar", "Test")
+    header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
     title = "Differences between methods"
     return Table(f"{section.family.key}-differences", title, note, header, tuple(rows), frame)
 
