@@ -66,10 +66,10 @@ def _compared(
     if split == "validation":
         pair = [estimate(metric, scores).by_fold(scores.fold).value for scores in (one, two)]
         effect = comparisons.corrected_t(pair[0] - pair[1])
-        return {"test": "corrected t (source folds)"} | _effect(effect, "the folds do not vary")
+        return {"test": "corrected t"} | _effect(effect, "the folds do not vary")
     effect = comparisons.permutation(metric, one, two, seed=seed)
     alike = "the two methods do not differ on any subject"
-    row = {"test": "paired permutation"} | _effect(effect, alike)
+    row = {"test": "permutation"} | _effect(effect, alike)
     if metric == "auc" and not np.isnan(effect.effect):
         row["p_delong"] = _delong_p(one, two)
     if metric == "acc":
@@ -98,7 +98,7 @@ def _at_refitted(
             effect = comparisons.permutation(
                 metric, tuned.scores, source.scores, threshold=(None, cuts), seed=seed
             )
-            rows.append({"metric": metric, "test": "paired permutation"} | _effect(effect, alike))
+            rows.append({"metric": metric, "test": "permutation"} | _effect(effect, alike))
     return rows
 
 

@@ -61,15 +61,17 @@ def _of_section(section: Section) -> list[str]:
         for cell in (e for e in section.entries if e.cohort == cohort and e.note):
             lines.append(f"{where}: {cell.method.name} is not shown: {cell.note}.")
         if cells and cells[0].scores is not None:
-            positive, negative = cells[0].scores.counts
-            for count, name in ((positive, "positive"), (negative, "negative")):
+            few = []
+            for count, name in zip(cells[0].scores.counts, section.classes[::-1], strict=True):
                 if count == 0:
                     lines.append(f"{where}: no {name} subject; AUC and BAC are undefined.")
                 elif count < FEW:
-                    lines.append(
-                        f"{where}: only {count} {name} subjects; intervals are wide and rest on "
-                        "few people."
-                    )
+                    few.append(f"{count} {name}")
+            if few:
+                lines.append(
+                    f"{where}: only {' and '.join(few)} subjects; intervals are wide and rest on "
+                    "few people."
+                )
         lines += _of_intervals(section, cohort, where)
     if section.family.exploratory:
         lines.append(f"{section.family.title}: exploratory; not planned for inference.")

@@ -38,13 +38,15 @@ def demographics_table(analysis: Analysis) -> Table:
             )
             shown = "–" if np.isnan(mean) else f"{mean:.1f}"
             shown += "" if np.isnan(sd) else f" ± {sd:.1f}"
+            shown += _unknown(int(age.isna().sum()))
+            sexes = f"{women} / {men}{_unknown(len(people) - women - men)}"
             rows.append(
                 (
                     text(cohort),
                     text(diagnosis),
                     Cell(str(len(people)), float(len(people))),
                     Cell(str(len(group)), float(len(group))),
-                    Cell(f"{women} / {men}", float(women)),
+                    Cell(sexes, float(women)),
                     Cell(shown, mean),
                 )
             )
@@ -59,18 +61,44 @@ def demographics_table(analysis: Analysis) -> Table:
     )
 
 
+def _unknown(count: int) -> str:
+    return f" ({count} unknown)" if count else ""
+
+
+FLOW = ["stage", "step", "reason", "cohort", "class", "n"]
+"""Columns of the study's record of the selection (`mri_jax.cohort.flow`)."""
+
+
 def flow_table(analysis: Analysis) -> Table:
-    """How many scans each step of the selection left, as the study recorded it."""
-    frames = [
-        run.flow.assign(run=run.name) if len(analysis.runs) > 1 else run.flow
+    """What each step of the selection left and why it left the rest out, a column a cohort."""
+    flows = {
+        run.name: run.flow[FLOW].fillna({"reason": "", "class": ""})
         for run in analysis.runs
-        if len(run.flow)
-    ]
-    data = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    hidden = {"subject_id", "session_id", "date"}
-    data = data[[c for c in data.columns if c not in hidden]]
-    rows = tuple(
-        tuple(Cell(str(v), float(v) if isinstance(v, int | float) else str(v)) for v in row)
-        for row in data.itertuples(index=False)
+        if set(FLOW) <= set(run.flow.columns)
+    }
+    data = pd.concat(
+        [flow.assign(run=name) for name, flow in flows.items()] or [pd.DataFrame(columns=FLOW)],
+        ignore_index=True,
     )
-    return Table("flow", "Flow of subjects", "", tuple(map(str, data.columns)), rows, data)
+    cohorts = list(dict.fromkeys(data["cohort"]))
+    shared = len({flow.to_csv(index=False) for flow in flows.values()}) < 2
+    rows: list[tuple[Cell, ...]] = []
+    for name, flow in list(flows.items())[: 1 if shared else None]:
+        for (stage, step, reason), group in flow.groupby(FLOW[:3], sort=False):
+            what = f"{step}: {reason}" if reason else str(step)
+            cells = [] if shared else [text(name)]
+            cells += [text(stage), text(what)]
+            cells += [_counts(group[group["cohort"] == cohort]) for cohort in cohorts]
+            rows.append(tuple(cells))
+    header = ("Stage", "Step", *cohorts) if shared else ("Run", "Stage", "Step", *cohorts)
+    note = "Subjects found, left out and kept at each step of the selection, by class."
+    return Table("flow", "Flow of subjects", note, header, tuple(rows), data)
+
+
+def _counts(rows: pd.DataFrame) -> Cell:
+    """``12 AD, 12 CN``; a plain number where the classes are not told apart."""
+    parts = [
+        f"{n}" if kind in ("", "all") else f"{n} {kind}"
+        for kind, n in zip(rows["class"], rows["n"], strict=True)
+    ]
+    return Cell(", ".join(parts) or "–", float(rows["n"].sum()))

@@ -31,17 +31,17 @@ def score_figures(analysis: Analysis) -> list[Picture]:
     made: list[Picture] = []
     for section in analysis.sections:
         key = section.family.key
-        for cohort in section.cohorts:
-            if section.tested(cohort):
-                made.append(_scores(section, cohort, analysis.simulated))
-                if any(min(e.scores.counts) > 0 for e in section.tested(cohort) if e.scores):
-                    made.append(_roc(section, cohort, analysis))
+        cohorts = [cohort for cohort in section.cohorts if section.tested(cohort)]
+        made += [_scores(section, cohort, analysis.simulated) for cohort in cohorts]
         if key.startswith("depth"):
             made.append(_curve(section, "depth", analysis.simulated))
         if key.startswith("width"):
             made.append(_curve(section, "width", analysis.simulated))
         if key.startswith("finetune") and len(section.family.networks) > 3:
             made.append(_layers(section, analysis))
+        for cohort in cohorts:
+            if any(min(e.scores.counts) > 0 for e in section.tested(cohort) if e.scores):
+                made.append(_roc(section, cohort, analysis))
     return made
 
 

@@ -176,7 +176,7 @@ def test_a_single_class_leaves_auc_undefined(run):
     rows = analysis.sections[0].summary.query("cohort == 'AIBL'")
     assert rows.query("metric in ('auc', 'bac', 'sen')")["mean"].isna().all()
     assert rows.query("metric == 'spe'")["mean"].notna().all()
-    assert any("AIBL (finetune): no positive subject" in line for line in cautions(analysis))
+    assert any("AIBL (finetune): no AD subject" in line for line in cautions(analysis))
 
 
 def test_identical_networks_are_pointed_out(run):
@@ -221,7 +221,7 @@ def test_several_scans_of_a_subject_are_refused_by_the_intervals(run):
 
 
 def test_small_classes_are_pointed_out(run):
-    assert any("only 11 positive subjects" in line for line in cautions(analysed(run)))
+    assert any("AIBL (finetune): only 11 AD subjects" in line for line in cautions(analysed(run)))
 
 
 def test_operating_points_of_tuned_networks_need_inner_scores(tmp_path, run):

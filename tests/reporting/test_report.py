@@ -15,6 +15,7 @@ from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.reporting import forms, table
 from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.demographics import flow_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
@@ -326,6 +327,26 @@ def _spoilt(frame):
     score.loc[frame[where["HOLES"] & network].index[3]] = np.nan
     frame = frame.assign(logit_0=0.0, logit_1=score)
     return frame[~(where["SINGLE"] & frame["label"].eq(1))]
+
+
+def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "flow", cohorts=cohorts)
+    (folder / results.FLOW).write_text(
+        "stage,step,reason,cohort,class,n\n"
+        "cohort,found,,ADNI1,all,25\ncohort,found,,AIBL,all,20\n"
+        "store,excluded,no volume in the store,ADNI1,AD,2\n"
+        "store,excluded,no volume in the store,ADNI1,CN,3\n"
+        "analysed,kept,,ADNI1,AD,9\nanalysed,kept,,ADNI1,CN,11\n"
+        "analysed,kept,,AIBL,AD,8\nanalysed,kept,,AIBL,CN,12\n"
+    )
+    table = flow_table(analyse(load_runs([str(folder)])))
+    assert table.header == ("Stage", "Step", "ADNI1", "AIBL")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["cohort", "found", "25", "20"],
+        ["store", "excluded: no volume in the store", "2 AD, 3 CN", "–"],
+        ["analysed", "kept", "9 AD, 11 CN", "8 AD, 12 CN"],
+    ]
 
 
 def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
