@@ -1,5 +1,8 @@
 """A methods paragraph that can be pasted into a paper; it says only what this run did."""
 
+from typing import Any
+
+from mri_jax import __version__
 from mri_jax.evaluation.baselines import VOXEL_SPACING
 from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.families import is_baseline
@@ -35,7 +38,52 @@ REFERENCES = (
         "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML "
         "2017. arXiv:1706.04599"
     ),
+    (
+        "Venkatraman ES, Begg CB. A distribution-free procedure for comparing receiver operating "
+        "characteristic curves from a paired experiment. Biometrika 1996. "
+        "doi:10.1093/biomet/83.4.835"
+    ),
+    "Kingma DP, Ba J. Adam: a method for stochastic optimization. ICLR 2015. arXiv:1412.6980",
 )
+
+
+def _shared(analysis: Analysis, *path: str) -> Any:
+    """A field of the config where all runs agree on it; None otherwise."""
+    found = []
+    for run in analysis.runs:
+        value: Any = run.config
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        found.append(value)
+    return found[0] if all(value == found[0] for value in found) else None
+
+
+def _training(analysis: Analysis, tuned: bool) -> list[str]:
+    """How the networks were trained, as far as the configs say it and agree."""
+    clauses = [
+        ("learning rate {:g}", _shared(analysis, "train", "learning_rate")),
+        ("batches of {}", _shared(analysis, "train", "batch")),
+        ("weight decay {:g}", _shared(analysis, "train", "weight_decay") or None),
+        ("at most {} epochs", _shared(analysis, "train", "max_epochs")),
+    ]
+    known = [words.format(value) for words, value in clauses if value is not None]
+    if not known:
+        return []
+    said = f"Networks were trained with Adam [9] ({', '.join(known)}); the epoch with the lowest "
+    said += "loss on the held-out fold was kept."
+    if _shared(analysis, "data", "normalisation") == "zscore":
+        said += " Intensities were standardised within the brain of each scan"
+        clip = _shared(analysis, "data", "clip")
+        said += f", clipped at percentiles {clip[0]:g} and {clip[1]:g}." if clip else "."
+    rate, epochs = (_shared(analysis, "finetune", f) for f in ("learning_rate", "epochs"))
+    if tuned and rate is not None and epochs is not None:
+        fixed = _shared(analysis, "finetune", "stopping") == "fixed"
+        said += f" Fine-tuning ran {'' if fixed else 'at most '}{epochs} epochs at a learning rate "
+        said += f"of {rate:g}, and chose nothing on the test subjects."
+    versions = analysis.runs[0].provenance.get("versions", {})
+    jax = f", JAX {versions['jax']}" if "jax" in versions else ""
+    said += f" Software: mri_jax {__version__}{jax}."
+    return [said]
 
 
 def methods_paragraphs(analysis: Analysis) -> list[str]:
@@ -55,12 +103,15 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     stages = sorted(s for s in networks["stage"].unique() if s != "source")
     if stages:
         repeats = networks["repeat"].nunique()
+        parts = _shared(analysis, "finetune", "parts")
+        share = f"one of {parts} stratified parts" if parts else "a stratified part"
         first += (
-            f" Networks were fine-tuned ({', '.join(stages)}) on a stratified fifth of the target; "
+            f" Networks were fine-tuned ({', '.join(stages)}) on {share} of the target; "
             f"source and tuned networks are compared on the same remaining subjects"
-            + (f", over {repeats} disjoint fifths." if repeats > 1 else ".")
+            + (f", over {repeats} disjoint parts." if repeats > 1 else ".")
         )
     paragraphs.append(first)
+    paragraphs += _training(analysis, bool(stages))
     paragraphs.append(
         "Scores are the mean and standard deviation (n - 1) over networks. Two intervals are given "
         "at the 95% level. Interval A (these networks, new subjects) uses DeLong's variance [2] in "
@@ -72,9 +123,9 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     )
     paragraphs.append(
         "Methods were compared on the same subjects by a paired permutation test of the mean over "
-        f"networks ({PERMUTATIONS} permutations), by DeLong's paired test for the AUC and by "
-        "McNemar's exact test for the ensembles' decisions; held-out source folds by the corrected "
-        "resampled t-test [4]. P-values were adjusted by Holm's method [6] within each table and "
+        f"networks ({PERMUTATIONS} permutations; of ranks for the AUC [8]), by DeLong's paired test "
+        "for the AUC and by McNemar's exact test for the ensembles' decisions; held-out source "
+        "folds by the corrected resampled t-test [4]. P-values were adjusted by Holm's method [6] within each table and "
         "metric. Decisions are at argmax unless a table says otherwise; temperatures [7] and other "
         "thresholds were fitted on held-out source folds, or on the fine-tuning subjects for "
         "networks that had not been trained on them, never on test subjects."

@@ -19,6 +19,7 @@ from mri_jax.reporting.demographics import flow_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
+from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.published import published_p, read_published
 from mri_jax.reporting.report import SHAREABLE, file_name, write_report
 
@@ -327,6 +328,26 @@ def _spoilt(frame):
     score.loc[frame[where["HOLES"] & network].index[3]] = np.nan
     frame = frame.assign(logit_0=0.0, logit_1=score)
     return frame[~(where["SINGLE"] & frame["label"].eq(1))]
+
+
+def test_the_methods_say_what_the_configs_agree_on(tmp_path):
+    train = {"learning_rate": 0.0003, "batch": 2, "max_epochs": 30, "weight_decay": 0.0}
+    tune = {"learning_rate": 1e-05, "epochs": 20, "stopping": "fixed", "parts": 5}
+    folders = []
+    for name, epochs in (("one", 30), ("two", 50)):
+        folder = synthetic_run.write_run(
+            tmp_path / name, stages=("tuned-high",), cohorts={"ADNI1": (9, 11), "ADNI2": (10, 10)}
+        )
+        config = {"train": train | {"max_epochs": epochs}, "finetune": tune}
+        files.write_json(folder / results.CONFIG, config)
+        folders.append(str(folder))
+    single = " ".join(methods_paragraphs(analyse(load_runs(folders[:1]))))
+    assert "Adam [9] (learning rate 0.0003, batches of 2, at most 30 epochs)" in single
+    assert "on one of 5 stratified parts" in single
+    assert "ran 20 epochs at a learning rate of 1e-05" in single
+    both = " ".join(methods_paragraphs(analyse(load_runs(folders))))
+    assert "(learning rate 0.0003, batches of 2);" in both, "the runs' epochs differ"
+    assert all(f"[{n}]" in single for n in range(1, len(REFERENCES) + 1))
 
 
 def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
