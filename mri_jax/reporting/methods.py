@@ -123,12 +123,13 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     )
     paragraphs.append(
         "Methods were compared on the same subjects by a paired permutation test of the mean over "
-        f"networks ({PERMUTATIONS} permutations; of ranks for the AUC [8]), by DeLong's paired test "
-        "for the AUC and by McNemar's exact test for the ensembles' decisions; held-out source "
-        "folds by the corrected resampled t-test [4]. P-values were adjusted by Holm's method [6] within each table and "
-        "metric. Decisions are at argmax unless a table says otherwise; temperatures [7] and other "
-        "thresholds were fitted on held-out source folds, or on the fine-tuning subjects for "
-        "networks that had not been trained on them, never on test subjects."
+        f"networks ({PERMUTATIONS} permutations; of ranks for the AUC [8]), by DeLong's paired "
+        "test for the AUC and by McNemar's exact test for the ensembles' decisions; held-out "
+        "source folds by the corrected resampled t-test [4]. P-values were adjusted by Holm's "
+        "method [6] within each table and metric. Decisions are at argmax unless a table says "
+        "otherwise; temperatures [7] and other thresholds were fitted on held-out source folds, or "
+        "on the fine-tuning subjects for networks that had not been trained on them, never on test "
+        "subjects."
     )
     plain = sorted(set(rows.loc[rows["run"].map(is_baseline), "run"]))
     if plain:
