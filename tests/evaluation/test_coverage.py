@@ -115,10 +115,14 @@ def test_b_covers_whatever_makes_networks_differ(name, how):
 
 
 @pytest.mark.slow
-def test_a_covers_with_eleven_converters():
+def test_a_and_b_cover_with_eleven_converters():
     found = covered("AIBL MCI", target=(11, 20), features=60, effect=1.5, kept=0.6)
-    assert 0.92 <= found["auc"][0] <= 0.97
-    print("eleven subjects: the rates' bootstrap is reported, not asserted:", found["sen"][0])
+    for metric in ("auc", "bac"):
+        assert 0.93 <= found[metric][0] <= 0.97
+        assert 0.92 <= found[metric][1] <= 0.97
+    # Eleven subjects give a sensitivity twelve values: B errs on the side of caution there.
+    assert 0.93 <= found["sen"][0] <= 0.97
+    assert 0.92 <= found["sen"][1] <= 0.99
 
 
 @pytest.mark.slow
