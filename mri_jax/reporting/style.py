@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 1)))
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 
 
 @dataclass(frozen=True)
