@@ -22,6 +22,7 @@ inside the 20%), and thresholds and temperatures of tuned networks come from tho
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +123,7 @@ class Results:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 return {key: arrays[key] for key in arrays.files}
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
 
 
@@ -148,9 +149,10 @@ def load(run: epath.PathLike) -> Results:
         for name in (CONFIG, PROVENANCE, PLAN, COHORT, HISTORY)
         if not (path / name).exists()
     ]
-    predictions = table.validate(_frame(path / PREDICTIONS), str(path / PREDICTIONS))
-    if predictions.empty:
+    found = _frame(path / PREDICTIONS)
+    if found.empty:
         raise UserError(f"{path / PREDICTIONS}: holds no rows; the run has not finished")
+    predictions = table.validate(found, str(path / PREDICTIONS))
     plan = _plan(path / PLAN)
     missing += _unfinished(plan, predictions)
     return Results(

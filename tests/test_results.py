@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import synthetic_run
 
@@ -39,3 +41,22 @@ def test_a_checkpoint_is_found_where_the_plan_says_or_beside_the_run(run, monkey
 def test_a_network_that_was_not_planned_is_named(run):
     with pytest.raises(UserError, match=r"has no network .*'fold': 9"):
         results.load(run).network(*NETWORK, fold=9)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (results.PREDICTIONS, b"", "holds no rows; the run has not finished"),
+        (results.PREDICTIONS, b"run,stage\n", "holds no rows"),
+        (results.PREDICTIONS, b"a,b\n1,2\n", "column 'run' is missing"),
+        (results.CONFIG, b'{"a": ', "not valid JSON"),
+        (results.HISTORY, b'{"epoch": 1}\n{"epo', "line 2 is not JSON"),
+        (results.FILTERS, b"PK\x03\x04cut short", "cannot be read"),
+    ],
+)
+def test_a_broken_file_is_named(run, tmp_path, name, content, words):
+    folder = shutil.copytree(run, tmp_path / "broken")
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as raised:
+        results.load(folder).arrays(results.FILTERS)
+    assert name in str(raised.value)
