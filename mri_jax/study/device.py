@@ -30,6 +30,12 @@ def start(stages: epath.Path, debug_nans: bool = False) -> str:
     return f"devices: {kind}, {free / 2**30:.1f} GiB free; compiled programs: {cache}"
 
 
+def training_devices() -> tuple[jax.Device, ...]:
+    """What a study trains on: every device, or one while NaNs are looked for."""
+    devices = tuple(jax.local_devices())
+    return devices[:1] if jax.debug_nans.value else devices
+
+
 @contextlib.contextmanager
 def profiled(folder: str | None) -> Iterator[None]:
     """Write a trace for TensorBoard's profile plugin to ``folder``, if one is named."""

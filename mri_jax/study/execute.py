@@ -166,12 +166,12 @@ class Executor:
         def report(epoch: Epoch) -> None:
             stage, figures = stages[epoch.job], epoch.figures
             left = stage.fit.stopping.max_epochs - epoch.epoch if epoch.last else 0
+            losses = {"loss": figures["train_loss"], "validation": figures["validation_loss"]}
             progress.advance(
                 1 + left,
                 fold=stage.purpose[stage.purpose.index("source") + 1],
                 epoch=epoch.epoch,
-                loss=f"{figures['train_loss']:.3f}",
-                validation=f"{figures['validation_loss']:.3f}",
+                **{name: f"{loss:.3f}" for name, loss in losses.items() if np.isfinite(loss)},
                 volumes_per_s=f"{epoch.volumes_per_second:.1f}",
                 waiting=f"{100 * figures['waiting']:.0f}%",
             )

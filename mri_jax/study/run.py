@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import pandas as pd
 from etils import epath
 
@@ -13,6 +12,7 @@ from mri_jax.reporting.report import write_report
 from mri_jax.study import estimate, outputs, simulated, tables
 from mri_jax.study.costs import Costs
 from mri_jax.study.data import Catalogue, open_catalogue
+from mri_jax.study.device import training_devices
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes, check_volumes
 from mri_jax.study.plan import Plan, TrainStage
@@ -59,7 +59,7 @@ def run(
             folders=folders,
             volumes=volumes,
             feeds=Feeds(volumes, study.data),
-            devices=tuple(jax.local_devices()),
+            devices=training_devices(),
             interrupted=interrupted,
             on_epoch=_epoch_writer(workdir, plan),
             save_seconds=study.save_seconds,
@@ -132,7 +132,7 @@ def print_plan(
     scans = simulated.scans_to_make(study, _simulations(folders))
     say(summary(plan, folders))
     check_memory(plan, catalogue, folders)
-    costs = Costs(folders.root, tuple(jax.local_devices()), study)
+    costs = Costs(folders.root, training_devices(), study)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans))
 
 

@@ -9,7 +9,7 @@ saves the launches. XLA on CPUs runs a loop's body with less parallelism (refere
 step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -86,6 +86,28 @@ class Wave:
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(len(self.devices))]
 
 
+def mapped(run: Callable[..., Any], wave: Wave, donate: int | tuple[int, ...] = ()) -> Any:
+    """A function of one fold as a program of all folds of a wave, one on each device.
+
+    While NaNs are looked for (``jax_debug_nans``) JAX runs a program that gave one again, operation
+    by operation, which it cannot do inside a map: there one fold runs alone.
+
+    Raises:
+      ValueError: NaNs are looked for on several devices.
+    """
+    if not jax.debug_nans.value:
+        return jax.pmap(run, axis_name=AXIS, devices=wave.devices, donate_argnums=donate)
+    if len(wave.devices) > 1:
+        raise ValueError("NaNs can be looked for on one device only")
+    alone = jax.jit(run)
+
+    def call(*arguments: Any) -> Any:
+        first = jax.tree.map(lambda x: x[0], arguments)
+        return jax.tree.map(lambda x: x[None], alone(*first))
+
+    return call
+
+
 @cache
 def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: Wave) -> Any:
     """The mapped program ``(state, volumes, Steps) -> (state, metrics)``; the state is donated.
@@ -114,7 +136,7 @@ def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: W
             return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(lambda carry, now: step(carry, volumes, now), state, steps)
 
-    return jax.pmap(run, axis_name=AXIS, devices=wave.devices, donate_argnums=0)
+    return mapped(run, wave, donate=0)
 
 
 @cache
@@ -126,7 +148,7 @@ def eval_program(settings: StepSettings, wave: Wave) -> Any:
         batch = Batch(volumes[rows], label, jnp.ones(rows.shape, jnp.float32))
         return eval_step(settings, variables, batch)["logits"]
 
-    return jax.pmap(run, axis_name=AXIS, devices=wave.devices)
+    return mapped(run, wave)
 
 
 @cache
@@ -136,4 +158,4 @@ def select_program(wave: Wave) -> Any:
     def run(flag: Array, new: Any, old: Any) -> Any:
         return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
 
-    return jax.pmap(run, axis_name=AXIS, devices=wave.devices, donate_argnums=2)
+    return mapped(run, wave, donate=2)

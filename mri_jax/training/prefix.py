@@ -10,13 +10,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.training.feed import Feed, PerFold
-from mri_jax.training.folds import AXIS, Wave
+from mri_jax.training.folds import Wave, mapped
 from mri_jax.training.freezing import frozen_prefix, trainable_mask
 from mri_jax.training.loop import FitSettings, Job, Progressed, padded_rows, with_step
 
@@ -80,4 +79,4 @@ def feature_program(spec: CNNSpec, last: int, wave: Wave) -> Any:
     def run(variables: Any, volumes: Array, rows: Array) -> Array:
         return CNN(spec).apply(variables, volumes[rows], train=False, last=last, method="trunk")
 
-    return jax.pmap(run, axis_name=AXIS, devices=wave.devices)
+    return mapped(run, wave)

@@ -6,11 +6,13 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Wave
-from mri_jax.training.loop import fit, predict, resume
+from mri_jax.training.loop import fit, predict, resume, with_step
+from mri_jax.training.step import OptimizerSettings
 from tests.conftest import ROOT
 from tests.training.small import LABELS, job, settings, volumes
 
@@ -49,3 +51,13 @@ def test_five_devices_give_the_predictions_of_one(tmp_path):
     assert len(set(one["epochs"][:, 0])) > 1
     assert np.abs(one["logits"]).max() > 0.1
     np.testing.assert_allclose(one["logits"], five["logits"], atol=1e-5)
+
+
+def test_a_nan_is_found_where_it_arises(tmp_path):
+    how = with_step(settings(), optimizer=OptimizerSettings(learning_rate=1e30))
+    one, wave = job(0), Wave(tuple(jax.local_devices()[:1]))
+    with TrainingCheckpoints(tmp_path) as place, jax.debug_nans(True):
+        states = [resume(how, one, place)]
+        feed = OnDevice(volumes())
+        with pytest.raises(FloatingPointError, match="invalid value"):
+            fit(how, [one], states, [place], feed, wave, lambda _: None, lambda: False)
