@@ -296,10 +296,11 @@ def _extract(
         indicator = block_mean(Image(fine.astype(np.float32), whole.affine), WORKING_SPACING)
         mask = indicator.data >= 0.5
     volume = brain.millilitres(mask, working.affine)
-    if volume < brain.SMALLEST_BRAIN:
+    largest = np.inf if method == "mask" else brain.LARGEST_BRAIN
+    if not brain.SMALLEST_BRAIN <= volume <= largest:
         raise UserError(
-            f"brain: {method}: the mask holds {volume:.0f} mL; at least "
-            f"{brain.SMALLEST_BRAIN:.0f} are needed"
+            f"brain: {method}: the mask holds {volume:.0f} mL; a brain has "
+            f"{brain.SMALLEST_BRAIN:.0f} to {brain.LARGEST_BRAIN:.0f}"
         )
     return mask
 
