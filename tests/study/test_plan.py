@@ -34,12 +34,17 @@ def plan_of(cohorts, **overrides):
     return make_plan(study, catalogue), catalogue
 
 
+@pytest.fixture(scope="module")
+def planned(cohorts):
+    return plan_of(cohorts)
+
+
 def fingerprints(plan, kind):
     return {s.fingerprint for s in plan.stages() if s.kind == kind}
 
 
-def test_configs_that_differ_in_tuning_share_their_source_networks(cohorts):
-    high, _ = plan_of(cohorts)
+def test_configs_that_differ_in_tuning_share_their_source_networks(cohorts, planned):
+    high, _ = planned
     low, _ = plan_of(cohorts, finetune__layers=("low",), train__folds=5)
     assert fingerprints(high, "source") == fingerprints(low, "source")
     assert len(fingerprints(high, "source")) == 5
@@ -58,23 +63,23 @@ def test_configs_that_differ_in_tuning_share_their_source_networks(cohorts):
         {"train__class_weights": "balanced"},
     ],
 )
-def test_whatever_determines_a_network_changes_its_fingerprint(cohorts, change):
-    before, _ = plan_of(cohorts)
+def test_whatever_determines_a_network_changes_its_fingerprint(cohorts, planned, change):
+    before, _ = planned
     after, _ = plan_of(cohorts, **change)
     assert not fingerprints(before, "source") & fingerprints(after, "source")
 
 
-def test_names_places_and_threads_do_not_change_fingerprints(cohorts):
-    before, _ = plan_of(cohorts)
+def test_names_places_and_threads_do_not_change_fingerprints(cohorts, planned):
+    before, _ = planned
     after, _ = plan_of(cohorts, name="finetune_high", data__threads=7, data__placement="stream")
     assert [s.fingerprint for s in before.stages()] == [s.fingerprint for s in after.stages()]
 
 
-def test_the_order_of_the_table_does_not_matter(cohorts, tmp_path):
+def test_the_order_of_the_table_does_not_matter(cohorts, planned, tmp_path):
     table = read_table(cohorts[0])
     shuffled = tmp_path / "cohort.csv"
     write_table(shuffled, table.sample(frac=1, random_state=3))
-    before, _ = plan_of(cohorts)
+    before, _ = planned
     after, _ = plan_of((shuffled, cohorts[1]))
     assert [s.fingerprint for s in before.stages()] == [s.fingerprint for s in after.stages()]
 
@@ -206,8 +211,8 @@ def test_one_class_only_and_too_few_subjects_are_refused(cohorts, tmp_path):
         plan_of(cohorts, train__folds=16)
 
 
-def test_stages_are_of_the_kinds_asked_for(cohorts):
-    plan, _ = plan_of(cohorts)
+def test_stages_are_of_the_kinds_asked_for(planned):
+    plan, _ = planned
     kinds = [type(stage) for stage in plan.stages()]
     assert kinds.count(TrainStage) == 5 + 10
     # The held-out fold and the target, for 15 networks; then age + sex and voxels.

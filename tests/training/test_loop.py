@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
-from mri_jax.training.feed import OnDevice, Streamed
+from mri_jax.training.feed import OnDevice, Streamed, ahead
 from mri_jax.training.folds import Wave
 from mri_jax.training.loop import (
     Interrupted,
@@ -35,6 +36,12 @@ def train(folder, fold=0, how=None, feed=None, interrupted=lambda: False, one=No
     return ended[0], epochs
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted training, and what it reported."""
+    return train(tmp_path_factory.mktemp("whole"))
+
+
 def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
@@ -47,8 +54,8 @@ def test_the_order_is_a_function_of_seed_purpose_and_epoch():
     assert set(first.ravel()) <= set(job(1).train)
 
 
-def test_the_best_epoch_is_returned_and_later_epochs_do_not_change_it(tmp_path):
-    ended, epochs = train(tmp_path)
+def test_the_best_epoch_is_returned_and_later_epochs_do_not_change_it(whole):
+    ended, epochs = whole
     best = int(ended.stopping.best_epoch)
     assert best == min(range(len(epochs)), key=lambda i: epochs[i].figures["validation_loss"]) + 1
     logits = predict(settings(), WAVE.stack([ended.best]), [job(0).validation],
@@ -58,8 +65,8 @@ def test_the_best_epoch_is_returned_and_later_epochs_do_not_change_it(tmp_path):
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 11, 17])
-def test_an_interrupted_training_continues_to_the_same_bits(tmp_path, stop_after):
-    whole, _ = train(tmp_path / "whole")
+def test_an_interrupted_training_continues_to_the_same_bits(whole, tmp_path, stop_after):
+    whole, _ = whole
     calls = iter(range(10**6))
     with pytest.raises(Interrupted):
         train(tmp_path / "cut", interrupted=lambda: next(calls) == stop_after)
@@ -91,11 +98,10 @@ def test_without_validation_the_last_epoch_is_the_result(tmp_path):
     assert np.isnan(epochs[0].figures["validation_loss"])
 
 
-def test_class_weights_scale_the_training_loss(tmp_path):
+def test_class_weights_scale_the_training_loss(whole, tmp_path):
     one = dataclasses.replace(job(0), weights=np.where(LABELS == 1, 3.0, 1.0).astype(np.float32))
-    plain, _ = train(tmp_path / "plain")
-    weighted, _ = train(tmp_path / "weighted", one=one)
-    assert weighted.history[0, 0] != plain.history[0, 0]
+    weighted, _ = train(tmp_path, one=one)
+    assert weighted.history[0, 0] != whole[0].history[0, 0]
 
 
 def test_augmentation_is_deterministic_and_does_something(tmp_path):
@@ -105,3 +111,34 @@ def test_augmentation_is_deterministic_and_does_something(tmp_path):
     plain, _ = train(tmp_path / "3", how=settings(max_epochs=2))
     same(first.best, again.best)
     assert first.history[0, 0] != plain.history[0, 0]
+
+
+def test_states_are_saved_now_and_then_and_at_the_end(tmp_path):
+    """A long interval saves once, at the end; what is saved there is the end."""
+    one, how = job(0), settings()
+    with TrainingCheckpoints(tmp_path) as place:
+        states = [resume(how, one, place)]
+        ended = fit(how, [one], states, [place], OnDevice(volumes()), WAVE,
+                    lambda _: None, lambda: False, save_seconds=1000.0)[0]  # fmt: skip
+        assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["0"]
+        again = resume(how, one, place)
+    same(again.state, ended.state)
+    same(again.best, ended.best)
+    assert int(again.stopping.epochs) == int(ended.stopping.epochs) > 1
+
+
+def test_the_next_item_is_made_while_the_present_one_is_used():
+    made = []
+
+    def items():
+        for number in range(4):
+            made.append(number)
+            yield number
+
+    stream = ahead(items())
+    assert next(stream) == 0
+    deadline = time.monotonic() + 20
+    while len(made) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert made == [0, 1]  # one ahead, no more
+    assert list(stream) == [1, 2, 3]
