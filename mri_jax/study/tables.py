@@ -8,9 +8,13 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.evaluation.delong import auc_interval
-from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, score_of
+from mri_jax.evaluation.families import declare
+from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 
 SIMULATED = "SIMULATED cohorts: these scores test the software and say nothing about patients."
+EXPLORATORY = (
+    "Exploratory: many sets of layers on one test set; read their ranking as a hypothesis."
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,12 @@ class Comparison:
     Attributes:
       cohort: The test cohort.
       frame: ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``.
+      exploratory: Whether so many sets of layers were tuned that their ranking proves nothing.
     """
 
     cohort: str
     frame: pd.DataFrame
+    exploratory: bool
 
 
 def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Comparison]:
@@ -36,6 +42,7 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Compariso
     tested = predictions[predictions["split"] == "test"]
     scores = mean_and_sd(_metrics(tested)).set_index(["run", "stage", "cohort"])
     together = ensemble(predictions)
+    exploratory = any(family.exploratory for family in declare(predictions))
     order = plan[["run", "stage"]].drop_duplicates().to_numpy().tolist()
     tables = []
     for cohort in tested["cohort"].drop_duplicates():
@@ -55,7 +62,7 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Compariso
                     "ensemble AUC [95% CI]": _interval(together, run, stage, cohort),
                 }
             )
-        tables.append(Comparison(cohort, pd.DataFrame(rows)))
+        tables.append(Comparison(cohort, pd.DataFrame(rows), exploratory))
     return tables
 
 
@@ -72,6 +79,7 @@ def write(workdir: epath.Path, tables: list[Comparison], simulated: bool) -> Non
 def title_of(table: Comparison, simulated: bool) -> str:
     """A line above a table."""
     text = f"Tested on {table.cohort}: mean ± SD over the networks, percent."
+    text += f" {EXPLORATORY}" if table.exploratory else ""
     return f"{text} {SIMULATED}" if simulated else text
 
 
@@ -129,8 +137,6 @@ def effects(predictions: pd.DataFrame) -> list[str]:
 
 
 def _metrics(tested: pd.DataFrame) -> pd.DataFrame:
-    from mri_jax.evaluation.metrics import metrics_table
-
     return metrics_table(tested)
 
 

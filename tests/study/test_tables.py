@@ -1,0 +1,58 @@
+import numpy as np
+import pandas as pd
+
+from mri_jax.evaluation.predictions import probability_of
+from mri_jax.study import tables
+
+
+def predictions_of(stages, folds=2, subjects=12):
+    rng, parts = np.random.default_rng(4), []
+    label = np.arange(subjects) % 2
+    for shift, stage in enumerate(stages):
+        for fold in range(folds):
+            logits = np.stack([np.zeros(subjects), rng.normal(size=subjects) + label * shift], 1)
+            frame = pd.DataFrame({"subject_id": [f"s{i:02d}" for i in range(subjects)]})
+            parts.append(
+                frame.assign(
+                    run="cnn5-w1", stage=stage, repeat=0, fold=fold, cohort="ADNI2", split="test",
+                    session_id="bl", label=label, logit_0=logits[:, 0], logit_1=logits[:, 1],
+                    probability=probability_of(logits),
+                )
+            )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def plan_of(stages):
+    rows = [{"run": "cnn5-w1", "stage": s, "trainable_parameters": 10 * i} for i, s in
+            enumerate(stages)]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_parameters_stand_beside_scores_and_many_layers_are_exploratory():
+    few = ["source", "tuned-high"]
+    many = ["source", *(f"tuned-conv{i}" for i in range(1, 6))]
+    for stages, exploratory in ((few, False), (many, True)):
+        (table,) = tables.comparisons(predictions_of(stages), plan_of(stages))
+        assert table.frame["stage"].tolist() == stages
+        assert table.frame["trained parameters"].tolist() == [
+            str(10 * i) for i in range(len(stages))
+        ]
+        title = tables.title_of(table, simulated=True)
+        assert ("Exploratory" in title) is exploratory
+        assert "SIMULATED" in title
+
+
+def test_an_effect_is_a_paired_difference_in_points():
+    frame = predictions_of(["source", "tuned-high"])
+    (line,) = tables.effects(frame)
+    assert line.startswith("cnn5-w1 tuned-high minus source on ADNI2: AUC")
+    scores = tables.metrics_table(frame).set_index(["stage", "fold"])["auc"]
+    change = 100 * (scores["tuned-high"] - scores["source"])
+    assert f"AUC {change.mean():+.2f} ± {change.std(ddof=1):.2f} points" in line
+
+
+def test_latex_escapes_what_latex_would_read():
+    text = tables.latex(pd.DataFrame({"a_b": ["50% & 1 ± 2"]}), "Tested on A_B")
+    assert r"a\_b" in text
+    assert r"50\% \& 1 $\pm$ 2" in text
+    assert text.count("{") == text.count("}")
