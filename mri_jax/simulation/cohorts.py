@@ -59,7 +59,7 @@ def simulate(
     """Make the cohorts, or return at once if the folder already holds them.
 
     Finished scans are kept, so a killed run goes on where it stopped; equal settings give equal
-    bytes whatever the number of workers and runs.
+    bytes whatever the number of workers and runs, where as many processors are at hand.
 
     Args:
       settings: What to make.

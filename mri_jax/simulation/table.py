@@ -41,7 +41,7 @@ def planned_table(settings: SimulationSettings) -> pd.DataFrame:
       `COLUMNS` as `simulate` would write them, in its order, but for ``hippocampus_ml``, which
       rests on the wanted volume (the achieved one lies within 2% of it); and
       ``fingerprint``, which names everything that determines the scan's volume, whoever else is
-      made: equal fingerprints are equal volumes.
+      made: equal fingerprints are equal volumes up to rounding.
     """
     scans = scans_of(settings)
     middle = template_ml()[HIPPOCAMPUS]
