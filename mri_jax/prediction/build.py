@@ -167,11 +167,11 @@ def _feature_reference(
     """The reference, and the distances (in units of their median) of the held-out scans."""
     keys = _keys_of(run, member)
     held_out = len(run.held_out(member))
-    forward = Forward(network.spec, [network.variables], _BATCH)
+    forward = Forward(network.spec, [network.variables])
     stream = run.reader(keys).stream(range(len(keys)), threads, 2 * _BATCH)
     parts = []
     while batch := list(islice(stream, _BATCH)):
-        parts.append(forward(batch)[1][0])
+        parts.append(forward(batch, _BATCH)[1][0])
         progress.advance(len(batch))
     features = np.concatenate(parts)
     fitted = LedoitWolf().fit(features[:-held_out])

@@ -12,28 +12,28 @@ from mri_jax.models import CNN, CNNSpec
 
 
 class Forward:
-    """Networks of one architecture on the device, asked about batches of one size.
+    """Networks of one architecture on the device.
 
     Args:
       spec: The architecture.
       variables: Of each network.
-      batch: Volumes a batch; smaller batches are filled up, so that one program serves all.
     """
 
-    def __init__(self, spec: CNNSpec, variables: Sequence[Mapping[str, Any]], batch: int):
-        self._spec, self._batch = spec, batch
+    def __init__(self, spec: CNNSpec, variables: Sequence[Mapping[str, Any]]):
+        self._spec = spec
         self._variables = [jax.device_put(each) for each in variables]
 
-    def __call__(self, volumes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, volumes: Sequence[np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
         """Ask every network.
 
         Args:
-          volumes: At most ``batch`` arrays (X, Y, Z, C), normalised.
+          volumes: At most ``size`` arrays (X, Y, Z, C), normalised.
+          size: The batch is filled up to it, so that one program serves all batches.
 
         Returns:
           Logits (networks, N, classes) float64 and penultimate features (networks, N, F) float64.
         """
-        filled = list(volumes) + [volumes[0]] * (self._batch - len(volumes))
+        filled = list(volumes) + [volumes[0]] * (size - len(volumes))
         x = jax.device_put(np.stack(filled))
         found = [_program(self._spec)(variables, x) for variables in self._variables]
         logits, features = (np.stack([np.asarray(f[i], np.float64) for f in found]) for i in (0, 1))

@@ -67,14 +67,16 @@ class Prediction:
 
 
 def judge(
-    model: Model, shown: Sequence[Scan], forwards: Sequence[Forward], point: str
+    model: Model, shown: Sequence[Scan], forwards: Sequence[Forward], point: str, size: int
 ) -> Iterator[Prediction]:
-    """Ask every ensemble about a batch of scans."""
+    """Ask every ensemble about a batch of scans, filled up to ``size``."""
+    if not shown:
+        return
     points = points_of(model, point)
     opinions: list[list[Opinion]] = [[] for _ in shown]
     volumes = [scan.volume for scan in shown]
     for ensemble, forward, used in zip(model.ensembles, forwards, points, strict=True):
-        logits, features = forward(volumes)
+        logits, features = forward(volumes, size)
         margins = logits[..., 1] - logits[..., 0]
         distances = np.median(
             [n.features.distance(f) for n, f in zip(ensemble.networks, features, strict=True)],

@@ -160,6 +160,8 @@ def score_figure(model: Model, opinion: Opinion) -> Figure:
     groups = opinion.ensemble.groups
 
     def draw(figure: Figure) -> None:
+        # Wider than usual: the labels of groups are long, and a little wider in the file.
+        figure.set_layout_engine("constrained", w_pad=0.15)
         axes = figure.subplots()
         percents = np.array(PERCENTS)
         for row, group in enumerate(groups):

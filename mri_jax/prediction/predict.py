@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -69,16 +69,12 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
     """
     folder = epath.Path(out)
     points_of(model, options.point)
-    batch = min(options.batch, max(1, len(wanted)))
-    forwards = [
-        Forward(model.spec, [n.variables for n in e.networks], batch) for e in model.ensembles
-    ]
+    forwards = [Forward(model.spec, [n.variables for n in e.networks]) for e in model.ensembles]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     unlike = 0
     with Progress(len(wanted), "scan", "predict") as progress:
-        stream = _stream(model, wanted, options)
-        while part := list(islice(stream, batch)):
+        for size, part in _batches(model, wanted, options):
             usable = []
             for item in part:
                 refused = item if isinstance(item, Failure) else _refused(item, options)
@@ -86,7 +82,7 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
                     failures.append(refused)
                 elif isinstance(item, Scan):
                     usable.append(item)
-            for prediction in judge(model, usable, forwards, options.point) if usable else ():
+            for prediction in judge(model, usable, forwards, options.point, size):
                 rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
                 unlike += bool(prediction.flags) or any(o.far for o in prediction.opinions)
                 if options.pages:
@@ -105,17 +101,17 @@ def page_name(scan: Scan) -> str:
     return "__".join(safe_name(part).replace("%5f", "_") for part in scan.key) + ".html"
 
 
-def _stream(model: Model, wanted: Wanted, options: Options) -> Iterator[Scan | Failure]:
-    """Every scan in turn; pages want measured figures, a store's own suffice for the table."""
-    entries = (scans.raw(model, entry, options.pages) for entry in wanted.entries)
-    return chain(entries, *(_of_store(model, store, options) for store in wanted.stores))
-
-
-def _of_store(model: Model, store: Any, options: Options) -> Iterator[Scan | Failure]:
-    for item in scans.stored(model, store, options.pages, options.threads, 2 * options.batch):
-        if options.pages and isinstance(item, Scan):
-            item = scans.measured(model, store, item)
-        yield item
+def _batches(
+    model: Model, wanted: Wanted, options: Options
+) -> Iterator[tuple[int, list[Scan | Failure]]]:
+    """Raw scans one by one, since each takes seconds to preprocess; stored ones in batches."""
+    for entry in wanted.entries:
+        yield 1, [scans.raw(model, entry, options.pages)]
+    for store in wanted.stores:
+        size = min(options.batch, len(store))
+        stream = scans.stored(model, store, options.pages, options.threads, 2 * size)
+        while part := list(islice(stream, size)):
+            yield size, part
 
 
 def _refused(scan: Scan, options: Options) -> Failure | None:

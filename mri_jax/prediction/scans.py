@@ -136,28 +136,23 @@ def stored(
     index = store.index.reset_index(drop=True)
     known = [name for name in quality.FIGURES if name in index]
     numbers = index[known].apply(pd.to_numeric, errors="coerce").to_dict("records")
+    # A store that was never raw has no figures: those that a volume gives are measured.
+    template = None if known or model.settings is None else model.settings.load_template()
 
     def read(row: int) -> Scan | Failure:
         try:
-            volume = reader.read(row)
-            shown = np.asarray(store.volume(*keys[row])) if picture else None
-            return Scan(*keys[row], store.path.name, volume, shown, numbers[row])
+            volume, figures = reader.read(row), numbers[row]
+            stored = np.asarray(store.volume(*keys[row]))
+            if template is not None:
+                mask = np.asarray(store.mask(*keys[row]))
+                figures = quality.grid_figures(stored, mask, model.grid, template)
+            return Scan(*keys[row], store.path.name, volume, stored if picture else None, figures)
         except UserError as error:
             return Failure(*keys[row], store.path.name, str(error))
 
     dataset = grain.MapDataset.source(range(len(keys))).map(read)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     yield from dataset.to_iter_dataset(options)
-
-
-def measured(model: Model, store: VolumeStore, scan: Scan) -> Scan:
-    """A stored scan with the figures that its store lacks, as far as volume and mask give them."""
-    if "correlation" in scan.figures or model.settings is None:
-        return scan
-    volume, mask = np.asarray(store.volume(*scan.key)), np.asarray(store.mask(*scan.key))
-    template = model.settings.load_template()
-    found = quality.grid_figures(volume, mask, model.grid, template)
-    return replace(scan, figures={**scan.figures, **found})
 
 
 def _once(entries: list[ScanEntry]) -> tuple[ScanEntry, ...]:

@@ -14,6 +14,7 @@ from mri_jax.volumes.scans import SUFFIXES
 
 NO_SESSION = "ses-1"
 _RUN = re.compile(r"_run-0*(\d+)")
+_BIDS_NAME = re.compile(r"(sub-[^_]+)(?:_(ses-[^_]+))?")
 _ENDING = re.compile(r"(_T1w|_T1|-T1w|-T1)?(\.nii\.gz|\.nii|\.mgz|\.mgh)$")
 
 
@@ -90,14 +91,19 @@ def find(
 
 
 def one_file(path: Path, masks: Path | None = None) -> ScanEntry:
-    """A scan given by its file alone: the subject is the file's name without its ending.
+    """A scan given by its file alone: who and when is read from its name.
+
+    ``sub-01_ses-M06_T1w.nii.gz`` as in BIDS; otherwise the subject is the name without its ending.
 
     Args:
       path: NIfTI or MGH.
       masks: A folder that holds its brain mask, under the same name or ``SUBJECT_SESSION.nii.gz``.
     """
+    stem = _ENDING.sub("", path.name)
+    named = _BIDS_NAME.match(stem)
+    subject, session = named.groups() if named else (stem, None)
     entry = ScanEntry(
-        _ENDING.sub("", path.name), NO_SESSION, "", path, in_template_space=is_t1_linear(path)
+        subject, session or NO_SESSION, "", path, in_template_space=is_t1_linear(path)
     )
     return entry if masks is None else _with_mask(entry, path.parent, masks)
 
