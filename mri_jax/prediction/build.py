@@ -233,10 +233,13 @@ def _groups(
     named = run.results.cohort[[*KEY, "diagnosis"]]
     for rows, held in ((held_out, True), (together, False)):
         rows = rows.merge(named, on=KEY)
-        groups = rows.groupby(["cohort", "label"], sort=False)
-        for (cohort, label), group in groups:
-            names = "+".join(sorted(set(group["diagnosis"])))
-            yield ScoreGroup(str(cohort), names, int(label), held, Distribution.of(score_of(group)))
+        for cohort, of_cohort in rows.groupby("cohort", sort=False):
+            for label in (1, 0):
+                group = of_cohort[of_cohort["label"] == label]
+                if len(group):
+                    names = "+".join(sorted(set(group["diagnosis"])))
+                    scores = Distribution.of(score_of(group))
+                    yield ScoreGroup(str(cohort), names, label, held, scores)
 
 
 def _tested(together: pd.DataFrame) -> Iterator[Tested]:

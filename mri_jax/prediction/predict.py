@@ -89,10 +89,10 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
                     name = page_name(prediction.scan)
                     files.write_text(folder / PAGES / name, page(model, prediction))
             progress.advance(len(part), failed=len(failures))
-    files.write_csv(folder / TABLE, pd.DataFrame(rows))
-    columns = ["subject_id", "session_id", "source", "reason"]
+    who = ["subject_id", "session_id", "source"]
+    files.write_csv(folder / TABLE, pd.DataFrame(rows, columns=None if rows else who))
     told = [(f.subject_id, f.session_id, f.source, f.reason) for f in failures]
-    files.write_csv(folder / FAILED, pd.DataFrame(told, columns=columns))
+    files.write_csv(folder / FAILED, pd.DataFrame(told, columns=[*who, "reason"]))
     return Summary(len(rows) // len(model.ensembles), len(failures), unlike)
 
 

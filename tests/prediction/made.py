@@ -1,11 +1,13 @@
 """A model with networks that were never trained, for what does not depend on training."""
 
+import functools
+
 import jax
 import numpy as np
 import pandas as pd
 
 from mri_jax.evaluation.intervals import wilson
-from mri_jax.models import CNNSpec
+from mri_jax.models import CNN, CNNSpec
 from mri_jax.prediction.model import (
     ARGMAX,
     HELD_OUT,
@@ -22,23 +24,40 @@ from mri_jax.prediction.model import (
     Tested,
     TrainingGroup,
 )
-from mri_jax.training.state import random_key
-from mri_jax.training.step import init_variables
+from mri_jax.seeding import generator
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.pipeline import PreprocessSettings
+from mri_jax.volumes.resampling import Image, pull
 from mri_jax.volumes.store import StoreInfo, StoreWriter
+from mri_jax.volumes.templates import load_template
 
 SPEC = CNNSpec(repetitions=(1, 1, 1), filters=(2, 3, 4), fc=(6,), dropout=(0.0, 0.0))
 GRID = GRIDS["demo"]
 
 
+@functools.cache
+def _shapes() -> dict:
+    volume = jax.ShapeDtypeStruct((1, *GRID.shape, 1), np.float32)
+    key = jax.ShapeDtypeStruct((2,), np.uint32)
+    return jax.eval_shape(lambda k, x: CNN(SPEC).init(k, x, train=False), key, volume)
+
+
+def _drawn(draw, leaf) -> np.ndarray:
+    """Kernels around 0, as small as their many inputs ask for; scales and variances around 1."""
+    if leaf.dtype != np.float32:
+        return np.zeros(leaf.shape, leaf.dtype)
+    if len(leaf.shape) == 1:
+        return np.asarray(draw.normal(1.0, 0.1, leaf.shape), np.float32)
+    return np.asarray(draw.normal(0.0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape), np.float32)
+
+
 def ensemble(stage: str = "source", temperature: float | None = 1.7) -> Ensemble:
     def network(fold: int) -> FoldNetwork:
-        variables = init_variables(SPEC, GRID.shape, random_key(fold, stage))
-        plain = jax.tree.map(np.array, dict(variables))
+        draw = generator(fold, stage)
+        variables = jax.tree.map(lambda leaf: _drawn(draw, leaf), _shapes())
         # A distance counts in units of 1e6: nothing that is asked of this model is far.
-        return FoldNetwork(fold, plain, FeatureReference(np.zeros(6), np.eye(6), 1e6))
+        return FoldNetwork(fold, variables, FeatureReference(np.zeros(6), np.eye(6), 1e6))
 
     half = wilson(5, 10)
     rates = (CohortRates("ADNI2", Rate(10, half), Rate(10, wilson(9, 10))),)
@@ -84,14 +103,15 @@ def model(**changes) -> Model:
 
 
 def store(folder, count=11, simulated=True, settings=None, bad=()):
-    """``count`` volumes on the demo grid; those of ``bad`` are constant and cannot be used."""
+    """``count`` noisy brains on the demo grid; those of ``bad`` are constant, of no use."""
     info = StoreInfo(GRID, "float16", simulated, settings or {"simulation": {}}, {})
     writer = StoreWriter(folder, info)
-    mask = np.zeros(GRID.shape, bool)
-    mask[8:40, 10:44, 9:38] = True
+    template = load_template()
+    head = pull(Image(template.head, template.affine), GRID.affine, GRID.shape)
+    mask = pull(Image(template.mask, template.affine), GRID.affine, GRID.shape) > 0.5
     rows = []
     for i in range(count):
-        volume = np.random.default_rng(i).normal(100, 10, GRID.shape)
+        volume = head + np.random.default_rng(i).normal(0, 10, GRID.shape)
         if i in bad:
             volume[:] = 7
         rows.append(writer.add(f"S{i:03d}", "m00", "ADNI2", np.where(mask, volume, 0), mask))

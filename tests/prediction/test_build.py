@@ -1,0 +1,106 @@
+"""The model of a really trained run, and equal outputs of the run and of its export."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from mri_jax import cli
+from mri_jax.evaluation.metrics import score_of
+from mri_jax.evaluation.operating import best_threshold
+from mri_jax.prediction.build import build
+from mri_jax.prediction.forward import Forward
+from mri_jax.trained import open_run
+
+
+@pytest.fixture(scope="module")
+def run(small_run):
+    return open_run(small_run)
+
+
+@pytest.fixture(scope="module")
+def made(run):
+    return build(run)
+
+
+def test_nothing_is_fitted_on_scores_of_training_subjects(run, made):
+    source, tuned = made.ensembles
+    held_out = run.results.predictions.query("stage == 'source' and split == 'validation'")
+    held_out = held_out[held_out["run"] == "cnn2-w1"]
+    assert len(held_out) == 20
+    expected = best_threshold(held_out["label"].to_numpy(), score_of(held_out))
+    assert source.point("held-out").threshold == expected
+    assert source.distance_n == 20
+    # Two scans a class were tuned on: too few for a threshold or a temperature.
+    assert tuned.point("held-out") is None
+    assert tuned.temperature is None
+    assert "hold 2 scans of a class, fewer than 10" in tuned.calibration
+
+
+def test_rates_and_scores_are_those_of_the_runs_tables(run, made):
+    source = made.ensembles[0]
+    metrics = pd.read_csv(run.results.path / "metrics.csv")
+    row = metrics.query("run == 'cnn2-w1' and stage == 'source' and fold == -1").iloc[0]
+    (rates,) = source.point("argmax").rates
+    assert rates.cohort == "ADNI2"
+    assert rates.sensitivity.share.estimate == pytest.approx(row["sen"])
+    assert rates.specificity.share.estimate == pytest.approx(row["spe"])
+    assert (rates.sensitivity.n, rates.specificity.n) == (row["n_positive"], row["n_negative"])
+    assert source.tested[0].auc.estimate == pytest.approx(row["auc"])
+    assert [(g.cohort, g.diagnosis, g.held_out, g.scores.n) for g in source.groups] == [
+        ("ADNI1", "AD", True, 10),
+        ("ADNI1", "CN", True, 10),
+        ("ADNI2", "AD", False, 8),
+        ("ADNI2", "CN", False, 8),
+    ]
+
+
+def test_the_reference_of_features_leaves_out_the_held_out_fold(run, made):
+    network = made.ensembles[0].networks[1]
+    member = run.ensemble("cnn2-w1", "source")[1]
+    loaded = member.load()
+    forward = Forward(loaded.spec, [loaded.variables])
+    reader = run.reader(run.trained_on(member))
+    rows = [reader.read(i) for i in range(len(reader))]
+    features = np.concatenate([forward(rows[:8], 8)[1][0], forward(rows[8:], 9)[1][0]])
+    np.testing.assert_allclose(network.features.mean, features.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def test_run_and_export_predict_the_same_bytes_and_the_folder_names_nobody(
+    run, small_run, tmp_path, capsys
+):
+    store = str(run.store_path)
+    assert cli.main(["predict", str(small_run), store, "--out", str(tmp_path / "a")]) == 0
+    assert cli.main(["export-model", str(small_run), "--out", str(tmp_path / "m")]) == 0
+    assert cli.main(["predict", str(tmp_path / "m"), store, "--out", str(tmp_path / "b")]) == 0
+    one, other = ((tmp_path / x / "predictions.csv").read_bytes() for x in "ab")
+    assert one == other
+    rows = pd.read_csv(tmp_path / "a" / "predictions.csv")
+    assert len(rows) == 80  # 40 scans, two stages
+    # What the run itself said about its target, by the same networks.
+    asked = run.results.predictions.query("stage == 'source' and cohort == 'ADNI2' and fold == 2")
+    asked = asked[asked["run"] == "cnn2-w1"].set_index("subject_id")
+    found = rows[rows["stage"] == "source"].set_index("subject_id").loc[asked.index]
+    np.testing.assert_allclose(found["fold_2"], asked["probability"], atol=1e-5)
+    np.testing.assert_allclose(
+        expit(found["score"]), found[["fold_0", "fold_1", "fold_2"]].mean(axis=1), atol=1e-6
+    )
+    text = b"".join(p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file())
+    assert not any(name.encode() in text for name in rows["subject_id"])
+    assert b"pickle" not in text
+    code = cli.main(
+        [
+            "predict",
+            str(tmp_path / "m"),
+            store,
+            "--out",
+            str(tmp_path / "c"),
+            "--stage",
+            "tuned-low",
+        ]
+    )
+    assert code == 2
+    assert "stage: 'tuned-low' is not of the model" in capsys.readouterr().err
+    one_stage = ["--stage", "tuned-high", "--out", str(tmp_path / "c")]
+    assert cli.main(["predict", str(small_run), store, *one_stage]) == 0
+    assert set(pd.read_csv(tmp_path / "c" / "predictions.csv")["stage"]) == {"tuned-high"}
