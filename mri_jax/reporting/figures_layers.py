@@ -1,8 +1,11 @@
 """The paper's Fig. 4: filters of the first layer before and after tuning, and its feature maps."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from mri_jax import results
 from mri_jax.errors import UserError
@@ -56,59 +59,87 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
         when += f" (the first {len(shown)} of {len(stages)} stages)"
     limit = max(float(np.abs(kernel[..., 0, :count]).max()) for kernel in shown.values()) or 1.0
 
+    rows = [(stage, plane) for stage in shown for plane in range(3)]
+    tiles = [
+        [np.take(shown[stage][..., 0, index], 1, axis=plane) for index in range(count)]
+        for stage, plane in rows
+    ]
+    names = [f"{stage}, {PLANES[plane]}" for stage, plane in rows]
+
     def draw(figure: Figure) -> None:
-        rows = [(stage, plane) for stage in shown for plane in range(3)]
-        panels = figure.subplots(len(rows), count, squeeze=False)
-        for row, (line, (stage, plane)) in enumerate(zip(panels, rows, strict=True)):
-            for index, axes in enumerate(line):
-                middle = np.take(shown[stage][..., 0, index], 1, axis=plane)
-                image = axes.imshow(
-                    middle.T, origin="lower", cmap="RdBu_r", vmin=-limit, vmax=limit
-                )
-                _bare(axes)
-                if row == 0:
-                    axes.set_title(f"filter {index + 1}", fontsize=7.5)
-            line[0].set_ylabel(
-                f"{stage}\n{PLANES[plane]}", rotation=0, ha="right", va="center", fontsize=7.5
-            )
-        figure.colorbar(image, ax=panels, shrink=0.5, label="weight")
+        axes = figure.add_subplot()
+        image = _mosaic(axes, tiles, names, gap=1)
+        image.set(cmap="RdBu_r", clim=(-limit, limit))
+        axes.set_aspect("auto")  # a fixed one beside a colour bar would cut the names
+        figure.colorbar(image, ax=axes, shrink=0.5, label="weight")
 
     caption = (
         f"First-layer filters of {run} (fold 0): the three planes through the centre of each, "
-        f"{when}. One colour scale for all."
+        f"{when}. One colour scale for all.{_changes(shown)}"
     )
-    height = 0.72 * 3 * len(shown) + 0.6
-    figure = drawn(draw, 8.4, height, simulated, f"{run}: filters of conv1")
+    figure = drawn(draw, 8.4, _height(tiles, 6.0, gap=1), simulated, f"{run}: filters of conv1")
     return Picture(f"filters-{run}", caption, figure)
+
+
+def _changes(stages: dict[str, np.ndarray]) -> str:
+    """How far tuning moved any weight, which the colours may be too coarse to show."""
+    if "source" not in stages or len(stages) < 2:
+        return ""
+    moved = [
+        f"{stage} {float(np.abs(kernel - stages['source']).max()):.2g}"
+        for stage, kernel in stages.items()
+        if stage != "source" and kernel.shape == stages["source"].shape
+    ]
+    return f" Largest change of a weight from the source: {', '.join(moved)}."
 
 
 def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -> Picture:
     shown = dict(list(stages.items())[:4])
     count = min(SHOWN, next(iter(shown.values())).shape[-1])
 
+    tiles = []
+    for array in shown.values():
+        plane = array[:, :, array.shape[2] // 2, :count]
+        limit = float(np.quantile(plane, 0.995)) or 1.0
+        tiles.append([plane[..., index] / limit for index in range(count)])
+
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(len(shown), count, squeeze=False)
-        for row, (line, (stage, array)) in enumerate(zip(panels, shown.items(), strict=True)):
-            middle = array.shape[2] // 2
-            limit = float(np.quantile(array[:, :, middle, :count], 0.995)) or 1.0
-            for index, axes in enumerate(line):
-                plane = array[:, :, middle, index]
-                axes.imshow(plane.T, origin="lower", cmap="gray", vmin=0.0, vmax=limit)
-                _bare(axes)
-                if row == 0:
-                    axes.set_title(f"filter {index + 1}", fontsize=7.5)
-            line[0].set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=7.5)
+        image = _mosaic(figure.add_subplot(), tiles, list(shown), gap=2)
+        image.set(cmap="gray", clim=(0.0, 1.0))
 
     caption = f"First-layer feature maps of {run} (fold 0), middle axial plane of one scan"
     caption += f" ({scan})." if scan else "."
-    height = 1.35 * len(shown) + 0.6
-    figure = drawn(draw, 9.6, height, simulated, f"{run}: feature maps of conv1")
+    figure = drawn(
+        draw, 9.6, _height(tiles, 8.3, gap=2), simulated, f"{run}: feature maps of conv1"
+    )
     return Picture(f"feature-maps-{run}", caption, figure)
 
 
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _height(tiles: Sequence[Sequence[np.ndarray]], width: float, gap: int) -> float:
+    """Inches that a mosaic of that width needs, its column names included."""
+    across, up = (size + gap for size in tiles[0][0].shape)
+    return width * len(tiles) * up / (len(tiles[0]) * across) + 0.35
+
+
+def _mosaic(
+    axes: Axes, tiles: Sequence[Sequence[np.ndarray]], names: Sequence[str], gap: int
+) -> AxesImage:
+    """Draw rows of equal (X, Y) tiles, +Y upwards, as one image with white between them.
+
+    One image instead of an axes a tile: the layout of a hundred axes takes many seconds.
+    """
+    height, width = (size + gap for size in tiles[0][0].shape[::-1])
+    canvas = np.full((len(tiles) * height - gap, len(tiles[0]) * width - gap), np.nan)
+    for row, line in enumerate(tiles):
+        for column, tile in enumerate(line):
+            top, left = row * height, column * width
+            canvas[top : top + height - gap, left : left + width - gap] = np.flipud(tile.T)
+    image = axes.imshow(canvas, interpolation="nearest")
+    centres = [(np.arange(n) * step + (step - gap - 1) / 2) for n, step in
+               ((len(tiles[0]), width), (len(tiles), height))]  # fmt: skip
+    axes.set_xticks(centres[0], [f"filter {k + 1}" for k in range(len(tiles[0]))])
+    axes.set_yticks(centres[1], names)
+    axes.tick_params(length=0, labelsize=7.5, top=False, labeltop=True, labelbottom=False)
     axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
+    return image

@@ -93,9 +93,28 @@ def test_no_figure_cuts_a_label_or_covers_the_word(analysis):
             assert box.y1 < lowest, picture.key
 
 
+def test_filters_are_drawn_the_right_way_up(tmp_path):
+    folder = synthetic_run.write_run(tmp_path / "f", cohorts={"ADNI1": (9, 11), "AIBL": (8, 12)})
+    kernel = np.zeros((3, 3, 3, 1, 8), np.float32)
+    kernel[2, 0, 1, 0, 1] = 5.0  # right, posterior, middle; the second filter
+    tuned = kernel + np.float32(0.25) * (kernel > 0)
+    np.savez(
+        folder / results.FILTERS,
+        **{"cnn5-w1/source/fold0/conv1": kernel, "cnn5-w1/tuned-low/fold0/conv1": tuned},
+    )
+    (picture,) = layer_figures(analyse(load_runs([str(folder)])), share=False)
+    drawn = np.ma.filled(picture.figure.axes[0].images[0].get_array(), np.nan)
+    assert drawn.shape == (6 * 4 - 1, 8 * 4 - 1)
+    # Rows: sagittal (Y, Z), coronal (X, Z), axial (X, Y); columns of the second filter start at 4.
+    lit = np.argwhere(np.nan_to_num(drawn[:11]) == 5.0).tolist()
+    assert lit == [[10, 6]], "axial: right is at the right, posterior at the bottom"
+    assert "Largest change of a weight from the source: tuned-low 0.25." in picture.caption
+
+
 def test_a_real_run_is_not_called_simulated(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(
-        tmp_path / "real", simulated=False, cohorts={"ADNI1": (9, 11), "AIBL": (8, 12)}
+        tmp_path / "real", simulated=False, cohorts=cohorts, baselines=()
     )
     written = write_report([str(folder)])
     assert "SIMULATED" not in written.page.read_text()
