@@ -10,6 +10,7 @@ from mri_jax import files
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import declare
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
+from mri_jax.evaluation.reasons import without_interval
 
 SIMULATED = "SIMULATED cohorts: these scores test the software and say nothing about patients."
 EXPLORATORY = (
@@ -157,7 +158,11 @@ def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
         (together["run"] == run) & (together["stage"] == stage) & (together["cohort"] == cohort)
     ]
     chosen = chosen[chosen["repeat"] == chosen["repeat"].min()]
-    if chosen["label"].nunique() < 2:
+    positive = int(chosen["label"].sum())
+    counts = (positive, len(chosen) - positive)
+    if min(counts) == 0:
         return ""
     found = auc_interval(chosen["label"].to_numpy(), score_of(chosen))
-    return f"{100 * found.estimate:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    missing = without_interval("auc", found.estimate, found.low, counts)
+    limits = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return f"{100 * found.estimate:.1f} {f'(no interval: {missing})' if missing else limits}"

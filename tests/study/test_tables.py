@@ -56,3 +56,26 @@ def test_latex_escapes_what_latex_would_read():
     assert r"a\_b" in text
     assert r"50\% \& 1 $\pm$ 2" in text
     assert text.count("{") == text.count("}")
+
+
+def ensemble_cell(label, score):
+    """Five folds with the same scores on one target."""
+    logits = np.stack([np.zeros(len(score)), np.asarray(score, float)], axis=1)
+    frame = pd.DataFrame({"label": label, "logit_0": logits[:, 0], "logit_1": logits[:, 1]})
+    frame = frame.assign(
+        run="cnn5-w1", stage="source", repeat=0, cohort="AIBL", split="test", session_id="bl",
+        subject_id=[f"s{i}" for i in range(len(label))], probability=probability_of(logits),
+    )  # fmt: skip
+    folds = pd.concat([frame.assign(fold=k) for k in range(5)], ignore_index=True)
+    (table,) = tables.comparisons(folds, plan_of(["source"]))
+    return table.frame["ensemble AUC [95% CI]"].item()
+
+
+def test_a_missing_interval_is_said_in_words():
+    label = [1, 1, 1, 0, 0, 0]
+    assert ensemble_cell(label, [3, 2, 1, -1, -2, -3]) == "100.0 (no interval: perfect separation)"
+    assert ensemble_cell([1, 0, 0, 0], [0, 1, -1, -2]) == (
+        "66.7 (no interval: a class has a single subject)"
+    )
+    assert ensemble_cell([1, 1, 1], [1, 2, 3]) == ""
+    assert ensemble_cell(label, [3, 2, -1, 1, -2, -3]).startswith("88.9 [")
