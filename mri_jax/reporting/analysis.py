@@ -78,6 +78,7 @@ class Analysis:
       predictions: Of all runs, each network once.
       sections: A table each.
       seed: Of bootstrap and permutations.
+      names: What the runs are called.
     """
 
     runs: tuple[Results, ...]
@@ -85,6 +86,7 @@ class Analysis:
     predictions: pd.DataFrame
     sections: tuple[Section, ...]
     seed: int
+    names: tuple[str, ...]
 
     @property
     def history(self) -> pd.DataFrame:
@@ -129,6 +131,15 @@ def load_runs(paths: Sequence[str]) -> tuple[Results, ...]:
     return runs
 
 
+def names_of(runs: Sequence[Results]) -> tuple[str, ...]:
+    """The folders' names; the whole path where two are called alike."""
+    names = [run.name for run in runs]
+    return tuple(
+        name if names.count(name) == 1 else str(run.path)
+        for name, run in zip(names, runs, strict=True)
+    )
+
+
 def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
     """All statistics of one or several runs.
 
@@ -155,7 +166,7 @@ def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
             )
         )
     simulated = any(run.simulated for run in runs)
-    return Analysis(tuple(runs), simulated, predictions, tuple(sections), seed)
+    return Analysis(tuple(runs), simulated, predictions, tuple(sections), seed, names_of(runs))
 
 
 def _classes(found: Sequence[Entry], runs: Sequence[Results]) -> tuple[str, str]:
@@ -178,7 +189,8 @@ def _classes(found: Sequence[Entry], runs: Sequence[Results]) -> tuple[str, str]
 
 def _pooled(runs: Sequence[Results]) -> pd.DataFrame:
     """Predictions of all runs; rows that several runs share are kept once."""
-    frame = pd.concat([run.predictions.assign(folder=run.name) for run in runs], ignore_index=True)
+    named = zip(names_of(runs), runs, strict=True)
+    frame = pd.concat([r.predictions.assign(folder=name) for name, r in named], ignore_index=True)
     shared = frame[frame.duplicated(KEY, keep=False)]
     if len(shared):
         spread = shared.groupby(KEY, observed=True)[["label", "logit_0", "logit_1"]].agg(
@@ -227,8 +239,8 @@ def _check_comparable(family: Family, found: Sequence[Entry], runs: Sequence[Res
 def _homes(entry: Entry, runs: Sequence[Results]) -> set[str]:
     """Names of the runs that hold an entry's method."""
     found = set()
-    for run in runs:
+    for name, run in zip(names_of(runs), runs, strict=True):
         rows = run.predictions
         if ((rows["run"] == entry.method.run) & (rows["stage"] == entry.method.stage)).any():
-            found.add(run.name)
+            found.add(name)
     return found

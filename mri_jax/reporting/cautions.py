@@ -20,14 +20,12 @@ def cautions(analysis: Analysis) -> list[str]:
             "SIMULATED: the scans were made by a program. Nothing here says how well a network "
             "recognises a disease."
         )
-    for run in analysis.runs:
+    for name, run in zip(analysis.names, analysis.runs, strict=True):
         if run.config.get("preset") == "smoke":
-            lines.append(f"{run.name}: preset smoke; its scores mean nothing.")
-        lines += [f"{run.name}: {line}." for line in run.missing]
+            lines.append(f"{name}: preset smoke; its scores mean nothing.")
+        lines += [f"{name}: {line}." for line in run.missing]
         if "simulated" not in run.provenance:
-            lines.append(
-                f"{run.name}: its provenance does not say whether the scans are simulated."
-            )
+            lines.append(f"{name}: its provenance does not say whether the scans are simulated.")
     lines += _of_baselines(analysis)
     for section in analysis.sections:
         lines += _of_section(section)

@@ -72,8 +72,8 @@ FLOW = ["stage", "step", "reason", "cohort", "class", "n"]
 def flow_table(analysis: Analysis) -> Table:
     """What each step of the selection left and why it left the rest out, a column a cohort."""
     flows = {
-        run.name: run.flow[FLOW].fillna({"reason": "", "class": ""})
-        for run in analysis.runs
+        name: run.flow[FLOW].fillna({"reason": "", "class": ""})
+        for name, run in zip(analysis.names, analysis.runs, strict=True)
         if set(FLOW) <= set(run.flow.columns)
     }
     data = pd.concat(

@@ -1,6 +1,7 @@
 """The one self-contained page; every text from data is escaped by the template engine."""
 
 import base64
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.style import Picture
-from mri_jax.reporting.table import Cell, Table, text
+from mri_jax.reporting.table import DASH, Cell, Table, text
 from mri_jax.results import Results
 
 LIMIT = 15_000_000
@@ -62,7 +63,10 @@ def render(
     )
     assets = resources.files("mri_jax.reporting") / "assets"
     template = environment.from_string((assets / "report.html.j2").read_text("utf-8"))
-    names = ", ".join(run.name for run in analysis.runs)
+    if share:
+        numbered = tuple(f"Run {number + 1}" for number in range(len(analysis.runs)))
+        analysis = dataclasses.replace(analysis, names=numbered)
+    named = zip(analysis.names, analysis.runs, strict=True)
     sections = [
         {
             "key": s.family.key,
@@ -75,11 +79,12 @@ def render(
         for s in analysis.sections
     ]
     page = template.render(
-        title="Results" if share else f"Results: {names}",
+        title="Results" if share else f"Results: {', '.join(analysis.names)}",
         subtitle=_subtitle(analysis),
         simulated=analysis.simulated,
         share=share,
         cautions=cautions(analysis),
+        overview=runs_table(analysis),
         networks=networks_table(analysis),
         demographics=demographics.demographics_table(analysis),
         flow=demographics.flow_table(analysis),
@@ -88,7 +93,7 @@ def render(
         layers=_embedded(pictures.get("layers", [])),
         methods=methods_paragraphs(analysis),
         references=REFERENCES,
-        runs=[_described(run, number, share) for number, run in enumerate(analysis.runs)],
+        runs=[_described(name, run, share) for name, run in named],
         version=__version__,
         css=Markup((assets / "report.css").read_text("utf-8")),
         js=Markup((assets / "report.js").read_text("utf-8")),
@@ -114,6 +119,32 @@ def _embedded(pictures: Sequence[Picture]) -> list[Shown]:
         Shown(p.caption, base64.b64encode(p.png).decode(), p.figure.get_figwidth() > WIDE)
         for p in pictures
     ]
+
+
+def runs_table(analysis: Analysis) -> Table:
+    """Each run's question and where it was computed; a study's variants may override the source."""
+    rows = []
+    for name, run in zip(analysis.names, analysis.runs, strict=True):
+        config = run.config
+        task, source = config.get("task", {}), config.get("source", {})
+        devices = run.provenance.get("devices", [])
+        kinds = [
+            f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else str(kind)
+            for kind in dict.fromkeys(devices)
+        ]
+        preset = f":{config['preset']}" if config.get("preset") else ""
+        known = (
+            f"{config['name']}{preset}" if config.get("name") else "",
+            f"{task['positive']} against {task['negative']}" if len(task) == 2 else "",
+            ", ".join(source.get("cohorts", [])),
+            ", ".join(config.get("targets", [])),
+            str(config.get("seed", "")),
+            ", ".join(kinds),
+        )
+        rows.append((text(name), *(text(value or DASH) for value in known)))
+    header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
+    note = "Variants of a run may override its task, source or network; the table below lists them."
+    return Table("runs", "Runs", note, header, tuple(rows), analysis.predictions.iloc[:0])
 
 
 def networks_table(analysis: Analysis) -> Table:
@@ -145,12 +176,12 @@ def networks_table(analysis: Analysis) -> Table:
     return Table("networks", "Networks", "", header, tuple(rows), analysis.predictions.iloc[:0])
 
 
-def _described(run: Results, number: int, share: bool) -> dict[str, str]:
+def _described(name: str, run: Results, share: bool) -> dict[str, str]:
     config, provenance = run.config, run.provenance
     if share:
         config, provenance = _public(config), _public(provenance)
     return {
-        "name": f"Run {number + 1}" if share else run.name,
+        "name": name,
         "config": json.dumps(config, indent=2, sort_keys=True),
         "provenance": json.dumps(provenance, indent=2, sort_keys=True),
     }

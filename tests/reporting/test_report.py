@@ -1,3 +1,4 @@
+import dataclasses
 import html
 import json
 import re
@@ -20,6 +21,7 @@ from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
+from mri_jax.reporting.page import runs_table
 from mri_jax.reporting.published import published_p, read_published
 from mri_jax.reporting.report import SHAREABLE, file_name, write_report
 
@@ -143,6 +145,24 @@ def test_the_page_holds_the_numbers_of_the_table(run, analysis):
     assert "Nadeau" in page
 
 
+def test_the_page_says_what_was_run(analysis):
+    table = runs_table(analysis)
+    shown = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
+    assert shown == {
+        "Run": "high", "Config": "finetune_high:demo", "Task": "–", "Source": "–", "Targets": "–",
+        "Seed": "0", "Device": "cpu",
+    }  # fmt: skip
+    config = {
+        "name": "depth", "preset": "dev", "seed": 7, "task": {"positive": "AD", "negative": "CN"},
+        "source": {"cohorts": ["ADNI1", "ADNI2"]}, "targets": ["AIBL"],
+    }  # fmt: skip
+    run = dataclasses.replace(analysis.runs[0], config=config, provenance={"devices": ["a", "a"]})
+    row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
+    assert [cell.text for cell in row[1:]] == [
+        "depth:dev", "AD against CN", "ADNI1, ADNI2", "AIBL", "7", "2 × a",
+    ]  # fmt: skip
+
+
 def test_names_from_data_are_escaped_everywhere(nasty):
     page = (nasty / results.REPORT).read_text()
     assert "<script>alert(1)" not in page
@@ -165,6 +185,7 @@ def test_shareable_leaves_out_people_places_and_scans(tmp_path):
     config = folder / results.CONFIG
     config.write_text('{"data": {"cohort": "/home/me/cohort.csv"}, "name": "x", "seed": 3}')
     provenance = folder / results.PROVENANCE
+    (folder / results.HISTORY).unlink()
     provenance.write_text(
         '{"simulated": false, "command": ["/home/me/launch.py"], "date": "2031-05-06", '
         '"git_commit": "abc"}'
@@ -180,6 +201,7 @@ def test_shareable_leaves_out_people_places_and_scans(tmp_path):
     assert not re.search(r"(ADNI1|ADNI2|AIBL)_[AC]\d{4}", shared)
     assert "First-layer filters of cnn5-w1" in shared
     assert "abc" in shared
+    assert "Run 1: metrics.jsonl is absent." in shared
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
