@@ -96,7 +96,7 @@ def warnings(model: Model, prediction: Prediction) -> list[str]:
         )
     if prediction.scan.figures and not model.quality:
         lines.append("The training scans have no figures of quality; only fixed limits were used.")
-    if model.never_raw and model.settings is not None:
+    if model.never_raw and prediction.scan.preprocessed:
         lines.append(
             "The networks never saw a preprocessed scan: their simulated volumes were drawn on the "
             "grid. What preprocessing leaves in a raw scan is new to them."

@@ -28,6 +28,7 @@ class Scan:
       session_id: The visit.
       source: The file's name, or the store's.
       volume: (X, Y, Z, 1) float32, normalised.
+      preprocessed: Whether it came through the pipeline; a simulated volume did not.
       picture: (X, Y, Z) before normalisation, for the page; None where no page is wanted.
       figures: Of quality.
     """
@@ -36,6 +37,7 @@ class Scan:
     session_id: str
     source: str
     volume: np.ndarray
+    preprocessed: bool = True
     picture: np.ndarray | None = None
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -116,8 +118,8 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
             *entry.key,
             entry.path.name,
             normalise(made.volume, made.mask, model.normalisation)[..., None],
-            made.volume if picture else None,
-            {name: made.quality[name] for name in quality.FIGURES if name in made.quality},
+            picture=made.volume if picture else None,
+            figures={n: made.quality[n] for n in quality.FIGURES if n in made.quality},
         )
     except (UserError, MemoryError) as error:
         return Failure(*entry.key, entry.path.name, str(error) or "out of memory")
@@ -136,6 +138,7 @@ def stored(
     index = store.index.reset_index(drop=True)
     known = [name for name in quality.FIGURES if name in index]
     numbers = index[known].apply(pd.to_numeric, errors="coerce").to_dict("records")
+    preprocessed = "pipeline" in store.info.settings
     # A store that was never raw has no figures: those that a volume gives are measured.
     template = None if known or model.settings is None else model.settings.load_template()
 
@@ -146,7 +149,8 @@ def stored(
             if template is not None:
                 mask = np.asarray(store.mask(*keys[row]))
                 figures = quality.grid_figures(stored, mask, model.grid, template)
-            return Scan(*keys[row], store.path.name, volume, stored if picture else None, figures)
+            shown = stored if picture else None
+            return Scan(*keys[row], store.path.name, volume, preprocessed, shown, figures)
         except UserError as error:
             return Failure(*keys[row], store.path.name, str(error))
 

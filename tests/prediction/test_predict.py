@@ -73,6 +73,16 @@ def test_a_store_is_predicted_in_batches_and_a_bad_volume_is_named(made, tmp_pat
     assert rows[rows["stage"] == "tuned-high"]["calibrated"].isna().all()
 
 
+def test_a_stored_volume_has_a_page_where_asked_for(made, tmp_path):
+    wanted = scans.find(made, [store(tmp_path / "store", count=1)])
+    predict(made, wanted, tmp_path / "out", Options("argmax", pages=True))
+    text = (tmp_path / "out" / "pages" / "S000__m00.html").read_text()
+    assert "SIMULATED TRAINING DATA" in text
+    # It was drawn on the grid, as the networks' own volumes were.
+    assert "never saw a preprocessed scan" not in text
+    assert "with the template inside its brain" in text
+
+
 def test_the_operating_point_decides_and_one_that_was_not_fitted_is_refused(made, tmp_path):
     wanted = scans.find(made, [store(tmp_path / "store", count=2)])
     predict(made, wanted, tmp_path / "out", Options("held-out", pages=False))
