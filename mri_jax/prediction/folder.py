@@ -29,6 +29,7 @@ from mri_jax.evaluation.delong import Interval
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.prediction.card import card
 from mri_jax.prediction.model import (
+    PERCENTS,
     CohortRates,
     Distribution,
     Ensemble,
@@ -52,7 +53,7 @@ DESCRIPTION = "model.json"
 CARD = "MODEL_CARD.md"
 # No network of the family comes near these; a folder that asks for more is refused unread.
 MAX_JSON_BYTES = 16 << 20
-MAX_CONV_LAYERS = 64
+MAX_LAYERS = 64
 MAX_PARAMETERS = 1 << 29
 MAX_VOXELS = 1 << 28
 _HEADER_BYTES = 4096
@@ -215,6 +216,8 @@ def _model(value: Mapping[str, Any], folder: epath.Path, listed: Mapping[str, An
     expected = _expected(spec, grid)
     how = value["normalisation"]
     settings = value["settings"]
+    if not value["ensembles"]:
+        raise UserError("ensembles: there is none")
     return Model(
         name=str(value["name"]),
         simulated=bool(value["simulated"]),
@@ -249,8 +252,9 @@ def _grid(value: Mapping[str, Any]) -> Grid:
 
 def _expected(spec: CNNSpec, grid: Grid) -> dict[str, jax.ShapeDtypeStruct]:
     """Names and shapes of a network's arrays, without allocating any."""
-    if len(spec.conv_filters) > MAX_CONV_LAYERS:
-        raise UserError(f"spec.repetitions: more than {MAX_CONV_LAYERS} conv layers")
+    # Counted before the spec is spelled out layer by layer.
+    if sum(spec.repetitions) > MAX_LAYERS or len(spec.fc) > MAX_LAYERS:
+        raise UserError(f"spec: more than {MAX_LAYERS} conv or FC layers")
     volume = jax.ShapeDtypeStruct((1, *grid.shape, spec.in_channels), np.float32)
     key = jax.ShapeDtypeStruct((2,), np.uint32)
     tree = jax.eval_shape(lambda k, x: CNN(spec).init(k, x, train=False), key, volume)
@@ -293,9 +297,11 @@ def _ensemble(
             arrays["features/mean"], arrays["features/precision"], float(each["typical"])
         )
         networks.append(FoldNetwork(fold, variables, reference))
-    if not networks:
-        raise UserError(f"ensembles: {stage} has no networks")
+    if not networks or not value["points"]:
+        raise UserError(f"ensembles: {stage} has no networks or no operating point")
     heat = value["temperature"]
+    if heat is not None and not 0 < float(heat) < np.inf:
+        raise UserError(f"ensembles: {stage}: temperature {heat} must be positive")
     return Ensemble(
         stage=stage,
         networks=tuple(networks),
@@ -308,7 +314,7 @@ def _ensemble(
                 str(g["diagnosis"]),
                 int(g["label"]),
                 bool(g["held_out"]),
-                Distribution(int(g["scores"]["n"]), tuple(map(float, g["scores"]["percentiles"]))),
+                _distribution(g["scores"]),
             )
             for g in value["groups"]
         ),
@@ -319,6 +325,13 @@ def _ensemble(
         distance_limit=float(value["distance_limit"]),
         distance_n=int(value["distance_n"]),
     )
+
+
+def _distribution(value: Mapping[str, Any]) -> Distribution:
+    found = tuple(map(float, value["percentiles"]))
+    if len(found) != len(PERCENTS):
+        raise UserError(f"scores.percentiles: {len(found)} values, not {len(PERCENTS)}")
+    return Distribution(int(value["n"]), found)
 
 
 def _point(value: Mapping[str, Any]) -> OperatingPoint:

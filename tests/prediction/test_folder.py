@@ -138,7 +138,8 @@ def test_a_file_larger_than_the_spec_allows_is_refused_before_it_is_read(saved):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("spec", {"repetitions": [70], "filters": [1]}, "more than 64 conv layers"),
+        ("spec", {"repetitions": [10**12], "filters": [1]}, "more than 64 conv or FC layers"),
+        ("ensembles", [], "there is none"),
         ("spec", {"repetitions": [1], "filters": [40000], "fc": [60000]}, "parameters"),
         ("grid", {"shape": [9, 9]}, "grid.shape"),
         ("ensembles", [{"stage": "../../etc"}], "is not a stage's name"),
