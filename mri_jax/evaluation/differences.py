@@ -105,7 +105,7 @@ def _at_refitted(
 def _effect(effect: comparisons.Effect, without_p: str) -> dict[str, object]:
     note = without_p if np.isnan(effect.p) else ""
     if not note and np.isnan(effect.low):
-        note = "no interval: no variance over these subjects"
+        note = "no interval: no variance"
     if np.isnan(effect.effect):
         note = "undefined: a class is absent"
     return {

@@ -31,4 +31,4 @@ def without_interval(metric: str, estimate: float, low: float, counts: tuple[int
         return "perfect separation" if estimate == 1.0 else "perfect separation, reversed"
     if estimate in (0.0, 1.0):
         return "every decision is right" if estimate == 1.0 else "every decision is wrong"
-    return "no variance over these subjects"
+    return "no variance"

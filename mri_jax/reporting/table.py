@@ -1,5 +1,6 @@
 """What a table of the report is, and how its numbers are written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,3 +73,11 @@ def interval(low: float, high: float) -> str:
 def text(value: object) -> Cell:
     """A cell of plain text."""
     return Cell(str(value), str(value))
+
+
+def without_empty(
+    header: Sequence[str], rows: Sequence[tuple[Cell, ...]]
+) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
+    """Header and rows without the columns in which no row says anything."""
+    kept = [k for k in range(len(header)) if any(row[k].text for row in rows)]
+    return tuple(header[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows)

@@ -161,8 +161,9 @@ def differences_table(section: Section) -> Table:
         "new threshold does what fine-tuning does; Holm within these rows."
     )
     header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
+    header, shown = without_empty(header, rows)
     title = "Differences between methods"
-    return Table(f"{section.family.key}-differences", title, note, header, tuple(rows), frame)
+    return Table(f"{section.family.key}-differences", title, note, header, shown, frame)
 
 
 def _change(row: pd.Series) -> Cell:
@@ -221,7 +222,8 @@ def anova_table(section: Section, published: pd.DataFrame | None = None) -> Tabl
     note = (
         "One-way ANOVA over the networks' values, as in the paper. It treats folds as independent, "
         "which they are not: they share the test subjects and most training subjects. The paired "
-        "tests stand in the table of differences."
+        "tests stand in the table of differences. The interval is of the population's η² "
+        "(non-central F); where the means differ less than chance it closes on 0."
     )
     if section.family.key == "depth":
         note += (
@@ -229,8 +231,9 @@ def anova_table(section: Section, published: pd.DataFrame | None = None) -> Tabl
             "0.5278, 0.5431 and 0.2348."
         )
     header = ("Test cohort", "Score", "Methods", "η² [95%]", "p", "p as published")
+    header, shown = without_empty(header, rows)
     title = "The paper's test: ANOVA, folds taken as independent"
-    return Table(f"{section.family.key}-anova", title, note, header, tuple(rows), frame)
+    return Table(f"{section.family.key}-anova", title, note, header, shown, frame)
 
 
 def points_table(section: Section) -> Table:
@@ -278,5 +281,6 @@ def calibration_table(section: Section) -> Table:
         "Test cohort", "Network", "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",
         "Note",
     )  # fmt: skip
+    header, shown = without_empty(header, rows)
     key = f"{section.family.key}-calibration"
-    return Table(key, "Calibration", note, header, tuple(rows), frame)
+    return Table(key, "Calibration", note, header, shown, frame)
