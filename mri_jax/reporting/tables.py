@@ -18,6 +18,7 @@ from mri_jax.reporting.table import (
     ratio,
     signed,
     text,
+    without_empty,
 )
 
 
@@ -161,9 +162,9 @@ def differences_table(section: Section) -> Table:
         "new threshold does what fine-tuning does; Holm within these rows."
     )
     header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
-    header, shown = without_empty(header, rows)
+    columns, shown = without_empty(header, rows)
     title = "Differences between methods"
-    return Table(f"{section.family.key}-differences", title, note, header, shown, frame)
+    return Table(f"{section.family.key}-differences", title, note, columns, shown, frame)
 
 
 def _change(row: pd.Series) -> Cell:
@@ -231,9 +232,9 @@ def anova_table(section: Section, published: pd.DataFrame | None = None) -> Tabl
             "0.5278, 0.5431 and 0.2348."
         )
     header = ("Test cohort", "Score", "Methods", "η² [95%]", "p", "p as published")
-    header, shown = without_empty(header, rows)
+    columns, shown = without_empty(header, rows)
     title = "The paper's test: ANOVA, folds taken as independent"
-    return Table(f"{section.family.key}-anova", title, note, header, shown, frame)
+    return Table(f"{section.family.key}-anova", title, note, columns, shown, frame)
 
 
 def points_table(section: Section) -> Table:
@@ -281,6 +282,6 @@ def calibration_table(section: Section) -> Table:
         "Test cohort", "Network", "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",
         "Note",
     )  # fmt: skip
-    header, shown = without_empty(header, rows)
+    columns, shown = without_empty(header, rows)
     key = f"{section.family.key}-calibration"
-    return Table(key, "Calibration", note, header, shown, frame)
+    return Table(key, "Calibration", note, columns, shown, frame)
