@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.special import expit
 
 from mri_jax.evaluation.calibration import reliability
@@ -16,7 +17,7 @@ from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.thresholds import temperatures
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.figures import cohorts_of
-from mri_jax.reporting.style import LINES, Picture, drawn
+from mri_jax.reporting.style import LINES, Picture, drawn, natural
 
 CONFUSION = (
     "Decisions at argmax on {who}: share of each true class, and how many subjects that is for one "
@@ -100,10 +101,10 @@ def _confusion(entries: list[Entry], classes: tuple[str, str]) -> Callable[[Figu
     return draw
 
 
-def _legend_beside(figure: Figure, panel: Axes) -> None:
+def _legend_beside(figure: Figure, panel: Axes, title: str = "") -> None:
     """One legend for all panels, where it covers none of them."""
     handles, names = panel.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", fontsize=7.5)
+    figure.legend(handles, names, loc="outside right center", fontsize=7.5, title=title)
 
 
 def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -203,35 +204,53 @@ def training_figures(analysis: Analysis) -> list[Picture]:
     if history.empty or "validation_loss" not in history.columns:
         return []
     made = []
-    for (run, stage), rows in history.groupby(["run", "stage"], sort=True):
+    groups = dict(list(history.groupby(["run", "stage"], sort=False)))
+    for run, stage in sorted(groups, key=lambda key: natural(" ".join(map(str, key)))):
+        rows = groups[(run, stage)]
         shown = rows[rows["repeat"] == rows["repeat"].min()]
         count = rows["repeat"].nunique()
         part = f" (the first of {count} fifths)" if count > 1 else ""
-        made.append(_training(str(run), f"{stage}{part}", str(stage), shown, analysis.simulated))
+        title = f"{run}, {stage}{part}"
+        made.append(
+            Picture(
+                f"training-{run}-{stage}",
+                f"Training of {title}: loss of each fold; the ring marks the epoch kept."
+                + (
+                    ""
+                    if _held_out(shown)
+                    else " Its number of epochs was fixed; no scan was held out."
+                ),
+                drawn(_training(shown), 7.4, 2.7, analysis.simulated, title),
+            )
+        )
     return made
 
 
-def _training(run: str, what: str, stage: str, rows: pd.DataFrame, simulated: bool) -> Picture:
+def _held_out(rows: pd.DataFrame) -> bool:
+    return bool(pd.to_numeric(rows["validation_loss"], errors="coerce").notna().any())
+
+
+def _training(rows: pd.DataFrame) -> Callable[[Figure], None]:
+    curves = [("training", "train_loss")]
+    if _held_out(rows):
+        curves.append(("held out", "validation_loss"))
+
     def draw(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, sharey=True)
+        panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
         for place, (fold, line) in enumerate(rows.groupby("fold")):
             colour, dash = f"C{place % 8}", LINES[place % 8]
             line = line.sort_values("epoch")
-            for axes, name in ((left, "train_loss"), (right, "validation_loss")):
+            best = line[line["best"].fillna(False).astype(bool)].tail(1) if "best" in line else None
+            for axes, (_, name) in zip(panels, curves, strict=True):
                 values = pd.to_numeric(line.get(name), errors="coerce")
-                if values.notna().any():
-                    axes.plot(line["epoch"], values, color=colour, linestyle=dash, label=str(fold))
-            if "best" not in line.columns:
-                continue
-            best = line[line["best"].fillna(False).astype(bool)].tail(1)
-            for axes, name in ((left, "train_loss"), (right, "validation_loss")):
-                values = pd.to_numeric(best.get(name), errors="coerce")
-                axes.plot(best["epoch"], values, "o", color=colour, mfc="white", mew=1.4)
-        left.set(title="training", xlabel="epoch", ylabel="loss")
-        right.set(title="held out", xlabel="epoch")
-        if left.get_legend_handles_labels()[0]:
-            left.legend(title="fold", ncols=2)
+                axes.plot(line["epoch"], values, color=colour, linestyle=dash, label=str(fold))
+                if best is not None:
+                    kept = pd.to_numeric(best.get(name), errors="coerce")
+                    axes.plot(best["epoch"], kept, "o", color=colour, mfc="white", mew=1.4)
+        for axes, (title, _) in zip(panels, curves, strict=True):
+            axes.set(title=title, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].set_ylabel("loss (cross-entropy)")
+        _legend_beside(figure, panels[0], "fold")
 
-    caption = f"Training of {run}, {what}: loss of each fold; the ring marks the epoch kept."
-    key = f"training-{run}-{stage}"
-    return Picture(key, caption, drawn(draw, 7.2, 2.7, simulated, f"{run}, {what}"))
+    return draw

@@ -95,6 +95,26 @@ def test_no_figure_cuts_a_label_or_covers_the_word(analysis):
             assert box.y1 < lowest, picture.key
 
 
+def test_training_curves_show_what_there_is_in_natural_order(analysis):
+    rows = [
+        {"run": run, "stage": stage, "repeat": 0, "fold": fold, "epoch": epoch,
+         "train_loss": 1.0 / epoch, "best": epoch == 2,
+         "validation_loss": None if stage != "source" else 1.1 / epoch}
+        for run, stage in (("cnn10-w1", "source"), ("cnn5-w1", "tuned-low"), ("cnn5-w1", "source"))
+        for fold in (0, 1) for epoch in (1, 2, 3)
+    ]  # fmt: skip
+    run = dataclasses.replace(analysis.runs[0], history=pd.DataFrame(rows))
+    made = training_figures(dataclasses.replace(analysis, runs=(run,)))
+    assert [picture.key for picture in made] == [
+        "training-cnn5-w1-source", "training-cnn5-w1-tuned-low", "training-cnn10-w1-source",
+    ]  # fmt: skip
+    assert [len(picture.figure.axes) for picture in made] == [2, 1, 2]
+    assert "no scan was held out" in made[1].caption
+    ring = made[0].figure.axes[1].lines[1]
+    assert ring.get_xdata().tolist() == [2]
+    assert ring.get_ydata().tolist() == pytest.approx([0.55])
+
+
 def test_filters_are_drawn_the_right_way_up(tmp_path):
     folder = synthetic_run.write_run(tmp_path / "f", cohorts={"ADNI1": (9, 11), "AIBL": (8, 12)})
     kernel = np.zeros((3, 3, 3, 1, 8), np.float32)
