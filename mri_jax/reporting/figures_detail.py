@@ -211,18 +211,11 @@ def training_figures(analysis: Analysis) -> list[Picture]:
         count = rows["repeat"].nunique()
         part = f" (the first of {count} fifths)" if count > 1 else ""
         title = f"{run}, {stage}{part}"
-        made.append(
-            Picture(
-                f"training-{run}-{stage}",
-                f"Training of {title}: loss of each fold; the ring marks the epoch kept."
-                + (
-                    ""
-                    if _held_out(shown)
-                    else " Its number of epochs was fixed; no scan was held out."
-                ),
-                drawn(_training(shown), 7.4, 2.7, analysis.simulated, title),
-            )
-        )
+        caption = f"Training of {title}: loss of each fold; the ring marks the epoch kept."
+        if not _held_out(shown):
+            caption += " Its number of epochs was fixed; no scan was held out."
+        figure = drawn(_training(shown), 7.4, 2.7, analysis.simulated, title)
+        made.append(Picture(f"training-{run}-{stage}", caption, figure))
     return made
 
 
