@@ -18,7 +18,7 @@ from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.plan import Plan, TrainStage
 from mri_jax.study.planning import inputs
-from mri_jax.study.run import prepare
+from mri_jax.study.run import planned, prepare
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders
 from mri_jax.trained import SOURCE, TrainedRun
@@ -53,6 +53,8 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     """
     study = Study.from_config(_tuples(run.results.config))
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
+    # Asked first without volumes: a run of other cohorts is refused before any is simulated.
+    _source_stage(run, planned(study, folders)[1], variant, fold)
     plan, volumes = prepare(study, folders)
     source = _source_stage(run, plan, variant, fold)
     shuffled = permute_labels(source, study, volumes.catalogue)
