@@ -10,6 +10,7 @@ from mri_jax.explanation import truth as truths
 from mri_jax.explanation.collect import Collected, Setting
 from mri_jax.explanation.methods import Method
 from mri_jax.explanation.sanity import (
+    AREAS,
     Similarity,
     Verdict,
     cascade,
@@ -91,7 +92,7 @@ def check_stage(
             rows = table[(table["stage"] == stage) & (table["method"] == name)]
             verdicts.append(judge_agreement(name, rows["agreement"].tolist(), steps[-1][1], units))
             if setting.truth is not None:
-                columns = {f"auc_{part}": part for part in ("voxels", "strong", "regions")}
+                columns = {f"auc_{part}": part for part in AREAS}
                 by_subject = rows.groupby("subject_id")[list(columns)].mean()
                 measured = by_subject.rename(columns=columns).to_dict("records")
                 others = {"randomised network": auc_random, "permuted labels": auc_permuted}

@@ -41,7 +41,7 @@ class Folder:
         """``METHOD, STAGE``, and which checks the method failed there."""
         found = [v for c in self.checked if c.stage == stage for v in c.verdicts]
         failed = failures(found, method)
-        return f"{method}, {stage}" + (f" · {failed}" if failed else "")
+        return f"{method}, {stage}" + (f"{pictures.FAILED_MARK}{failed}" if failed else "")
 
     def nifti(self, name: str, values: np.ndarray, words: str) -> str:
         """Write one map; ``words`` go to its header. Returns the name."""
@@ -54,13 +54,12 @@ class Folder:
         key: str,
         title: str,
         caption: str,
-        rows: Sequence[pictures.Row],
-        difference: pictures.Row | None = None,
+        lines: Sequence[pictures.Line],
     ) -> Picture:
         """Draw one mosaic and write it as PNG."""
         brain, simulated = self.setting.background.brain, self.setting.simulated
         picture = pictures.mosaic(
-            key, title, caption, rows, difference, self.anatomy, brain, self.grid, simulated
+            key, title, caption, lines, self.anatomy, brain, self.grid, simulated
         )
         return self.png(picture)
 

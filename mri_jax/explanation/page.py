@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from mri_jax import __version__
+from mri_jax.explanation.pictures import FAILED_MARK
 from mri_jax.reporting.style import Picture
 
 NOT_A_DIAGNOSIS = (
@@ -58,9 +59,14 @@ class Section:
     links: Sequence[tuple[str, str]] = field(default=())
 
     @property
+    def short(self) -> str:
+        """The heading without what follows the mark of failures."""
+        return self.title.partition(FAILED_MARK)[0]
+
+    @property
     def key(self) -> str:
         """For links within the page."""
-        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+        return "".join(c if c.isalnum() else "-" for c in self.short.lower())
 
 
 def render(title: str, sections: Sequence[Section], simulated: bool) -> str:

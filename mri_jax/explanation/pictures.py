@@ -1,6 +1,8 @@
 """Mosaics, nilearn's interactive view, and the curves of the randomisation check."""
 
+import html
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib as mpl
 import nibabel as nib
@@ -19,8 +21,21 @@ _AXIAL = (-22, -6, 14, 36)
 # Voxels weaker than this share of the brain's are left clear, and the colours end at the upper one.
 _CLEAR, _FULL = 0.80, 0.998
 _COLOURS = "RdBu_r"
+FAILED_MARK = " · "
 
-Row = tuple[str, np.ndarray]
+
+class Line(NamedTuple):
+    """A line of a mosaic.
+
+    Attributes:
+      name: On the left.
+      values: (X, Y, Z).
+      scale: Lines of one scale share their colours.
+    """
+
+    name: str
+    values: np.ndarray
+    scale: str
 
 
 def image_of(values: np.ndarray, grid: Grid) -> nib.Nifti1Image:
@@ -46,8 +61,7 @@ def mosaic(
     key: str,
     title: str,
     caption: str,
-    rows: Sequence[Row],
-    difference: Row | None,
+    lines: Sequence[Line],
     anatomy: nib.Nifti1Image,
     brain: np.ndarray,
     grid: Grid,
@@ -59,32 +73,36 @@ def mosaic(
       key: File name without extension.
       title: Above the picture; failures of checks stand here.
       caption: Below it on the page.
-      rows: Name and map (X, Y, Z) of each line; one colour scale for all.
-      difference: A last line with its own colour scale.
+      lines: From above.
       anatomy: From `anatomy_of`.
       brain: (X, Y, Z) bool.
       grid: Of the maps.
       simulated: Whether the scans are.
     """
-    shared = limits([values for _, values in rows], brain)
-    lines = [(name, values, shared) for name, values in rows]
-    if difference is not None:
-        lines.append((*difference, limits([difference[1]], brain)))
-    height = 1.55 * len(lines) + 0.5
+    scales = {
+        name: limits([line.values for line in lines if line.scale == name], brain)
+        for name in {line.scale for line in lines}
+    }
+    title, _, failed = title.partition(FAILED_MARK)
+    top = 0.62 if failed else 0.42
+    height = 1.55 * len(lines) + top
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("none")
         figure.text(0.005, 1 - 0.1 / height, title, va="top", fontsize=9.5, weight="bold")
-        step = (1 - 0.42 / height) / len(lines)
-        for number, (name, values, (clear, full)) in enumerate(lines):
-            bottom = 1 - 0.42 / height - (number + 1) * step
-            figure.text(0.005, bottom + step / 2, name, va="center", fontsize=8.5)
+        if failed:
+            figure.text(0.005, 1 - 0.32 / height, failed, va="top", fontsize=9, color="#B00020")
+        step = (1 - top / height) / len(lines)
+        for number, (name, values, scale) in enumerate(lines):
+            clear, full = scales[scale]
+            bottom = 1 - top / height - (number + 1) * step
+            figure.text(0.005, bottom + step / 2, name, va="center", fontsize=8)
             image = image_of(np.where(brain, values, 0), grid)
-            _slices(figure, image, anatomy, "y", (0.10, bottom, 0.40, step), clear, full)
-            _slices(figure, image, anatomy, "z", (0.50, bottom, 0.42, step), clear, full)
+            _slices(figure, image, anatomy, "y", (0.118, bottom, 0.39, step), clear, full)
+            _slices(figure, image, anatomy, "z", (0.508, bottom, 0.415, step), clear, full)
             bar = figure.add_axes((0.935, bottom + 0.12 * step, 0.010, 0.76 * step))
-            scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-full, full), _COLOURS)
-            figure.colorbar(scale, cax=bar, ticks=[-full, 0, full])
+            colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(-full, full), _COLOURS)
+            figure.colorbar(colours, cax=bar, ticks=[-full, 0, full])
             bar.set_yticklabels([f"−{full:.1e}", "0", f"{full:.1e}"])
             bar.tick_params(labelsize=6.5)
             bar.grid(False)
@@ -128,20 +146,34 @@ def interactive(
     title: str,
     simulated: bool,
 ) -> str:
-    """nilearn's interactive view as one HTML page that needs no network."""
+    """nilearn's interactive view as one HTML page that needs no network.
+
+    Values are shown as shares of the largest ones, since nilearn's scale has two digits.
+    """
     clear, full = limits([values], brain)
     view = plotting.view_img(
-        image_of(np.where(brain, values, 0), grid),
+        image_of(np.where(brain, values / full, 0), grid),
         bg_img=anatomy,
-        title=f"SIMULATED SCANS: {title}" if simulated else title,
-        threshold=clear,
-        vmax=full,
+        threshold=clear / full,
+        vmax=1.0,
         cmap=_COLOURS,
         symmetric_cmap=True,
         black_bg=False,
         resampling_interpolation="nearest",
     )
-    return view.get_standalone()
+    words = "".join(
+        f'<p style="font:{size}px sans-serif;margin:6px;color:{colour}">{html.escape(text)}</p>'
+        for text, size, colour in (
+            ("SIMULATED SCANS" if simulated else "", 14, "#B00020"),
+            (title, 16, "#1c2733"),
+            (f"Colours end at {full:.2g} (units of the score a voxel).", 13, "#5b6b7b"),
+        )
+        if text
+    )
+    page = view.get_standalone()
+    if "<body>" not in page:
+        raise RuntimeError("nilearn's view has no <body> to write the title into")
+    return page.replace("<body>", f"<body>{words}", 1)
 
 
 def cascade_figure(

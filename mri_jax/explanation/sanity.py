@@ -23,6 +23,9 @@ from mri_jax.seeding import stream_seed
 SIGNED_LIMIT, ABSOLUTE_LIMIT = 0.25, 0.5
 # By how much the networks must agree more with each other than with a random one.
 AGREEMENT_MARGIN = 0.1
+# A map that is 0 by construction in more of the rest of the brain cannot err there.
+LEAST_REACH = 0.5
+AREAS = ("voxels", "strong", "regions", "reach")
 # Fewer values than this have no rank correlation worth a verdict.
 LEAST_UNITS = 20
 PASSED, FAILED, UNDECIDED = "passed", "FAILED", "undecided"
@@ -185,6 +188,10 @@ def judge_truth(
     outcome = PASSED if low > 0.5 else FAILED
     if math.isnan(low):
         outcome = UNDECIDED
+    reach = float(np.mean([f["reach"] for f in found]))
+    if reach < LEAST_REACH:
+        outcome = UNDECIDED
+        finding = f"says nothing: the map can mark only {reach:.0%} of the rest of the brain"
     return Verdict(method, "truth", outcome, finding, RULES["truth"])
 
 

@@ -13,6 +13,7 @@ from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import Section, TableView
+from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
 from mri_jax.trained import SOURCE
@@ -61,8 +62,15 @@ def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
     curves = [
         to.png(pictures.cascade_figure(c.curves, c.stage, to.setting.simulated)) for c in to.checked
     ]
-    tables = [TableView("Outcomes", verdicts), TableView("Rules", rules)]
-    return [Section("Checks", tables=tables, pictures=curves)]
+    outcomes = verdicts.pivot_table(
+        index=["stage", "method"], columns="check", values="outcome", aggfunc="first", sort=False
+    ).reset_index()
+    tables = [
+        TableView("Outcomes", outcomes),
+        TableView("Rules", rules),
+        TableView("Findings", verdicts),
+    ]
+    return [Section("Checks", tables=tables), Section("Randomised layers", pictures=curves)]
 
 
 def cost_table(facts: dict[str, Any], scans: pd.DataFrame) -> pd.DataFrame:
@@ -116,26 +124,24 @@ def stage_method(to: Folder, stage: str, method: str, note: str, summary: pd.Dat
         for name, v in means.items()
     ]
     views = {f"mean of {name}": values for name, values in means.items()}
-    difference = None
-    if len(means) == 2:
-        words = f"{positive} minus {negative}"
-        difference = (f"{positive} − {negative}", means[positive] - means[negative])
-        links.append(
-            (f"{words} (NIfTI)", to.nifti(f"{folder}/difference.nii.gz", difference[1], title))
-        )
-        views[words] = difference[1]
     counts = {
-        name: to.collected.counts[stage, method, i]
-        for i, name in ((1, positive), (0, negative))
-        if name in means
+        n: to.collected.counts[stage, method, i]
+        for i, n in enumerate((negative, positive))
+        if n in means
     }
-    rows = [(f"{name} mean\nn = {counts[name]}", values) for name, values in means.items()]
+    lines = [Line(f"{n} mean\nn = {counts[n]}", values, "means") for n, values in means.items()]
+    if len(means) == 2:
+        words, change = f"{positive} minus {negative}", means[positive] - means[negative]
+        place = to.nifti(f"{folder}/difference.nii.gz", change, title)
+        links.append((f"{words} (NIfTI)", place))
+        views[words] = change
+        lines.append(Line(f"{positive} − {negative}", change, "difference"))
     caption = (
         f"{title}: group means (one colour scale) and their difference. Red speaks for {positive}, "
         f"blue for {negative}; the weakest 80% of the brain's voxels are clear. {note[:1].upper()}"
         f"{note[1:]}."
     )
-    mosaic = to.mosaic(key, title, caption, rows, difference)
+    mosaic = to.mosaic(key, title, caption, lines)
     for number, (words, values) in enumerate(views.items()):
         place = to.view(f"{key}-{number}", f"{title}: {words}", values)
         links.append((f"{words} (interactive)", place))
@@ -195,10 +201,14 @@ def comparisons(to: Folder) -> list[Section]:
             links.append((f"{words} (NIfTI)", to.nifti(name, change, words)))
             caption = f"{words}: means over all scans; red: more for {to.setting.classes[1]}."
             key = f"{method}-{stage}-minus-{SOURCE}"
-            failed = to.title(method, stage).partition(" · ")[2]
-            title = words + (f" · {failed}" if failed else "")
-            rows = [(SOURCE, source), (stage, tuned)]
-            drawn.append(to.mosaic(key, title, caption, rows, (f"{stage}\n− {SOURCE}", change)))
+            failed = to.title(method, stage).partition(pictures.FAILED_MARK)[2]
+            title = words + (f"{pictures.FAILED_MARK}{failed}" if failed else "")
+            lines = [
+                Line(SOURCE, source, "means"),
+                Line(stage, tuned, "means"),
+                Line(f"{stage}\n− {SOURCE}", change, "difference"),
+            ]
+            drawn.append(to.mosaic(key, title, caption, lines))
         sections.append(Section(f"{stage} against {SOURCE}", pictures=drawn, links=links))
     return sections
 
@@ -213,26 +223,30 @@ def subjects(to: Folder, scans: Sequence[Scan], named: Sequence[str]) -> list[Se
     """A mosaic a scan: a line a method, of the last stage; interactive for subjects asked for."""
     stage = to.setting.stages[-1]
     table = to.collected.scan_table()
+    table = table[table["stage"] == stage].set_index(["subject_id", "session_id"])
     drawn, links = [], []
     for scan in scans if named else shown_scans(scans):
-        mine = table[
-            (table["stage"] == stage)
-            & (table["subject_id"] == scan.key[0])
-            & (table["session_id"] == scan.key[1])
-        ]
-        name = " ".join(filter(None, scan.key))
-        said = (
-            f"{name}, {to.setting.classes[scan.label]}, {stage}, score {mine['score'].iloc[0]:+.2f}"
-        )
-        for row in mine.to_dict("records"):
+        mine = table.loc[[scan.key]].to_dict("records")
+        diagnosis = to.setting.classes[scan.label]
+        name = f"{' '.join(filter(None, scan.key))}, {diagnosis}, {stage}"
+        key = "-".join(["subject", *map(safe_name, filter(None, scan.key))])
+        lines = []
+        for row in mine:
             values = np.asarray(nib.Nifti1Image.from_filename(str(to.out / row["file"])).dataobj)
-            title = f"{said} · {to.title(row['method'], stage)}"
-            key = "-".join(["subject", *map(safe_name, filter(None, scan.key)), row["method"]])
-            caption = f"{title}: mean of {row['networks']} networks."
-            drawn.append(to.mosaic(key, title, caption, [(row["method"], values)]))
-            links.append((f"{title} (NIfTI)", row["file"]))
+            failed = to.title(row["method"], stage).partition(pictures.FAILED_MARK)[2]
+            label = f"{row['method']}\n{failed}".replace(": ", ":\n").replace(", ", ",\n").strip()
+            lines.append(Line(label, values, row["method"]))
+            words = f"{name}: {to.title(row['method'], stage)}"
+            links.append((f"{words} (NIfTI)", row["file"]))
             if named:
-                links.append((f"{title} (interactive)", to.view(key, title, values)))
+                place = to.view(f"{key}-{row['method']}", words, values)
+                links.append((f"{words} (interactive)", place))
+        title = f"{name}, score {mine[0]['score']:+.2f}"
+        caption = (
+            f"{title}: mean of {mine[0]['networks']} network(s), a line a method, "
+            "each with its own colours."
+        )
+        drawn.append(to.mosaic(key, title, caption, lines))
     return [Section("Single scans", pictures=drawn, links=links)]
 
 

@@ -1,5 +1,6 @@
 """On simulated cohorts it is known where disease acts: does attribution rank those places first?"""
 
+import math
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -103,7 +104,8 @@ def aucs(values: np.ndarray, truth: Truth) -> dict[str, float]:
 
     Returns:
       Areas under the ROC curve: ``voxels`` (all of the effect), ``strong`` (its strongest voxels)
-      and ``regions`` (mean absolute attribution of parcels). 0.5 is chance.
+      and ``regions`` (mean absolute attribution of parcels); 0.5 is chance. ``reach``: the share of
+      the rest where the map is not 0.
     """
     size = np.abs(values)
     index = np.arange(1, len(truth.affected) + 1)
@@ -112,12 +114,13 @@ def aucs(values: np.ndarray, truth: Truth) -> dict[str, float]:
         "voxels": auc(size[truth.effect], size[truth.rest]),
         "strong": auc(size[truth.strong], size[truth.rest]),
         "regions": auc(means[truth.affected], means[~truth.affected]),
+        "reach": float(np.mean(size[truth.rest] > 0)) if truth.rest.any() else math.nan,
     }
 
 
 def auc(inside: np.ndarray, outside: np.ndarray) -> float:
     """Chance that a value inside exceeds one outside, ties one half; NaN where a side is empty."""
     if not len(inside) or not len(outside):
-        return float("nan")
+        return math.nan
     ranks = stats.rankdata(np.concatenate([inside, outside]))[: len(inside)]
     return float((ranks.mean() - (len(inside) + 1) / 2) / len(outside))

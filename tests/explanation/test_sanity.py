@@ -124,7 +124,9 @@ def test_attribution_of_the_true_effect_scores_one(rng):
     known = truth()
     values = np.where(known.effect, -2.0, 1.0) + 0.01 * rng.normal(size=GRID.shape)
     found = aucs(values, known)
-    assert found == {"voxels": 1.0, "strong": 1.0, "regions": 1.0}
+    assert found == {"voxels": 1.0, "strong": 1.0, "regions": 1.0, "reach": 1.0}
+    marked = aucs(np.where(known.effect, 1.0, 0.0), known)
+    assert judge_truth("m", [marked] * 5, {}, 0).outcome == UNDECIDED
     blind = aucs(rng.normal(size=GRID.shape), known)
     assert abs(blind["voxels"] - 0.5) < 0.08
     assert judge_truth("m", [found] * 5, {}, 0).outcome != FAILED
