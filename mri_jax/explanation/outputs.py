@@ -15,6 +15,7 @@ from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import TableView, markdown, markdown_page, render
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
+from mri_jax.progress import Progress
 from mri_jax.volumes.grids import Grid
 
 
@@ -64,9 +65,12 @@ def write_outputs(
         *sections.checks(to, verdicts),
         sections.cost(speed, facts),
     ]
-    for stage in setting.stages:
-        for method in setting.methods:
-            parts.append(sections.stage_method(to, stage, method.name, method.note, summary))
+    total = len(setting.stages) * len(setting.methods)
+    with Progress(total, "method", "pictures and tables") as progress:
+        for stage in setting.stages:
+            for method in setting.methods:
+                parts.append(sections.stage_method(to, stage, method.name, method.note, summary))
+                progress.advance()
     parts += sections.comparisons(to)
     parts += sections.subjects(to, scans, facts["subjects"])
     parts.append(sections.beside())
