@@ -1,0 +1,108 @@
+"""What a plan says it will cost: arithmetic on given costs, and one real measurement."""
+
+import jax
+import pytest
+
+from mri_jax.errors import UserError
+from mri_jax.study import estimate
+from mri_jax.study.costs import Costs, ProgramCost
+from mri_jax.study.data import open_catalogue
+from mri_jax.study.planning import make_plan
+from mri_jax.study.settings import Study
+from mri_jax.study.stages import StageFolders
+from mri_jax.volumes.store import VolumeStore
+from tests.study.test_settings import config
+from tests.study.tiny import GRID, SMALL_MODEL, make_cohorts
+
+COST = ProgramCost(
+    compile_seconds=100.0, step_seconds=1.0, validation_seconds=0.25, evaluation_seconds=0.5,
+    prefix_seconds=0.0, save_seconds=2.0, stage_seconds=3.0, load_seconds=4.0, bytes=3 << 30,
+)  # fmt: skip
+
+
+class Known:
+    """Costs that are known instead of measured, in the place of `Costs`."""
+
+    def __init__(self, devices: int = 1):
+        self.devices, self.save_seconds = ("device",) * devices, 10.0
+
+    def program(self, fit, grid):
+        return COST
+
+    def scan_seconds(self, grid):
+        return 36.0
+
+    def volume_seconds(self, grid):
+        return 0.0
+
+    def baseline_seconds(self, stage):
+        return 72.0
+
+
+@pytest.fixture(scope="module")
+def study_and_plan(tmp_path_factory):
+    places = make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=10)
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    overrides = {
+        "train__folds": 5, "train__max_epochs": 10, "train__min_epochs": 10,
+        "data__cohort": str(places[0]), "data__store": str(places[1]),
+    }  # fmt: skip
+    study = Study.from_config(config("baseline", **{**small, **overrides}, targets=("ADNI2",)))
+    catalogue = open_catalogue(places[0], VolumeStore(places[1]), study)
+    return study, make_plan(study, catalogue)
+
+
+def line_of(text, start):
+    return next(line.split() for line in text.splitlines() if line.startswith(start))
+
+
+def test_hours_follow_from_steps_epochs_saves_and_devices(study_and_plan, tmp_path):
+    _, plan = study_and_plan
+    text = estimate.report(plan, StageFolders(tmp_path), Known(), GRID, to_simulate=100)
+    assert line_of(text, "simulate scans")[2:] == ["100", "0", "1.00"]
+    # 16 scans are 8 steps; 4 held-out ones fill a batch of 8; a save each 10 s of 100 s, and one.
+    source = 5 * (3.0 + 10 * (8 * 1.0 + 8 * 0.25) + 10 * 2.0) + 100.0
+    hours = f"{source / 3600:.2f}"
+    assert line_of(text, "source cnn2-w1")[2:] == ["5", "0", hours, "3.00"]
+    # 5 networks: the held-out fold (4 scans) and the target (20), in batches of 8.
+    evaluation = 5 * (2 * 4.0 + (8 + 24) * 0.5)
+    assert line_of(text, "evaluate")[1:] == ["10", "0", f"{evaluation / 3600:.2f}"]
+    assert line_of(text, "baseline")[1:] == ["10", "0", "0.20"]
+    total = 3600 + source + evaluation + 720
+    assert f"in all about {total / 3600:.2f} hours" in text
+    five = estimate.report(plan, StageFolders(tmp_path), Known(5), GRID, to_simulate=0)
+    assert line_of(five, "source cnn2-w1")[4] == f"{((source - 100) / 5 + 100) / 3600:.2f}"
+    assert "simulate" not in five
+
+
+def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):
+    _, plan = study_and_plan
+    folders = StageFolders(tmp_path)
+    for stage in plan.stages():
+        if stage.kind == "source":
+            folders.finish(stage, {})
+    text = estimate.report(plan, folders, Known(), GRID, to_simulate=0)
+    assert line_of(text, "source cnn2-w1")[2:] == ["5", "5", "0.00"]
+
+
+def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
+    study, plan = study_and_plan
+    costs = Costs(tmp_path, tuple(jax.local_devices()[:1]), study)
+    fit = next(stage.fit for stage in plan.stages() if stage.kind == "source")
+    found = costs.program(fit, GRID)
+    assert 0 < found.step_seconds < found.compile_seconds
+    assert found.bytes > 4 * 2 * 9 * 12 * 10 * 4  # the first layer's activations
+    assert found.prefix_seconds == 0.0
+    monkeypatch.setattr("mri_jax.study.costs._measure", None)
+    assert costs.program(fit, GRID) == found
+
+
+def test_a_batch_beyond_memory_is_refused_before_compiling(study_and_plan, monkeypatch):
+    _, plan = study_and_plan
+    fit = plan.stages()[0].fit
+    needed = estimate.step_bytes(fit.step.spec, (181, 217, 181), 2)
+    monkeypatch.setattr(estimate, "device_bytes", lambda: needed - 1)
+    with pytest.raises(UserError, match=r"train\.batch: 2 volumes of 181x217x181.*batch .* is 1,"):
+        estimate.check_memory(fit, (181, 217, 181))
+    monkeypatch.setattr(estimate, "device_bytes", lambda: needed)
+    estimate.check_memory(fit, (181, 217, 181))
