@@ -243,6 +243,11 @@ def _store_path(found: Results, stages: epath.Path) -> epath.Path:
 
 
 def _normalisation(found: Results) -> Normalisation:
+    if found.config.get("data", {}).get("histogram_reference") == "training":
+        raise UserError(
+            f"{found.path}: its folds normalise volumes each in its own way "
+            "(config.data.histogram_reference=training); this needs one way for all of them"
+        )
     try:
         section = found.config["data"]
         return Normalisation(

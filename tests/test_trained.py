@@ -66,3 +66,12 @@ def test_another_store_than_the_runs_is_refused(opened, tmp_path):
     other = trained.open_run(opened.results.path, store=tmp_path / "store")
     with pytest.raises(UserError, match=r"store: is not the store of"):
         _ = other.store.info
+
+
+def test_folds_normalised_each_in_its_own_way_are_refused(opened, tmp_path):
+    shutil.copytree(opened.results.path, tmp_path / "run")
+    config = files.read_json(tmp_path / "run" / "config.json")
+    config["data"] |= {"normalisation": "histogram", "histogram_reference": "training"}
+    files.write_json(tmp_path / "run" / "config.json", config)
+    with pytest.raises(UserError, match=r"config\.data\.histogram_reference=training"):
+        trained.open_run(tmp_path / "run", stages=opened.results.path.parent / "stages")

@@ -30,6 +30,8 @@ from mri_jax.training.checkpoints import load_params
 from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
+# What stands in a stage's note and not in its row of the plan, or there under its own name.
+_INSIDE = ("kind", "fingerprint", "seen", "normalisation")
 # Fields that change how a study runs, never what it finds.
 _FREE = ("data.placement", "data.threads", "data.prefetch", "save_seconds")
 
@@ -83,7 +85,7 @@ def write_plan(workdir: epath.Path, plan: Plan, folders: StageFolders) -> None:
                 "fingerprint": stage.fingerprint,
                 "folder": str(folders.folder(stage)),
                 "finished": done,
-                **{k: v for k, v in note.items() if k not in ("kind", "fingerprint", "seen")},
+                **{k: v for k, v in note.items() if k not in _INSIDE},
             }
         )
     files.write_json(workdir / results.PLAN, {"stages": rows})
