@@ -73,7 +73,8 @@ class Setting:
       regions: On the grid of the volumes.
       truth: Where disease acts, on simulated cohorts that are checked; else None.
       check: Whether to measure how the networks agree.
-      classes: Negative and positive diagnosis.
+      classes: Diagnoses of the scans with label 0 and 1.
+      learned: Diagnoses of label 0 and 1 that the source networks learned.
       simulated: Whether the scans are.
     """
 
@@ -85,6 +86,7 @@ class Setting:
     truth: Truth | None
     check: bool
     classes: tuple[str, str]
+    learned: tuple[str, str]
     simulated: bool
 
 

@@ -24,7 +24,7 @@ from mri_jax.explanation.methods import METHODS, MethodSettings, make_methods
 from mri_jax.explanation.outputs import write_outputs
 from mri_jax.explanation.regions import read_regions, simulated_regions
 from mri_jax.explanation.score import Network
-from mri_jax.explanation.selection import Scan, select_scans
+from mri_jax.explanation.selection import Scan, classes_of, select_scans
 from mri_jax.explanation.statistics import region_summary
 from mri_jax.explanation.truth import read_truth
 from mri_jax.trained import SOURCE, TrainedRun
@@ -105,10 +105,12 @@ def explain(
     """
     variant = request.variant or run.variants[0]
     stages = request.stages or run.stages(variant)
-    classes = run.diagnoses(variant)
+    if request.region_names is not None and request.regions is None:
+        raise UserError("region-names: needs --regions, the label image that they name")
     scans = select_scans(
         run, variant, stages, request.cohort, request.subjects, request.per_class, request.seed
     )
+    classes = classes_of(run, variant, request.cohort)
     networks = load_networks(scans)
     background = background_of(run.reader(_all_keys(run, request.cohort)), request.threads)
     grid = run.store.info.grid
@@ -117,8 +119,6 @@ def explain(
         if request.regions is None
         else read_regions(request.regions, request.region_names, grid, background.brain)
     )
-    if request.region_names is not None and request.regions is None:
-        raise UserError("region-names: needs --regions, the label image that they name")
     spec = next(iter(networks.values())).spec
     methods = make_methods(
         request.methods or METHODS, request.settings, spec, grid, background, regions.labels
@@ -134,6 +134,7 @@ def explain(
         truth=read_truth(run.store, background.brain) if permuted else None,
         check=permuted is not None,
         classes=classes,
+        learned=run.diagnoses(variant),
         simulated=run.simulated or run.store.info.simulated,
     )
     reader = run.reader(tuple(scan.key for scan in scans))
@@ -213,6 +214,7 @@ def _facts(
         "held_out": SOURCE in setting.stages
         and all(len(group) == 1 for scan in scans for group in scan.members.values()),
         "classes": {"negative": setting.classes[0], "positive": setting.classes[1]},
+        "learned": {"negative": setting.learned[0], "positive": setting.learned[1]},
         "scans": {str(name): int(n) for name, n in counts.items()},
         "subjects": list(request.subjects),
         "score": "logit of the positive class minus logit of the negative class",

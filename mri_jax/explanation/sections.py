@@ -34,7 +34,7 @@ def about(facts: dict[str, Any], count: int) -> Section:
     rows = [
         ("Run", f"{facts['run']}, {facts['variant']}, {', '.join(facts['stages'])}"),
         ("Scans", f"{count} of {facts['cohort']}: {_counts(facts['scans'])}; {who}"),
-        ("Score", f"{facts['score']}; positive values speak for {facts['classes']['positive']}"),
+        ("Score", f"{facts['score']}; positive values speak for {facts['learned']['positive']}"),
         ("Regions", facts["regions"]),
         *((f"Method {name}", note) for name, note in facts["methods"].items()),
     ]
@@ -136,9 +136,10 @@ def stage_method(to: Folder, stage: str, method: str, note: str, summary: pd.Dat
         links.append((f"{words} (NIfTI)", place))
         views[words] = change
         lines.append(Line(f"{positive} − {negative}", change, "difference"))
+    against, towards = to.setting.learned
     caption = (
-        f"{title}: group means (one colour scale) and their difference. Red speaks for {positive}, "
-        f"blue for {negative}; the weakest 80% of the brain's voxels are clear. {note[:1].upper()}"
+        f"{title}: group means (one colour scale) and their difference. Red speaks for {towards}, "
+        f"blue for {against}; the weakest 80% of the brain's voxels are clear. {note[:1].upper()}"
         f"{note[1:]}."
     )
     mosaic = to.mosaic(key, title, caption, lines)
@@ -199,7 +200,7 @@ def comparisons(to: Folder) -> list[Section]:
             words = f"{method}, {stage} minus {SOURCE}"
             name = f"maps/{stage}/{method}/minus-source.nii.gz"
             links.append((f"{words} (NIfTI)", to.nifti(name, change, words)))
-            caption = f"{words}: means over all scans; red: more for {to.setting.classes[1]}."
+            caption = f"{words}: means over all scans; red: more for {to.setting.learned[1]}."
             key = f"{method}-{stage}-minus-{SOURCE}"
             failed = to.title(method, stage).partition(pictures.FAILED_MARK)[2]
             title = words + (f"{pictures.FAILED_MARK}{failed}" if failed else "")

@@ -85,16 +85,37 @@ def select_scans(
     return scans
 
 
+def classes_of(run: TrainedRun, variant: str, cohort: str) -> tuple[str, str]:
+    """Diagnoses of label 0 and 1 among a cohort's scans.
+
+    They are other ones than the networks learned where these were trained on a related task.
+
+    Raises:
+      UserError: A label stands for several diagnoses.
+    """
+    rows = _rows(run, variant, (SOURCE,))
+    rows = rows[rows["cohort"] == cohort]
+    learned = run.diagnoses(variant)
+    names = []
+    for label in (0, 1):
+        found = sorted(set(rows.loc[rows["label"] == label, "diagnosis"]))
+        if len(found) > 1:
+            raise UserError(f"cohort: label {label} of {cohort!r} stands for {', '.join(found)}")
+        names.append(found[0] if found else learned[label])
+    return names[0], names[1]
+
+
 def _rows(run: TrainedRun, variant: str, stages: Sequence[str]) -> pd.DataFrame:
-    """Predictions of the chosen networks, each with the scan's own cohort."""
+    """Predictions of the chosen networks, each with the scan's own cohort and diagnosis."""
     table = run.results.predictions
     rows = table[
         (table["run"] == variant) & table["stage"].isin(list(stages)) & (table["repeat"] == 0)
     ]
     own = run.results.cohort
-    if not {*KEY, "cohort"} <= set(own.columns):
-        raise UserError(f"{run.results.path}: holds no cohort.csv with {KEY} and cohort")
-    return rows.drop(columns="cohort").merge(own[[*KEY, "cohort"]], on=KEY)
+    columns = [*KEY, "cohort", "diagnosis"]
+    if not set(columns) <= set(own.columns):
+        raise UserError(f"{run.results.path}: holds no cohort.csv with {', '.join(columns)}")
+    return rows.drop(columns="cohort").merge(own[columns], on=KEY)
 
 
 def _check_cohort(run: TrainedRun, rows: pd.DataFrame, cohort: str, variant: str) -> None:

@@ -1,6 +1,7 @@
 """From a finished run to a folder: who explains whom, what is written, what a check changes."""
 
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,7 @@ from mri_jax import cli, files
 from mri_jax.errors import UserError
 from mri_jax.explanation.gradients import gradient_times_input
 from mri_jax.explanation.methods import METHODS
-from mri_jax.explanation.selection import select_scans
+from mri_jax.explanation.selection import classes_of, select_scans
 from mri_jax.study.permuted import permuted_network
 from mri_jax.trained import open_run
 from tests.study.tiny import GRID
@@ -80,6 +81,21 @@ def test_so_many_of_each_class_are_drawn(opened):
     assert one == select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 3, 0)
     other = select_scans(opened, "cnn2-w1", STAGES, "ADNI2", (), 3, 1)
     assert {s.key for s in one} != {s.key for s in other}
+
+
+def test_groups_carry_the_scans_own_diagnoses(opened):
+    """Networks of a related task are asked about scans of other diagnoses than they learned."""
+    assert classes_of(opened, "cnn2-w1", "ADNI2") == ("CN", "AD")
+    cohort = opened.results.cohort
+    there = cohort["cohort"] == "ADNI2"
+    renamed = cohort["diagnosis"].where(
+        ~there, cohort["diagnosis"].map({"AD": "pMCI", "CN": "sMCI"})
+    )
+    other = replace(
+        opened, results=replace(opened.results, cohort=cohort.assign(diagnosis=renamed))
+    )
+    assert classes_of(other, "cnn2-w1", "ADNI2") == ("sMCI", "pMCI")
+    assert other.diagnoses("cnn2-w1") == ("CN", "AD")
 
 
 def test_what_may_not_be_explained_is_named(opened):
