@@ -12,6 +12,8 @@ from mri_jax.evaluation.metrics import mean_and_sd, metrics_table
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
 
+TWO = {name: synthetic_run.COHORTS[name] for name in ("ADNI1", "ADNI2")}
+
 
 def analysed(*folders):
     return analyse(load_runs([str(folder) for folder in folders]))
@@ -240,7 +242,9 @@ def test_operating_points_of_tuned_networks_need_inner_scores(tmp_path, run):
 
 
 def test_repeats_of_fine_tuning_are_averaged_over_their_own_test_sets():
-    predictions, _ = synthetic_run.make_predictions(stages=("tuned-high",), repeats=5)
+    predictions, _ = synthetic_run.make_predictions(
+        stages=("tuned-high",), repeats=5, cohorts=TWO, baselines=("baseline-voxels",)
+    )
     family = families.declare(predictions)[0]
     rows = summary.summarise(predictions, family, 0)
     tuned = rows.query("stage == 'tuned-high' and cohort == 'ADNI2' and metric == 'auc'").iloc[0]

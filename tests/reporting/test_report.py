@@ -324,7 +324,9 @@ def test_published_values_stand_beside_ours_and_give_back_their_p(tmp_path, prin
 
 def test_published_values_are_marked_as_real(tmp_path):
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
-    folder = synthetic_run.write_run(tmp_path / "d", runs=("cnn5-w1", "cnn7-w1"), cohorts=cohorts)
+    folder = synthetic_run.write_run(
+        tmp_path / "d", runs=("cnn5-w1", "cnn7-w1"), cohorts=cohorts, baselines=()
+    )
     values = tmp_path / "published.csv"
     values.write_text(
         "family,cohort,run,metric,mean,sd,source\n"
@@ -397,7 +399,10 @@ def test_the_methods_say_what_the_configs_agree_on(tmp_path):
     folders = []
     for name, epochs in (("one", 30), ("two", 50)):
         folder = synthetic_run.write_run(
-            tmp_path / name, stages=("tuned-high",), cohorts={"ADNI1": (9, 11), "ADNI2": (10, 10)}
+            tmp_path / name,
+            stages=("tuned-high",),
+            cohorts={"ADNI1": (9, 11), "ADNI2": (10, 10)},
+            baselines=(),
         )
         config = {"train": train | {"max_epochs": epochs}, "finetune": tune}
         files.write_json(folder / results.CONFIG, config)
@@ -433,7 +438,7 @@ def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
 
 def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     counts = {"ADNI1": (9, 11), **dict.fromkeys(AILING, (8, 9)), "LONE": (1, 9)}
-    folder = synthetic_run.write_run(tmp_path / "bad", cohorts=counts, inner=True)
+    folder = synthetic_run.write_run(tmp_path / "bad", cohorts=counts, baselines=())
     path = folder / results.PREDICTIONS
     text = {"subject_id": str, "session_id": str}
     files.write_csv(path, _spoilt(pd.read_csv(path, dtype=text)))
