@@ -13,6 +13,9 @@ from scipy import stats
 
 from mri_jax.errors import UserError
 
+ROUNDING = 1e-18
+"""A variance below this is rounding error of equal values, not a measured spread."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -101,7 +104,7 @@ def logit_interval(estimate: float, variance: float, quantile: float, level: flo
       The interval; its limits are NaN where the estimate is 0 or 1 or the variance is NaN or zero
       (five identical scores have no measurable variance, which is not certainty).
     """
-    if not (0.0 < estimate < 1.0) or not variance > 0.0:
+    if not (0.0 < estimate < 1.0) or not variance > ROUNDING:
         return Interval(estimate, float("nan"), float("nan"), level)
     centre = np.log(estimate / (1.0 - estimate))
     half = quantile * np.sqrt(variance) / (estimate * (1.0 - estimate))

@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from mri_jax import seeding
 from mri_jax.errors import UserError
-from mri_jax.evaluation.delong import Interval, logit_interval
+from mri_jax.evaluation.delong import ROUNDING, Interval, logit_interval
 from mri_jax.evaluation.scores import Estimates, Scores, estimate
 
 LEVEL = 0.95
@@ -120,7 +120,7 @@ def percentile_interval(
     Returns:
       NaN limits where the draws do not vary, where one is NaN, or with fewer than two subjects.
     """
-    if size < 2 or np.isnan(draws).any() or np.ptp(draws) == 0.0:
+    if size < 2 or np.isnan(draws).any() or np.ptp(draws) ** 2 < ROUNDING:
         return Interval(centre, float("nan"), float("nan"), level)
     reach = np.sqrt(size / (size - 1)) * stats.t.ppf(0.5 + level / 2, size - 1)
     tail = float(stats.norm.cdf(-reach))
@@ -224,7 +224,7 @@ def interval_b(
     subjects = sum(variance for variance, _ in parts)
     networks = between_variance(each.value, each.covariance) * (1 / count + share / (1 - share))
     total = subjects + networks
-    if not total > 0.0:
+    if not total > ROUNDING:
         return Interval(centre, float("nan"), float("nan"), level)
     spread = sum(variance**2 / freedom for variance, freedom in [*parts, (networks, count - 1)])
     freedom = total**2 / spread

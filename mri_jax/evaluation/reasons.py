@@ -30,5 +30,5 @@ def without_interval(metric: str, estimate: float, low: float, counts: tuple[int
     if metric == "auc" and estimate in (0.0, 1.0):
         return "perfect separation" if estimate == 1.0 else "perfect separation, reversed"
     if estimate in (0.0, 1.0):
-        return "every decision is right" if estimate == 1.0 else "every decision is wrong"
+        return "all decided right" if estimate == 1.0 else "all decided wrong"
     return "no variance"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mri_jax import __version__
+from mri_jax.evaluation.baselines import RUNS as BASELINES
 from mri_jax.evaluation.baselines import VOXEL_SPACING
 from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.families import is_baseline
@@ -131,7 +132,8 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         "on the fine-tuning subjects for networks that had not been trained on them, never on test "
         "subjects."
     )
-    plain = sorted(set(rows.loc[rows["run"].map(is_baseline), "run"]))
+    present = set(rows["run"])
+    plain = [name for name in BASELINES if any(run.startswith(name) for run in present)]
     if plain:
         paragraphs.append(
             f"Baselines ({', '.join(plain)}) were fitted on the same training folds and tested on "

@@ -111,6 +111,18 @@ def test_no_variance_is_not_certainty():
         assert np.isnan(intervals.interval_b(estimate(metric, right), right.fold, right.label).low)
 
 
+def test_rounding_is_no_variance():
+    # Every network decides negative everywhere: 11 of 23 right, five times, to the last bit or so.
+    label = np.r_[np.ones(12, int), np.zeros(11, int)]
+    for networks in (3, 5, 7):
+        scores = scores_of(label, np.full((networks, 23), -1.0))
+        found = estimate("acc", scores)
+        noisy = Estimates(found.value + np.arange(networks) * 1e-16, found.influence)
+        for each in (found, noisy):
+            assert np.isnan(intervals.interval_b(each, scores.fold, label).low)
+        assert np.isnan(intervals.interval_a("acc", scores).low)
+
+
 def test_a_single_network_gets_wilson():
     scores = scores_of([1] * 10 + [0] * 4, np.r_[np.ones(8), -np.ones(6)])
     interval = intervals.interval_a("sen", scores)

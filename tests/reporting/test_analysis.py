@@ -299,7 +299,7 @@ def test_a_missing_interval_says_why(run):
     rows = summary.query("cohort == 'AIBL' and method == 'cnn5-w1'").set_index("metric")
     assert rows.loc["auc", "a_note"] == rows.loc["auc", "b_note"] == "perfect separation"
     assert rows.loc["auc", "ensemble_note"] == "perfect separation"
-    assert rows.loc["sen", "a_note"] == "every decision is right"
+    assert rows.loc["sen", "a_note"] == "all decided right"
     assert rows.loc["acc", "ensemble_low"] < 1.0, "Wilson's interval exists for the ensemble"
     assert rows.loc["acc", "ensemble_note"] == ""
     other = summary.query("cohort == 'ADNI2' and method == 'cnn5-w1'")
