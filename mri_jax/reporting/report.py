@@ -66,7 +66,8 @@ def write_report(
         files.write_text(folder / SHAREABLE, text)
         return Written(folder / SHAREABLE, sum(map(len, made.values())), 0)
     every = [table for group in made.values() for table in group]
-    every += [demographics.demographics_table(analysis)]
+    people = [demographics.demographics_table(analysis), demographics.flow_table(analysis)]
+    every += [table for table in people if table.rows]
     for table in every:
         _write_table(folder / results.TABLES, table, analysis.simulated)
     pictures = [picture for group in drawn.values() for picture in group]
