@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from mri_jax.reporting.table import SIMULATED, Cell, Table
 
+LINES = 36
+"""Lines of a LaTeX table that fit on a page below a long caption."""
+
 
 def markdown(table: Table, simulated: bool) -> str:
     """Markdown; an interval stands behind its number."""
@@ -63,8 +66,24 @@ def latex(table: Table, simulated: bool) -> str:
         rows = [row for row in table.rows if not apart or row[0].text == cohort]
         title = _title(table, simulated) + (f", tested on {cohort}." if apart else ".")
         caption = f"{title} {table.note}" if place == 0 else title
-        parts.append(_latex_table(table.header[apart:], [row[apart:] for row in rows], caption))
+        for number, chunk in enumerate(_pages([row[apart:] for row in rows])):
+            again = f"{title} Continued." if number else caption
+            parts.append(_latex_table(table.header[apart:], chunk, again))
     return "\n".join(parts)
+
+
+def _pages(rows: Sequence[tuple[Cell, ...]]) -> list[list[tuple[Cell, ...]]]:
+    """Rows in parts of at most `LINES` lines: a float must fit on one page."""
+    parts: list[list[tuple[Cell, ...]]] = [[]]
+    used = 0
+    for row in rows:
+        lines = max(cell.text.count("\n") + 1 for cell in row)
+        if parts[-1] and used + lines > LINES:
+            parts.append([])
+            used = 0
+        parts[-1].append(row)
+        used += lines
+    return parts
 
 
 def _latex_table(header: Sequence[str], rows: Sequence[tuple[Cell, ...]], caption: str) -> str:

@@ -362,6 +362,19 @@ def test_a_users_mistake_gives_one_line_and_code_two(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_long_latex_table_is_continued_on_the_next_page():
+    rows = tuple((table.text("AIBL"), table.text(f"row {k}\n95%\nx")) for k in range(30))
+    long = table.Table("k", "Scores", "A note.", ("Test cohort", "Network"), rows, pd.DataFrame())
+    made = forms.latex(long, simulated=True)
+    assert made.count(r"\begin{table}") == 3
+    assert made.count("A note.") == 1
+    assert made.count("Continued.") == 2
+    assert made.count("SIMULATED") == 3
+    assert [f"row {k} " in made for k in (0, 11, 12, 29)] == [True] * 4
+    bodies = made.split(r"\begin{table}")[1:]
+    assert [body.count("row ") for body in bodies] == [12, 12, 6]
+
+
 def test_numbers_are_printed_as_the_paper_does():
     assert table.percent(0.85249) == "85.2"
     assert table.percent(np.nan) == "–"
