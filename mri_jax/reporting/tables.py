@@ -171,10 +171,13 @@ def differences_table(section: Section) -> Table:
         "First minus second on the same subjects, in percentage points, with its 95% interval over "
         "new subjects (corrected t on held-out folds). p: paired permutation on the mean over "
         "networks (DeLong's beside it for the AUC); Holm within this table and score. McNemar: "
-        "odds ratio of the ensembles' discordant decisions with its exact interval. Where the "
-        "second network's threshold was refitted on the 20%, a difference near zero means that a "
-        "new threshold does what fine-tuning does; Holm within these rows."
+        "odds ratio of the ensembles' discordant decisions with its exact interval."
     )
+    if len(frame) and frame["point"].eq(REFITTED).any():
+        note += (
+            " Where the second network's threshold was refitted on the 20%, a difference near zero "
+            "means that a new threshold does what fine-tuning does; Holm within these rows."
+        )
     header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
     columns, shown = without_empty(header, rows)
     title = "Differences between methods"
