@@ -26,6 +26,7 @@ FIELDS = {
     "train.min_epochs": 4,
     "train.max_epochs": 6,
     "finetune.epochs": 3,
+    "finetune.inner_folds": 0,
     "finetune.statistics": "('keep',)",
     "baselines.voxels": False,
     "save_seconds": 0.0,

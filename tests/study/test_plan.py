@@ -214,9 +214,10 @@ def test_one_class_only_and_too_few_subjects_are_refused(cohorts, tmp_path):
 def test_stages_are_of_the_kinds_asked_for(planned):
     plan, _ = planned
     kinds = [type(stage) for stage in plan.stages()]
-    assert kinds.count(TrainStage) == 5 + 10
-    # The held-out fold and the target, for 15 networks; then age + sex and voxels.
-    assert kinds.count(EvaluateStage) == 15 * 2
+    # Five sources, two tunings of each, and three inner folds of each tuning.
+    assert kinds.count(TrainStage) == 5 + 10 + 10 * 3
+    # The held-out fold and the target for 15 networks, an inner fold for 30; then the baselines.
+    assert kinds.count(EvaluateStage) == 15 * 2 + 30
     assert kinds.count(BaselineStage) == 5 * 2
     assert dataclasses.is_dataclass(plan)
 

@@ -11,8 +11,8 @@ from tests.study.test_settings import config
 
 
 def study_of(name="finetune_high", subjects=5, **overrides):
-    overrides = {"simulation__subjects_per_class": subjects, "train__folds": 3, **overrides}
-    return Study.from_config(config(name, **overrides))
+    small = {"simulation__subjects_per_class": subjects, "train__folds": 3}
+    return Study.from_config(config(name, **small, finetune__inner_folds=0, **overrides))
 
 
 def fingerprints(plan):
