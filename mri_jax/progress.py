@@ -51,10 +51,11 @@ class Progress:
     def _say(self) -> None:
         self._said, self._told = time.monotonic(), self._done
         elapsed = self._said - self._started
-        left = (self._total - self._done) * elapsed / self._done if self._done else float("nan")
+        remaining = (self._total - self._done) * elapsed / max(self._done, 1)
+        left = f", {remaining:.0f} s left" if self._done else ""
         print(
             f"{self._label}: {self._done}/{self._total} {self._unit}s, "
-            f"{elapsed:.0f} s, {left:.0f} s left {self._figures}".rstrip(),
+            f"{elapsed:.0f} s{left} {self._figures}".rstrip(),
             file=self._stream,
             flush=True,
         )
