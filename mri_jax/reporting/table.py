@@ -67,7 +67,9 @@ def interval(low: float, high: float) -> str:
     """``[82.1, 88.0]`` in percent; empty where it is NaN."""
     if np.isnan(low) or np.isnan(high):
         return ""
-    return f"[{100 * low:.1f}, {100 * high:.1f}]".replace("-", MINUS)
+    # Adding zero turns a rounded -0.0 into 0.0.
+    limits = [f"{round(100 * limit, 1) + 0.0:.1f}" for limit in (low, high)]
+    return f"[{', '.join(limits)}]".replace("-", MINUS)
 
 
 def text(value: object) -> Cell:

@@ -378,6 +378,11 @@ def test_a_long_latex_table_is_continued_on_the_next_page():
 def test_numbers_are_printed_as_the_paper_does():
     assert table.percent(0.85249) == "85.2"
     assert table.percent(np.nan) == "–"
+    assert table.interval(-0.0003, 0.0434) == "[0.0, 4.3]"
+    assert table.interval(-0.0212, np.nan) == ""
+    assert table.interval(-0.0212, 0.5) == "[−2.1, 50.0]"
+    assert [table.signed(v) for v in (0.012, -0.0003, -0.05)] == ["+1.2", "0.0", "−5.0"]
+    assert (table.ratio(np.inf), table.ratio(0.5)) == ("∞", "0.50")
     assert (table.p_value(0.00049), table.p_value(0.0304)) == ("<0.001", "0.030")
     assert forms.latex_escape("a_b & 5% ± λ") == r"a\_b \& 5\% $\pm$ ?"
 
