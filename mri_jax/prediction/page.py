@@ -175,9 +175,11 @@ def score_figure(model: Model, opinion: Opinion) -> Figure:
             axes.plot([ends[2]] * 2, [row - 0.25, row + 0.25], color=colour, linewidth=2)
         axes.axvline(opinion.point.threshold, color="0.45", linestyle="--", linewidth=1)
         axes.axvline(opinion.score, color="black", linewidth=2)
+        # Beside the line where the word SIMULATED stands above the right half.
+        side = "right" if opinion.score > sum(axes.get_xlim()) / 2 else "center"
         axes.annotate(
             "this scan", (opinion.score, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8, weight="bold",
+            xytext=(0, 3), textcoords="offset points", ha=side, fontsize=8, weight="bold",
         )  # fmt: skip
         axes.set_yticks(range(len(groups)), [_label(group) for group in groups])
         axes.invert_yaxis()
