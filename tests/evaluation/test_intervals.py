@@ -123,6 +123,14 @@ def test_rounding_is_no_variance():
         assert np.isnan(intervals.interval_a("acc", scores).low)
 
 
+@pytest.mark.parametrize("estimate_", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("variance", [0.0, 1e-32, np.nan])
+def test_no_interval_of_a_variance_that_is_rounding(estimate_, variance):
+    interval = delong.logit_interval(estimate_, variance, 1.96, 0.95)
+    assert interval.estimate == estimate_
+    assert np.isnan([interval.low, interval.high]).all()
+
+
 def test_a_single_network_gets_wilson():
     scores = scores_of([1] * 10 + [0] * 4, np.r_[np.ones(8), -np.ones(6)])
     interval = intervals.interval_a("sen", scores)
