@@ -5,6 +5,8 @@ the sum over three planes of 2D convolutions; it is the same sum in another orde
 own 3D form is used. `docs/performance.md` has the measurements behind every rule here.
 """
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -13,7 +15,7 @@ from mri_jax.models import reference
 
 # Rows of one matrix product in the kernel's gradient: enough to amortise it, few enough to stay in
 # cache.
-SLAB_ROWS = 12_000
+SLAB_ROWS = 3_000
 _PLANES = ("NHWC", "HWIO", "NHWC")
 
 
@@ -109,22 +111,33 @@ def kernel_gradient_planes(x: Array, dz: Array) -> Array:
     around = around.reshape(-1, y * z, filters)
     first = (jnp.arange(len(x))[:, None] * (planes + 2) + jnp.arange(0, planes, group)).ravel()
 
-    def add(total: Array, slab: tuple[Array, Array]) -> tuple[Array, None]:
+    def add(
+        carry: tuple[Array, Array, Array], slab: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array, Array], None]:
+        total, patches, shifted = carry
         volume, start = slab
-        along_z = jnp.concatenate([volume[:, :, k : k + z] for k in range(3)], axis=-1)
-        patches = jnp.concatenate([along_z[:, j : j + y] for j in range(3)], axis=-1)
-        # Tap t multiplies plane i + t - 1 of x with plane i of dz.
-        near = lax.dynamic_slice_in_dim(around, start, group + 2, axis=0)
-        shifted = jnp.concatenate([near[2 - t : 2 - t + group] for t in range(3)], axis=-1)
-        product = lax.dot_general(
+        # Pieces are written into place, because XLA on CPUs computes a concatenation number by
+        # number. Tap t multiplies plane i + t - 1 of x with plane i of dz.
+        for tap, (j, k) in enumerate(product(range(3), repeat=2)):
+            piece = volume[:, j : j + y, k : k + z]
+            patches = lax.dynamic_update_slice_in_dim(patches, piece, tap * channels, axis=3)
+        for tap in range(3):
+            piece = lax.dynamic_slice_in_dim(around, start + 2 - tap, group)
+            shifted = lax.dynamic_update_slice_in_dim(shifted, piece, tap * filters, axis=2)
+        product_of_slab = lax.dot_general(
             patches.reshape(-1, 9 * channels),
             shifted.reshape(-1, 3 * filters),
             (((0,), (0,)), ((), ())),
             preferred_element_type=wide,
         )
-        return total + product, None
+        return (total + product_of_slab, patches, shifted), None
 
-    total, _ = lax.scan(add, jnp.zeros((9 * channels, 3 * filters), wide), (slabs, first))
+    carry = (
+        jnp.zeros((9 * channels, 3 * filters), wide),
+        jnp.zeros((group, y, z, 9 * channels), x.dtype),
+        jnp.zeros((group, y * z, 3 * filters), dz.dtype),
+    )
+    (total, _, _), _ = lax.scan(add, carry, (slabs, first))
     return jnp.moveaxis(total.reshape(3, 3, channels, 3, filters), 3, 0)
 
 

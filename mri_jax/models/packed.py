@@ -10,6 +10,7 @@ Cells cover odd axes too: a position beyond the volume is left out of the statis
 gradients, and the last plane of an odd axis is left out of pooling.
 """
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -36,53 +37,69 @@ class _Geometry(NamedTuple):
     channels: int
     planes_per_slab: int
 
+    @property
+    def slabs(self) -> int:
+        """How many slabs there are in the batch."""
+        return self.batch * self.cells[0] // self.planes_per_slab
+
+    @property
+    def scratch(self) -> tuple[int, ...]:
+        """Shape of a slab's rows, before they are flattened."""
+        return (self.planes_per_slab, *self.cells[1:], _COLUMNS * self.channels)
+
 
 def _geometry(x: Array) -> _Geometry:
     n, *shape, channels = x.shape
     cells = [-(-size // 2) for size in shape]
-    planes = n * cells[0]
     wanted = max(1, SLAB_ROWS // (cells[1] * cells[2]))
-    fitting = max(p for p in range(1, min(wanted, planes) + 1) if planes % p == 0)
+    fitting = max(p for p in range(1, min(wanted, cells[0]) + 1) if cells[0] % p == 0)
     return _Geometry(n, tuple(shape), tuple(cells), channels, fitting)
 
 
-def _pack(x: Array, g: _Geometry) -> Array:
-    """(N, X, Y, Z, C) to slabs of cell planes (S, P, Yc + 1, Zc, 36 C).
-
-    Of each cell a plane holds the four voxels it sees along X and along Z, and its own two along
-    Y; the other two along Y are its neighbour's. The last 4 C of the 36 C are zeros.
-    """
+def _windows_along_z(x: Array, g: _Geometry) -> Array:
+    """The four voxels each cell sees along Z: (N, X, Y, Z, C) to (N, 2 Xc + 2, 2 Yc + 2, Zc, 4 C)."""
     pads = [(1, 2 * cells + 1 - size) for cells, size in zip(g.cells, g.shape, strict=True)]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    xc, yc, zc = g.cells
-    seen = jnp.stack([x[:, i : i + 2 * xc : 2] for i in range(4)], axis=4)
-    seen = jnp.stack([seen[:, :, :, i : i + 2 * zc : 2] for i in range(4)], axis=4)
-    seen = seen.reshape(g.batch * xc, yc + 1, 2, zc, 16 * g.channels)
-    packed = jnp.moveaxis(seen, 2, 3).reshape(g.batch * xc, yc + 1, zc, -1)
-    packed = jnp.pad(packed, ((0, 0),) * 3 + ((0, (_COLUMNS // 2 - 32) * g.channels),))
-    return packed.reshape(-1, g.planes_per_slab, yc + 1, zc, _COLUMNS // 2 * g.channels)
+    pairs = x.reshape(*x.shape[:3], g.cells[2] + 1, 2 * g.channels)
+    return jnp.concatenate([pairs[..., :-1, :], pairs[..., 1:, :]], axis=-1)
 
 
-def _rows(slab: Array, g: _Geometry) -> Array:
-    """The neighbourhoods of a slab's cells: (P, Yc + 1, Zc, 36 C) to (rows, 72 C).
+def _slab_of(windows: Array, g: _Geometry, at: Array) -> Array:
+    """The planes that one slab's cells see: (2 P + 2, 2 Yc + 2, Zc, 4 C)."""
+    volume, slab = jnp.divmod(at, g.cells[0] // g.planes_per_slab)
+    start = (volume, 2 * g.planes_per_slab * slab, 0, 0, 0)
+    size = (1, 2 * g.planes_per_slab + 2, *windows.shape[2:])
+    return lax.dynamic_slice(windows, start, size)[0]
 
-    A row runs along Y, then Z, then X. At each of the cell's eight positions the taps then come in
+
+def _fill_rows(scratch: Array, slab: Array, g: _Geometry) -> Array:
+    """Write the neighbourhoods of a slab's cells into (P, Yc, Zc, 72 C); the last 8 C stay zeros.
+
+    A row runs along Y, then X, then Z. At each of the cell's eight positions the taps then come in
     the same order, so that equal neighbourhoods give equal sums to the last bit, and ties are ties.
+    Pieces are written into place because XLA on CPUs computes a concatenation number by number.
     """
-    pair = jnp.concatenate([slab[:, :-1], slab[:, 1:]], axis=-1)
-    return pair.reshape(-1, _COLUMNS * g.channels)
+    p, yc = g.planes_per_slab, g.cells[1]
+    for column, (j, i) in enumerate(product(range(4), repeat=2)):
+        piece = slab[i : i + 2 * p : 2, j : j + 2 * yc : 2]
+        scratch = lax.dynamic_update_slice_in_dim(scratch, piece, column * 4 * g.channels, axis=3)
+    return scratch
+
+
+def _flat(rows: Array) -> Array:
+    """(P, Yc, Zc, 72 C) to (rows, 72 C)."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _pack_kernel(kernel: Array) -> Array:
-    """(3, 3, 3, C, F) to (72 C, 8 F): row order of `_rows`, column order of `OFFSETS`."""
+    """(3, 3, 3, C, F) to (72 C, 8 F): row order of `_fill_rows`, column order of `OFFSETS`."""
     *_, channels, filters = kernel.shape
     shifted = [
         jnp.pad(kernel, [(o, 1 - o) for o in offset] + [(0, 0), (0, 0)]) for offset in OFFSETS
     ]
     whole = jnp.stack(shifted, axis=4)
-    packed = whole.transpose(1, 2, 0, 3, 4, 5).reshape(2, 32 * channels, 8 * filters)
-    packed = jnp.pad(packed, ((0, 0), (0, (_COLUMNS // 2 - 32) * channels), (0, 0)))
-    return packed.reshape(_COLUMNS * channels, 8 * filters)
+    packed = whole.transpose(1, 0, 2, 3, 4, 5).reshape(64 * channels, 8 * filters)
+    return jnp.pad(packed, ((0, (_COLUMNS - 64) * channels), (0, 0)))
 
 
 def _inside(g: _Geometry) -> tuple[Array, Array] | None:
@@ -127,17 +144,18 @@ def select(
     g = _geometry(x)
     filters = kernel.shape[-1]
     weights, inside = _pack_kernel(kernel), _inside(g)
-    slabs = _pack(x, g)
+    windows = _windows_along_z(x, g)
 
-    def work(_: None, item: tuple[Array, Array]) -> tuple[None, tuple[Selection, Any]]:
-        slab, at = item
-        z = (_rows(slab, g) @ weights).reshape(-1, 8, filters)
+    def work(scratch: Array, at: Array) -> tuple[Array, tuple[Selection, Any]]:
+        scratch = _fill_rows(scratch, _slab_of(windows, g, at), g)
+        z = (_flat(scratch) @ weights).reshape(-1, 8, filters)
         selection = select_first_maximum([z[:, i] for i in range(8)], sign)
         if running is not None:
-            return None, (selection, None)
-        return None, (selection, _sums(z, None if inside is None else _mask_of(inside, at)))
+            return scratch, (selection, None)
+        return scratch, (selection, _sums(z, None if inside is None else _mask_of(inside, at)))
 
-    _, (selection, sums) = lax.scan(work, None, (slabs, jnp.arange(len(slabs))))
+    scratch = jnp.zeros(g.scratch, x.dtype)
+    _, (selection, sums) = lax.scan(work, scratch, jnp.arange(g.slabs))
     whole = tuple(size // 2 for size in g.shape)
 
     def to_windows(values: Array) -> Array:
@@ -158,17 +176,18 @@ class _Sums(NamedTuple):
 
 def _sums(z: Array, mask: Array | None) -> _Sums:
     """Sums over the positions of one slab: (rows, 8, F) to `_Sums`."""
-    wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
     filters = z.shape[-1]
+    # Rows of 8 F numbers, because XLA sums long rows faster than short ones.
+    wide = z.reshape(-1, 8 * filters).astype(jnp.promote_types(z.dtype, jnp.float32))
+    counts = None if mask is None else jnp.repeat(mask, filters, axis=1)
 
     def over_positions(values: Array) -> Array:
-        if mask is not None:
-            values = jnp.where(mask[..., None], values, 0)
-        return values.reshape(len(values), -1).sum(0).reshape(8, filters).sum(0)
+        kept = values if counts is None else jnp.where(counts, values, 0)
+        return kept.sum(0).reshape(8, filters).sum(0)
 
     positions = jnp.asarray(z.size // filters if mask is None else mask.sum(), wide.dtype)
     total = over_positions(wide)
-    squares = over_positions(jnp.square(wide - total / positions))
+    squares = over_positions(jnp.square(wide - jnp.tile(total / positions, 8)))
     return _Sums(positions, total, squares)
 
 
@@ -215,18 +234,23 @@ def gradients(
     filters = kernel.shape[-1]
     wide = jnp.promote_types(x.dtype, jnp.float32)
     weights, inside = _pack_kernel(kernel), _inside(g)
-    slabs = _pack(x, g)
+    windows = _windows_along_z(x, g)
     beyond = [(0, c - s // 2) for c, s in zip(g.cells, g.shape, strict=True)]
 
     def to_slabs(values: Array) -> Array:
         values = jnp.pad(values, ((0, 0), *beyond, (0, 0)))
-        return values.reshape(len(slabs), -1, 1, filters)
+        return values.reshape(g.slabs, -1, 1, filters)
 
     offset = jnp.arange(8, dtype=jnp.int8)[:, None]
 
-    def work(total: Array, item: tuple[Array, ...]) -> tuple[Array, Array | None]:
-        slab, chosen, pooled, at = item
-        rows = _rows(slab, g)
+    def work(
+        carry: tuple[Array, Array], item: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], Array | None]:
+        total, scratch = carry
+        chosen, pooled, at = item
+        slab = _slab_of(windows, g, at)
+        scratch = _fill_rows(scratch, slab, g)
+        rows = _flat(scratch)
         dz = jnp.where(chosen == offset, pooled, 0)
         if through_statistics:
             z = (rows @ weights).reshape(-1, 8, filters)
@@ -240,15 +264,26 @@ def gradients(
                 rows, dz, (((0,), (0,)), ((), ())), preferred_element_type=wide
             )
         if not for_input:
-            return total, None
-        spread = jax.linear_transpose(lambda s: _rows(s, g), slab)
-        return total, spread(dz @ weights.T)[0]
+            return (total, scratch), None
+        spread = jax.linear_transpose(lambda s: _flat(_fill_rows(empty, s, g)), slab)
+        return (total, scratch), spread(dz @ weights.T)[0]
 
+    empty = jnp.zeros(g.scratch, x.dtype)
     zero = jnp.zeros((_COLUMNS * g.channels, 8 * filters), wide)
-    items = (slabs, to_slabs(index), to_slabs(gradient), jnp.arange(len(slabs)))
-    total, spread = lax.scan(work, zero, items)
-    dx = jax.linear_transpose(lambda v: _pack(v, g), x)(spread)[0] if for_input else None
+    items = (to_slabs(index), to_slabs(gradient), jnp.arange(g.slabs))
+    (total, _), spread = lax.scan(work, (zero, empty), items)
+    dx = _spread_to_input(x, spread, g) if for_input else None
     if not for_kernel:
         return dx, None
     unpack = jax.linear_transpose(_pack_kernel, jax.ShapeDtypeStruct(kernel.shape, wide))
     return dx, unpack(total)[0]
+
+
+def _spread_to_input(x: Array, spread: Array, g: _Geometry) -> Array:
+    """Add up what the slabs' planes (S, 2 P + 2, ...) give the input: transpose of the slicing."""
+
+    def all_slabs(volumes: Array) -> Array:
+        windows = _windows_along_z(volumes, g)
+        return jax.vmap(lambda at: _slab_of(windows, g, at))(jnp.arange(g.slabs))
+
+    return jax.linear_transpose(all_slabs, x)(spread)[0]

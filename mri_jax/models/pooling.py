@@ -37,13 +37,20 @@ def select_first_maximum(candidates: list[Array], sign: Array) -> Selection:
     Returns:
       The selection.
     """
-    best = candidates[0] * sign
-    index = jnp.zeros(best.shape, jnp.int8)
-    for i, candidate in enumerate(candidates[1:], start=1):
-        signed = candidate * sign
-        index = jnp.where(signed > best, jnp.int8(i), index)
-        best = jnp.maximum(best, signed)
-    return Selection(jnp.where(sign == 0, candidates[0], best * sign), index)
+    # A tournament of comparisons: `jnp.maximum` costs twice as much on CPUs. The left one wins a tie
+    # and has the smaller index; NaN wins, as in `max_pool`.
+    rivals = [(c * sign, jnp.full(c.shape, i, jnp.int32)) for i, c in enumerate(candidates)]
+    while len(rivals) > 1:
+        rivals = [
+            _winner(left, right) for left, right in zip(rivals[::2], rivals[1::2], strict=True)
+        ]
+    best, index = rivals[0]
+    return Selection(jnp.where(sign == 0, candidates[0], best * sign), index.astype(jnp.int8))
+
+
+def _winner(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+    wins = (right[0] > left[0]) | jnp.isnan(right[0])
+    return jnp.where(wins, right[0], left[0]), jnp.where(wins, right[1], left[1])
 
 
 def select_windows(z: Array, sign: Array) -> Selection:
