@@ -57,7 +57,10 @@ def _geometry(x: Array) -> _Geometry:
 
 
 def _windows_along_z(x: Array, g: _Geometry) -> Array:
-    """The four voxels each cell sees along Z: (N, X, Y, Z, C) to (N, 2 Xc + 2, 2 Yc + 2, Zc, 4 C)."""
+    """The four voxels each cell sees along Z.
+
+    (N, X, Y, Z, C) to (N, 2 Xc + 2, 2 Yc + 2, Zc, 4 C).
+    """
     pads = [(1, 2 * cells + 1 - size) for cells, size in zip(g.cells, g.shape, strict=True)]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     pairs = x.reshape(*x.shape[:3], g.cells[2] + 1, 2 * g.channels)

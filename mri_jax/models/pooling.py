@@ -37,8 +37,8 @@ def select_first_maximum(candidates: list[Array], sign: Array) -> Selection:
     Returns:
       The selection.
     """
-    # A tournament of comparisons: `jnp.maximum` costs twice as much on CPUs. The left one wins a tie
-    # and has the smaller index; NaN wins, as in `max_pool`.
+    # A tournament of comparisons: `jnp.maximum` costs twice as much on CPUs. The left one wins a
+    # tie and has the smaller index; NaN wins, as in `max_pool`.
     rivals = [(c * sign, jnp.full(c.shape, i, jnp.int32)) for i, c in enumerate(candidates)]
     while len(rivals) > 1:
         rivals = [
