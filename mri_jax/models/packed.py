@@ -275,7 +275,7 @@ def gradients(
     zero = jnp.zeros((_COLUMNS * g.channels, 8 * filters), wide)
     items = (to_slabs(index), to_slabs(gradient), jnp.arange(g.slabs))
     (total, _), spread = lax.scan(work, (zero, empty), items)
-    dx = _spread_to_input(x, spread, g) if for_input else None
+    dx = None if spread is None else _spread_to_input(x, spread, g)
     if not for_kernel:
         return dx, None
     unpack = jax.linear_transpose(_pack_kernel, jax.ShapeDtypeStruct(kernel.shape, wide))
