@@ -18,7 +18,7 @@ from mri_jax.training import freezing
 from mri_jax.training.state import Batch, TrainState, typed_key
 
 # Raised by hand whenever the same seed and data would give other numbers than before.
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 
 
 @dataclass(frozen=True)
