@@ -27,17 +27,18 @@ def volumes(case: dict) -> np.ndarray:
 
 
 def jax_step(case: dict) -> tuple[Callable[[], None], str]:
-    """A step of this project (``ours``) or of its plain Linen path (``linen``)."""
+    """A step of this project, of all layers (``ours``) or the head, or of its plain form."""
     import jax
     import jax.numpy as jnp
 
     from mri_jax.models import CNNSpec
-    from mri_jax.training import step
+    from mri_jax.training import freezing, step
     from mri_jax.training.state import Batch, random_key
 
-    form = "fast" if case["contender"] == "ours" else "reference"
+    form = "reference" if case["contender"] == "linen" else "fast"
+    layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"], form=form)
-    settings = step.StepSettings(spec)
+    settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
     variables = step.init_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
     batch = Batch(
         jnp.asarray(volumes(case)), jnp.arange(case["batch"]) % 2, jnp.ones(case["batch"])

@@ -6,8 +6,9 @@
 
 Every contender is a process that waits until it is told to take one step; they take turns, so that
 a slow spell of the machine falls on all. PyTorch runs contiguous and channels-last-3d, and its
-better median counts. ``tuned`` gives every process the malloc settings that `launch.py` gives its
-own (``--allocator``), ``stock`` gives none any. Needs the extra ``bench``.
+better median counts. ``ours-head`` trains the FC layers alone. ``tuned`` gives every process the
+malloc settings that `launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs the
+extra ``bench``.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TUNED = runpy.run_path(str(ROOT / "launch.py"))["ALLOCATOR"]
-CONTENDERS = ("ours", "linen", "torch-contiguous", "torch-channels-last")
+CONTENDERS = ("ours", "ours-head", "linen", "torch-contiguous", "torch-channels-last")
 
 
 class Contender:
@@ -143,7 +144,8 @@ def main() -> None:
             "mode": options.mode,
             "warm_up": 2,
         }
-        rows = measure(case, options.contenders, options.allocators, options.repeats)
+        contenders = [c for c in options.contenders if case["mode"] == "train" or c != "ours-head"]
+        rows = measure(case, contenders, options.allocators, options.repeats)
         print(report(case, rows), flush=True)
         results.append({"case": case, "rows": rows})
     if options.json:
