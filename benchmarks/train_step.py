@@ -7,8 +7,8 @@
 Every contender is a process that waits until it is told to take one step; they take turns, so that
 a slow spell of the machine falls on all. PyTorch runs contiguous and channels-last-3d, and its
 better median counts. ``ours-head`` trains the FC layers alone. ``tuned`` gives every process the
-malloc settings that `launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs the
-extra ``bench``.
+malloc settings that `launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs
+the extra ``bench``.
 """
 
 import argparse
