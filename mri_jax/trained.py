@@ -18,7 +18,7 @@ from functools import cached_property
 import pandas as pd
 from etils import epath
 
-from mri_jax import results
+from mri_jax import files, results
 from mri_jax.errors import UserError
 from mri_jax.results import Results
 from mri_jax.training.checkpoints import Network, load_params
@@ -200,7 +200,7 @@ def open_run(
     for name, value in ((results.CONFIG, found.config), (results.PROVENANCE, found.provenance)):
         if not value:
             raise UserError(f"{found.path}: holds no {name}; its networks cannot be used")
-    moved = epath.Path(stages) if stages else found.path.absolute().parent / "stages"
+    moved = epath.Path(stages) if stages else files.absolute(found.path).parent / "stages"
     members = tuple(_members(found.plan, moved, as_written=not stages))
     if not members:
         raise UserError(
