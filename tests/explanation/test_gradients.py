@@ -47,6 +47,13 @@ def test_integrated_gradients_become_complete(baseline):
     assert errors[1] < errors[0] / 5
 
 
+def test_one_step_is_the_gradient_in_the_middle():
+    asked, x, baseline = network(), volume(1), volume(2)
+    found, _ = integrated_gradients(asked, x, baseline, 1, chunk=1)
+    middle = gradient_times_input(*asked, ((x + baseline) / 2)[None], (3 * baseline - x) / 2)
+    np.testing.assert_allclose(found, middle[0], atol=SCALE * float(np.abs(found).max()))
+
+
 def test_chunks_change_nothing():
     asked, x = network(), volume(1)
     one, _ = integrated_gradients(asked, x, np.zeros_like(x), 6, chunk=1)

@@ -54,12 +54,15 @@ def test_names_follow_their_labels_when_labels_are_permuted(rng):
 
 
 def test_another_grid_of_the_space_is_resampled_by_nearest_neighbour(tmp_path):
-    fine = Grid("fine", tuple(2 * n for n in GRID.shape), 4.0, tuple(o - 2.0 for o in GRID.origin))
-    doubled = labels().repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    fine = Grid(
+        "fine", tuple(3 * n for n in GRID.shape), 8 / 3, tuple(o - 8 / 3 for o in GRID.origin)
+    )
+    fine = Grid("fine", fine.shape, fine.spacing, tuple(o + 0.9 for o in fine.origin))
+    finer = labels().repeat(3, 0).repeat(3, 1).repeat(3, 2)
     # Stored with X flipped, as many atlases are.
     flip = np.diag([-1.0, 1.0, 1.0, 1.0])
     flip[0, 3] = fine.shape[0] - 1
-    path = save(tmp_path / "atlas.nii.gz", doubled[::-1].copy(), fine.affine @ flip)
+    path = save(tmp_path / "atlas.nii.gz", finer[::-1].copy(), fine.affine @ flip)
     found = read_regions(path, None, GRID, brain())
     np.testing.assert_array_equal(found.labels, labels())
     assert found.names == {2: "region 2", 7: "region 7"}

@@ -56,6 +56,10 @@ def test_cascade_randomises_from_the_top_and_keeps_what_lies_below():
                 asked.variables["params"][name]["kernel"],
             )
             assert same == (later > place)
+            norm = name.replace("conv", "bn")
+            if norm != name:
+                fresh = (random.variables["params"][norm]["scale"] == 1).all()
+                assert fresh == (later <= place)
     assert (found[-1][1].variables["batch_stats"]["bn1"]["mean"] == 0).all()
 
 
