@@ -2,7 +2,7 @@
 
 Nothing is fitted on scores of subjects that a network trained on: temperatures and thresholds of
 source networks come from their held-out source folds, of tuned networks from ``inner`` scores; the
-limit of the distance comes from held-out folds. (A held-out fold did choose its network's epoch.)
+limits of the distances come from held-out folds. (A held-out fold did choose its network's epoch.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,13 @@ from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.intervals import wilson
 from mri_jax.evaluation.metrics import ensemble, score_of
 from mri_jax.evaluation.operating import best_threshold
+from mri_jax.prediction.folder import FORMAT
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import (
     ARGMAX,
     FAR_PERCENT,
     HELD_OUT,
+    KINDS,
     CohortRates,
     Distribution,
     Ensemble,
@@ -49,6 +51,8 @@ from mri_jax.volumes.stream import Key
 # A temperature or a threshold from fewer scans of a class says too little.
 FEWEST = 10
 _BATCH = 8
+# A feature that varies by less than float32 resolves is constant.
+_CONSTANT = 1e-6
 # Bounds of the search for a temperature: a result beside them is no minimum.
 _TEMPERATURES = (0.011, 99.0)
 
@@ -113,6 +117,7 @@ def fingerprint_of(run: TrainedRun, network: str, stages: Sequence[str]) -> str:
     return files.fingerprint(
         {
             "mri_jax": mri_jax.__version__,
+            "format": FORMAT,
             "network": network,
             "stages": list(stages),
             "members": [member.fingerprint for member in run.members],
@@ -134,13 +139,16 @@ def _ensemble(
     threads: int,
     progress: Progress,
 ) -> Ensemble:
-    networks, distances = [], []
+    networks = []
+    distances: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     for member in members:
-        found = loaded[member]
-        reference, held_out = _feature_reference(run, member, found, threads, progress)
-        networks.append(FoldNetwork(member.fold, found.variables, reference))
-        distances.append(held_out)
-    pooled = np.concatenate(distances)
+        found, held_out = loaded[member], len(run.held_out(member))
+        references = {}
+        for kind, rows in _features(run, member, found, threads, progress).items():
+            references[kind], far = reference(rows[:-held_out], rows[-held_out:])
+            distances[kind].append(far)
+        networks.append(FoldNetwork(member.fold, found.variables, references))
+    pooled = {kind: np.concatenate(each) for kind, each in distances.items()}
     rows = run.results.predictions
     of_stage = rows[
         (rows["run"] == members[0].run) & (rows["stage"] == stage) & (rows["repeat"] == 0)
@@ -156,29 +164,48 @@ def _ensemble(
         points=tuple(_points(fitted_on, together, stage)),
         groups=tuple(_groups(run, of_stage, together)),
         tested=tuple(_tested(together)),
-        distance_limit=float(np.percentile(pooled, FAR_PERCENT)),
-        distance_n=len(pooled),
+        distance_limits={k: float(np.percentile(d, FAR_PERCENT)) for k, d in pooled.items()},
+        distance_n=len(pooled[KINDS[0]]),
     )
 
 
-def _feature_reference(
+def _features(
     run: TrainedRun, member: Member, network: Network, threads: int, progress: Progress
-) -> tuple[FeatureReference, np.ndarray]:
-    """The reference, and the distances (in units of their median) of the held-out scans."""
+) -> dict[str, np.ndarray]:
+    """By kind (N, F): of the scans that the member was trained on, then of the held-out ones."""
     keys = _keys_of(run, member)
-    held_out = len(run.held_out(member))
     forward = Forward(network.spec, [network.variables])
     stream = run.reader(keys).stream(range(len(keys)), threads, 2 * _BATCH)
     parts = []
     while batch := list(islice(stream, _BATCH)):
-        parts.append(forward(batch, _BATCH)[1][0])
+        parts.append(forward(batch, _BATCH).features)
         progress.advance(len(batch))
-    features = np.concatenate(parts)
-    fitted = LedoitWolf().fit(features[:-held_out])
-    raw = FeatureReference(fitted.location_, fitted.precision_, 1.0)
-    far = raw.distance(features[-held_out:])
+    return {kind: np.concatenate([part[kind][0] for part in parts]) for kind in KINDS}
+
+
+def reference(training: np.ndarray, held_out: np.ndarray) -> tuple[FeatureReference, np.ndarray]:
+    """Where features lie: the Mahalanobis distance, with the shrunk covariance of Ledoit and Wolf.
+
+    Features are standardised first: shrinkage is towards equal variances, and layers differ in
+    scale. One that is constant over the training scans is left out.
+
+    Args:
+      training: (N, F) of the scans that the network was trained on.
+      held_out: (M, F) of the others of its cohort.
+
+    Returns:
+      The reference, and the (M,) distances of the held-out scans, in units of their median.
+    """
+    mean, spread = training.mean(axis=0), training.std(axis=0)
+    varies = spread > _CONSTANT * np.abs(training).max(axis=0)
+    precision = np.zeros((len(mean), len(mean)))
+    if varies.any():
+        standard = (training - mean)[:, varies] / spread[varies]
+        shrunk = LedoitWolf(assume_centered=True).fit(standard).precision_
+        precision[np.ix_(varies, varies)] = shrunk / np.outer(spread[varies], spread[varies])
+    far = FeatureReference(mean, precision, 1.0).distance(held_out)
     typical = max(float(np.median(far)), np.finfo(np.float64).tiny)
-    return FeatureReference(fitted.location_, fitted.precision_, typical), far / typical
+    return FeatureReference(mean, precision, typical), far / typical
 
 
 def _temperature(rows: pd.DataFrame, stage: str) -> tuple[float | None, str]:

@@ -46,9 +46,10 @@ def _lines(model: Model) -> Iterator[str]:
     yield "- Scores hold for scans like those of the cohorts above, and for no other disorder."
     yield (
         f"- A scan counts as unlike the training data when a figure of quality is an outlier, or "
-        f"when the median over the networks of its Mahalanobis distance in penultimate features "
-        f"exceeds the {FAR_PERCENT:g}th percentile of held-out training scans. A scan within that "
-        "limit can still be unlike them."
+        f"when the median over the networks of its Mahalanobis distance exceeds the "
+        f"{FAR_PERCENT:g}th percentile of held-out training scans, in penultimate features or in "
+        "the moments of the conv layers' channels. A scan within both limits can still be unlike "
+        "them; about 1 ordinary scan in 20 is beyond one."
     )
     yield (
         "- Intervals are those of the tested subjects alone; another site adds what they cannot "

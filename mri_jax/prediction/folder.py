@@ -11,11 +11,9 @@ Opening it reads JSON and plain arrays and executes nothing. Checksums, sizes, n
 types are compared with what the spec demands before an array is allocated.
 """
 
-import io
 import math
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -27,8 +25,10 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.evaluation.delong import Interval
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.prediction import arrays
 from mri_jax.prediction.card import card
 from mri_jax.prediction.model import (
+    KINDS,
     PERCENTS,
     CohortRates,
     Distribution,
@@ -42,12 +42,13 @@ from mri_jax.prediction.model import (
     ScoreGroup,
     Tested,
     TrainingGroup,
+    widths,
 )
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.pipeline import PreprocessSettings
 
-FORMAT = 1
+FORMAT = 2
 CHECKSUMS = "checksums.json"
 DESCRIPTION = "model.json"
 CARD = "MODEL_CARD.md"
@@ -56,7 +57,6 @@ MAX_JSON_BYTES = 16 << 20
 MAX_LAYERS = 64
 MAX_PARAMETERS = 1 << 29
 MAX_VOXELS = 1 << 28
-_HEADER_BYTES = 4096
 
 
 def save(model: Model, path: epath.PathLike) -> None:
@@ -72,7 +72,7 @@ def save(model: Model, path: epath.PathLike) -> None:
     with files.beside(target) as folder:
         for ensemble in model.ensembles:
             for network in ensemble.networks:
-                _write_npz(folder / _network_file(ensemble.stage, network.fold), _flat(network))
+                arrays.write(folder / _network_file(ensemble.stage, network.fold), _flat(network))
         files.write_json(folder / DESCRIPTION, _description(model))
         files.write_text(folder / CARD, card(model))
         names = [DESCRIPTION, CARD, *_network_files(model)]
@@ -121,34 +121,30 @@ def _network_files(model: Model) -> list[str]:
 
 
 def _flat(network: FoldNetwork) -> dict[str, np.ndarray]:
-    flat = {
-        "features/mean": np.asarray(network.features.mean, np.float64),
-        "features/precision": np.asarray(network.features.precision, np.float64),
-    }
+    flat = {}
+    for kind, reference in network.features.items():
+        flat[f"features/{kind}/mean"] = np.asarray(reference.mean, np.float64)
+        flat[f"features/{kind}/precision"] = np.asarray(reference.precision, np.float64)
     for collection, layers in network.variables.items():
-        for layer, arrays in layers.items():
-            for name, array in arrays.items():
+        for layer, leaves in layers.items():
+            for name, array in leaves.items():
                 flat[f"{collection}/{layer}/{name}"] = np.asarray(array)
     return dict(sorted(flat.items()))
 
 
-def _write_npz(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    # Not compressed: a small file then cannot unpack to a large array.
-    np.savez(buffer, allow_pickle=False, **arrays)
-    files.write_bytes(path, buffer.getvalue())
-
-
 def _description(model: Model) -> dict[str, Any]:
     def plain_ensemble(ensemble: Ensemble) -> dict[str, Any]:
-        networks = [{"fold": n.fold, "typical": n.features.typical} for n in ensemble.networks]
+        networks = [
+            {"fold": n.fold, "typical": {kind: r.typical for kind, r in n.features.items()}}
+            for n in ensemble.networks
+        ]
         parts = ("points", "groups", "tested")
         return {
             "stage": ensemble.stage,
             "networks": networks,
             "temperature": ensemble.temperature,
             "calibration": ensemble.calibration,
-            "distance_limit": ensemble.distance_limit,
+            "distance_limits": dict(ensemble.distance_limits),
             "distance_n": ensemble.distance_n,
             **{name: [asdict(part) for part in getattr(ensemble, name)] for name in parts},
         }
@@ -185,10 +181,10 @@ def _checked_list(folder: epath.Path) -> Mapping[str, Any]:
     found = value.get("format") if isinstance(value, dict) else None
     if not isinstance(found, int) or found < 1:
         raise UserError(f"{path}: states no format")
-    if found > FORMAT:
+    if found != FORMAT:
+        remedy = "install a newer one" if found > FORMAT else "export the model again from its run"
         raise UserError(
-            f"{folder}: is of format {found}; this version of mri_jax reads up to {FORMAT}: "
-            "install a newer one"
+            f"{folder}: is of format {found}; this version of mri_jax reads {FORMAT}: {remedy}"
         )
     listed = value.get("files")
     if not isinstance(listed, dict) or not all(isinstance(v, dict) for v in listed.values()):
@@ -264,9 +260,9 @@ def _expected(spec: CNNSpec, grid: Grid) -> dict[str, jax.ShapeDtypeStruct]:
         for layer, leaves in layers.items()
         for name, leaf in leaves.items()
     }
-    width = (*spec.fc,)[-1]
-    flat["features/mean"] = jax.ShapeDtypeStruct((width,), np.float32)
-    flat["features/precision"] = jax.ShapeDtypeStruct((width, width), np.float32)
+    for kind, width in widths(spec).items():
+        flat[f"features/{kind}/mean"] = jax.ShapeDtypeStruct((width,), np.float32)
+        flat[f"features/{kind}/precision"] = jax.ShapeDtypeStruct((width, width), np.float32)
     if sum(math.prod(leaf.shape) for leaf in flat.values()) > MAX_PARAMETERS:
         raise UserError(f"spec: more than {MAX_PARAMETERS} parameters")
     return dict(sorted(flat.items()))
@@ -282,21 +278,26 @@ def _ensemble(
     if not re.fullmatch(r"[A-Za-z0-9\-]+", stage):
         raise UserError(f"stage: {stage!r} is not a stage's name")
     networks = []
-    limit = sum(8 * math.prod(e.shape) + _HEADER_BYTES for e in expected.values())
+    limit = sum(8 * math.prod(e.shape) + arrays.HEADER_BYTES for e in expected.values())
     for each in value["networks"]:
         fold = int(each["fold"])
         name = _network_file(stage, fold)
         _check_file(folder, name, listed, limit)
-        arrays = _read_npz(folder / name, expected)
+        found = arrays.read(folder / name, expected)
         variables: dict[str, Any] = {}
-        for key, array in arrays.items():
+        for key, array in found.items():
             if not key.startswith("features/"):
                 collection, layer, leaf = key.split("/")
                 variables.setdefault(collection, {}).setdefault(layer, {})[leaf] = array
-        reference = FeatureReference(
-            arrays["features/mean"], arrays["features/precision"], float(each["typical"])
-        )
-        networks.append(FoldNetwork(fold, variables, reference))
+        features = {
+            kind: FeatureReference(
+                found[f"features/{kind}/mean"],
+                found[f"features/{kind}/precision"],
+                float(each["typical"][kind]),
+            )
+            for kind in KINDS
+        }
+        networks.append(FoldNetwork(fold, variables, features))
     if not networks or not value["points"]:
         raise UserError(f"ensembles: {stage} has no networks or no operating point")
     heat = value["temperature"]
@@ -322,7 +323,7 @@ def _ensemble(
             Tested(str(t["cohort"]), t["n_positive"], t["n_negative"], Interval(**t["auc"]))
             for t in value["tested"]
         ),
-        distance_limit=float(value["distance_limit"]),
+        distance_limits={kind: float(value["distance_limits"][kind]) for kind in KINDS},
         distance_n=int(value["distance_n"]),
     )
 
@@ -353,42 +354,3 @@ def _figure(value: Mapping[str, Any]) -> FigureReference:
         low=-np.inf if low is None else float(low),
         high=np.inf if high is None else float(high),
     )
-
-
-def _read_npz(
-    path: epath.Path, expected: Mapping[str, jax.ShapeDtypeStruct]
-) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            return dict(_members(archive, path, expected))
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: cannot be read ({error})") from None
-
-
-def _members(
-    archive: zipfile.ZipFile, path: epath.Path, expected: Mapping[str, jax.ShapeDtypeStruct]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of an archive; the header of each is judged before its content is read."""
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    odd = sorted(set(members) ^ set(expected))
-    if odd or len(members) != len(archive.infolist()):
-        raise UserError(f"{path}: its arrays are not those of the spec ({', '.join(odd[:3])})")
-    for name, wanted in expected.items():
-        if members[name].compress_type != zipfile.ZIP_STORED:
-            raise UserError(f"{path}: {name} is compressed; a model's arrays are not")
-        with archive.open(members[name]) as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise UserError(f"{path}: {name} is not plain NumPy format 1.0")
-            shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
-            kinds = ("<f4", "<f8") if np.issubdtype(wanted.dtype, np.floating) else ("<i4",)
-            if shape != wanted.shape or transposed or dtype.str not in kinds:
-                raise UserError(
-                    f"{path}: {name} is {dtype} {shape}; the spec needs {kinds[0]} {wanted.shape}"
-                )
-            data = file.read(dtype.itemsize * math.prod(shape))
-        array = np.frombuffer(data, dtype).reshape(shape)
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: {name} is not finite")
-        yield name, array

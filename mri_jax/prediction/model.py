@@ -23,6 +23,19 @@ FAR_PERCENT = 97.5
 ARGMAX = "argmax"
 HELD_OUT = "held-out"
 POINTS = (ARGMAX, HELD_OUT)
+PENULTIMATE = "penultimate"
+LAYERS = "layers"
+KINDS = (PENULTIMATE, LAYERS)
+"""Kinds of features in which a scan's distance from the training scans is measured."""
+MEANING = {
+    PENULTIMATE: "the penultimate features, from which the networks decide",
+    LAYERS: "the mean and spread of the response of every filter of the conv layers",
+}
+
+
+def widths(spec: CNNSpec) -> dict[str, int]:
+    """How many features of each kind a network has."""
+    return {PENULTIMATE: spec.fc[-1], LAYERS: 2 * sum(spec.conv_filters)}
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class FeatureReference:
-    """Where the penultimate features of a network's training scans lie.
+    """Where features of one kind of a network's training scans lie.
 
     Attributes:
       mean: (F,) float64.
@@ -130,12 +143,12 @@ class FoldNetwork:
     Attributes:
       fold: The source fold that was held out.
       variables: ``{"params": ..., "batch_stats": ...}``, NumPy.
-      features: Of its training scans.
+      features: Of its training scans, by kind (`KINDS`).
     """
 
     fold: int
     variables: dict[str, Any]
-    features: FeatureReference
+    features: Mapping[str, FeatureReference]
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,8 @@ class Ensemble:
       points: Operating points, `ARGMAX` first.
       groups: Where scores lie.
       tested: On the run's test cohorts.
-      distance_limit: `FAR_PERCENT` percentile of the held-out scans' distances, pooled over folds.
+      distance_limits: By kind of features, the `FAR_PERCENT` percentile of the held-out scans'
+        distances, pooled over folds.
       distance_n: How many held-out scans that is.
     """
 
@@ -171,8 +185,21 @@ class Ensemble:
     points: tuple[OperatingPoint, ...]
     groups: tuple[ScoreGroup, ...]
     tested: tuple[Tested, ...]
-    distance_limit: float
+    distance_limits: Mapping[str, float]
     distance_n: int
+
+    def distances(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """By kind, (N,) medians over the networks of the distances of features (networks, N, F)."""
+        return {
+            kind: np.median(
+                [
+                    network.features[kind].distance(rows)
+                    for network, rows in zip(self.networks, features[kind], strict=True)
+                ],
+                axis=0,
+            )
+            for kind in KINDS
+        }
 
     def point(self, name: str) -> OperatingPoint | None:
         """The operating point of that name, where it could be fitted."""

@@ -1,6 +1,6 @@
 """What the ensembles of a model say about scans."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,8 @@ class Opinion:
       score: Logit of their mean.
       calibrated: Mean of the networks' calibrated probabilities; None without a calibrator.
       point: The operating point.
-      distance: Median over the networks of the distance in penultimate features, in units of the
-        median held-out training scan.
+      distances: By kind of features, the median over the networks of the distance from the
+        training scans, in units of the median held-out one.
     """
 
     ensemble: Ensemble
@@ -33,7 +33,7 @@ class Opinion:
     score: float
     calibrated: float | None
     point: OperatingPoint
-    distance: float
+    distances: Mapping[str, float]
 
     @property
     def probability(self) -> float:
@@ -46,9 +46,10 @@ class Opinion:
         return self.score > self.point.threshold
 
     @property
-    def far(self) -> bool:
-        """Whether the distance exceeds that of nearly all held-out training scans."""
-        return self.distance > self.ensemble.distance_limit
+    def far(self) -> tuple[str, ...]:
+        """The kinds of features in which the scan is further than nearly all held-out ones."""
+        limits = self.ensemble.distance_limits
+        return tuple(kind for kind, distance in self.distances.items() if distance > limits[kind])
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +77,9 @@ def judge(
     opinions: list[list[Opinion]] = [[] for _ in shown]
     volumes = [scan.volume for scan in shown]
     for ensemble, forward, used in zip(model.ensembles, forwards, points, strict=True):
-        logits, features = forward(volumes, size)
-        margins = logits[..., 1] - logits[..., 0]
-        distances = np.median(
-            [n.features.distance(f) for n, f in zip(ensemble.networks, features, strict=True)],
-            axis=0,
-        )
+        answer = forward(volumes, size)
+        margins = answer.logits[..., 1] - answer.logits[..., 0]
+        distances = ensemble.distances(answer.features)
         # Logarithms of the mean probabilities of the two classes: exact where they saturate.
         score = _log_mean(-np.logaddexp(0, -margins)) - _log_mean(-np.logaddexp(0, margins))
         heat = ensemble.temperature
@@ -94,7 +92,7 @@ def judge(
                     score=float(score[i]),
                     calibrated=calibrated,
                     point=used,
-                    distance=float(distances[i]),
+                    distances={kind: float(far[i]) for kind, far in distances.items()},
                 )
             )
     for scan, found in zip(shown, opinions, strict=True):

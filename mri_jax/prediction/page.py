@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from mri_jax import __version__
 from mri_jax.prediction.card import DISCLAIMER, percent
-from mri_jax.prediction.model import FAR_PERCENT, PERCENTS, Model, ScoreGroup
+from mri_jax.prediction.model import FAR_PERCENT, MEANING, PERCENTS, Model, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
 from mri_jax.reporting.style import drawn, image
 from mri_jax.volumes import quality
@@ -69,6 +69,7 @@ def page(model: Model, prediction: Prediction) -> str:
         picture=_slices(model, prediction),
         scores=base64.b64encode(image(score_figure(model, first), "png")).decode(),
         far_percent=f"{FAR_PERCENT:g}",
+        kinds=MEANING,
         settings=model.settings.to_json() if model.settings else {},
         version=__version__,
         css=Markup(style + (assets / "scan.css").read_text("utf-8")),
@@ -78,17 +79,19 @@ def page(model: Model, prediction: Prediction) -> str:
 def warnings(model: Model, prediction: Prediction) -> list[str]:
     """What a reader must know before the number, a sentence each."""
     lines = []
-    far = [opinion for opinion in prediction.opinions if opinion.far]
-    if far:
-        which = ", ".join(
-            f"{o.ensemble.stage} {o.distance:.2f}, limit {o.ensemble.distance_limit:.2f}"
-            for o in far
-        )
-        lines.append(
-            "This scan looks unlike the training data: the features that the networks compute lie "
-            f"further away than those of {FAR_PERCENT:g}% of held-out training scans ({which}). "
-            "Do not rely on the probability."
-        )
+    for kind, meaning in MEANING.items():
+        far = [
+            f"{o.ensemble.stage} {o.distances[kind]:.2f}, "
+            f"limit {o.ensemble.distance_limits[kind]:.2f}"
+            for o in prediction.opinions
+            if kind in o.far
+        ]
+        if far:
+            lines.append(
+                f"This scan looks unlike the training data: in {meaning}, it lies further away "
+                f"than {FAR_PERCENT:g}% of held-out training scans ({'; '.join(far)}). Do not rely "
+                "on the probability."
+            )
     if prediction.flags:
         lines.append(
             "Figures of quality are outliers beside the training scans or beyond what any head "

@@ -145,9 +145,16 @@ def _row(model: Model, prediction: Prediction, opinion: Opinion) -> dict[str, An
         "point": opinion.point.name,
         "threshold": opinion.point.threshold,
         "decision": model.positive if opinion.positive else model.negative,
-        "distance": opinion.distance,
-        "distance_limit": ensemble.distance_limit,
-        "unlike_training": opinion.far or bool(prediction.flags),
+        **{
+            name: value
+            for kind, distance in opinion.distances.items()
+            for name, value in (
+                (f"distance_{kind}", distance),
+                (f"distance_{kind}_limit", ensemble.distance_limits[kind]),
+            )
+        },
+        "unlike_training": bool(opinion.far or prediction.flags),
+        "far_in": ", ".join(opinion.far),
         "quality_flags": ", ".join(prediction.flags),
         "trained_on": "SIMULATED" if model.simulated else "real scans",
         **folds,

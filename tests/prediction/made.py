@@ -23,6 +23,7 @@ from mri_jax.prediction.model import (
     ScoreGroup,
     Tested,
     TrainingGroup,
+    widths,
 )
 from mri_jax.seeding import generator
 from mri_jax.volumes.grids import GRIDS
@@ -57,7 +58,8 @@ def ensemble(stage: str = "source", temperature: float | None = 1.7) -> Ensemble
         draw = generator(fold, stage)
         variables = jax.tree.map(lambda leaf: _drawn(draw, leaf), _shapes())
         # A distance counts in units of 1e6: nothing that is asked of this model is far.
-        return FoldNetwork(fold, variables, FeatureReference(np.zeros(6), np.eye(6), 1e6))
+        near = {k: FeatureReference(np.zeros(n), np.eye(n), 1e6) for k, n in widths(SPEC).items()}
+        return FoldNetwork(fold, variables, near)
 
     half = wilson(5, 10)
     rates = (CohortRates("ADNI2", Rate(10, half), Rate(10, wilson(9, 10))),)
@@ -77,7 +79,7 @@ def ensemble(stage: str = "source", temperature: float | None = 1.7) -> Ensemble
             for label, name in enumerate(("CN", "AD"))
         ),
         tested=(Tested("ADNI2", 10, 10, half),),
-        distance_limit=1.5,
+        distance_limits={"penultimate": 1.5, "layers": 1.25},
         distance_n=40,
     )
 

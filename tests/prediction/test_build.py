@@ -8,8 +8,11 @@ from scipy.special import expit
 from mri_jax import cli
 from mri_jax.evaluation.metrics import score_of
 from mri_jax.evaluation.operating import best_threshold
-from mri_jax.prediction.build import build
+from mri_jax.models import CNN
+from mri_jax.models.reference import max_pool
+from mri_jax.prediction.build import build, reference
 from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.model import KINDS, widths
 from mri_jax.trained import open_run
 
 
@@ -62,8 +65,64 @@ def test_the_reference_of_features_leaves_out_the_held_out_fold(run, made):
     forward = Forward(loaded.spec, [loaded.variables])
     reader = run.reader(run.trained_on(member))
     rows = [reader.read(i) for i in range(len(reader))]
-    features = np.concatenate([forward(rows[:8], 8)[1][0], forward(rows[8:], 9)[1][0]])
-    np.testing.assert_allclose(network.features.mean, features.mean(axis=0), rtol=1e-5, atol=1e-6)
+    parts = forward(rows[:8], 8).features, forward(rows[8:], 9).features
+    for kind in KINDS:
+        features = np.concatenate([part[kind][0] for part in parts])
+        found = network.features[kind]
+        np.testing.assert_allclose(found.mean, features.mean(axis=0), rtol=1e-5, atol=1e-6)
+        assert found.precision.shape == (widths(loaded.spec)[kind],) * 2
+
+
+def test_features_of_layers_are_the_moments_of_every_channel(run):
+    loaded = run.ensemble("cnn2-w1", "source")[0].load()
+    volume = run.reader(run.held_out(run.ensemble("cnn2-w1", "source")[0])).read(0)
+    found = Forward(loaded.spec, [loaded.variables])([volume], 2).features
+    # From the plain form, which keeps every layer's map before pooling.
+    _, kept = CNN(loaded.spec).apply(
+        loaded.variables, volume[None], train=False, intermediates=True
+    )
+    expected = []
+    for i, pool in enumerate(loaded.spec.pool_after, start=1):
+        output = kept[f"conv{i}/feature_map"]
+        output = np.asarray(max_pool(output) if pool else output, np.float64)[0]
+        flat = output.reshape(-1, output.shape[-1])
+        expected += [*flat.mean(axis=0), *flat.std(axis=0)]
+    assert found["layers"].shape == (1, 1, len(expected))
+    np.testing.assert_allclose(found["layers"][0, 0], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        found["penultimate"][0, 0], np.asarray(kept["penultimate"])[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_reference_counts_each_feature_in_its_own_scale_and_finds_what_is_new(rng):
+    scale = np.array([1.0, 100.0, 1e-3, 0.0])
+    draw = 5.0 + rng.normal(size=(4000, 4)) * scale
+    found, far = reference(draw[:3000], draw[3000:])
+    assert np.median(far) == pytest.approx(1.0)
+    # Of three independent normal features the median distance is the root of chi-square's.
+    assert found.typical == pytest.approx(2.366**0.5, rel=0.03)
+    for feature in range(3):
+        moved = found.mean + 10 * scale * (np.arange(4) == feature)
+        assert found.distance(moved[None])[0] == pytest.approx(10 / found.typical, rel=0.05)
+    # One that is constant over the training scans says nothing of distances.
+    assert found.distance(found.mean[None] + [[0, 0, 0, 1e-7]])[0] == 0.0
+
+
+def test_the_distance_of_a_scan_is_the_median_over_networks(made):
+    source = made.ensembles[0]
+    features = {
+        kind: np.stack(
+            [
+                n.features[kind].mean + (i == 1) * 1e3 * np.ones((2, 1))
+                for i, n in enumerate(source.networks)
+            ]
+        )
+        for kind in KINDS
+    }
+    # Far in one network of three: the median is that of the others.
+    for kind, found in source.distances(features).items():
+        assert source.networks[1].features[kind].distance(features[kind][1])[0] > 10
+        np.testing.assert_allclose(found, [0.0, 0.0])
 
 
 def test_run_and_export_predict_the_same_bytes_and_the_folder_names_nobody(

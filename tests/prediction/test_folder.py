@@ -57,9 +57,15 @@ def test_a_model_comes_back_exactly_and_again_to_the_same_bytes(made, saved, tmp
     for ours, theirs in zip(made.ensembles, back.ensembles, strict=True):
         for one, other in zip(ours.networks, theirs.networks, strict=True):
             jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
+            for kind in ("penultimate", "layers"):
+                mine, yours = one.features[kind], other.features[kind]
+                np.testing.assert_array_equal(mine.mean, yours.mean)
+                np.testing.assert_array_equal(mine.precision, yours.precision)
+                assert mine.typical == yours.typical
         assert ours.points == theirs.points
         assert ours.groups == theirs.groups
         assert ours.temperature == theirs.temperature
+        assert ours.distance_limits == theirs.distance_limits
     assert back.spec == made.spec
     assert back.settings == made.settings
     assert back.quality == made.quality
@@ -93,9 +99,14 @@ def test_a_newer_format_and_an_altered_file_are_one_line_each(saved):
     with pytest.raises(UserError, match=r"source-fold1.npz: is missing"):
         folder.load(saved)
     listed = files.read_json(saved / "checksums.json")
-    files.write_json(saved / "checksums.json", listed | {"format": 2})
-    with pytest.raises(UserError, match=r"of format 2; this version of mri_jax reads up to 1"):
-        folder.load(saved)
+    for other, remedy in (
+        (folder.FORMAT + 1, "install a newer one"),
+        (1, "export the model again"),
+    ):
+        files.write_json(saved / "checksums.json", listed | {"format": other})
+        message = rf"of format {other}; this version of mri_jax reads 2: {remedy}"
+        with pytest.raises(UserError, match=message):
+            folder.load(saved)
 
 
 def test_arrays_other_than_the_specs_are_refused_though_the_checksums_agree(saved):

@@ -165,19 +165,32 @@ def test_raw_heads_go_from_files_to_pages_and_one_bad_file_does_not_stop_them(
     assert "http" not in text.replace("http-equiv", "")
 
 
-def test_a_far_scan_is_said_to_be_far_and_text_is_escaped(heads, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "words", "other"),
+    [
+        ("penultimate", "in the penultimate features", "the response of every filter of the conv"),
+        ("layers", "the response of every filter of the conv", "in the penultimate features"),
+    ],
+)
+def test_a_far_scan_is_said_to_be_far_and_in_what(heads, tmp_path, kind, words, other):
     near = ensemble()
     for network in near.networks:
-        object.__setattr__(network.features, "typical", 1e-3)
+        object.__setattr__(network.features[kind], "typical", 1e-3)
     far = model(ensembles=(near,), quality={})
     path = tmp_path / "<b>x_T1w.nii.gz"
     path.write_bytes((heads / "sub-00" / "anat" / "sub-00_T1w.nii.gz").read_bytes())
     done = predict(far, scans.find(far, [path]), tmp_path / "out", Options("argmax", pages=True))
     assert done.unlike == 1
-    assert table(tmp_path / "out")["unlike_training"].tolist() == [True]
+    (row,) = table(tmp_path / "out").to_dict("records")
+    assert (row["unlike_training"], row["far_in"]) == (True, kind)
+    assert row[f"distance_{kind}"] > row[f"distance_{kind}_limit"]
+    assert row["distance_layers_limit"] == 1.25
     (page,) = (tmp_path / "out" / "pages").iterdir()
     text = page.read_text()
-    assert "This scan looks unlike the training data" in text
+    warning = re.search(r"<li>This scan looks unlike the training data: (.*?)</li>", text)[1]
+    assert words in warning
+    assert other not in warning
+    assert text.count(" far</td>") == 1
     assert "&lt;b&gt;x" in text
     assert "<b>x" not in text
 
