@@ -61,8 +61,8 @@ def test_a_region_that_the_network_ignores_contributes_nothing():
     labels[10:12, 5:8, 5:8] = 2
     same = np.where((labels == 1)[..., None], x, FILL)
     found = drops(asked, x, same, labels, np.array([1, 2]), chunk=2)
-    assert found[0] == 0.0
-    assert found[1] != 0.0
+    # The clean and the occluded score come from two programs, equal up to rounding.
+    assert abs(found[0]) < 1e-4 < 1e-3 < abs(found[1])
 
 
 def test_an_ignored_half_of_the_volume_is_zero():
