@@ -92,7 +92,9 @@ def _leaves(config: dict, at: str = ""):
 def main(argv: list[str]) -> int:
     """Flags in, one call to the study, exit code out."""
     from mri_jax.errors import UserError
+    from mri_jax.progress import print_in_any_locale
 
+    print_in_any_locale()
     try:
         return _main(argv)
     except UserError as error:

@@ -8,4 +8,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
+export PYTHONWARNDEFAULTENCODING=1
 exec python -m pytest -n auto --dist loadfile "$@"

@@ -45,7 +45,7 @@ class Contender:
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         self.seconds: list[float] = []
         if self._read() != "ready":
@@ -155,7 +155,9 @@ def main() -> None:
             "python": platform.python_version(),
             "date": datetime.date.today().isoformat(),
         }
-        options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2))
+        options.json.write_text(
+            json.dumps({"machine": machine, "results": results}, indent=2), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mri_jax.errors import UserError
+from mri_jax.progress import print_in_any_locale
 
 # Command -> (module in mri_jax.commands, one line of help). A module offers `add_arguments(parser)`
 # and `run(args) -> int`, where the integer is the exit code.
@@ -25,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (2 for a user's mistake)."""
+    print_in_any_locale()
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="python -m mri_jax",

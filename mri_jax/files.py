@@ -91,7 +91,7 @@ def read_json(path: epath.PathLike) -> Any:
       UserError: The file is absent or is not JSON.
     """
     try:
-        return json.loads(epath.Path(path).read_text())
+        return json.loads(epath.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:

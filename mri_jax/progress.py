@@ -1,5 +1,6 @@
-"""Progress of long work: one bar on a terminal, plain lines elsewhere."""
+"""What a user reads while work goes on: one bar on a terminal, plain lines elsewhere."""
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,16 @@ from typing import TextIO, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+
+def print_in_any_locale() -> None:
+    """Let a stream whose encoding lacks a sign (a plus-minus in ASCII) print its escape.
+
+    Otherwise the last line of hours of work would end them with a UnicodeEncodeError.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Progress:

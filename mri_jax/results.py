@@ -186,7 +186,7 @@ def _plan(path: epath.Path) -> pd.DataFrame:
 def _frame(path: epath.Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if not text.strip():
         return pd.DataFrame()
     try:
@@ -204,7 +204,7 @@ def _history(path: epath.Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -1,5 +1,6 @@
 """Fixtures shared by every room; arrays have unequal dimensions so that a swapped axis shows."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+# test.sh sets it for the tests' own process; the commands under test print no such warnings.
+os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
 
 
 @pytest.fixture

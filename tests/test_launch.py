@@ -48,7 +48,12 @@ def command(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[str]:
 
 def launch(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=300, cwd=ROOT, **options
+        command(*arguments),
+        capture_output=True,
+        timeout=300,
+        cwd=ROOT,
+        **options,
+        encoding="utf-8",
     )
 
 
@@ -132,14 +137,14 @@ def wait_for_epoch(workdir: Path, process: subprocess.Popen, least: int = 1) -> 
     path = workdir / results.HISTORY
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and len(path.read_text().splitlines()) >= least:
+        if path.exists() and len(path.read_text(encoding="utf-8").splitlines()) >= least:
             return
         time.sleep(0.01)
 
 
 def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished, workdir):
     process = subprocess.Popen(
-        command(cohorts, workdir), stderr=subprocess.PIPE, text=True, cwd=ROOT
+        command(cohorts, workdir), stderr=subprocess.PIPE, cwd=ROOT, encoding="utf-8"
     )
     wait_for_epoch(workdir, process)
     process.send_signal(signal.SIGTERM)
@@ -178,7 +183,7 @@ def test_a_run_killed_again_and_again_gives_the_same_bytes(cohorts, finished, wo
                 "between": lambda before=before: done_stages(stages) > before[0],
             }[moment]
             lines = workdir / results.HISTORY
-            there = len(lines.read_text().splitlines()) if lines.exists() else 0
+            there = len(lines.read_text(encoding="utf-8").splitlines()) if lines.exists() else 0
             if moment == "training":
                 wait_for_epoch(workdir, process, there + int(rng.integers(1, 4)))
                 time.sleep(rng.uniform(0, 0.1))
@@ -220,7 +225,7 @@ def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
     def tunables(*flags: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", code, *flags],
-            capture_output=True, text=True, cwd=ROOT, env=bare, timeout=60, check=True,
+            capture_output=True, cwd=ROOT, env=bare, timeout=60, check=True, encoding="utf-8",
         )  # fmt: skip
         return done.stdout.strip()
 
@@ -231,12 +236,12 @@ def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
 
 
 def test_the_script_for_slurm_passes_sigterm_on_and_queues_the_job_again(tmp_path):
-    page = (ROOT / "docs" / "slurm.md").read_text()
+    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
     script = page.split("```")[1].strip("\n")
     start, end = script.index("python launch.py"), script.index(" &\n")
     run = "bash -c 'trap \"exit 75\" TERM; touch ready; while :; do sleep 0.02; done'"
-    (tmp_path / "job").write_text(script[:start] + run + script[end:] + "\n")
-    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" > requeued\n')
+    (tmp_path / "job").write_text(script[:start] + run + script[end:] + "\n", encoding="utf-8")
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" > requeued\n', encoding="utf-8")
     (tmp_path / "scontrol").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
     job = subprocess.Popen(["bash", "job"], cwd=tmp_path, env=environment)
@@ -244,7 +249,7 @@ def test_the_script_for_slurm_passes_sigterm_on_and_queues_the_job_again(tmp_pat
         time.sleep(0.01)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=20) == 75
-    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+    assert (tmp_path / "requeued").read_text(encoding="utf-8") == "requeue 17\n"
 
 
 def test_predictions_name_every_network_once(finished):

@@ -46,9 +46,9 @@ def test_the_notebook_runs_against_a_run(tmp_path, monkeypatch):
             ],
             cwd=ROOT,
             capture_output=True,
-            text=True,
             timeout=900,
             check=False,
+            encoding="utf-8",
         )
         assert done.returncode == 0, done.stderr[-2000:]
         monkeypatch.setenv("MRI_JAX_RUN", str(run))

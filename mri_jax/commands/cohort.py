@@ -285,7 +285,7 @@ def _converted(made: Assembled, args: argparse.Namespace) -> Assembled:
     elif waiting:
         folder.mkdir(parents=True, exist_ok=True)
         for i in track(waiting, len(waiting), "scan", "dcm2niix"):
-            done = subprocess.run(commands[i], capture_output=True, text=True, check=False)
+            done = subprocess.run(commands[i], capture_output=True, check=False, encoding="utf-8")
             if done.returncode or not target[i].exists():
                 said = (done.stderr or done.stdout).strip().splitlines()
                 failed[i] = f"dcm2niix failed: {said[-1] if said else 'no image written'}"

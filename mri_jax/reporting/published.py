@@ -67,7 +67,7 @@ def read_published(path: epath.PathLike) -> pd.DataFrame:
       UserError: The file or a column is absent, a value is no number, or a cell occurs twice.
     """
     try:
-        text = epath.Path(path).read_text()
+        text = epath.Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of published values") from None
     names = ("family", "cohort", "run", "metric", "source")

@@ -120,7 +120,7 @@ def device_budget() -> int:
 def available_memory() -> int:
     """Bytes of memory the host can still give, by Linux's estimate; 4 GiB where unknown."""
     try:
-        with open("/proc/meminfo") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):

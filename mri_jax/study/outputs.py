@@ -128,9 +128,9 @@ def git_commit() -> str | None:
         found = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
             capture_output=True,
-            text=True,
             timeout=10,
             check=True,
+            encoding="utf-8",
         )
     except (OSError, subprocess.SubprocessError):
         return None

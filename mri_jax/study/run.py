@@ -163,7 +163,7 @@ def _epoch_writer(workdir: epath.Path, plan: Plan) -> Callable[[TrainStage, dict
     def write(stage: TrainStage, figures: dict[str, Any]) -> None:
         if stage.fingerprint not in names:  # an inner fold of a tuning
             return
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**names[stage.fingerprint], **figures}) + "\n")
 
     return write

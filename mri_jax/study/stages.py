@@ -62,7 +62,7 @@ class StageFolders:
 
     def logits(self, stage: Stage) -> pd.DataFrame:
         """What `write_logits` wrote, indexed by (subject_id, session_id)."""
-        text = (self.folder(stage) / "logits.csv").read_text()
+        text = (self.folder(stage) / "logits.csv").read_text(encoding="utf-8")
         # Text first: Python's own conversion gives back the very floats that were written.
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         exact = {name: [float(x) for x in frame[name]] for name in ("logit_0", "logit_1")}

@@ -113,7 +113,7 @@ class VolumeStore:
         self.info = StoreInfo.from_json(
             files.read_json(self.path / "store.json"), str(self.path / "store.json")
         )
-        text = (self.path / "index.csv").read_text()
+        text = (self.path / "index.csv").read_text(encoding="utf-8")
         frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(INDEX_COLUMNS, str))
         if frame.duplicated(KEY).any():
             raise UserError(f"{self.path / 'index.csv'}: a scan occurs twice")

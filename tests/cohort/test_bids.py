@@ -12,7 +12,7 @@ from mri_jax.errors import UserError
 
 def write(path: Path, text: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def made(folder: Path, mci: str = "baseline", people: Path | None = None, caps: bool = False,
@@ -116,13 +116,14 @@ def test_caps_takes_the_cropped_image_and_a_label_file(tmp_path):
 
 
 def test_faults_are_named_with_what_was_found(plain):
-    (plain / "participants.tsv").write_text("subject\tgroup\tage\n")
-    (plain / "participants.tsv").write_text("name\tgroup\tage\nsub-01\tPD\t61\n")
+    (plain / "participants.tsv").write_text("subject\tgroup\tage\n", encoding="utf-8")
+    (plain / "participants.tsv").write_text("name\tgroup\tage\nsub-01\tPD\t61\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"participant_id or .* is missing; found name, group, age"):
         made(plain)
     (plain / "participants.tsv").write_text(
         "participant_id\tgroup\tage\tsex\nsub-01\tPD\told\tX\nsub-02\t=cmd()\t140\tM\n"
-        "sub-01\tHC\t61\tM\n"
+        "sub-01\tHC\t61\tM\n",
+        encoding="utf-8",
     )
     with pytest.raises(TableError) as error:
         made(plain)

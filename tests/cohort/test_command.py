@@ -48,8 +48,10 @@ def test_from_two_downloads_to_one_described_table(downloads, tmp_path, capsys):
     assert set(table["cohort"]) == {"ADNI1", "ADNIGO", "ADNI2", "ADNI3", "AIBL"}
     assert (tmp_path / "flow.png").stat().st_size > 10_000
     assert main(["cohort", "describe", str(tmp_path / "cohort.csv")]) == 0
-    assert "± " in (tmp_path / "demographics.md").read_text()
-    assert (tmp_path / "demographics.tex").read_text().startswith(r"\begin{tabular}")
+    assert "± " in (tmp_path / "demographics.md").read_text(encoding="utf-8")
+    assert (
+        (tmp_path / "demographics.tex").read_text(encoding="utf-8").startswith(r"\begin{tabular}")
+    )
     figures = pd.read_csv(tmp_path / "demographics.csv")
     assert figures["n"].sum() == len(table)
 
@@ -120,7 +122,7 @@ def test_dicom_without_a_converter_says_what_to_run(downloads, tmp_path, capsys)
     assert make("aibl", tmp_path, out, "--dcm2niix", "not-installed-anywhere") == 0
     said = capsys.readouterr().out
     assert "not-installed-anywhere is not installed; run sh" in said
-    script = (tmp_path / "convert.sh").read_text()
+    script = (tmp_path / "convert.sh").read_text(encoding="utf-8")
     table = read_table(out)
     assert script.count("not-installed-anywhere -z y") == len(table)
     assert table["image"].str.startswith("nifti/I").all()
@@ -134,7 +136,8 @@ def test_dicom_is_converted_and_a_failure_is_an_exclusion(downloads, tmp_path):
     # Stands in for the converter: writes the file it is asked for, and fails on one series.
     tool.write_text(
         '#!/bin/sh\ncase "$8" in *7) echo "no usable image" >&2; exit 1;; esac\n'
-        'touch "$6/$8.nii.gz"\n'
+        'touch "$6/$8.nii.gz"\n',
+        encoding="utf-8",
     )
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     out = tmp_path / "cohort.csv"
@@ -152,12 +155,14 @@ def test_bids_and_caps(tmp_path):
     tree = tmp_path / "Tree"
     for name in ("sub-01", "sub-02"):
         (tree / name / "anat").mkdir(parents=True)
-        (tree / name / "anat" / f"{name}_T1w.nii.gz").write_text(name)
+        (tree / name / "anat" / f"{name}_T1w.nii.gz").write_text(name, encoding="utf-8")
         caps = tmp_path / "caps" / "subjects" / name / "ses-M00" / "t1_linear"
         caps.mkdir(parents=True)
-        (caps / f"{name}_ses-M00_desc-Crop_T1w.nii.gz").write_text(name)
+        (caps / f"{name}_ses-M00_desc-Crop_T1w.nii.gz").write_text(name, encoding="utf-8")
     people = tree / "participants.tsv"
-    people.write_text("participant_id\tgroup\tage\tsex\nsub-01\tPD\t61\tM\nsub-02\tHC\t60\tF\n")
+    people.write_text(
+        "participant_id\tgroup\tage\tsex\nsub-01\tPD\t61\tM\nsub-02\tHC\t60\tF\n", encoding="utf-8"
+    )
     assert main(["cohort", "bids", str(tree), "--out", str(tmp_path / "cohort.csv")]) == 0
     table = read_table(tmp_path / "cohort.csv")
     assert table[["subject_id", "cohort", "diagnosis"]].values.tolist() == [

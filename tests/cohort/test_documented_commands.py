@@ -23,7 +23,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def commands_of(page: str) -> list[str]:
-    text = (DOCS / page).read_text()
+    text = (DOCS / page).read_text(encoding="utf-8")
     block = re.search(r"## Six commands\n\n```\n(.*?)```", text, re.S)
     lines = block[1].splitlines()
     assert len(lines) == 6

@@ -60,7 +60,7 @@ def test_a_flow_that_does_not_add_up_is_refused(tmp_path):
         flow.extend(START, "qc", KEPT[KEPT["subject_id"] != "b"], flow.lost_between(KEPT, KEPT, ""))
     with pytest.raises(UserError, match="'cohort' is there already"):
         flow.extend(START, "cohort", KEPT, flow.lost_between(KEPT, KEPT, ""))
-    (tmp_path / "flow.csv").write_text("stage,step\n")
+    (tmp_path / "flow.csv").write_text("stage,step\n", encoding="utf-8")
     with pytest.raises(UserError, match="column 'reason' is missing"):
         flow.read(tmp_path / "flow.csv")
 

@@ -169,17 +169,20 @@ def test_image_tables_of_every_dialect(tmp_path):
 
     (tmp_path / "search.csv").write_text(
         "Image Data ID,Subject,Visit,Description,Type,Acq Date,Imaging Protocol\n"
-        "I45117,002_S_0295,sc,MP-RAGE,Original,4/18/2006,Field Strength=1.5\n"
+        "I45117,002_S_0295,sc,MP-RAGE,Original,4/18/2006,Field Strength=1.5\n",
+        encoding="utf-8",
     )
     (tmp_path / "All_Images_01Jan2025.csv").write_text(
         "image_id,image_date,image_type,image_description,subject_id,VISCODE2\n"
-        "45117,2006-04-18,Original,MP-RAGE,002_S_0295,sc\n"
+        "45117,2006-04-18,Original,MP-RAGE,002_S_0295,sc\n",
+        encoding="utf-8",
     )
     (tmp_path / "MPRAGEMETA.csv").write_text(
         "Orig/Proc,SubjectID,Visit,MagStrength,Sequence,ScanDate,StudyID,SeriesID,ImageUID\n"
-        "Processed,002_S_0295,ADNI Screening,1.5,MPR; N3,2006-04-18,1,13408,45118\n"
+        "Processed,002_S_0295,ADNI Screening,1.5,MPR; N3,2006-04-18,1,13408,45118\n",
+        encoding="utf-8",
     )
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     paths = image_tables(tmp_path)
     assert [p.name for p in paths] == ["All_Images_01Jan2025.csv", "MPRAGEMETA.csv", "search.csv"]
     problems: list[Problem] = []

@@ -45,7 +45,7 @@ def test_what_is_no_table(tmp_path, data, message):
 def test_absent_and_tsv(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_rows(tmp_path / "none.csv", AB)
-    (tmp_path / "t.tsv").write_text("A,B\n1,2\n")
+    (tmp_path / "t.tsv").write_text("A,B\n1,2\n", encoding="utf-8")
     with pytest.raises(UserError, match="must be separated by tabs"):
         read_rows(tmp_path / "t.tsv", AB)
 

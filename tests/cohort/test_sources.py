@@ -183,7 +183,8 @@ def test_all_problems_of_all_files_are_reported_at_once(adni_download, tmp_path)
     search = tmp_path / "images.csv"
     search.write_text(
         "Image Data ID,Subject,Description,Acq Date\nIx7,002_S_0295,MPRAGE,3/1/2007\n"
-        "I8,002_S_0295,MPRAGE,31/12/2007\n"
+        "I8,002_S_0295,MPRAGE,31/12/2007\n",
+        encoding="utf-8",
     )
     with pytest.raises(TableError) as error:
         adni.read(tmp_path, folder / "images", adni.AdniOptions(), TODAY)
@@ -209,11 +210,11 @@ def test_all_problems_of_all_files_are_reported_at_once(adni_download, tmp_path)
 def test_a_code_can_be_given_a_meaning(aibl_download, tmp_path):
     folder, _ = aibl_download
     for path in (folder / "tables").glob("*.csv"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if "pdxconv" in path.name:
             text = text.replace("18,1\n", "18,7\n").replace("m18,1", "m18,7")
             assert ",7" in text
-        (tmp_path / path.name).write_text(text)
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
     with pytest.raises(TableError, match="column DXCURREN: '7' is unknown; known: 1, 2, 3"):
         aibl.read(tmp_path, folder / "images", TODAY)
     aibl.read(tmp_path, folder / "images", TODAY, (("7", "missing"),))

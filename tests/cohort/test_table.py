@@ -12,7 +12,7 @@ HEADER = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
 
 
 def table(path: Path, rows: str, header: str = HEADER) -> Path:
-    path.write_text(header + rows)
+    path.write_text(header + rows, encoding="utf-8")
     return path
 
 
@@ -63,7 +63,7 @@ def test_all_faults_of_a_table_at_once(tmp_path):
     ],
 )
 def test_what_is_no_cohort_table(tmp_path, text, message):
-    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         read_table(tmp_path / "t.csv")
     with pytest.raises(UserError, match="no such cohort table"):
@@ -74,7 +74,7 @@ def test_images_absent_or_outside(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for number, place in enumerate(("out.nii", "far.nii", "in/there.nii")):
-        (tmp_path / place).write_text(f"scan {number}")
+        (tmp_path / place).write_text(f"scan {number}", encoding="utf-8")
     (folder / "link.nii").symlink_to(tmp_path / "far.nii")
     path = table(
         folder / "t.csv",

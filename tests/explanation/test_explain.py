@@ -42,7 +42,7 @@ def inputs(small_run, tmp_path_factory):
         ("regions", labels),
     ):
         nib.save(nib.Nifti1Image(values, GRID.affine), folder / f"{name}.nii.gz")
-    (folder / "names.csv").write_text("1,corner\n2,beside\n")
+    (folder / "names.csv").write_text("1,corner\n2,beside\n", encoding="utf-8")
     return folder
 
 
@@ -127,7 +127,7 @@ def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path):
     regions = pd.read_csv(tmp_path / "tables/regions.csv")
     corner = regions[(regions["region"] == "corner") & (regions["stage"] == "tuned-high")]
     assert corner["signed"].item() == pytest.approx(wanted[2:6, 3:7, 2:6].sum(), rel=1e-3)
-    page = (tmp_path / "summary.html").read_text()
+    page = (tmp_path / "summary.html").read_text(encoding="utf-8")
     assert "SIMULATED SCANS" in page
     assert subject in page
     assert "Not made" in page
@@ -145,8 +145,8 @@ def test_checks_judge_and_a_failure_shows(small_run, inputs, tmp_path, monkeypat
     assert list(outcomes) == ["cascade", "permuted labels", "agreement", "truth"]
     assert outcomes["cascade"] == outcomes["permuted labels"] == "FAILED"
     failed = "gradient-input, source · FAILED: cascade, permuted labels"
-    assert failed in (tmp_path / "summary.html").read_text()
-    assert failed in (tmp_path / "summary.md").read_text()
+    assert failed in (tmp_path / "summary.html").read_text(encoding="utf-8")
+    assert failed in (tmp_path / "summary.md").read_text(encoding="utf-8")
     header = nib.load(tmp_path / "maps/source/gradient-input/mean-AD.nii.gz").header
     assert b"FAILED" in bytes(header["descrip"])
 

@@ -83,7 +83,7 @@ def test_nearest_is_empty_outside_the_image():
 def test_names_of_labels(tmp_path, text):
     path = save(tmp_path / "atlas.nii", labels())
     names = tmp_path / "names.txt"
-    names.write_text(text)
+    names.write_text(text, encoding="utf-8")
     found = read_regions(path, names, GRID, brain())
     assert found.names == {2: "Hippocampus_L", 7: "Amygdala_R"}
 
@@ -94,7 +94,7 @@ def test_what_is_no_label_image_of_the_space_is_refused(tmp_path):
     turned = np.zeros(GRID.shape, np.int32)
     turned[:, -4:, :] = 3
     fractions = np.where(labels() > 0, 0.5, 0).astype(np.float32)
-    (tmp_path / "text.nii").write_text("no image")
+    (tmp_path / "text.nii").write_text("no image", encoding="utf-8")
     cases = {
         "lie outside the box": save(tmp_path / "far.nii", labels(), shift),
         "lie outside the brain": save(tmp_path / "air.nii", turned),
@@ -116,7 +116,7 @@ def test_what_is_no_label_image_of_the_space_is_refused(tmp_path):
 def test_a_label_without_name_is_told(tmp_path):
     path = save(tmp_path / "atlas.nii", labels())
     names = tmp_path / "names.csv"
-    names.write_text("2,Hippocampus\n3,Other\n")
+    names.write_text("2,Hippocampus\n3,Other\n", encoding="utf-8")
     with pytest.raises(UserError, match="no name for label 7"):
         read_regions(path, names, GRID, brain())
 

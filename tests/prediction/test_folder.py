@@ -71,14 +71,14 @@ def test_a_model_comes_back_exactly_and_again_to_the_same_bytes(made, saved, tmp
     assert back.quality == made.quality
     assert back.quality["correlation"].high == np.inf
     folder.save(back, tmp_path / "again")
-    assert (tmp_path / "again" / "checksums.json").read_text() == (
+    assert (tmp_path / "again" / "checksums.json").read_text(encoding="utf-8") == (
         saved / "checksums.json"
-    ).read_text()
+    ).read_text(encoding="utf-8")
 
 
 def test_the_folder_is_not_written_over_something_else(made, tmp_path):
     (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.tex").write_text("...")
+    (tmp_path / "thesis" / "chapter1.tex").write_text("...", encoding="utf-8")
     with pytest.raises(UserError, match="thesis: exists and is not a model folder"):
         folder.save(made, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter1.tex").exists()
@@ -172,7 +172,7 @@ def test_a_malformed_description_is_one_line(saved, field, value, message):
 
 
 def test_the_card_states_what_the_model_is_and_names_nobody(saved):
-    text = (saved / "MODEL_CARD.md").read_text()
+    text = (saved / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "AD against CN (SIMULATED)" in text
     assert "not a medical device, and its output is not a diagnosis" in text
     assert "| ADNI1 | AD | 20 | 70 (60 to 80) |" in text

@@ -76,7 +76,7 @@ def test_a_store_is_predicted_in_batches_and_a_bad_volume_is_named(made, tmp_pat
 def test_a_stored_volume_has_a_page_where_asked_for(made, tmp_path):
     wanted = scans.find(made, [store(tmp_path / "store", count=1)])
     predict(made, wanted, tmp_path / "out", Options("argmax", pages=True))
-    text = (tmp_path / "out" / "pages" / "S000__m00.html").read_text()
+    text = (tmp_path / "out" / "pages" / "S000__m00.html").read_text(encoding="utf-8")
     assert "SIMULATED TRAINING DATA" in text
     # It was drawn on the grid, as the networks' own volumes were.
     assert "never saw a preprocessed scan" not in text
@@ -156,7 +156,7 @@ def test_raw_heads_go_from_files_to_pages_and_one_bad_file_does_not_stop_them(
         "sub-00__ses-1.html",
         "sub-02__ses-1.html",
     ]
-    text = (out / "pages" / "sub-00__ses-1.html").read_text()
+    text = (out / "pages" / "sub-00__ses-1.html").read_text(encoding="utf-8")
     assert "SIMULATED TRAINING DATA" in text
     assert "its output is not a diagnosis" in text
     assert "The networks never saw a preprocessed scan" in text
@@ -186,7 +186,7 @@ def test_a_far_scan_is_said_to_be_far_and_in_what(heads, tmp_path, kind, words, 
     assert row[f"distance_{kind}"] > row[f"distance_{kind}_limit"]
     assert row["distance_layers_limit"] == 1.25
     (page,) = (tmp_path / "out" / "pages").iterdir()
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     warning = re.search(r"<li>This scan looks unlike the training data: (.*?)</li>", text)[1]
     assert words in warning
     assert other not in warning

@@ -55,8 +55,12 @@ def test_every_table_comes_in_three_forms_and_says_simulated(run):
     assert {"finetune-scores", "finetune-differences", "demographics"} <= names
     for name in names:
         for kind in ("md", "tex"):
-            assert "SIMULATED" in (run / results.TABLES / f"{name}.{kind}").read_text()
-        header, first = (run / results.TABLES / f"{name}.csv").read_text().splitlines()[:2]
+            assert "SIMULATED" in (run / results.TABLES / f"{name}.{kind}").read_text(
+                encoding="utf-8"
+            )
+        header, first = (
+            (run / results.TABLES / f"{name}.csv").read_text(encoding="utf-8").splitlines()[:2]
+        )
         assert header.endswith("simulated")
         assert first.endswith("True")
 
@@ -74,7 +78,7 @@ def test_every_figure_comes_in_two_forms_and_says_simulated(run):
     assert {f"finetune-{name}" for name in wanted} <= names
     assert {"filters-cnn5-w1", "feature-maps-cnn5-w1", "training-cnn5-w1-source"} <= names
     for name in names:
-        assert "SIMULATED" in (figures / f"{name}.svg").read_text()
+        assert "SIMULATED" in (figures / f"{name}.svg").read_text(encoding="utf-8")
         assert (figures / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
@@ -139,21 +143,23 @@ def test_a_real_run_is_not_called_simulated(tmp_path):
         tmp_path / "real", simulated=False, cohorts=cohorts, baselines=()
     )
     written = write_report([str(folder)])
-    assert "SIMULATED" not in written.page.read_text()
-    assert "SIMULATED" not in (folder / results.TABLES / "source-scores.md").read_text()
+    assert "SIMULATED" not in written.page.read_text(encoding="utf-8")
+    assert "SIMULATED" not in (folder / results.TABLES / "source-scores.md").read_text(
+        encoding="utf-8"
+    )
     page = written.page.read_bytes()
     assert write_report([str(folder)]).page.read_bytes() == page
 
 
 def test_the_page_needs_no_network_and_is_small(run):
-    page = (run / results.REPORT).read_text()
+    page = (run / results.REPORT).read_text(encoding="utf-8")
     assert len(page) < 15_000_000
     assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", page)
     assert "://" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
 
 
 def test_the_page_holds_the_numbers_of_the_table(run, analysis):
-    page = (run / results.REPORT).read_text()
+    page = (run / results.REPORT).read_text(encoding="utf-8")
     section = analysis.sections[0]
     row = section.summary.query(
         "method == 'cnn5-w1' and cohort == 'AIBL' and metric == 'auc'"
@@ -161,7 +167,7 @@ def test_the_page_holds_the_numbers_of_the_table(run, analysis):
     shown = f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}"
     assert shown in page
     assert f"A [{100 * row['a_low']:.1f}, {100 * row['a_high']:.1f}]" in page
-    assert shown in (run / results.TABLES / "finetune-scores.md").read_text()
+    assert shown in (run / results.TABLES / "finetune-scores.md").read_text(encoding="utf-8")
     assert "Nadeau" in page
 
 
@@ -184,13 +190,13 @@ def test_the_page_says_what_was_run(analysis):
 
 
 def test_names_from_data_are_escaped_everywhere(nasty):
-    page = (nasty / results.REPORT).read_text()
+    page = (nasty / results.REPORT).read_text(encoding="utf-8")
     assert "<script>alert(1)" not in page
     assert "<b>name" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert page.count("<script") == 1
     for path in (nasty / results.FIGURES).glob("*.svg"):
-        assert "<script>" not in path.read_text()
+        assert "<script>" not in path.read_text(encoding="utf-8")
     assert file_name("a/b <c>") == "a_b__c_"
 
 
@@ -203,18 +209,21 @@ def test_shareable_leaves_out_people_places_and_scans(tmp_path):
         cohorts={"ADNI1": (9, 11), "ADNI2": (15, 15)},
     )
     config = folder / results.CONFIG
-    config.write_text('{"data": {"cohort": "/home/me/cohort.csv"}, "name": "x", "seed": 3}')
+    config.write_text(
+        '{"data": {"cohort": "/home/me/cohort.csv"}, "name": "x", "seed": 3}', encoding="utf-8"
+    )
     provenance = folder / results.PROVENANCE
     (folder / results.HISTORY).unlink()
     provenance.write_text(
         '{"simulated": false, "command": ["/home/me/launch.py"], "date": "2031-05-06", '
-        '"git_commit": "abc"}'
+        '"git_commit": "abc"}',
+        encoding="utf-8",
     )
-    full = write_report([str(folder)]).page.read_text()
+    full = write_report([str(folder)]).page.read_text(encoding="utf-8")
     assert "/home/me" in full
     assert "feature maps of cnn5-w1" in full
     written = write_report([str(folder)], share=True)
-    shared = written.page.read_text()
+    shared = written.page.read_text(encoding="utf-8")
     assert written.page.name == SHAREABLE
     for secret in ("/home/me", "2031-05-06", "feature maps of cnn5-w1", "secret"):
         assert secret not in shared
@@ -230,14 +239,13 @@ def test_latex_compiles(which, request, tmp_path):
     folder = request.getfixturevalue(which)
     paths = sorted((folder / results.TABLES).glob("*.tex"))
     assert len(paths) >= 5
-    body = "\n\\clearpage\n".join(path.read_text() for path in paths)
+    body = "\n\\clearpage\n".join(path.read_text(encoding="utf-8") for path in paths)
     head = "\\documentclass{article}\n\\usepackage{graphicx}\n\\begin{document}\n"
     document = head + body + "\n\\end{document}\n"
-    (tmp_path / "all.tex").write_text(document)
+    (tmp_path / "all.tex").write_text(document, encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=tmp_path, capture_output=True, timeout=120, check=False, encoding="utf-8")  # fmt: skip
     assert done.returncode == 0, done.stdout[-1500:]
     assert not re.findall(r"Float too large|Overfull .hbox.*", done.stdout)
 
@@ -265,7 +273,10 @@ window.addEventListener("load", () => {
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_in_a_browser_tables_sort_figures_load_and_enlarge(run, tmp_path):
     page = tmp_path / "probe.html"
-    page.write_text((run / results.REPORT).read_text().replace("</body>", PROBE))
+    page.write_text(
+        (run / results.REPORT).read_text(encoding="utf-8").replace("</body>", PROBE),
+        encoding="utf-8",
+    )
     quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --enable-logging=stderr"
     done = subprocess.run(
         [
@@ -279,9 +290,9 @@ def test_in_a_browser_tables_sort_figures_load_and_enlarge(run, tmp_path):
             page.as_uri(),
         ],
         capture_output=True,
-        text=True,
         timeout=120,
         check=True,
+        encoding="utf-8",
     )
     assert "CONSOLE" not in done.stderr, done.stderr
     found = re.search(r'data-probe="([^"]*)"', done.stdout)
@@ -312,7 +323,7 @@ def test_published_values_stand_beside_ours_and_give_back_their_p(tmp_path, prin
         *rows,
         f"depth,AIBL,,acc_anova_p,{printed},,Table 1",
     ]
-    values.write_text("\n".join(text) + "\n")
+    values.write_text("\n".join(text) + "\n", encoding="utf-8")
     found = published_p(read_published(values), "depth", "AIBL", "acc")
     assert found.printed == printed
     assert found.recomputed == pytest.approx(printed, abs=0.01)
@@ -332,10 +343,11 @@ def test_published_values_are_marked_as_real(tmp_path):
         "family,cohort,run,metric,mean,sd,source\n"
         "depth,AIBL,cnn7-w1,auc,91.25,0.75,Table 1\n"
         "depth,AIBL,cnn7-w1,sen,88.5,,Fig. 2\n"
-        "depth,AIBL,,acc_anova_p,0.1234,,Table 1\n"
+        "depth,AIBL,,acc_anova_p,0.1234,,Table 1\n",
+        encoding="utf-8",
     )
     assert main(["report", str(folder), "--published", str(values)]) == 0
-    page = (folder / results.REPORT).read_text()
+    page = (folder / results.REPORT).read_text(encoding="utf-8")
     assert "cnn7-w1 as published (real data)" in page
     assert "91.25 ± 0.75" in page
     assert ">88.50<" in page
@@ -352,7 +364,7 @@ def test_published_values_are_marked_as_real(tmp_path):
 )
 def test_bad_published_values_are_named(tmp_path, content, word):
     path = tmp_path / "p.csv"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=word):
         read_published(path)
 
@@ -443,7 +455,8 @@ def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
         "store,excluded,no volume in the store,ADNI1,AD,2\n"
         "store,excluded,no volume in the store,ADNI1,CN,3\n"
         "analysed,kept,,ADNI1,AD,9\nanalysed,kept,,ADNI1,CN,11\n"
-        "analysed,kept,,AIBL,AD,8\nanalysed,kept,,AIBL,CN,12\n"
+        "analysed,kept,,AIBL,AD,8\nanalysed,kept,,AIBL,CN,12\n",
+        encoding="utf-8",
     )
     table = flow_table(analyse(load_runs([str(folder)])))
     assert table.header == ("Stage", "Step", "ADNI1", "AIBL")
@@ -463,7 +476,7 @@ def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     for name in (results.COHORT, results.PROVENANCE):
         (folder / name).unlink()
     assert main(["report", str(folder)]) == 0
-    page = (folder / results.REPORT).read_text()
+    page = (folder / results.REPORT).read_text(encoding="utf-8")
     bare = re.sub(r"<script>.*</script>|<style>.*</style>|<[^>]*>", " ", page, flags=re.S)
     shown = html.unescape(bare)
     assert len(shown) < 100_000
@@ -471,8 +484,8 @@ def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
         assert re.search(rf"{name}[^\n]*{words}|{words}", shown), name
     assert "cohort.csv is absent" in shown
     assert "does not say whether the scans are simulated" in shown
-    forms = [path.read_text() for path in (folder / results.TABLES).glob("*.md")]
-    forms += [path.read_text() for path in (folder / results.TABLES).glob("*.tex")]
+    forms = [path.read_text(encoding="utf-8") for path in (folder / results.TABLES).glob("*.md")]
+    forms += [path.read_text(encoding="utf-8") for path in (folder / results.TABLES).glob("*.tex")]
     for text in (shown, *forms):
         assert not re.search(r"\b(nan|inf|NaT)\b", text)
     assert ">None<" not in page

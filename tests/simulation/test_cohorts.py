@@ -171,7 +171,7 @@ def test_options_that_say_what_to_make_do_not_go_with_a_finished_folder(option, 
 
 
 def test_a_path_under_a_file_and_a_foreign_folder_are_refused(tmp_path, capsys):
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     assert main(["simulate", "--out", str(tmp_path / "file")]) == 2
     assert main(["simulate", "--out", str(tmp_path / "file" / "below")]) == 2
     assert main(["simulate", "--out", str(tmp_path)]) == 2

@@ -97,7 +97,7 @@ def test_raw_heads_are_a_bids_tree_whose_scanners_differ(heads):
         image = nib.load(path)
         codes.append("".join(nib.aff2axcodes(image.affine)))
         sizes.append(tuple(round(float(z), 2) for z in image.header.get_zooms()))
-        sidecar = json.loads(path.with_suffix("").with_suffix(".json").read_text())
+        sidecar = json.loads(path.with_suffix("").with_suffix(".json").read_text(encoding="utf-8"))
         assert sidecar["MagneticFieldStrength"] == row.field_strength
         values = np.asarray(image.dataobj)
         assert values.dtype == np.int16
@@ -106,7 +106,7 @@ def test_raw_heads_are_a_bids_tree_whose_scanners_differ(heads):
         tree = folder / "rawdata" / row.cohort
         people = pd.read_csv(tree / "participants.tsv", sep="\t")
         assert list(people["participant_id"]) == [f"sub-{row.subject_id}"]
-        assert "SIMULATED" in (tree / "dataset_description.json").read_text()
+        assert "SIMULATED" in (tree / "dataset_description.json").read_text(encoding="utf-8")
     assert codes == ["PSR", "LPS"]
     assert sizes == [(0.94, 0.94, 1.2), (1.0, 1.0, 1.2)]
     with pytest.raises(UserError, match="holds raw heads"):

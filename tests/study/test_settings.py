@@ -30,7 +30,9 @@ def test_every_config_is_a_study_in_every_preset(name, preset):
     assert study.preset == preset
     assert len({run.name for run in study.runs}) == len(study.runs)
     if name != "base":
-        assert f"--config=configs/{name}.py" in (ROOT / "configs" / f"{name}.py").read_text()
+        assert f"--config=configs/{name}.py" in (ROOT / "configs" / f"{name}.py").read_text(
+            encoding="utf-8"
+        )
 
 
 def test_the_paper_config_holds_every_variant_of_the_paper():

@@ -202,7 +202,7 @@ def test_the_trajectory_is_the_golden_one():
 
     ``python -m tests.training.test_step``
     """
-    golden = json.loads(GOLDEN.read_text())
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert golden["numerics_version"] == step.NUMERICS_VERSION
     np.testing.assert_allclose(golden_losses(), golden["losses"], rtol=2e-4)
 
@@ -236,4 +236,4 @@ def test_wrong_settings_are_named(make, message):
 
 if __name__ == "__main__":
     written = {"numerics_version": step.NUMERICS_VERSION, "losses": golden_losses()}
-    GOLDEN.write_text(json.dumps(written, indent=2) + "\n")
+    GOLDEN.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ def folder(tmp_path_factory, stripped):
         made.set_sform(stripped.affine, code=1)
         nib.save(made, place_of(folder, name))
     place_of(folder, "empty").touch()
-    place_of(folder, "text").write_text("no image")
+    place_of(folder, "text").write_text("no image", encoding="utf-8")
     made = nib.Nifti1Image(np.zeros((40, 41, 42), np.int16), None)
     made.set_sform(np.diag([4, 4, 4, 1]), code=1)
     nib.save(made, place_of(folder, "zero"))
@@ -229,11 +229,11 @@ def test_20000_entries_open_within_a_second(done, tmp_path):
     import time
 
     store, _ = done
-    header, row = (store / "index.csv").read_text().splitlines()[:2]
+    header, row = (store / "index.csv").read_text(encoding="utf-8").splitlines()[:2]
     assert row.count("sub-a1") == 3
     rows = [row.replace("sub-a1", f"sub-{i:05d}") for i in range(20_000)]
     (tmp_path / "store.json").write_bytes((store / "store.json").read_bytes())
-    (tmp_path / "index.csv").write_text("\n".join([header, *rows, ""]))
+    (tmp_path / "index.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")
     start = time.process_time()
     opened = VolumeStore(tmp_path)
     assert time.process_time() - start < 1.0
@@ -244,7 +244,7 @@ def test_20000_entries_open_within_a_second(done, tmp_path):
 def test_records_are_json_without_nan(done):
     store, _ = done
     for path in (store / "records").rglob("*.json"):
-        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
 
 
 def test_simulated_scans_make_a_simulated_store_and_never_mix(folder, tmp_path):
@@ -255,7 +255,7 @@ def test_simulated_scans_make_a_simulated_store_and_never_mix(folder, tmp_path):
         image = nib.load(place_of(folder, name))
         image.header["descrip"] = said
         nib.save(image, place_of(copy, name))
-    place_of(copy, "a0").write_text("no image")
+    place_of(copy, "a0").write_text("no image", encoding="utf-8")
     summary = batch.run(inputs.find(copy).entries, SETTINGS, tmp_path / "s")
     assert (summary.done, summary.failed) == (2, 2)
     assert VolumeStore(tmp_path / "s").info.simulated
@@ -266,7 +266,7 @@ def test_reasons_are_said_once_and_an_empty_store_is_not_judged(tmp_path, capsys
     (tmp_path / "in").mkdir()
     for name in ("a", "b", "c"):
         (tmp_path / "in" / f"{name}.nii").touch()
-    (tmp_path / "in" / "d.nii").write_text("no image")
+    (tmp_path / "in" / "d.nii").write_text("no image", encoding="utf-8")
     store = str(tmp_path / "s")
     assert main(["preprocess", "--input", str(tmp_path / "in"), "--out", store, *ARGS]) == 1
     said = capsys.readouterr().out.splitlines()

@@ -43,7 +43,9 @@ def test_caps_takes_the_cropped_output_and_knows_what_is_done(tmp_path):
 
 def test_plain_folder_takes_ids_from_participants(tmp_path):
     touch(tmp_path, "t1/P7-HH-12_T1.nii.gz", "t1/other-T1w.nii", "t1/P7.txt")
-    (tmp_path / "participants.tsv").write_text("participant_id\tsex\nP7\tF\nP7-HH\tF\n")
+    (tmp_path / "participants.tsv").write_text(
+        "participant_id\tsex\nP7\tF\nP7-HH\tF\n", encoding="utf-8"
+    )
     assert set(found(tmp_path)) == {("P7-HH", "ses-1"), ("other", "ses-1")}
 
 
@@ -55,7 +57,8 @@ def test_table_marks_what_cannot_be_used(tmp_path):
         "subject_id,session_id,cohort,image\n"
         "s1,ses-1,X,a.nii.gz\ns2,ses-1,X,a.nii.gz\ns2,ses-1,X,b.nii.gz\n"
         f"s3,ses-1,X,../outside.nii.gz\ns4,ses-1,X,{tmp_path}/outside.nii.gz\n"
-        "s5,ses-1,X,link.nii.gz\ns6,ses-1,X,\n"
+        "s5,ses-1,X,link.nii.gz\ns6,ses-1,X,\n",
+        encoding="utf-8",
     )
     problems = {(e.subject_id, e.path.name): e.problem for e in inputs.find(table).entries}
     assert problems.pop(("s1", "a.nii.gz")) == ""
@@ -81,7 +84,7 @@ def test_masks_stand_under_the_same_path_or_the_scan_s_name(tmp_path):
     [("image\na.nii\n", "'subject_id' is missing"), ("", "cannot be read"), ("a", "is missing")],
 )
 def test_refuses_a_table_without_its_columns(tmp_path, text, rule):
-    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=rule):
         inputs.find(tmp_path / "t.csv")
 

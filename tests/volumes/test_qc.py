@@ -38,13 +38,13 @@ def store(tmp_path, template):
 
 
 def data_of(path):
-    text = re.search(r'id="data">(.*?)</script>', path.read_text(), re.S)[1]
+    text = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.S)[1]
     return json.loads(text)
 
 
 def test_page_is_one_file_without_network_and_worst_is_named(store):
     assert main(["qc", str(store)]) == 0
-    text = (store / "qc.html").read_text()
+    text = (store / "qc.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     data = data_of(store / "qc.html")
     assert len(data["scans"]) == 10
@@ -74,7 +74,8 @@ def test_row_shows_left_on_the_left_and_front_on_top(template):
 def test_decisions_and_thresholds_exclude_and_are_counted(store, tmp_path, capsys):
     (tmp_path / "decisions.csv").write_text(
         "subject_id,session_id,decision,reason,rater,date\n"
-        's05,ses-1,exclude,"motion, strong",AB,2026-11-02\ns03,ses-1,keep,,AB,2026-11-02\n'
+        's05,ses-1,exclude,"motion, strong",AB,2026-11-02\ns03,ses-1,keep,,AB,2026-11-02\n',
+        encoding="utf-8",
     )
     arguments = ["qc", str(store), "--decisions", str(tmp_path / "decisions.csv")]
     assert (

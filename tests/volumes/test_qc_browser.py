@@ -116,7 +116,7 @@ def rated(store: VolumeStore, image: str, tmp_path) -> dict:
     """What a browser shows when a rater works through the page."""
     text = qc_page.page(store, [image] * len(store))
     path = tmp_path / "probe.html"
-    path.write_text(text.replace("</body>", RATER))
+    path.write_text(text.replace("</body>", RATER), encoding="utf-8")
     quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --enable-logging=stderr"
     done = subprocess.run(
         [
@@ -131,9 +131,9 @@ def rated(store: VolumeStore, image: str, tmp_path) -> dict:
             path.as_uri(),
         ],
         capture_output=True,
-        text=True,
         timeout=170,
         check=True,
+        encoding="utf-8",
     )
     assert "CONSOLE" not in done.stderr, done.stderr
     left = re.search(r'data-found="([^"]*)"', done.stdout)

@@ -96,7 +96,10 @@ BAD = {
     "voxels of 12 mm": (saved(affine=np.diag([12.0, 4, 4, 1])), "voxels of"),
     "a corner of a head": (saved(affine=np.diag([1.0, 1, 1, 1])), "a head needs"),
     "empty file": (lambda path: path.write_bytes(b""), "empty"),
-    "text": (lambda path: path.write_text("not an image\n" * 99), "cannot be read"),
+    "text": (
+        lambda path: path.write_text("not an image\n" * 99, encoding="utf-8"),
+        "cannot be read",
+    ),
     "a folder": (lambda path: path.mkdir(), "cannot be read"),
     "absent": (lambda path: None, "no such file"),
 }
