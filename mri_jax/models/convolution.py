@@ -13,9 +13,9 @@ from jax import Array, lax
 
 from mri_jax.models import reference
 
-# Rows of one matrix product in the kernel's gradient: enough to amortise it, few enough to stay in
-# cache.
-SLAB_ROWS = 3_000
+# Numbers that one pass of a loop over planes gathers: enough to amortise its calls, few enough to
+# stay in cache.
+SLAB_NUMBERS = 2_200_000
 _PLANES = ("NHWC", "HWIO", "NHWC")
 
 
@@ -104,7 +104,7 @@ def kernel_gradient_planes(x: Array, dz: Array) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
     planes, y, z, channels = x.shape[1:]
     filters = dz.shape[-1]
-    group = _planes_per_slab(planes, y * z)
+    group = planes_per_slab(planes, y * z * (9 * channels + 3 * filters))
     padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
     slabs = padded.reshape(-1, group, y + 2, z + 2, channels)
     around = jnp.pad(dz, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
@@ -141,7 +141,12 @@ def kernel_gradient_planes(x: Array, dz: Array) -> Array:
     return jnp.moveaxis(total.reshape(3, 3, channels, 3, filters), 3, 0)
 
 
-def _planes_per_slab(planes: int, plane_size: int) -> int:
-    """The largest divisor of ``planes`` that keeps a slab's rows within `SLAB_ROWS`, or 1."""
-    fitting = [d for d in range(1, planes + 1) if planes % d == 0 and d * plane_size <= SLAB_ROWS]
+def planes_per_slab(planes: int, numbers: int) -> int:
+    """The largest divisor of ``planes`` that keeps a slab within `SLAB_NUMBERS`, or 1.
+
+    Args:
+      planes: How many planes there are.
+      numbers: What is gathered for one of them.
+    """
+    fitting = [d for d in range(1, planes + 1) if planes % d == 0 and d * numbers <= SLAB_NUMBERS]
     return max(fitting, default=1)

@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from mri_jax.models import convolution
 from mri_jax.models.pooling import OFFSETS, Selection, select_first_maximum
 from mri_jax.models.reference import Moments
 
-# Rows of the matrix product in one slab: its operands then fit a core's second-level cache.
-SLAB_ROWS = 4096
 # A neighbourhood's row has this many columns a channel: its 64 voxels and 8 zeros. With 64 the rows
 # of both operands of the gradient's matrix product lie a power of two apart, which the cache's sets
 # punish (33 against 24 ms; docs/performance.md).
@@ -48,12 +47,12 @@ class _Geometry(NamedTuple):
         return (self.planes_per_slab, *self.cells[1:], _COLUMNS * self.channels)
 
 
-def _geometry(x: Array) -> _Geometry:
+def _geometry(x: Array, filters: int) -> _Geometry:
     n, *shape, channels = x.shape
     cells = [-(-size // 2) for size in shape]
-    wanted = max(1, SLAB_ROWS // (cells[1] * cells[2]))
-    fitting = max(p for p in range(1, min(wanted, cells[0]) + 1) if cells[0] % p == 0)
-    return _Geometry(n, tuple(shape), tuple(cells), channels, fitting)
+    numbers = cells[1] * cells[2] * (_COLUMNS * channels + 8 * filters)
+    planes = convolution.planes_per_slab(cells[0], numbers)
+    return _Geometry(n, tuple(shape), tuple(cells), channels, planes)
 
 
 def _windows_along_z(x: Array, g: _Geometry) -> Array:
@@ -144,8 +143,8 @@ def select(
       The selection (N, X // 2, Y // 2, Z // 2, F), and the moments (F,) over all voxels or
       ``running``.
     """
-    g = _geometry(x)
     filters = kernel.shape[-1]
+    g = _geometry(x, filters)
     weights, inside = _pack_kernel(kernel), _inside(g)
     windows = _windows_along_z(x, g)
 
@@ -233,8 +232,8 @@ def gradients(
     Returns:
       Gradients of ``x`` and ``kernel``; None where not wanted.
     """
-    g = _geometry(x)
     filters = kernel.shape[-1]
+    g = _geometry(x, filters)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     weights, inside = _pack_kernel(kernel), _inside(g)
     windows = _windows_along_z(x, g)
@@ -242,7 +241,7 @@ def gradients(
 
     def to_slabs(values: Array) -> Array:
         values = jnp.pad(values, ((0, 0), *beyond, (0, 0)))
-        return values.reshape(g.slabs, -1, 1, filters)
+        return values.reshape(g.slabs, -1, filters)
 
     offset = jnp.arange(8, dtype=jnp.int8)[:, None]
 
@@ -254,7 +253,7 @@ def gradients(
         slab = _slab_of(windows, g, at)
         scratch = _fill_rows(scratch, slab, g)
         rows = _flat(scratch)
-        dz = jnp.where(chosen == offset, pooled, 0)
+        dz = jnp.where(chosen[:, None] == offset, pooled[:, None], 0)
         if through_statistics:
             z = (rows @ weights).reshape(-1, 8, filters)
             everywhere = constant + slope * z

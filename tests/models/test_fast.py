@@ -134,7 +134,7 @@ def test_packing_in_several_slabs_equals_one(rng, monkeypatch):
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 4)))
     sign = jnp.array([1.0, -1.0, 1.0, -1.0])
     whole = packed.select(x, kernel, sign, None)
-    monkeypatch.setattr(packed, "SLAB_ROWS", 1)
+    monkeypatch.setattr(convolution, "SLAB_NUMBERS", 1)
     slabs = packed.select(x, kernel, sign, None)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(slabs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
