@@ -4,11 +4,12 @@
     python benchmarks/train_step.py --grid paper --case cnn5
     python benchmarks/train_step.py --case cnn5:2 --mode inference --json results.json
 
-Every contender is a process that waits until it is told to take one step; they take turns, so that
-a slow spell of the machine falls on all. PyTorch runs contiguous and channels-last-3d, and its
-better median counts. ``ours-head`` trains the FC layers alone. ``tuned`` gives every process the
-malloc settings that `launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs
-the extra ``bench``.
+Every contender is a process that waits until it is told to go on; they take turns, so that a slow
+spell of the machine falls on all. A turn is some steps in a row, as in training; the first one,
+which finds caches and pages cold after the pause, is not counted (``--in-a-row 1`` counts it, and
+takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts.
+``ours-head`` trains the FC layers alone. ``tuned`` gives every process the malloc settings that
+`launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs the extra ``bench``.
 """
 
 import argparse
@@ -55,12 +56,14 @@ class Contender:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
-    def step(self) -> None:
-        """Take one step and note its seconds."""
+    def step(self, counted: bool) -> None:
+        """Take one step and note its seconds, where it counts."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        self.seconds.append(float(self._read()))
+        seconds = float(self._read())
+        if counted:
+            self.seconds.append(seconds)
 
     def finish(self) -> dict:
         """End the process; its figures."""
@@ -78,12 +81,15 @@ class Contender:
         }
 
 
-def measure(case: dict, contenders: list[str], allocators: list[str], repeats: int) -> list[dict]:
+def measure(
+    case: dict, contenders: list[str], allocators: list[str], turns: int, in_a_row: int
+) -> list[dict]:
     """Figures of every contender under every allocator, all taking turns."""
     running = [Contender(name, allocator, case) for allocator in allocators for name in contenders]
-    for _ in range(repeats):
+    for _ in range(turns):
         for contender in running:
-            contender.step()
+            for number in range(in_a_row):
+                contender.step(counted=number > 0 or in_a_row == 1)
     return [contender.finish() for contender in running]
 
 
@@ -125,7 +131,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--mode", choices=["train", "inference"], default="train")
-    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--in-a-row", type=int, default=4, metavar="STEPS", help="in every turn")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument(
         "--allocators", nargs="+", choices=["stock", "tuned"], default=["stock", "tuned"]
@@ -145,9 +152,10 @@ def main() -> None:
             "warm_up": 2,
         }
         contenders = [c for c in options.contenders if case["mode"] == "train" or c != "ours-head"]
-        rows = measure(case, contenders, options.allocators, options.repeats)
+        rows = measure(case, contenders, options.allocators, options.turns, options.in_a_row)
         print(report(case, rows), flush=True)
-        results.append({"case": case, "rows": rows})
+        turns = {"turns": options.turns, "in_a_row": options.in_a_row}
+        results.append({"case": case, **turns, "rows": rows})
     if options.json:
         machine = {
             "processor": platform.processor() or platform.machine(),

@@ -17,7 +17,8 @@ How the statistics read ``predictions.csv``: a target scan scored by a `source` 
 that network never saw, whether its ``split`` is ``test`` or ``adaptation``; a tuned network's
 ``adaptation`` rows are scores of subjects it trained on, and nothing is ever fitted on them; its
 ``inner`` rows are scores of the same subjects by networks tuned without them (cross-validation
-inside the 20%), and thresholds and temperatures of tuned networks come from those alone.
+inside the adaptation part), and thresholds and temperatures of tuned networks come from those
+alone.
 """
 
 import io

@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     if args.shareable:
         print(f"wrote {written.page}")
     else:
-        print(f"wrote {written.page}, {written.tables} tables and {written.figures} figures")
+        print(f"wrote {written.page}, tables: {written.tables}, figures: {written.figures}")
     return 0

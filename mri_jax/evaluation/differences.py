@@ -80,7 +80,7 @@ def _compared(
 def _at_refitted(
     predictions: pd.DataFrame, tuned: Entry | None, source: Entry | None, seed: int
 ) -> list[dict[str, object]]:
-    """Tuned networks at argmax against their source with its threshold refitted on the same 20%."""
+    """Tuned networks at argmax against their source, its threshold refitted on the same part."""
     if tuned is None or source is None or tuned.scores is None or source.scores is None:
         return []
     everyone = operating.never_trained(predictions, source.method.run, source.cohort)

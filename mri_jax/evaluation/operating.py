@@ -1,4 +1,4 @@
-"""Where a network decides: argmax, a threshold of the source fold, a threshold of the 20%.
+"""Where a network decides: argmax, a threshold of the source fold or of the adaptation part.
 
 Nothing here is fitted on scores of subjects that a network trained on, nor on test subjects.
 """
@@ -15,8 +15,8 @@ from mri_jax.evaluation.scores import Scores, gather
 
 ARGMAX = "argmax"
 SOURCE_FOLD = "source fold"
-REFITTED = "refitted on the 20%"
-INNER = "cross-validated in the 20%"
+REFITTED = "refitted on the adaptation part"
+INNER = "cross-validated in the adaptation part"
 
 
 def best_threshold(label: np.ndarray, score: np.ndarray) -> float:
@@ -61,7 +61,7 @@ def of_folds(predictions: pd.DataFrame, run: str) -> pd.DataFrame:
 
 
 def of_inner(predictions: pd.DataFrame, run: str, stage: str) -> pd.DataFrame:
-    """Threshold and temperature of each tuned network, cross-validated inside its 20%.
+    """Threshold and temperature of each tuned network, cross-validated inside its adaptation part.
 
     Returns:
       Indexed by (repeat, fold); empty where the study wrote no ``inner`` rows.
@@ -130,18 +130,18 @@ def like(source: Scores, tuned: Scores) -> Scores:
 
 
 def refitted(source: Scores, tuned: Scores) -> np.ndarray | None:
-    """(J,) thresholds of the source networks, refitted on the 20% that each tuned network saw.
+    """(J,) thresholds of the source networks, refitted on what each tuned network adapted to.
 
-    The 20% of a repeat are the target scans outside that repeat's test set; the source networks
-    trained on none of them.
+    The adaptation part of a repeat is the target scans outside that repeat's test set; the source
+    networks trained on none of them.
 
     Args:
       source: From `never_trained`.
       tuned: Networks of every (repeat, fold).
 
     Returns:
-      NaN where the 20% holds one class; None where a network has no 20% (a cohort that was not
-      fine-tuned on).
+      NaN where the adaptation part holds one class; None where a network has none (a cohort that
+      was not fine-tuned on).
     """
     found = []
     for fold, tested in zip(tuned.fold, tuned.tested, strict=True):

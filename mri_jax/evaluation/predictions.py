@@ -8,8 +8,9 @@ Columns
 ``repeat``       which fine-tuning fifth, 0 for the source
 ``fold``         which source fold was held out, from 0
 ``cohort``       the cohort of the scan
-``split``        ``test``, ``validation`` (the held-out source fold), ``adaptation`` (the 20%) or
-                 ``inner`` (the 20% again, each scan scored by a network tuned without it)
+``split``        ``test``, ``validation`` (the held-out source fold), ``adaptation`` (the part of
+                 the target that is tuned on) or ``inner`` (that part again, each scan scored by a
+                 network tuned without it)
 ``subject_id``, ``session_id``
 ``label``        1 positive (AD or pMCI), 0 negative
 ``logit_0``, ``logit_1``   of the negative and of the positive class

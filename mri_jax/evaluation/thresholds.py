@@ -18,9 +18,9 @@ def operating_points(
     """ACC, BAC, SEN, SPE of every method at every threshold that may be fitted.
 
     Source networks: argmax, the threshold of their own held-out source fold, and beside every
-    fine-tuning the threshold refitted on the same 20%. Tuned networks: argmax, and the threshold
-    cross-validated inside the 20% where the study wrote ``inner`` scores; a note says where it did
-    not.
+    fine-tuning the threshold refitted on the same adaptation part. Tuned networks: argmax, and the
+    threshold cross-validated inside the adaptation part where the study wrote ``inner`` scores; a
+    note says where it did not.
 
     Returns:
       `SUMMARY_COLUMNS`, with ``point``.
@@ -49,7 +49,8 @@ def _points(
     if method.stage != SOURCE:
         fitted = operating.of_inner(predictions, method.run, method.stage)
         keys = list(zip(scores.repeat, scores.fold, strict=True))
-        points.append(_looked_up(operating.INNER, fitted, keys, "inner scores of the 20%"))
+        source = "inner scores of the adaptation part"
+        points.append(_looked_up(operating.INNER, fitted, keys, source))
         return points
     fitted = operating.of_folds(predictions, method.run)
     points.append(
@@ -59,7 +60,8 @@ def _points(
         source = operating.never_trained(predictions, method.run, entry.cohort)
         cuts = operating.refitted(source, scores)
         if cuts is not None:
-            note = "not shown: the 20% hold one class only" if np.isnan(cuts).any() else ""
+            one_class = np.isnan(cuts).any()
+            note = "not shown: the adaptation part holds one class only" if one_class else ""
             points.append((operating.REFITTED, None if note else cuts, note))
     return points
 

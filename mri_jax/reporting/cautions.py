@@ -4,6 +4,7 @@ import numpy as np
 
 from mri_jax.evaluation.baselines import AGE_SEX
 from mri_jax.evaluation.families import SOURCE, is_baseline
+from mri_jax.evaluation.operating import INNER
 from mri_jax.reporting.analysis import Analysis, Section
 
 FEW = 20
@@ -74,13 +75,11 @@ def _of_section(section: Section) -> list[str]:
     if section.family.exploratory:
         lines.append(f"{section.family.title}: exploratory; not planned for inference.")
     tuned = [m for m in section.family.methods if m.stage != SOURCE]
-    inner = (
-        section.points["point"].eq("cross-validated in the 20%") & section.points["mean"].notna()
-    )
+    inner = section.points["point"].eq(INNER) & section.points["mean"].notna()
     if tuned and not inner.any():
         lines.append(
-            f"{section.family.title}: the run holds no cross-validated scores of the 20%, so tuned "
-            "networks have no refitted threshold and no temperature."
+            f"{section.family.title}: the run holds no cross-validated scores of the adaptation "
+            "part, so tuned networks have no refitted threshold and no temperature."
         )
     return lines
 

@@ -175,8 +175,9 @@ def differences_table(section: Section) -> Table:
     )
     if len(frame) and frame["point"].eq(REFITTED).any():
         note += (
-            " Where the second network's threshold was refitted on the 20%, a difference near zero "
-            "means that a new threshold does what fine-tuning does; Holm within these rows."
+            " Where the second network's threshold was refitted on the adaptation part, a "
+            "difference near zero means that a new threshold does what fine-tuning does; Holm "
+            "within these rows."
         )
     header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
     columns, shown = without_empty(header, rows)
@@ -272,8 +273,9 @@ def points_table(section: Section) -> Table:
     note = (
         "Thresholds: argmax as in the paper; the one of highest balanced accuracy on each "
         "network's own held-out source fold; for source networks beside a fine-tuning, the one "
-        "refitted on the same 20% of the target (if that recovers the sensitivity, the features "
-        "did not transfer better); for tuned networks, the one cross-validated inside the 20%. "
+        "refitted on the same adaptation part of the target (if that recovers the sensitivity, the "
+        "features did not transfer better); for tuned networks, the one cross-validated inside the "
+        "adaptation part. "
         "None is fitted on subjects that the network trained on, nor on test subjects."
     )
     header = ("Test cohort", "Network", "Threshold", "ACC", "BAC", "SEN", "SPE")
@@ -293,7 +295,7 @@ def calibration_table(section: Section) -> Table:
         rows.append((text(row["cohort"]), text(row["method"]), *cells, text(row["note"])))
     note = (
         "Means over the networks. Temperatures come from each network's held-out source fold "
-        "(tuned networks: cross-validated scores inside the 20%)."
+        "(tuned networks: cross-validated scores inside the adaptation part)."
     )
     header = (
         "Test cohort", "Network", "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",

@@ -228,15 +228,17 @@ def test_small_classes_are_pointed_out(run):
 
 def test_operating_points_of_tuned_networks_need_inner_scores(tmp_path, run):
     points = analysed(run).sections[0].points
-    inner = points[points["point"].eq("cross-validated in the 20%")]
+    inner = points[points["point"].eq("cross-validated in the adaptation part")]
     assert inner["mean"].isna().all()
     assert inner["note"].str.contains("inner scores").all()
-    refitted = points[points["point"].eq("refitted on the 20%") & points["method"].eq("cnn5-w1")]
+    refitted = points[
+        points["point"].eq("refitted on the adaptation part") & points["method"].eq("cnn5-w1")
+    ]
     assert refitted["mean"].notna().all()
     assert set(refitted["cohort"]) == {"ADNI2"}
     given = synthetic_run.write_run(tmp_path / "inner", stages=("tuned-high",), inner=True)
     section = analysed(given).sections[0]
-    inner = section.points[section.points["point"].eq("cross-validated in the 20%")]
+    inner = section.points[section.points["point"].eq("cross-validated in the adaptation part")]
     assert inner["mean"].notna().all()
     assert section.calibration.query("method == 'cnn5-w1 tuned-high'")["ece_scaled"].notna().all()
 
@@ -261,13 +263,13 @@ def test_repeats_of_fine_tuning_are_averaged_over_their_own_test_sets():
 
 def test_tuned_networks_meet_their_source_with_a_refitted_threshold(run):
     section = analysed(run).sections[0]
-    pairs = section.differences.query("point == 'refitted on the 20%'")
+    pairs = section.differences.query("point == 'refitted on the adaptation part'")
     assert set(pairs["metric"]) == {"acc", "bac", "sen", "spe"}
     assert set(pairs["cohort"]) == {"ADNI2"}
     means = section.points.query("cohort == 'ADNI2'").set_index(["method", "point", "metric"])
     for row in pairs.to_dict("records"):
         tuned = means.loc[("cnn5-w1 tuned-high", "argmax", row["metric"]), "mean"]
-        source = means.loc[("cnn5-w1", "refitted on the 20%", row["metric"]), "mean"]
+        source = means.loc[("cnn5-w1", "refitted on the adaptation part", row["metric"]), "mean"]
         assert row["difference"] == pytest.approx(tuned - source)
         assert row["low"] < row["difference"] < row["high"]
     # One pair a metric: Holm leaves p as it is, whatever the other rows of the table.
@@ -280,9 +282,11 @@ def test_a_fifth_of_one_class_has_no_refitted_threshold_and_says_so(run):
         return frame[~inside]
 
     section = analysed(rewritten(run, without)).sections[0]
-    rows = section.points.query("point == 'refitted on the 20%' and method == 'cnn5-w1'")
+    rows = section.points.query(
+        "point == 'refitted on the adaptation part' and method == 'cnn5-w1'"
+    )
     assert rows["mean"].isna().all()
-    assert set(rows["note"]) == {"not shown: the 20% hold one class only"}
+    assert set(rows["note"]) == {"not shown: the adaptation part holds one class only"}
     assert section.differences["point"].eq("argmax").all()
 
 
