@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from mri_jax.errors import UserError
 from mri_jax.progress import print_in_any_locale
@@ -24,11 +25,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """A mistake is one line, as everywhere; ``--help`` tells the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and leave with exit code 2."""
+        self.exit(2, f"error: {message} ({self.prog} --help)\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (2 for a user's mistake)."""
     print_in_any_locale()
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m mri_jax",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items()),
@@ -36,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
     name = parser.parse_args(argv[:1]).command
     module = import_module(f"mri_jax.commands.{COMMANDS[name][0]}")
-    command = argparse.ArgumentParser(
+    command = _Parser(
         prog=f"python -m mri_jax {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -49,8 +49,8 @@ def _points(
     if method.stage != SOURCE:
         fitted = operating.of_inner(predictions, method.run, method.stage)
         keys = list(zip(scores.repeat, scores.fold, strict=True))
-        source = "inner scores of the adaptation part"
-        points.append(_looked_up(operating.INNER, fitted, keys, source))
+        lacking = "inner scores of the adaptation part"
+        points.append(_looked_up(operating.INNER, fitted, keys, lacking))
         return points
     fitted = operating.of_folds(predictions, method.run)
     points.append(

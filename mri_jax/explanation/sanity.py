@@ -44,8 +44,9 @@ RULES = {
         f"{AGREEMENT_MARGIN} above that with a fully randomised network"
     ),
     "truth": (
-        "absolute attribution ranks voxels of the true effect above the rest of the brain: AUC "
-        "above 0.5, its whole 95% interval over subjects (SIMULATED cohorts only)"
+        "absolute attribution ranks voxels of the true effect above the rest of the brain: the "
+        "whole 95% interval of its AUC over subjects lies above 0.5 and above the means for a "
+        "randomised network and one of permuted labels (SIMULATED cohorts only)"
     ),
 }
 
@@ -175,7 +176,8 @@ def judge_truth(
     Args:
       method: Its name.
       found: A dictionary a subject.
-      others: Mean voxel AUC of other networks (randomised, permuted labels), for comparison.
+      others: Mean voxel AUC of networks that know nothing of the disease (randomised, permuted
+        labels), which must be surpassed; NaN where unknown.
       seed: Of the bootstrap.
     """
     mean, low, high = subject_interval([f["voxels"] for f in found], seed)
@@ -185,7 +187,8 @@ def judge_truth(
         f"AUC of voxels {mean:.3f} [{low:.3f}, {high:.3f}], of the strongest {strong:.3f}, "
         f"of regions {regions:.3f}{beside}"
     )
-    outcome = PASSED if low > 0.5 else FAILED
+    ignorant = max([0.5, *(v for v in others.values() if not math.isnan(v))])
+    outcome = PASSED if low > ignorant else FAILED
     if math.isnan(low):
         outcome = UNDECIDED
     reach = float(np.mean([f["reach"] for f in found]))

@@ -73,27 +73,34 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     unlike = 0
-    with Progress(len(wanted), "scan", "predict") as progress:
-        for size, part in _batches(model, wanted, options):
-            usable = []
-            for item in part:
-                refused = item if isinstance(item, Failure) else _refused(item, options)
-                if refused is not None:
-                    failures.append(refused)
-                elif isinstance(item, Scan):
-                    usable.append(item)
-            for prediction in judge(model, usable, forwards, options.point, size):
-                rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
-                unlike += bool(prediction.flags) or any(o.far for o in prediction.opinions)
-                if options.pages:
-                    name = page_name(prediction.scan)
-                    files.write_text(folder / PAGES / name, page(model, prediction))
-            progress.advance(len(part), failed=len(failures))
+    try:
+        with Progress(len(wanted), "scan", "predict") as progress:
+            for size, part in _batches(model, wanted, options):
+                usable = []
+                for item in part:
+                    refused = item if isinstance(item, Failure) else _refused(item, options)
+                    if refused is not None:
+                        failures.append(refused)
+                    elif isinstance(item, Scan):
+                        usable.append(item)
+                for prediction in judge(model, usable, forwards, options.point, size):
+                    rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
+                    unlike += bool(prediction.flags) or any(o.far for o in prediction.opinions)
+                    if options.pages:
+                        name = page_name(prediction.scan)
+                        files.write_text(folder / PAGES / name, page(model, prediction))
+                progress.advance(len(part), failed=len(failures))
+    finally:
+        # An interruption or an error keeps what was predicted until then.
+        _write_tables(folder, rows, failures)
+    return Summary(len(rows) // len(model.ensembles), len(failures), unlike)
+
+
+def _write_tables(folder: epath.Path, rows: list[dict[str, Any]], failures: list[Failure]) -> None:
     who = ["subject_id", "session_id", "source"]
     files.write_csv(folder / TABLE, pd.DataFrame(rows, columns=None if rows else who))
     told = [(f.subject_id, f.session_id, f.source, f.reason) for f in failures]
     files.write_csv(folder / FAILED, pd.DataFrame(told, columns=[*who, "reason"]))
-    return Summary(len(rows) // len(model.ensembles), len(failures), unlike)
 
 
 def page_name(scan: Scan) -> str:

@@ -34,6 +34,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 _INSIDE = ("kind", "fingerprint", "seen", "normalisation")
 # Fields that change how a study runs, never what it finds.
 _FREE = ("data.placement", "data.threads", "data.prefetch", "save_seconds")
+# How many differing fields a message names.
+_SHOWN = 4
 
 
 def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:
@@ -50,8 +52,11 @@ def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:
         differ = [n for n in names if there.get(n) != here.get(n)]
         if differ:
             shown = "; ".join(
-                f"config.{n} is {there.get(n)!r}, not {here.get(n)!r}" for n in differ
+                f"config.{n} is {there.get(n, 'absent')!r}, not {here.get(n, 'absent')!r}"
+                for n in differ[:_SHOWN]
             )
+            if len(differ) > _SHOWN:
+                shown += f"; and {len(differ) - _SHOWN} more fields"
             raise UserError(
                 f"{workdir}: is the work directory of another config: {shown}; choose another "
                 "--workdir (finished stages are found all the same)"
@@ -60,6 +65,8 @@ def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = dict(enumerate(value))
     if isinstance(value, dict) and value:
         found: dict[str, Any] = {}
         for name, item in value.items():

@@ -137,7 +137,8 @@ def test_attribution_of_the_true_effect_scores_one(rng):
     guess = [{**found, "voxels": 0.5 + 0.05 * (-1) ** i} for i in range(8)]
     assert judge_truth("m", guess, {"random": 0.5}, 0).outcome == FAILED
     good = [{**found, "voxels": 0.7 + 0.05 * (-1) ** i} for i in range(8)]
-    assert judge_truth("m", good, {"random": 0.5}, 0).outcome == PASSED
+    assert judge_truth("m", good, {"random": 0.5, "permuted": math.nan}, 0).outcome == PASSED
+    assert judge_truth("m", good, {"random": 0.72}, 0).outcome == FAILED
 
 
 def test_parcels_part_hemispheres_and_leave_out_crumbs():

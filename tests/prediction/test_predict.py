@@ -11,6 +11,7 @@ from mri_jax import cli
 from mri_jax.errors import UserError
 from mri_jax.models import CNN
 from mri_jax.prediction import folder, scans
+from mri_jax.prediction import predict as predicting
 from mri_jax.prediction.model import Distribution
 from mri_jax.prediction.predict import Options, predict
 from mri_jax.volumes.pipeline import EQUIVALENT, PreprocessSettings, settings_of
@@ -108,6 +109,22 @@ def test_a_store_of_another_grid_or_preprocessing_is_refused(made, tmp_path):
     fine = model(grid=GRID.__class__("dev", (96, 112, 96), 2.0, GRID.origin))
     with pytest.raises(UserError, match=r"its grid demo .* of 4 mm is not the model's dev"):
         scans.find(fine, [fits])
+
+
+def test_an_interruption_keeps_what_was_predicted_until_then(made, tmp_path, monkeypatch):
+    wanted = scans.find(made, [store(tmp_path / "store", 4)])
+    calls, judged = [], predicting.judge
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judged(*arguments)
+
+    monkeypatch.setattr(predicting, "judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(made, wanted, tmp_path / "out", Options("argmax", pages=False, batch=3))
+    assert table(tmp_path / "out")["subject_id"].nunique() == 3
 
 
 def test_a_simulated_store_states_what_raw_scans_must_go_through():
