@@ -7,6 +7,7 @@ The config's preset follows a colon (``configs/depth.py:dev``), its fields are o
 
 import errno
 import os
+import re
 import runpy
 import signal
 import sys
@@ -79,7 +80,8 @@ def _mistake(argv: list[str], error: Exception) -> str:
         if unknown:
             return unknown_field(unknown[0], fields)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error: " in line), lines[0])
+    told = next((line for line in reversed(lines) if "Error: " in line), lines[0])
+    return re.sub(r"^\w+Error: ", "", told)
 
 
 def _leaves(config: dict, at: str = ""):

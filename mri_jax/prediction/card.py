@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mri_jax.evaluation.delong import Interval
 from mri_jax.prediction.model import FAR_PERCENT, Ensemble, Model
+from mri_jax.trained import SOURCE
 
 DISCLAIMER = (
     "This is research software. It is not a medical device, and its output is not a diagnosis."
@@ -37,6 +38,12 @@ def _lines(model: Model) -> Iterator[str]:
             low, middle, high = group.ages
             ages = f"{middle:.0f} ({low:.0f} to {high:.0f})"
         yield f"| {group.cohort} | {group.diagnosis} | {group.n} | {ages} |"
+    if any(e.stage != SOURCE for e in model.ensembles):
+        yield (
+            "\nThe stages named `tuned-...` were then fine-tuned on a part of the target cohort "
+            "(its size stands under calibration below). Their scores on that cohort are of its "
+            "other scans: same site, other people."
+        )
     yield f"\n## How it did{word}\n"
     for ensemble in model.ensembles:
         yield from _performance(ensemble, word)

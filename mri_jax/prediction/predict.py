@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
+from mri_jax.errors import UserError
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import Model
@@ -65,10 +66,13 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
       options: How.
 
     Raises:
-      UserError: The operating point was not fitted, or ``out`` cannot be written.
+      UserError: The operating point was not fitted, or ``out`` holds predictions or cannot be
+        written.
     """
     folder = epath.Path(out)
     points_of(model, options.point)
+    if (folder / TABLE).exists():
+        raise UserError(f"{folder}: holds predictions already; choose another --out")
     forwards = [Forward(model.spec, [n.variables for n in e.networks]) for e in model.ensembles]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []

@@ -111,7 +111,8 @@ def _subtitle(analysis: Analysis) -> str:
     networks = rows.loc[~rows["run"].map(is_baseline), ["run", "stage", "repeat", "fold"]]
     count = len(networks.drop_duplicates())
     scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
-    return f"{count} networks, {scans} scans, {len(analysis.sections)} tables"
+    comparisons = len(analysis.sections)
+    return f"{count} networks, {scans} scans, {comparisons} comparison{'s' * (comparisons != 1)}"
 
 
 def _embedded(pictures: Sequence[Picture]) -> list[Shown]:

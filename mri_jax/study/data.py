@@ -103,7 +103,10 @@ def open_catalogue(
     absent = [name for name in study.cohorts if not (frame["cohort"] == name).any()]
     if absent:
         found = ", ".join(sorted(set(frame["cohort"])))
-        raise UserError(f"{table}: has no scan of cohort {absent[0]!r}; it has {found}")
+        raise UserError(
+            f"{table}: has no scan of cohort {absent[0]!r}; it has {found} (config.source.cohorts, "
+            "config.targets and config.finetune.cohort name the cohorts)"
+        )
     known = store.index["sha256"].to_dict()
     if identities is not None:
         known = {key: identity for key, identity in identities.items() if key in known}

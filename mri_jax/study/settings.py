@@ -17,7 +17,7 @@ from mri_jax.training.loop import FitSettings
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StoppingSettings
 from mri_jax.volumes.grids import grid_named
-from mri_jax.volumes.normalise import Normalisation
+from mri_jax.volumes.normalise import METHODS, Normalisation
 
 STATISTICS = ("keep", "adapt")
 
@@ -345,7 +345,7 @@ def _data(config: Mapping[str, Any]) -> Data:
         threads=_whole(section, "threads", 1, "data."),
         prefetch=_whole(section, "prefetch", 1, "data."),
         normalisation=Normalisation(
-            method=section["normalisation"],
+            method=_choice(section, "normalisation", METHODS, "data."),
             clip=(float(section["clip"][0]), float(section["clip"][1])),
             background=float(section["background"]),
         ),

@@ -81,7 +81,7 @@ def find(
         base = root or source.parent
         found = Inputs(tuple(_table(source, base, cohort)))
     else:
-        raise UserError(f"input: {source}: no such folder or table")
+        raise UserError(f"input: {source}: no such file or folder")
     if not found.entries:
         raise UserError(f"input: {source} holds no scan ({', '.join(SUFFIXES)})")
     entries = [_inside(entry, base) for entry in _mark_duplicates(found.entries)]
@@ -181,7 +181,11 @@ def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
     try:
         frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise UserError(f"input: {path}: cannot be read as a table ({error})") from None
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"input: {path}: is no scan ({', '.join(SUFFIXES)}) and cannot be read as a table "
+            f"({first})"
+        ) from None
     for name in ("subject_id", "image"):
         if name not in frame:
             raise UserError(
