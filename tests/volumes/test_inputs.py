@@ -92,5 +92,5 @@ def test_refuses_a_table_without_its_columns(tmp_path, text, rule):
 def test_refuses_nothing(tmp_path):
     with pytest.raises(UserError, match="holds no scan"):
         inputs.find(tmp_path)
-    with pytest.raises(UserError, match="no such folder or table"):
+    with pytest.raises(UserError, match="no such file or folder"):
         inputs.find(tmp_path / "absent")
