@@ -122,6 +122,14 @@ def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, m
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_help_is_no_failure():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch.py"), "--help"], capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--config.model.width=2" in done.stdout
+
+
 @pytest.fixture
 def workdir(finished, tmp_path):
     """A new work directory; its stages folder holds compiled programs and nothing else."""
