@@ -63,8 +63,14 @@ def _validation(method: Method, cohort: str, rows: pd.DataFrame, pattern: Scores
 
 
 def _cohorts(predictions: pd.DataFrame, family: Family, split: str) -> list[str]:
-    chosen = predictions["split"].eq(split) & predictions["run"].isin(
-        [m.run for m in family.networks]
+    stages = {m.stage for m in family.networks}
+    if split == "test" and stages != {SOURCE}:
+        # Another run may have tested the source networks on cohorts where nothing was tuned.
+        stages -= {SOURCE}
+    chosen = (
+        predictions["split"].eq(split)
+        & predictions["run"].isin([m.run for m in family.networks])
+        & predictions["stage"].isin(stages)
     )
     return list(dict.fromkeys(predictions.loc[chosen, "cohort"]))
 

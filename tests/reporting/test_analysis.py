@@ -65,6 +65,17 @@ def test_summary_prints_the_mean_and_sd_of_the_metrics_table(run):
         assert not row["b_high"] < row["mean"]
 
 
+def test_a_tuned_family_keeps_to_the_cohorts_where_something_was_tuned(run):
+    def also_elsewhere(frame):
+        source = frame[frame["stage"].eq("source") & frame["split"].eq("test")]
+        others = source.assign(cohort="ELSEWHERE", subject_id="other-" + source["subject_id"])
+        return pd.concat([frame, others], ignore_index=True)
+
+    (section,) = analysed(rewritten(run, also_elsewhere)).sections
+    assert section.family.key == "finetune"
+    assert "ELSEWHERE" not in section.cohorts
+
+
 def test_source_and_tuned_stand_on_the_same_subjects(run):
     section = analysed(run).sections[0]
     cells = [e for e in section.entries if e.cohort == "ADNI2" and e.split == "test"]
