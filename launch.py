@@ -59,8 +59,9 @@ def parse_flags(argv: list[str]) -> list[str]:
         if flags.FLAGS["config"].present:
             _CONFIG.value.to_dict()  # a config that could not be loaded complains only when read
         return rest
-    except SystemExit:
-        sys.exit(0)  # --help, which absl ends as a failure
+    except SystemExit as ended:
+        # absl ends its help as a failure.
+        sys.exit(0 if {"--help", "-h", "--helpfull", "--helpshort"} & set(argv) else ended.code)
     except (flags.Error, AttributeError, KeyError, OSError, TypeError) as error:
         print(f"error: {_mistake(argv, error)}", file=sys.stderr)
         sys.exit(2)

@@ -120,6 +120,18 @@ def test_both_forms_of_the_convolution_and_its_gradients(rng, channels, filters)
     np.testing.assert_allclose(convolution.kernel_gradient_volume(x, dz), dk, **close)
 
 
+@pytest.mark.parametrize("group", [1, 2])
+def test_the_kernels_gradient_in_several_slabs_of_a_volume_equals_one(rng, monkeypatch, group):
+    x = jnp.asarray(rng.normal(size=(2, 4, 5, 3, 2)))
+    dz = jnp.asarray(rng.normal(size=(2, 4, 5, 3, 6)))
+    whole = convolution.kernel_gradient_planes(x, dz)
+    numbers = 5 * 3 * (9 * 2 + 3 * 6)
+    monkeypatch.setattr(convolution, "SLAB_NUMBERS", group * numbers)
+    assert convolution.planes_per_slab(4, numbers) == group
+    slabs = convolution.kernel_gradient_planes(x, dz)
+    np.testing.assert_allclose(slabs, whole, rtol=1e-12, atol=1e-12)
+
+
 def test_equal_neighbourhoods_tie_to_the_last_bit_wherever_they_lie(rng):
     # A constant that no product represents exactly: one other order of summation, and the maximum
     # would be chosen by rounding.
