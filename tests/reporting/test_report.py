@@ -9,12 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_run
-from scipy import stats
 
 from mri_jax import files, results
 from mri_jax.cli import main
-from mri_jax.errors import UserError
-from mri_jax.reporting import forms, table
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.demographics import flow_table
 from mri_jax.reporting.figures import score_figures
@@ -22,7 +19,6 @@ from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.page import runs_table
-from mri_jax.reporting.published import published_p, read_published
 from mri_jax.reporting.report import SHAREABLE, file_name, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -305,98 +301,9 @@ def test_in_a_browser_tables_sort_figures_load_and_enlarge(run, tmp_path):
     assert probe["enlarged"]
 
 
-@pytest.mark.parametrize("printed", [0.5278, 0.5431, 0.2348])
-def test_published_values_stand_beside_ours_and_give_back_their_p(tmp_path, printed):
-    # Four depths of five networks whose ANOVA has exactly the p that the paper prints, then
-    # rounded to two decimals as a paper prints them. (Its own means and SDs are not to hand.)
-    f = stats.f.isf(printed, 3, 16)
-    offsets = np.array([-1.0, -0.2, 0.4, 0.8])
-    within = 5 * (offsets**2).sum() / 3 / f
-    rows = [
-        f"depth,AIBL,cnn{depth}-w1,acc,{85 + offset:.2f},{np.sqrt(within):.2f},Table 1"
-        for depth, offset in zip((5, 7, 10, 12), offsets, strict=True)
-    ]
-    values = tmp_path / "published.csv"
-    text = [
-        "family,cohort,run,metric,mean,sd,source",
-        "# of nobody's paper",
-        *rows,
-        f"depth,AIBL,,acc_anova_p,{printed},,Table 1",
-    ]
-    values.write_text("\n".join(text) + "\n", encoding="utf-8")
-    found = published_p(read_published(values), "depth", "AIBL", "acc")
-    assert found.printed == printed
-    assert found.recomputed == pytest.approx(printed, abs=0.01)
-    assert found.words == (
-        f"{printed:.4f} printed, {found.recomputed:.2f} from the printed means and SDs (real data)"
-    )
-    assert published_p(read_published(values), "depth", "ADNI2", "acc").words == ""
-
-
-def test_published_values_are_marked_as_real(tmp_path):
-    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
-    folder = synthetic_run.write_run(
-        tmp_path / "d", runs=("cnn5-w1", "cnn7-w1"), cohorts=cohorts, baselines=()
-    )
-    values = tmp_path / "published.csv"
-    values.write_text(
-        "family,cohort,run,metric,mean,sd,source\n"
-        "depth,AIBL,cnn7-w1,auc,91.25,0.75,Table 1\n"
-        "depth,AIBL,cnn7-w1,sen,88.5,,Fig. 2\n"
-        "depth,AIBL,,acc_anova_p,0.1234,,Table 1\n",
-        encoding="utf-8",
-    )
-    assert main(["report", str(folder), "--published", str(values)]) == 0
-    page = (folder / results.REPORT).read_text(encoding="utf-8")
-    assert "cnn7-w1 as published (real data)" in page
-    assert "91.25 ± 0.75" in page
-    assert ">88.50<" in page
-    assert "0.1234 printed (real data)" in page
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        ("family,cohort\n", "column 'run' is missing"),
-        ("family,cohort,run,metric,mean,sd,source\nd,A,c,auc,high,1,T\n", "mean must be a number"),
-        ("family,cohort,run,metric,mean,sd,source\nd,A,c,auc,1,1,T\nd,A,c,auc,2,1,T\n", "twice"),
-    ],
-)
-def test_bad_published_values_are_named(tmp_path, content, word):
-    path = tmp_path / "p.csv"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=word):
-        read_published(path)
-
-
 def test_a_users_mistake_gives_one_line_and_code_two(tmp_path, capsys):
     assert main(["report", str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_a_long_latex_table_is_continued_on_the_next_page():
-    rows = tuple((table.text("AIBL"), table.text(f"row {k}\n95%\nx")) for k in range(30))
-    long = table.Table("k", "Scores", "A note.", ("Test cohort", "Network"), rows, pd.DataFrame())
-    made = forms.latex(long, simulated=True)
-    assert made.count(r"\begin{table}") == 3
-    assert made.count("A note.") == 1
-    assert made.count("Continued.") == 2
-    assert made.count("SIMULATED") == 3
-    assert [f"row {k} " in made for k in (0, 11, 12, 29)] == [True] * 4
-    bodies = made.split(r"\begin{table}")[1:]
-    assert [body.count("row ") for body in bodies] == [12, 12, 6]
-
-
-def test_numbers_are_printed_as_the_paper_does():
-    assert table.percent(0.85249) == "85.2"
-    assert table.percent(np.nan) == "–"
-    assert table.interval(-0.0003, 0.0434) == "[0.0, 4.3]"
-    assert table.interval(-0.0212, np.nan) == ""
-    assert table.interval(-0.0212, 0.5) == "[−2.1, 50.0]"
-    assert [table.signed(v) for v in (0.012, -0.0003, -0.05)] == ["+1.2", "0.0", "−5.0"]
-    assert (table.ratio(np.inf), table.ratio(0.5)) == ("∞", "0.50")
-    assert (table.p_value(0.00049), table.p_value(0.0304)) == ("<0.001", "0.030")
-    assert forms.latex_escape("a_b & 5% ± λ") == r"a\_b \& 5\% $\pm$ ?"
 
 
 AILING = {
