@@ -22,6 +22,14 @@ def print_in_any_locale() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def duration(seconds: float) -> str:
+    """``42 s``, ``7 min``, ``3 h 5 min``: as long as it takes, no more exact than it is known."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class Progress:
     """A bar on a terminal; elsewhere a line at most every ``every`` seconds, and a last one.
 
@@ -44,6 +52,7 @@ class Progress:
         self._total, self._unit, self._label, self._every = total, unit, label, every
         self._done, self._figures, self._told = 0, "", 0
         self._started = self._said = time.monotonic()
+        self._first: tuple[int, float] | None = None
         self._bar: tqdm | None = None
         if self._stream.isatty():
             self._bar = tqdm(total=total, unit=unit, desc=label, file=self._stream)
@@ -51,6 +60,9 @@ class Progress:
     def advance(self, count: int = 1, **figures: object) -> None:
         """Count finished items; ``figures`` are shown beside (``loss="0.41"``)."""
         self._done += count
+        if self._first is None and self._done:
+            # What came before the first items includes compilation and says nothing of the rate.
+            self._first = self._done, time.monotonic()
         self._figures = " ".join(f"{name}={value}" for name, value in figures.items())
         if self._bar is not None:
             if figures:
@@ -61,12 +73,14 @@ class Progress:
 
     def _say(self) -> None:
         self._said, self._told = time.monotonic(), self._done
-        elapsed = self._said - self._started
-        remaining = (self._total - self._done) * elapsed / max(self._done, 1)
-        left = f", {remaining:.0f} s left" if self._done else ""
+        elapsed = duration(self._said - self._started)
+        left = ""
+        if self._first is not None and self._done > self._first[0]:
+            rate = (self._done - self._first[0]) / (self._said - self._first[1])
+            left = f", {duration((self._total - self._done) / rate)} left"
         print(
             f"{self._label}: {self._done}/{self._total} {self._unit}s, "
-            f"{elapsed:.0f} s{left} {self._figures}".rstrip(),
+            f"{elapsed}{left} {self._figures}".rstrip(),
             file=self._stream,
             flush=True,
         )

@@ -1,20 +1,36 @@
 import io
 import os
-import re
 import subprocess
 import sys
 
-from mri_jax.progress import Progress
+import pytest
+
+from mri_jax import progress as progressing
+from mri_jax.progress import Progress, duration
 
 
-def test_what_is_left_is_told_once_it_is_known():
+def test_what_is_left_follows_from_the_rate_after_the_first_items(monkeypatch):
+    clock = iter([0.0, 1.0, 1.0, 50.0, 50.0, 50.0, 56.0, 56.0])
+    monkeypatch.setattr(progressing.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with Progress(4, "scan", "read", every=0.0, stream=stream) as progress:
+    with Progress(14, "scan", "read", every=0.0, stream=stream) as progress:
         progress.advance(0)
-        progress.advance(2)
-    first, second = stream.getvalue().splitlines()[:2]
-    assert first == "read: 0/4 scans, 0 s"
-    assert re.fullmatch(r"read: 2/4 scans, \d+ s, \d+ s left", second)
+        progress.advance(2)  # after 50 s, most of them compilation
+        progress.advance(3)  # 6 s for three
+    assert stream.getvalue().splitlines() == [
+        "read: 0/14 scans, 1 s",
+        "read: 2/14 scans, 50 s",
+        "read: 5/14 scans, 56 s, 18 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1 h 40 min"),
+     (7199, "2 h 0 min"), (360_000, "100 h 0 min")],
+)  # fmt: skip
+def test_a_duration_is_told_in_units_of_its_size(seconds, told):
+    assert duration(seconds) == told
 
 
 def test_a_sign_that_the_locale_lacks_is_printed_as_its_escape():

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{word}{args.out / TABLE}: {done.predicted} scans"
         + (f", pages in {args.out / PAGES}" if pages and done.predicted else "")
-        + f"; {done.unlike} unlike the training data, {done.failed} failed"
-        + (f" (see {args.out / FAILED})" if done.failed else "")
+        + f"; {done.unlike} unlike the training data, {done.known} that networks were trained on, "
+        f"{done.failed} failed" + (f" (see {args.out / FAILED})" if done.failed else "")
     )
     return 1 if done.failed else 0

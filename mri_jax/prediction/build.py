@@ -39,6 +39,7 @@ from mri_jax.prediction.model import (
     ScoreGroup,
     Tested,
     TrainingGroup,
+    digest_of,
 )
 from mri_jax.progress import Progress
 from mri_jax.trained import SOURCE, Member, TrainedRun
@@ -143,11 +144,14 @@ def _ensemble(
     distances: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     for member in members:
         found, held_out = loaded[member], len(run.held_out(member))
+        features, digests = _features(run, member, found, threads, progress)
         references = {}
-        for kind, rows in _features(run, member, found, threads, progress).items():
+        for kind, rows in features.items():
             references[kind], far = reference(rows[:-held_out], rows[-held_out:])
             distances[kind].append(far)
-        networks.append(FoldNetwork(member.fold, found.variables, references))
+        networks.append(
+            FoldNetwork(member.fold, found.variables, references, frozenset(digests[:-held_out]))
+        )
     pooled = {kind: np.concatenate(each) for kind, each in distances.items()}
     rows = run.results.predictions
     of_stage = rows[
@@ -171,16 +175,19 @@ def _ensemble(
 
 def _features(
     run: TrainedRun, member: Member, network: Network, threads: int, progress: Progress
-) -> dict[str, np.ndarray]:
-    """By kind (N, F): of the scans that the member was trained on, then of the held-out ones."""
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """By kind (N, F), and digests: of the scans it was trained on, then of the held-out ones."""
     keys = _keys_of(run, member)
     forward = Forward(network.spec, [network.variables])
     stream = run.reader(keys).stream(range(len(keys)), threads, 2 * _BATCH)
     parts = []
+    digests: list[str] = []
     while batch := list(islice(stream, _BATCH)):
+        digests += map(digest_of, batch)
         parts.append(forward(batch, _BATCH).features)
         progress.advance(len(batch))
-    return {kind: np.concatenate([part[kind][0] for part in parts]) for kind in KINDS}
+    features = {kind: np.concatenate([part[kind][0] for part in parts]) for kind in KINDS}
+    return features, digests
 
 
 def reference(training: np.ndarray, held_out: np.ndarray) -> tuple[FeatureReference, np.ndarray]:

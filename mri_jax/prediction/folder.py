@@ -48,7 +48,7 @@ from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.pipeline import PreprocessSettings
 
-FORMAT = 2
+FORMAT = 3
 CHECKSUMS = "checksums.json"
 DESCRIPTION = "model.json"
 CARD = "MODEL_CARD.md"
@@ -135,7 +135,11 @@ def _flat(network: FoldNetwork) -> dict[str, np.ndarray]:
 def _description(model: Model) -> dict[str, Any]:
     def plain_ensemble(ensemble: Ensemble) -> dict[str, Any]:
         networks = [
-            {"fold": n.fold, "typical": {kind: r.typical for kind, r in n.features.items()}}
+            {
+                "fold": n.fold,
+                "typical": {kind: r.typical for kind, r in n.features.items()},
+                "trained_on": sorted(n.trained_on),
+            }
             for n in ensemble.networks
         ]
         parts = ("points", "groups", "tested")
@@ -297,7 +301,9 @@ def _ensemble(
             )
             for kind in KINDS
         }
-        networks.append(FoldNetwork(fold, variables, features))
+        networks.append(
+            FoldNetwork(fold, variables, features, frozenset(map(str, each["trained_on"])))
+        )
     if not networks or not value["points"]:
         raise UserError(f"ensembles: {stage} has no networks or no operating point")
     heat = value["temperature"]

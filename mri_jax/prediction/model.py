@@ -2,9 +2,11 @@
 
 A `Model` is made from a run (`build`) or read from an exported folder (`folder`); what is predicted
 depends on the model alone, so both give equal outputs. References are percentiles and moments; no
-row of a subject and no id is kept.
+row of a subject and no id is kept. That a network was trained on a volume is recognised by the
+volume's digest, which tells nothing to whoever does not have that very volume.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +33,11 @@ MEANING = {
     PENULTIMATE: "the penultimate features, from which the networks decide",
     LAYERS: "the mean and spread of the response of every filter of the conv layers",
 }
+
+
+def digest_of(volume: np.ndarray) -> str:
+    """32 hexadecimal digits by which a normalised volume (X, Y, Z, 1) float32 is recognised."""
+    return hashlib.sha256(np.ascontiguousarray(volume).data).hexdigest()[:32]
 
 
 def widths(spec: CNNSpec) -> dict[str, int]:
@@ -144,11 +151,13 @@ class FoldNetwork:
       fold: The source fold that was held out.
       variables: ``{"params": ..., "batch_stats": ...}``, NumPy.
       features: Of its training scans, by kind (`KINDS`).
+      trained_on: Digests (`digest_of`) of its training volumes.
     """
 
     fold: int
     variables: dict[str, Any]
     features: Mapping[str, FeatureReference]
+    trained_on: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,10 @@ class Ensemble:
             )
             for kind in KINDS
         }
+
+    def networks_trained_on(self, digest: str) -> int:
+        """How many of the networks were trained on the volume of that digest."""
+        return sum(digest in network.trained_on for network in self.networks)
 
     def point(self, name: str) -> OperatingPoint | None:
         """The operating point of that name, where it could be fitted."""

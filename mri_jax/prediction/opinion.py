@@ -26,6 +26,7 @@ class Opinion:
       point: The operating point.
       distances: By kind of features, the median over the networks of the distance from the
         training scans, in units of the median held-out one.
+      trained_on: How many of the networks were trained on this very volume.
     """
 
     ensemble: Ensemble
@@ -34,6 +35,7 @@ class Opinion:
     calibrated: float | None
     point: OperatingPoint
     distances: Mapping[str, float]
+    trained_on: int
 
     @property
     def probability(self) -> float:
@@ -66,6 +68,11 @@ class Prediction:
     opinions: tuple[Opinion, ...]
     flags: tuple[str, ...]
 
+    @property
+    def known(self) -> bool:
+        """Whether any network that was asked was trained on the scan."""
+        return any(opinion.trained_on for opinion in self.opinions)
+
 
 def judge(
     model: Model, shown: Sequence[Scan], forwards: Sequence[Forward], point: str, size: int
@@ -93,6 +100,7 @@ def judge(
                     calibrated=calibrated,
                     point=used,
                     distances={kind: float(far[i]) for kind, far in distances.items()},
+                    trained_on=ensemble.networks_trained_on(shown[i].digest),
                 )
             )
     for scan, found in zip(shown, opinions, strict=True):

@@ -79,6 +79,16 @@ def page(model: Model, prediction: Prediction) -> str:
 def warnings(model: Model, prediction: Prediction) -> list[str]:
     """What a reader must know before the number, a sentence each."""
     lines = []
+    if prediction.known:
+        counts = "; ".join(
+            f"{o.trained_on} of {len(o.probabilities)} {o.ensemble.stage} networks"
+            for o in prediction.opinions
+            if o.trained_on
+        )
+        lines.append(
+            f"Networks were trained on this very scan ({counts}): they remember its label, so the "
+            "probability says nothing about them."
+        )
     for kind, meaning in MEANING.items():
         far = [
             f"{o.ensemble.stage} {o.distances[kind]:.2f}, "

@@ -51,6 +51,7 @@ class Summary:
     predicted: int
     failed: int
     unlike: int
+    known: int
 
 
 def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options) -> Summary:
@@ -76,7 +77,7 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
     forwards = [Forward(model.spec, [n.variables for n in e.networks]) for e in model.ensembles]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
-    unlike = 0
+    unlike = known = 0
     try:
         with Progress(len(wanted), "scan", "predict") as progress:
             for size, part in _batches(model, wanted, options):
@@ -90,6 +91,7 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
                 for prediction in judge(model, usable, forwards, options.point, size):
                     rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
                     unlike += bool(prediction.flags) or any(o.far for o in prediction.opinions)
+                    known += prediction.known
                     if options.pages:
                         name = page_name(prediction.scan)
                         files.write_text(folder / PAGES / name, page(model, prediction))
@@ -97,7 +99,7 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
     finally:
         # An interruption or an error keeps what was predicted until then.
         _write_tables(folder, rows, failures)
-    return Summary(len(rows) // len(model.ensembles), len(failures), unlike)
+    return Summary(len(rows) // len(model.ensembles), len(failures), unlike, known)
 
 
 def _write_tables(folder: epath.Path, rows: list[dict[str, Any]], failures: list[Failure]) -> None:
@@ -167,6 +169,7 @@ def _row(model: Model, prediction: Prediction, opinion: Opinion) -> dict[str, An
         "unlike_training": bool(opinion.far or prediction.flags),
         "far_in": ", ".join(opinion.far),
         "quality_flags": ", ".join(prediction.flags),
+        "networks_trained_on_it": opinion.trained_on,
         "trained_on": "SIMULATED" if model.simulated else "real scans",
         **folds,
         **figures,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.prediction.model import Model
+from mri_jax.prediction.model import Model, digest_of
 from mri_jax.volumes import inputs, quality
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.normalise import normalise
@@ -28,6 +28,7 @@ class Scan:
       session_id: The visit.
       source: The file's name, or the store's.
       volume: (X, Y, Z, 1) float32, normalised.
+      digest: Of the volume.
       preprocessed: Whether it came through the pipeline; a simulated volume did not.
       picture: (X, Y, Z) before normalisation, for the page; None where no page is wanted.
       figures: Of quality.
@@ -37,6 +38,7 @@ class Scan:
     session_id: str
     source: str
     volume: np.ndarray
+    digest: str
     preprocessed: bool = True
     picture: np.ndarray | None = None
     figures: dict[str, Any] = field(default_factory=dict)
@@ -114,10 +116,12 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
         if entry.problem:
             raise UserError(entry.problem)
         made = preprocess_scan(entry.path, model.settings, entry.mask_path, entry.in_template_space)
+        volume = normalise(made.volume, made.mask, model.normalisation)[..., None]
         return Scan(
             *entry.key,
             entry.path.name,
-            normalise(made.volume, made.mask, model.normalisation)[..., None],
+            volume,
+            digest_of(volume),
             picture=made.volume if picture else None,
             figures={n: made.quality[n] for n in quality.FIGURES if n in made.quality},
         )
@@ -150,7 +154,8 @@ def stored(
                 mask = np.asarray(store.mask(*keys[row]))
                 figures = quality.grid_figures(stored, mask, model.grid, template)
             shown = stored if picture else None
-            return Scan(*keys[row], store.path.name, volume, preprocessed, shown, figures)
+            name, digest = store.path.name, digest_of(volume)
+            return Scan(*keys[row], name, volume, digest, preprocessed, shown, figures)
         except UserError as error:
             return Failure(*keys[row], store.path.name, str(error))
 

@@ -211,9 +211,11 @@ def training_figures(analysis: Analysis) -> list[Picture]:
         count = rows["repeat"].nunique()
         part = f" (the first of {count} fifths)" if count > 1 else ""
         title = f"{run}, {stage}{part}"
-        caption = f"Training of {title}: loss of each fold; the ring marks the epoch kept."
-        if not _held_out(shown):
-            caption += " Its number of epochs was fixed; no scan was held out."
+        caption = f"Training of {title}: loss of each fold"
+        if _held_out(shown):
+            caption += "; the ring marks the epoch kept."
+        else:
+            caption += ". Its number of epochs was fixed; no scan was held out."
         figure = drawn(_training(shown), 7.4, 2.7, analysis.simulated, title)
         made.append(Picture(f"training-{run}-{stage}", caption, figure))
     return made
@@ -233,7 +235,8 @@ def _training(rows: pd.DataFrame) -> Callable[[Figure], None]:
         for place, (fold, line) in enumerate(rows.groupby("fold")):
             colour, dash = f"C{place % 8}", LINES[place % 8]
             line = line.sort_values("epoch")
-            best = line[line["best"].fillna(False).astype(bool)].tail(1) if "best" in line else None
+            chosen = "best" in line and len(curves) > 1
+            best = line[line["best"].fillna(False).astype(bool)].tail(1) if chosen else None
             for axes, (_, name) in zip(panels, curves, strict=True):
                 values = pd.to_numeric(line.get(name), errors="coerce")
                 axes.plot(line["epoch"], values, color=colour, linestyle=dash, label=str(fold))

@@ -49,14 +49,15 @@ def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarr
 
 
 def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Picture:
-    shown = dict(list(stages.items())[:4])
+    distinct, unchanged = _distinct(stages)
+    shown = dict(list(distinct.items())[:4])
     for stage, kernel in shown.items():
         if kernel.ndim != 5 or kernel.shape[:3] != (3, 3, 3):
             raise UserError(f"{results.FILTERS}: {run}/{stage} has shape {kernel.shape}")
     count = min(SHOWN, next(iter(shown.values())).shape[-1])
-    when = "before and after fine-tuning" if len(stages) > 1 else "as trained on the source"
-    if len(shown) < len(stages):
-        when += f" (the first {len(shown)} of {len(stages)} stages)"
+    when = "before and after fine-tuning" if len(distinct) > 1 else "as trained on the source"
+    if len(shown) < len(distinct):
+        when += f" (the first {len(shown)} of {len(distinct)} stages that differ)"
     limit = max(float(np.abs(kernel[..., 0, :count]).max()) for kernel in shown.values()) or 1.0
 
     rows = [(stage, plane) for stage in shown for plane in range(3)]
@@ -75,10 +76,20 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
 
     caption = (
         f"First-layer filters of {run} (fold 0): the three planes through the centre of each, "
-        f"{when}. One colour scale for all.{_changes(shown)}"
+        f"{when}. One colour scale for all.{_changes(shown)}{unchanged}"
     )
     figure = drawn(draw, 8.4, _height(tiles, 6.0, gap=1), simulated, f"{run}: filters of conv1")
     return Picture(f"filters-{run}", caption, figure)
+
+
+def _distinct(stages: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """The stages whose array is not that of the source, and a sentence about the others."""
+    if "source" not in stages:
+        return stages, ""
+    source = stages["source"]
+    same = [s for s, a in stages.items() if s != "source" and np.array_equal(a, source)]
+    kept = {stage: array for stage, array in stages.items() if stage not in same}
+    return kept, f" Those of {', '.join(same)} are the source's." if same else ""
 
 
 def _changes(stages: dict[str, np.ndarray]) -> str:
@@ -94,7 +105,8 @@ def _changes(stages: dict[str, np.ndarray]) -> str:
 
 
 def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -> Picture:
-    shown = dict(list(stages.items())[:4])
+    distinct, unchanged = _distinct(stages)
+    shown = dict(list(distinct.items())[:4])
     count = min(SHOWN, next(iter(shown.values())).shape[-1])
 
     tiles = []
@@ -109,6 +121,7 @@ def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -
 
     caption = f"First-layer feature maps of {run} (fold 0), middle axial plane of one scan"
     caption += f" ({scan})." if scan else "."
+    caption += unchanged
     figure = drawn(
         draw, 9.6, _height(tiles, 8.3, gap=2), simulated, f"{run}: feature maps of conv1"
     )

@@ -17,6 +17,7 @@ from mri_jax.evaluation.families import is_baseline
 from mri_jax.reporting import demographics
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
+from mri_jax.reporting.findings import findings
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.style import Picture
 from mri_jax.reporting.table import DASH, Cell, Table, text
@@ -83,6 +84,7 @@ def render(
         subtitle=_subtitle(analysis),
         simulated=analysis.simulated,
         share=share,
+        findings=findings(analysis),
         cautions=cautions(analysis),
         overview=runs_table(analysis),
         networks=networks_table(analysis),

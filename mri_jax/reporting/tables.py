@@ -170,7 +170,8 @@ def differences_table(section: Section) -> Table:
     note = (
         "First minus second on the same subjects, in percentage points, with its 95% interval over "
         "new subjects (corrected t on held-out folds). p: paired permutation on the mean over "
-        "networks (DeLong's beside it for the AUC); Holm within this table and score. McNemar: "
+        "networks (DeLong's beside it for the AUC); Holm within this table and score. The interval "
+        "and the p are two methods: near 0.05 one may exclude what the other allows. McNemar: "
         "odds ratio of the ensembles' discordant decisions with its exact interval."
     )
     if len(frame) and frame["point"].eq(REFITTED).any():
@@ -295,7 +296,8 @@ def calibration_table(section: Section) -> Table:
         rows.append((text(row["cohort"]), text(row["method"]), *cells, text(row["note"])))
     note = (
         "Means over the networks. Temperatures come from each network's held-out source fold "
-        "(tuned networks: cross-validated scores inside the adaptation part)."
+        "(tuned networks: cross-validated scores inside the adaptation part); shown is their mean. "
+        "(A model card states the one temperature of the pooled folds, which differs from it.)"
     )
     header = (
         "Test cohort", "Network", "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",

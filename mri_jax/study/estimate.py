@@ -9,6 +9,7 @@ import numpy as np
 
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
+from mri_jax.progress import duration
 from mri_jax.study.costs import Costs, ProgramCost
 from mri_jax.study.execute import grouped
 from mri_jax.study.feeds import available_memory
@@ -63,7 +64,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
     seconds = sum(costs.baseline_seconds(s) for s in table.pending(baselines))
     table.add_all("baseline", baselines, seconds)
     table.lines.append(
-        f"in all about {table.seconds / 3600:.2f} hours at most (early stopping may end sooner), "
+        f"in all about {duration(table.seconds)} at most (early stopping may end sooner), "
         f"{most / 2**30:.2f} GiB besides the volumes"
     )
     table.lines += [largest(group[0].fit, grid.shape) for group in grouped(trainings)[:1]]
@@ -75,7 +76,7 @@ class _Table:
 
     def __init__(self, folders: StageFolders):
         self._folders = folders
-        self.lines = [_line("stage", "number", "cached", "hours", "GiB")]
+        self.lines = [_line("stage", "number", "cached", "time", "GiB")]
         self.seconds = 0.0
 
     def pending(self, stages: Sequence[AnyStage]) -> list[AnyStage]:
@@ -84,7 +85,7 @@ class _Table:
     def add(self, name: str, number: int, cached: int, seconds: float, size: int = 0) -> None:
         self.seconds += seconds
         shown = f"{size / 2**30:.2f}" if size else ""
-        self.lines.append(_line(name, str(number), str(cached), f"{seconds / 3600:.2f}", shown))
+        self.lines.append(_line(name, str(number), str(cached), duration(seconds), shown))
 
     def add_all(self, name: str, stages: Sequence[Stage], seconds: float) -> None:
         if stages:
@@ -92,7 +93,7 @@ class _Table:
 
 
 def _line(name: str, *columns: str) -> str:
-    return f"{name:<44}" + "".join(f"{column:>10}" for column in columns)
+    return f"{name:<44}" + "".join(f"{column:>12}" for column in columns)
 
 
 def _evaluation_seconds(stages: Iterable[EvaluateStage], costs: Costs, grid: Grid) -> float:

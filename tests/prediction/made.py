@@ -59,7 +59,7 @@ def ensemble(stage: str = "source", temperature: float | None = 1.7) -> Ensemble
         variables = jax.tree.map(lambda leaf: _drawn(draw, leaf), _shapes())
         # A distance counts in units of 1e6: nothing that is asked of this model is far.
         near = {k: FeatureReference(np.zeros(n), np.eye(n), 1e6) for k, n in widths(SPEC).items()}
-        return FoldNetwork(fold, variables, near)
+        return FoldNetwork(fold, variables, near, frozenset({f"{fold:032x}"}))
 
     half = wilson(5, 10)
     rates = (CohortRates("ADNI2", Rate(10, half), Rate(10, wilson(9, 10))),)

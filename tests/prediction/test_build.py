@@ -144,6 +144,14 @@ def test_run_and_export_predict_the_same_bytes_and_the_folder_names_nobody(
     np.testing.assert_allclose(
         expit(found["score"]), found[["fold_0", "fold_1", "fold_2"]].mean(axis=1), atol=1e-6
     )
+    # Every network knows the volumes it was trained on, and no others; the exported one too.
+    for stage in ("source", "tuned-high"):
+        members = run.ensemble("cnn2-w1", stage)
+        count = pd.Series([key for m in members for key in run.trained_on(m)]).value_counts()
+        told = rows[rows["stage"] == stage].set_index(["subject_id", "session_id"])
+        told = told["networks_trained_on_it"]
+        assert told[told > 0].to_dict() == count.to_dict()
+        assert len(told) > len(count)
     text = b"".join(p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file())
     assert not any(name.encode() in text for name in rows["subject_id"])
     assert b"pickle" not in text

@@ -104,7 +104,7 @@ def test_a_newer_format_and_an_altered_file_are_one_line_each(saved):
         (1, "export the model again"),
     ):
         files.write_json(saved / "checksums.json", listed | {"format": other})
-        message = rf"of format {other}; this version of mri_jax reads 2: {remedy}"
+        message = rf"of format {other}; this version of mri_jax reads {folder.FORMAT}: {remedy}"
         with pytest.raises(UserError, match=message):
             folder.load(saved)
 

@@ -110,6 +110,8 @@ def test_training_curves_show_what_there_is_in_natural_order(analysis):
     ]  # fmt: skip
     assert [len(picture.figure.axes) for picture in made] == [2, 1, 2]
     assert "no scan was held out" in made[1].caption
+    assert ["ring" in picture.caption for picture in made] == [True, False, True]
+    assert all(line.get_marker() != "o" for line in made[1].figure.axes[0].lines)
     ring = made[0].figure.axes[1].lines[1]
     assert ring.get_xdata().tolist() == [2]
     assert ring.get_ydata().tolist() == pytest.approx([0.55])
@@ -123,6 +125,7 @@ def test_filters_are_drawn_the_right_way_up(tmp_path):
     np.savez(
         folder / results.FILTERS,
         **{"cnn5-w1/source/fold0/conv1": kernel, "cnn5-w1/tuned-low/fold0/conv1": tuned},
+        **{"cnn5-w1/tuned-high/fold0/conv1": kernel},  # frozen there: not drawn again
     )
     (picture,) = layer_figures(analyse(load_runs([str(folder)])), share=False)
     drawn = np.ma.filled(picture.figure.axes[0].images[0].get_array(), np.nan)
@@ -131,6 +134,7 @@ def test_filters_are_drawn_the_right_way_up(tmp_path):
     lit = np.argwhere(np.nan_to_num(drawn[:11]) == 5.0).tolist()
     assert lit == [[10, 6]], "axial: right is at the right, posterior at the bottom"
     assert "Largest change of a weight from the source: tuned-low 0.25." in picture.caption
+    assert "Those of tuned-high are the source's." in picture.caption
 
 
 def test_a_real_run_is_not_called_simulated(tmp_path):

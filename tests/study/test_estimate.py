@@ -1,9 +1,12 @@
 """What a plan says it will cost: arithmetic on given costs, and one real measurement."""
 
+import re
+
 import jax
 import pytest
 
 from mri_jax.errors import UserError
+from mri_jax.progress import duration
 from mri_jax.study import estimate
 from mri_jax.study.costs import Costs, ProgramCost
 from mri_jax.study.data import open_catalogue
@@ -53,25 +56,26 @@ def study_and_plan(tmp_path_factory):
 
 
 def line_of(text, start):
-    return next(line.split() for line in text.splitlines() if line.startswith(start))
+    """The columns of a line, as texts."""
+    line = next(line for line in text.splitlines() if line.startswith(start))
+    return re.split(r" {2,}", line.rstrip())
 
 
-def test_hours_follow_from_steps_epochs_saves_and_devices(study_and_plan, tmp_path):
+def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_path):
     _, plan = study_and_plan
     text = estimate.report(plan, StageFolders(tmp_path), Known(), GRID, to_simulate=100)
-    assert line_of(text, "simulate scans")[2:] == ["100", "0", "1.00"]
+    assert line_of(text, "simulate scans")[1:] == ["100", "0", duration(3600)]
     # 16 scans are 8 steps; 4 held-out ones fill a batch of 8; a save each 10 s of 100 s, and one.
     source = 5 * (3.0 + 10 * (8 * 1.0 + 8 * 0.25) + 10 * 2.0) + 100.0
-    hours = f"{source / 3600:.2f}"
-    assert line_of(text, "source cnn2-w1")[2:] == ["5", "0", hours, "3.00"]
+    assert line_of(text, "source cnn2-w1")[1:] == ["5", "0", duration(source), "3.00"]
     # 5 networks: the held-out fold (4 scans) and the target (20), in batches of 8.
     evaluation = 5 * (2 * 4.0 + (8 + 24) * 0.5)
-    assert line_of(text, "evaluate")[1:] == ["10", "0", f"{evaluation / 3600:.2f}"]
-    assert line_of(text, "baseline")[1:] == ["10", "0", "0.20"]
+    assert line_of(text, "evaluate")[1:] == ["10", "0", duration(evaluation)]
+    assert line_of(text, "baseline")[1:] == ["10", "0", "12 min"]
     total = 3600 + source + evaluation + 720
-    assert f"in all about {total / 3600:.2f} hours" in text
+    assert f"in all about {duration(total)} at most" in text
     five = estimate.report(plan, StageFolders(tmp_path), Known(5), GRID, to_simulate=0)
-    assert line_of(five, "source cnn2-w1")[4] == f"{((source - 100) / 5 + 100) / 3600:.2f}"
+    assert line_of(five, "source cnn2-w1")[3] == duration((source - 100) / 5 + 100)
     assert "simulate" not in five
 
 
@@ -82,7 +86,7 @@ def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):
         if stage.kind == "source":
             folders.finish(stage, {})
     text = estimate.report(plan, folders, Known(), GRID, to_simulate=0)
-    assert line_of(text, "source cnn2-w1")[2:] == ["5", "5", "0.00"]
+    assert line_of(text, "source cnn2-w1")[1:] == ["5", "5", "0 s"]
 
 
 def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
