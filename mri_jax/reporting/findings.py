@@ -1,38 +1,62 @@
 """What a report found, in sentences, before any table: the AUC of every declared pair."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.reporting.analysis import Analysis, Section
 from mri_jax.reporting.table import interval, p_value, percent, signed
 
 ALPHA = 0.05
-# More pairs than this are counted, and only the largest is spelled out.
+# Of more pairs than this the ones that differ most are spelled out, and the others counted.
 _SPELLED = 2
 
 
-def findings(analysis: Analysis) -> list[str]:
-    """A paragraph a table and test cohort, in the order of the tables."""
+@dataclass(frozen=True)
+class Finding:
+    """What one table says.
+
+    Attributes:
+      title: Of the table.
+      lines: A paragraph a test cohort.
+    """
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def findings(analysis: Analysis) -> list[Finding]:
+    """What each table says, in the order of the tables."""
     return [
-        " ".join(_of_cohort(section, cohort))
+        Finding(
+            section.family.title + (" (exploratory)" if section.family.exploratory else ""),
+            tuple(
+                " ".join(_of_cohort(section, cohort))
+                for cohort in section.cohorts
+                if section.tested(cohort)
+            ),
+        )
         for section in analysis.sections
-        for cohort in section.cohorts
-        if section.tested(cohort)
     ]
 
 
 def _of_cohort(section: Section, cohort: str) -> Iterator[str]:
-    explored = " (exploratory)" if section.family.exploratory else ""
-    yield f"{section.family.title}{explored}; {cohort}, {section.subjects(cohort)}:"
+    yield f"{cohort} ({section.subjects(cohort)}):"
     yield from _auc(section, cohort)
     rows = section.differences
-    if len(rows):
-        rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test") & rows["p"].notna()]
-        yield from _pairs(rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX)])
-        yield from _refitted(rows[rows["metric"].eq("bac")])
+    if not len(rows):
+        return
+    rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test")]
+    auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX) & rows["p"].notna()]
+    plain = {m.name for m in section.family.methods if is_baseline(m.run)}
+    beside = auc["second"].isin(plain)
+    yield from _pairs(auc[~beside], "networks")
+    yield from _pairs(auc[beside], "a network and a baseline")
+    yield from _refitted(rows[rows["metric"].eq("bac")])
 
 
 def _auc(section: Section, cohort: str) -> Iterator[str]:
@@ -59,32 +83,27 @@ def _auc(section: Section, cohort: str) -> Iterator[str]:
     yield f"{told} {limits}, {chance} chance."
 
 
-def _pairs(rows: pd.DataFrame) -> Iterator[str]:
+def _pairs(rows: pd.DataFrame, whose: str) -> Iterator[str]:
     """Which differences in AUC hold, and how large the largest one is where none does."""
     if not len(rows):
         return
+    count = f"Of {len(rows)} declared pair{'s' * (len(rows) != 1)} of {whose}"
     hold = rows[rows["p_holm"] < ALPHA]
-    largest = rows.loc[[rows["difference"].abs().idxmax()]]
-    pairs = "pair" if len(rows) == 1 else "pairs"
     if not len(hold):
-        yield (
-            f"Of {len(rows)} declared {pairs}, none differs in AUC beyond chance (Holm); the "
-            f"largest difference is {_told(largest.iloc[0])}. That does not show that they are "
-            "equal: the interval says what remains possible."
-        )
+        largest = rows.loc[rows["difference"].abs().idxmax()]
+        yield f"{count} none differs in AUC beyond chance; most of all: {_told(largest)}."
         return
     order = hold["difference"].abs().sort_values(ascending=False).index[:_SPELLED]
     told = "; ".join(_told(hold.loc[place]) for place in order)
-    more = " The largest:" if len(hold) > _SPELLED else ""
-    verb = "differs" if len(hold) == 1 else "differ"
-    yield f"Of {len(rows)} declared {pairs}, {len(hold)} {verb} in AUC (Holm).{more} {told}."
+    which = ", most of all" if len(hold) > _SPELLED else ""
+    yield f"{count} {len(hold)} differ{'s' * (len(hold) == 1)} in AUC{which}: {told}."
 
 
 def _told(row: pd.Series) -> str:
     limits = interval(row["low"], row["high"])
     return (
-        f"{row['first']} minus {row['second']}, {signed(row['difference'])} points"
-        f"{f' {limits}' if limits else ''}, Holm p {p_value(row['p_holm'])}"
+        f"{row['first']} minus {row['second']} {signed(row['difference'])} points"
+        f"{f' {limits}' if limits else ''}, p {p_value(row['p_holm'])}"
     )
 
 
@@ -94,14 +113,17 @@ def _refitted(rows: pd.DataFrame) -> Iterator[str]:
     if not len(refitted):
         return
     gains = rows[rows["point"].eq(ARGMAX)].set_index(["first", "second"])["difference"]
-    parts = []
-    for row in refitted.to_dict("records"):
-        plain = gains.get((row["first"], row["second"]), np.nan)
-        parts.append(
-            f"{row['first']} {signed(plain) if plain == plain else '–'} points, against the "
-            f"refitted threshold {signed(row['difference'])} {interval(row['low'], row['high'])}"
-        )
-    yield (
-        "Balanced accuracy against the source network as it is, and against the same network with "
-        f"its threshold refitted on the adaptation part: {'; '.join(parts)}."
-    )
+    gains = refitted.assign(plain=[gains.get(k, np.nan) for k in _keys(refitted)])
+    order = gains["plain"].abs().sort_values(ascending=False, kind="stable").index[:_SPELLED]
+    parts = [
+        f"{row['first']} {signed(row['plain'])} points against the source network, "
+        f"{signed(row['difference'])} {interval(row['low'], row['high'])} when only the source's "
+        "threshold is refitted on the adaptation part"
+        for row in gains.loc[order].to_dict("records")
+    ]
+    which = f" (the {_SPELLED} largest of {len(gains)})" if len(gains) > _SPELLED else ""
+    yield f"Balanced accuracy{which}: {'; '.join(parts)}."
+
+
+def _keys(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    return zip(rows["first"], rows["second"], strict=True)

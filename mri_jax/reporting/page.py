@@ -85,6 +85,7 @@ def render(
         simulated=analysis.simulated,
         share=share,
         findings=findings(analysis),
+        meaningless=any(run.config.get("preset") == "smoke" for run in analysis.runs),
         cautions=cautions(analysis),
         overview=runs_table(analysis),
         networks=networks_table(analysis),

@@ -131,10 +131,15 @@ def effects(predictions: pd.DataFrame) -> list[str]:
         change = 100 * (tuned.to_numpy() - source.loc[places].to_numpy())
         spread = f" ± {change.std(ddof=1):.2f}" if len(change) > 1 else ""
         lines.append(
-            f"{run} {stage} minus source on {cohort}: AUC {change.mean():+.2f}{spread} points "
-            f"(from {change.min():+.2f} to {change.max():+.2f} over {len(change)} networks)"
+            f"{run} {stage} minus source on {cohort}: AUC {_signed(change.mean())}{spread} points "
+            f"(from {_signed(change.min())} to {_signed(change.max())} over {len(change)} networks)"
         )
     return lines
+
+
+def _signed(points: float) -> str:
+    """``+0.24``; zero has no minus."""
+    return f"{round(float(points), 2) + 0.0:+.2f}"
 
 
 def _metrics(tested: pd.DataFrame) -> pd.DataFrame:

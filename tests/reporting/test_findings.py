@@ -27,9 +27,15 @@ def changed(analysis, **columns):
     )
 
 
-def test_a_finding_states_the_auc_its_interval_and_the_largest_difference(analysis):
+def lines(analysis, cohort=""):
+    """Every line about a cohort, or all."""
+    (finding,) = findings(analysis)
+    return [line for line in finding.lines if line.startswith(cohort)]
+
+
+def test_a_finding_states_the_auc_its_interval_and_the_differences(analysis):
     (section,) = analysis.sections
-    (line,) = [line for line in findings(analysis) if "; ADNI2, " in line]
+    (line,) = lines(analysis, "ADNI2 ")
     assert section.subjects("ADNI2") in line
     rows = section.summary.query("cohort == 'ADNI2' and split == 'test' and metric == 'auc'")
     source = rows[rows["method"] == "cnn5-w1"].iloc[0]
@@ -38,28 +44,31 @@ def test_a_finding_states_the_auc_its_interval_and_the_largest_difference(analys
     pairs = section.differences.query(
         "cohort == 'ADNI2' and split == 'test' and metric == 'auc' and point == 'argmax'"
     )
-    hold = pairs[pairs["p_holm"] < 0.05]
-    assert f"Of {len(pairs)} declared pairs, {len(hold) or 'none'} differ" in line
-    shown = hold if len(hold) else pairs
-    row = shown.loc[shown["difference"].abs().idxmax()]
-    assert f"{row['first']} minus {row['second']}, {signed(row['difference'])} points" in line
-    assert f"Holm p {p_value(row['p_holm'])}" in line
+    networks = pairs["second"].eq("cnn5-w1")
+    assert networks.sum() == 1
+    row = pairs[networks].iloc[0]
+    verdict = "1 differs in AUC: " if row["p_holm"] < 0.05 else "none differs in AUC beyond chance"
+    assert f"Of 1 declared pair of networks {verdict}" in line
+    assert f"{row['first']} minus {row['second']} {signed(row['difference'])} points" in line
+    assert f"p {p_value(row['p_holm'])}" in line
+    assert f"Of {(~networks).sum()} declared pairs of a network and a baseline " in line
 
 
-def test_what_does_not_hold_is_not_called_equal_and_what_holds_is_counted(analysis):
-    none = findings(changed(analysis, p_holm=0.2))
-    assert all("none differs in AUC beyond chance" in line for line in none)
-    assert all("does not show that they are equal" in line for line in none)
-    every = findings(changed(analysis, p_holm=0.01))
+def test_what_holds_is_counted_and_the_largest_spelled_out(analysis):
+    for line in lines(changed(analysis, p_holm=0.2)):
+        assert line.count("none differs in AUC beyond chance") == 2
+    for line in lines(changed(analysis, p_holm=0.01)):
+        assert "Of 1 declared pair of networks 1 differs in AUC: " in line
+        assert "of a network and a baseline 2 differ in AUC: " in line
+        assert line.count("p 0.010") == 3
     rows = analysis.sections[0].differences
-    for line, place in zip(every, analysis.sections[0].cohorts, strict=True):
-        count = len(rows[rows["cohort"].eq(place)].query("metric == 'auc' and point == 'argmax'"))
-        assert f"Of {count} declared pairs, {count} differ in AUC (Holm). The largest:" in line
-        assert line.count("Holm p 0.010") == 2
-    only = pd.Series(0.5, index=rows.index)
-    only[rows.query("cohort == 'ADNI2' and metric == 'auc' and second == 'cnn5-w1'").index] = 0.01
-    (line,) = [x for x in findings(changed(analysis, p_holm=only)) if "; ADNI2, " in x]
-    assert "1 differs in AUC (Holm). cnn5-w1 tuned-high minus cnn5-w1, " in line
+    twice = [rows, rows[rows["metric"].eq("auc")]]
+    doubled = pd.concat(twice, ignore_index=True).assign(p_holm=0.01)
+    (section,) = analysis.sections
+    more = dataclasses.replace(section, differences=doubled)
+    for line in lines(dataclasses.replace(analysis, sections=(more,))):
+        assert "of a network and a baseline 4 differ in AUC, most of all: " in line
+        assert line.count("p 0.010") == 4
 
 
 def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
@@ -67,20 +76,20 @@ def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
     refitted = rows[rows["point"] != "argmax"].iloc[0]
     plain = rows[(rows["point"] == "argmax") & (rows["second"] == "cnn5-w1")].iloc[0]
     told = (
-        f"cnn5-w1 tuned-high {signed(plain['difference'])} points, against the refitted threshold "
-        f"{signed(refitted['difference'])} ["
+        f"Balanced accuracy: cnn5-w1 tuned-high {signed(plain['difference'])} points against the "
+        f"source network, {signed(refitted['difference'])} ["
     )
-    assert sum(told in line for line in findings(analysis)) == 1
+    assert sum(told in line for line in lines(analysis)) == 1
 
 
 def test_an_undefined_auc_and_chance_are_not_dressed_up(analysis):
     (section,) = analysis.sections
     bare = section.summary.assign(ensemble=float("nan"))
-    without = dataclasses.replace(
-        analysis,
-        sections=(dataclasses.replace(section, summary=bare, differences=pd.DataFrame()),),
-    )
-    assert all(line.endswith(":") and "AUC" not in line for line in findings(without))
+    without = dataclasses.replace(section, summary=bare, differences=pd.DataFrame())
+    found = lines(dataclasses.replace(analysis, sections=(without,)))
+    assert len(found) == 2
+    assert all(line.endswith("):") for line in found)
     wide = section.summary.assign(ensemble=0.55, ensemble_low=0.45, ensemble_high=0.65)
-    chance = dataclasses.replace(analysis, sections=(dataclasses.replace(section, summary=wide),))
-    assert all("55.0% [45.0, 65.0], not told apart from chance." in x for x in findings(chance))
+    chance = dataclasses.replace(section, summary=wide)
+    found = lines(dataclasses.replace(analysis, sections=(chance,)))
+    assert all("55.0% [45.0, 65.0], not told apart from chance." in line for line in found)
