@@ -31,6 +31,9 @@ _PLAN = flags.DEFINE_bool("plan", False, "Print stages, hours and GiB expected; 
 _REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
 _NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first NaN, with its place.")
 _PROFILE = flags.DEFINE_string("profile", None, "Write a trace for TensorBoard to this folder.")
+_CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices", 1, "Folds trained side by side on a CPU, each with memory of its own."
+)
 _ALLOCATOR = flags.DEFINE_enum(
     "allocator", "tuned", ["tuned", "stock"], "tuned: large pages for this process (Linux, CPU)."
 )
@@ -137,7 +140,7 @@ def _main(argv: list[str]) -> int:
     from mri_jax.study.run import print_plan, run
     from mri_jax.training.loop import Interrupted
 
-    print(device.start(stages, _NANS.value), flush=True)
+    print(device.start(stages, _NANS.value, _CPU_DEVICES.value), flush=True)
     if _PLAN.value:
         print_plan(config.to_dict(), stages)
         return 0

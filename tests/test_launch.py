@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -99,6 +100,27 @@ def test_the_same_command_again_trains_nothing_and_gives_the_same_bytes(cohorts,
     assert (workdir / "predictions.csv").read_bytes() == before
 
 
+def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
+    cohorts, finished, workdir
+):
+    two = ("--cpu_devices=2", "--config.finetune.layers=()")
+    plan = launch(cohorts, workdir, *two, "--plan")
+    assert plan.returncode == 0, plan.stderr
+    assert "devices: 2 x cpu" in plan.stdout
+    assert "in all about" in plan.stdout
+    done = launch(cohorts, workdir, *two)
+    assert done.returncode == 0, done.stderr
+    key = ["run", "stage", "fold", "cohort", "subject_id", "split"]
+    found, expected = (
+        results.load(folder).predictions.query("stage == 'source'").set_index(key)["probability"]
+        for folder in (workdir, finished[0])
+    )
+    # The same networks; those of the other run are not tested on the part that is tuned on.
+    shared = expected.index.intersection(found.index)
+    assert len(shared) > 60
+    np.testing.assert_allclose(found.loc[shared], expected.loc[shared], atol=1e-5)
+
+
 def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
     done = launch(cohorts, finished[0], "--config.train.patience=3")
     assert done.returncode == 2
@@ -112,6 +134,7 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
         ("--config.modle.width=2", "config.modle.width: no such field; did you mean config.model"),
         ("--config.train.batch=two", "config.train.batch=two: invalid literal for int()"),
         ("--config.data.cohort=/nowhere.csv", "/nowhere.csv: no such cohort table"),
+        ("--cpu_devices=0", "--cpu_devices: 0 must be at least 1"),
     ],
 )
 def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, message):

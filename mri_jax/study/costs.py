@@ -34,7 +34,7 @@ from mri_jax.volumes.normalise import Normalisation, normalise
 
 _WARM_UP, _MEASURED = 2, 6
 # Rises when what is measured changes.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Costs:
         key = replace(fit, stopping=fit.stopping.__class__(1, 1, 1))
         found = self._kept(
             ["program", repr(key), list(grid.shape)],
-            lambda: vars(_measure(fit, grid.shape, Wave(self.devices[:1]))),
+            lambda: vars(_measure(fit, grid.shape, Wave(self.devices))),
         )
         return ProgramCost(**found)
 
@@ -117,12 +117,14 @@ class Costs:
 
 
 def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> ProgramCost:
+    # All devices are busy: those of a CPU share its cores.
     key = jax.numpy.asarray(random_key(0, "calibration"))
     variables = jax.device_get(init_variables(fit.step.spec, shape, key))
     count = max(fit.batch, fit.evaluation_batch)
     volumes = wave.copies(np.zeros((count, *shape, fit.step.spec.in_channels), np.float32))
     tested = np.arange(fit.evaluation_batch, dtype=np.int32)[None]
-    stacked = wave.stack([variables])
+    tested = np.repeat(tested, len(wave.devices), axis=0)
+    stacked = wave.stack([variables] * len(wave.devices))
     whole = _Timed(eval_program(fit.evaluation_step, wave), stacked, volumes, tested)
     seen, prefix, trained = volumes, None, fit
     last = frozen_layers(fit, variables["params"])
@@ -164,10 +166,10 @@ class _StepCost:
 
 
 def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -> _StepCost:
-    state = wave.stack([begin(fit, _job(fit, variables)).state])
-    steps = wave.steps_per_program
-    rows = np.broadcast_to(np.arange(fit.batch, dtype=np.int32), (1, steps, fit.batch)).copy()
-    now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((1, steps), bool))
+    folds, steps = len(wave.devices), wave.steps_per_program
+    state = wave.stack([begin(fit, _job(fit, variables)).state] * folds)
+    rows = np.broadcast_to(np.arange(fit.batch, dtype=np.int32), (folds, steps, fit.batch)).copy()
+    now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((folds, steps), bool))
     program = train_program(fit.step, fit.augment, wave)
     started = time.perf_counter()
     memory = program.lower(state, volumes, now).compile().memory_analysis()
@@ -178,7 +180,8 @@ def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -
         state, metrics = program(state, volumes, now)
         jax.block_until_ready((state, metrics))
         times.append((time.perf_counter() - asked) / steps)
-    return _StepCost(first, float(np.median(times[_WARM_UP:])), _bytes(memory) - volumes.nbytes)
+    resident = volumes.nbytes // folds
+    return _StepCost(first, float(np.median(times[_WARM_UP:])), _bytes(memory) - resident)
 
 
 def _job(fit: FitSettings, variables: Any) -> Job:

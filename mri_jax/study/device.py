@@ -7,16 +7,26 @@ from collections.abc import Iterator
 import jax
 from etils import epath
 
+from mri_jax.errors import UserError
 from mri_jax.study.feeds import available_memory
 
 
-def start(stages: epath.Path, debug_nans: bool = False) -> str:
+def start(stages: epath.Path, debug_nans: bool = False, cpu_devices: int = 1) -> str:
     """Configure JAX for a study, for this process; returns a line about devices and memory.
 
     Args:
       stages: Compiled programs are kept in ``xla`` under it (a local folder or a bucket).
       debug_nans: Stop at the first NaN.
+      cpu_devices: As how many devices a CPU is used, each for a fold of its own; JAX must not have
+        been used yet.
+
+    Raises:
+      UserError: ``cpu_devices`` is below 1, or above 1 on a machine that does not compute on a CPU.
     """
+    if cpu_devices < 1:
+        raise UserError(f"--cpu_devices: {cpu_devices} must be at least 1")
+    if cpu_devices > 1:
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
     cache = stages / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -24,6 +34,8 @@ def start(stages: epath.Path, debug_nans: bool = False) -> str:
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     devices = jax.local_devices()
+    if cpu_devices > 1 and devices[0].platform != "cpu":
+        raise UserError(f"--cpu_devices: {cpu_devices} on a machine that computes on a GPU or TPU")
     stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
     free = stats["bytes_limit"] if stats else available_memory()
     kind = f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"

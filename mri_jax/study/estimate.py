@@ -55,7 +55,8 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
             continue
         cost = costs.program(group[0].fit, grid)
         most = max(most, cost.bytes)
-        seconds = cost.compile_seconds + training_seconds(todo, cost, costs)
+        programs = 1 if len(todo) % len(costs.devices) == 0 or len(todo) < len(costs.devices) else 2
+        seconds = programs * cost.compile_seconds + training_seconds(todo, cost, costs)
         table.add(name, len(group), len(group) - len(todo), seconds, cost.bytes)
     evaluations = [s for s in stages if isinstance(s, EvaluateStage)]
     seconds = _evaluation_seconds(table.pending(evaluations), costs, grid)
