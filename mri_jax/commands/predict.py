@@ -60,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("batch", "threads"):
         if getattr(args, name) < 1:
             raise UserError(f"{name}: {getattr(args, name)} must be at least 1")
+    for source in args.scans:
+        if not source.exists():  # told before the model of a run is made, which takes a while
+            raise UserError(f"input: {source}: no such file or folder")
     model = open_model(args.model, args.network, args.stage, args.stages, args.store)
     wanted = scans.find(model, args.scans, args.masks)
     for note in wanted.notes:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from nilearn import plotting
 
 from mri_jax.explanation.sanity import ABSOLUTE_LIMIT, SIGNED_LIMIT, Similarity
@@ -240,6 +241,7 @@ def regions_figure(
                     label=name,
                 )
             axes.axvline(null, color="#777777", linewidth=0.8, linestyle=":")
+            axes.xaxis.set_major_locator(MaxNLocator(5))
         panels[0].set_yticks(range(len(shown)), list(shown["region"]))
         panels[0].set_xlabel("density of absolute attribution (1: chance)")
         panels[1].set_xlabel("signed attribution, summed over the region")

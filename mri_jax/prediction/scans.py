@@ -106,6 +106,7 @@ def find(model: Model, sources: Sequence[Path], masks: Path | None = None) -> Wa
             f"{model.name}: the store it was trained on states no preprocessing; give a store of "
             "such volumes instead of raw scans"
         )
+    _check_apart(entries, stores)
     return Wanted(_once(entries), tuple(stores), tuple(notes))
 
 
@@ -162,6 +163,19 @@ def stored(
     dataset = grain.MapDataset.source(range(len(keys))).map(read)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     yield from dataset.to_iter_dataset(options)
+
+
+def _check_apart(entries: Sequence[ScanEntry], stores: Sequence[VolumeStore]) -> None:
+    """Refuse a subject and session that two sources hold: their rows and pages would be one."""
+    seen: dict[Key, str] = {entry.key: str(entry.path) for entry in entries}
+    for store in stores:
+        for key in store.index.index:
+            if key in seen:
+                raise UserError(
+                    f"{store.path}: subject {key[0]}, session {key[1]} is in {seen[key]} too; "
+                    "predict them apart"
+                )
+        seen |= dict.fromkeys(store.index.index, str(store.path))
 
 
 def _once(entries: list[ScanEntry]) -> tuple[ScanEntry, ...]:

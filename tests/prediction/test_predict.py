@@ -233,6 +233,12 @@ def test_two_scans_of_one_name_are_not_mixed_up(made, heads, tmp_path):
     assert [bool(entry.problem) for entry in wanted.entries] == [False, True]
 
 
+def test_two_stores_with_a_scan_of_one_name_are_refused(made, tmp_path):
+    first, second = (store(tmp_path / name, count=1) for name in ("one", "two"))
+    with pytest.raises(UserError, match=r"two: subject S000, session m00 is in .*one too"):
+        scans.find(made, [first, second])
+
+
 def test_raw_scans_are_refused_where_the_store_states_no_settings(heads):
     silent = model(settings=None)
     with pytest.raises(UserError, match="states no preprocessing; give a store"):
