@@ -16,12 +16,8 @@ import threading
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-# Large pages, freed memory kept, and one arena: the threads of the other arenas would give memory
-# back to the system and ask for it again in every step (docs/performance.md).
-ALLOCATOR = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184"
-    ":glibc.malloc.trim_threshold=17179869184:glibc.malloc.arena_max=1"
-)
+from mri_jax import allocator
+
 REQUEUE = 75
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The study.", lock_config=True)
@@ -39,20 +35,11 @@ _ALLOCATOR = flags.DEFINE_enum(
 )
 
 
-def tune_allocator(argv: list[str]) -> None:
-    """Start this process again with malloc settings that a running one cannot change.
-
-    Nothing of JAX is imported yet. `execve` keeps the process id, the streams, the signals and the
-    exit code. ``--allocator=stock`` leaves everything as it is, as does a GLIBC_TUNABLES that the
-    user has set.
-    """
-    stock = any(a in ("--allocator=stock", "-allocator=stock") for a in argv) or (
+def keeps_stock_allocator(argv: list[str]) -> bool:
+    """Whether ``--allocator=stock`` is given; asked before absl can be."""
+    return any(a in ("--allocator=stock", "-allocator=stock") for a in argv) or (
         "--allocator" in argv and argv[argv.index("--allocator") + 1 :][:1] == ["stock"]
     )
-    if stock or sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
-        return
-    environment = {**os.environ, "GLIBC_TUNABLES": ALLOCATOR}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -157,5 +144,6 @@ def _main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    tune_allocator(sys.argv)
+    if not keeps_stock_allocator(sys.argv):
+        allocator.tune()
     app.run(main, flags_parser=parse_flags)

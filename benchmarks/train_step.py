@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TUNED = runpy.run_path(str(ROOT / "launch.py"))["ALLOCATOR"]
+TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
 CONTENDERS = ("ours", "ours-head", "linen", "torch-contiguous", "torch-channels-last")
 
 

@@ -248,8 +248,10 @@ def test_a_work_directory_in_use_is_refused(cohorts, workdir):
 
 def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
     code = (
-        "import os, sys; sys.argv = ['launch.py', *sys.argv[1:]]; import launch; "
-        "launch.tune_allocator(sys.argv); print(os.environ.get('GLIBC_TUNABLES', 'stock'))"
+        "import os, sys; import launch; from mri_jax import allocator; "
+        "launch.keeps_stock_allocator(sys.argv) or allocator.tune(); "
+        "assert 'jax' not in sys.modules; "
+        "print(os.environ.get('GLIBC_TUNABLES', 'stock'))"
     )
     bare = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
 

@@ -86,8 +86,8 @@ def warnings(model: Model, prediction: Prediction) -> list[str]:
             if o.trained_on
         )
         lines.append(
-            f"Networks were trained on this very scan ({counts}): they remember its label, so the "
-            "probability says nothing about them."
+            f"Networks were trained on this very scan ({counts}): they remember its label, and "
+            "the probability is no prediction."
         )
     for kind, meaning in MEANING.items():
         far = [
