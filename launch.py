@@ -23,7 +23,7 @@ REQUEUE = 75
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The study.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results; by default runs/NAME-PRESET.")
 _STAGES = flags.DEFINE_string("stages", None, "Finished stages; by default beside the workdir.")
-_PLAN = flags.DEFINE_bool("plan", False, "Print stages, hours and GiB expected; run nothing.")
+_PLAN = flags.DEFINE_bool("plan", False, "Print stages, time and GiB expected; run nothing.")
 _REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
 _NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first NaN, with its place.")
 _PROFILE = flags.DEFINE_string("profile", None, "Write a trace for TensorBoard to this folder.")

@@ -3,9 +3,13 @@
 import sys
 
 from mri_jax import allocator
-from mri_jax.cli import main
 
 # The commands that run networks.
-if sys.argv[1:2] in (["predict"], ["explain"], ["export-model"]):
-    allocator.tune()
-sys.exit(main())
+TUNED = ("predict", "explain", "export-model")
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in TUNED and sys.orig_argv[1:3] == ["-m", "mri_jax"]:
+        allocator.tune()
+    from mri_jax.cli import main
+
+    sys.exit(main())

@@ -20,7 +20,7 @@ def tune() -> None:
     `execve` keeps the process id, the streams, the signals and the exit code. On other systems than
     Linux nothing happens, nor where the user has set GLIBC_TUNABLES, be it to nothing.
     """
-    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
+    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ or not sys.executable:
         return
     environment = {**os.environ, "GLIBC_TUNABLES": TUNED}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

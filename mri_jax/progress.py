@@ -10,6 +10,8 @@ from typing import TextIO, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+# Seconds after which a rate says something.
+_ENOUGH = 1.0
 
 
 def print_in_any_locale() -> None:
@@ -24,7 +26,7 @@ def print_in_any_locale() -> None:
 
 def duration(seconds: float) -> str:
     """``42 s``, ``7 min``, ``3 h 5 min``: as long as it takes, no more exact than it is known."""
-    if seconds < 100:
+    if round(seconds) < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
@@ -76,8 +78,10 @@ class Progress:
         elapsed = duration(self._said - self._started)
         left = ""
         if self._first is not None and self._done > self._first[0]:
-            rate = (self._done - self._first[0]) / (self._said - self._first[1])
-            left = f", {duration((self._total - self._done) / rate)} left"
+            since = self._said - self._first[1]
+            if since >= _ENOUGH:
+                rate = (self._done - self._first[0]) / since
+                left = f", {duration((self._total - self._done) / rate)} left"
         print(
             f"{self._label}: {self._done}/{self._total} {self._unit}s, "
             f"{elapsed}{left} {self._figures}".rstrip(),

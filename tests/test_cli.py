@@ -1,6 +1,12 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from mri_jax import cli
+from mri_jax import __main__ as entry
+from mri_jax import allocator, cli
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -17,3 +23,24 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, line, capsys):
     assert ended.value.code == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"error: {line}")
+
+
+def test_the_commands_that_run_networks_tune_their_own_process_alone(tmp_path):
+    assert set(entry.TUNED) <= set(cli.COMMANDS)
+    # Python runs this file at every start of the process below.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os; print(os.environ.get('GLIBC_TUNABLES', 'stock'), flush=True)", encoding="utf-8"
+    )
+    bare = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    bare["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+
+    def starts(command: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "mri_jax", command, "--help"],
+            capture_output=True, cwd=ROOT, env=bare, timeout=60, check=True, encoding="utf-8",
+        )  # fmt: skip
+        return [line for line in done.stdout.splitlines() if line in ("stock", allocator.TUNED)]
+
+    assert starts("qc") == ["stock"]
+    if sys.platform == "linux":
+        assert starts("predict") == ["stock", allocator.TUNED]

@@ -110,6 +110,8 @@ def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
     assert "in all about" in plan.stdout
     done = launch(cohorts, workdir, *two)
     assert done.returncode == 0, done.stderr
+    assert "devices: 2 x cpu" in done.stdout
+    assert "3 source (0 cached)" in done.stdout
     key = ["run", "stage", "fold", "cohort", "subject_id", "split"]
     found, expected = (
         results.load(folder).predictions.query("stage == 'source'").set_index(key)["probability"]

@@ -27,7 +27,7 @@ def test_what_is_left_follows_from_the_rate_after_the_first_items(monkeypatch):
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1 h 40 min"),
-     (7199, "2 h 0 min"), (360_000, "100 h 0 min")],
+     (99.6, "2 min"), (7199, "2 h 0 min"), (360_000, "100 h 0 min")],
 )  # fmt: skip
 def test_a_duration_is_told_in_units_of_its_size(seconds, told):
     assert duration(seconds) == told

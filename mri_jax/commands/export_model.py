@@ -3,7 +3,7 @@
   export-model RUN --out DIR [--network cnn5-w1] [--stage source --stage tuned-high]
 
 The folder holds parameters, spec, preprocessing settings, thresholds, calibrator, references and a
-model card filled from the run; no subject ids, no rows of subjects, no pickle.
+model card filled from the run; no subject ids, no scores of subjects, no pickle.
 """
 
 import argparse

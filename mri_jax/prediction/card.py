@@ -63,6 +63,10 @@ def _lines(model: Model) -> Iterator[str]:
         "know. Calibration and thresholds come from the cohorts named here and move with "
         "prevalence, scanner and age."
     )
+    yield (
+        "- The folder holds a digest of every training volume, by which such a scan is recognised: "
+        "whoever has a scan and preprocesses it alike can tell that it was trained on."
+    )
     yield "- Neither fairness between groups of people nor clinical use has been studied."
     yield "\n## Made by\n"
     yield f"mri_jax {model.provenance.get('mri_jax', '?')}. Files and checksums: `checksums.json`."

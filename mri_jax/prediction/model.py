@@ -2,7 +2,7 @@
 
 A `Model` is made from a run (`build`) or read from an exported folder (`folder`); what is predicted
 depends on the model alone, so both give equal outputs. References are percentiles and moments; no
-row of a subject and no id is kept. That a network was trained on a volume is recognised by the
+score of a subject and no id is kept. That a network was trained on a volume is recognised by the
 volume's digest, which tells nothing to whoever does not have that very volume.
 """
 

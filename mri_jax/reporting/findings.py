@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from mri_jax.evaluation.families import is_baseline
@@ -46,21 +45,22 @@ def findings(analysis: Analysis) -> list[Finding]:
 
 def _of_cohort(section: Section, cohort: str) -> Iterator[str]:
     yield f"{cohort} ({section.subjects(cohort)}):"
-    yield from _auc(section, cohort)
+    yield _auc(section, cohort)
     rows = section.differences
     if not len(rows):
         return
     rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test")]
-    auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX) & rows["p"].notna()]
+    auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX)]
     plain = {m.name for m in section.family.methods if is_baseline(m.run)}
     beside = auc["second"].isin(plain)
-    yield from _pairs(auc[~beside], "networks")
-    yield from _pairs(auc[beside], "a network and a baseline")
+    explored = section.family.exploratory
+    yield from _pairs(auc[~beside], "networks", explored)
+    yield from _pairs(auc[beside], "a network and a baseline", explored)
     yield from _refitted(rows[rows["metric"].eq("bac")])
 
 
-def _auc(section: Section, cohort: str) -> Iterator[str]:
-    """The AUC of the table's first network, and whether its interval excludes chance."""
+def _auc(section: Section, cohort: str) -> str:
+    """The mean AUC of the table's first networks, and whether its interval excludes chance."""
     rows = section.summary
     first = section.family.networks[0].name
     found = rows[
@@ -69,61 +69,73 @@ def _auc(section: Section, cohort: str) -> Iterator[str]:
         & rows["metric"].eq("auc")
         & rows["method"].eq(first)
     ]
-    if not len(found) or pd.isna(found.iloc[0]["ensemble"]):
-        return
+    if not len(found) or pd.isna(found.iloc[0]["mean"]):
+        return f"the AUC of {first} is undefined here."
     row = found.iloc[0]
-    limits = interval(row["ensemble_low"], row["ensemble_high"])
-    told = f"the ensemble of {first} has an AUC of {percent(row['ensemble'])}%"
+    limits = interval(row["a_low"], row["a_high"])
+    told = f"the networks of {first} have a mean AUC of {percent(row['mean'])}%"
     if not limits:
-        yield f"{told}."
-        return
-    chance = "above" if row["ensemble_low"] > 0.5 else "not told apart from"
-    if row["ensemble_high"] < 0.5:
+        return f"{told}, without an interval."
+    chance = "above" if row["a_low"] > 0.5 else "not told apart from"
+    if row["a_high"] < 0.5:
         chance = "below"
-    yield f"{told} {limits}, {chance} chance."
+    return f"{told} {limits}, {chance} chance."
 
 
-def _pairs(rows: pd.DataFrame, whose: str) -> Iterator[str]:
+def _pairs(rows: pd.DataFrame, whose: str, explored: bool) -> Iterator[str]:
     """Which differences in AUC hold, and how large the largest one is where none does."""
     if not len(rows):
         return
+    tested = rows[rows["p_holm"].notna()]
     count = f"Of {len(rows)} declared pair{'s' * (len(rows) != 1)} of {whose}"
-    hold = rows[rows["p_holm"] < ALPHA]
-    if not len(hold):
-        largest = rows.loc[rows["difference"].abs().idxmax()]
-        yield f"{count} none differs in AUC beyond chance; most of all: {_told(largest)}."
+    if len(tested) < len(rows):
+        count += f" ({len(rows) - len(tested)} could not be tested)"
+    if not len(tested):
+        yield f"{count} none has a test."
         return
-    order = hold["difference"].abs().sort_values(ascending=False).index[:_SPELLED]
-    told = "; ".join(_told(hold.loc[place]) for place in order)
+    order = tested["difference"].abs().sort_values(ascending=False).index
+    if explored:
+        told = "; ".join(_told(tested.loc[place]) for place in order[:_SPELLED])
+        yield f"{count}, which were not planned for inference, most of all: {told}."
+        return
+    hold = order[(tested.loc[order, "p_holm"] < ALPHA).to_numpy()]
+    if not len(hold):
+        largest = _told(tested.loc[order[0]])
+        yield f"{count} none differs in AUC beyond chance; most of all: {largest}."
+        return
+    told = "; ".join(_told(tested.loc[place]) for place in hold[:_SPELLED])
     which = ", most of all" if len(hold) > _SPELLED else ""
     yield f"{count} {len(hold)} differ{'s' * (len(hold) == 1)} in AUC{which}: {told}."
 
 
 def _told(row: pd.Series) -> str:
-    limits = interval(row["low"], row["high"])
-    return (
-        f"{row['first']} minus {row['second']} {signed(row['difference'])} points"
-        f"{f' {limits}' if limits else ''}, p {p_value(row['p_holm'])}"
-    )
+    return f"{row['first']} minus {row['second']} {_change(row)} points, {_holm(row)}"
+
+
+def _change(row: pd.Series) -> str:
+    return f"{signed(row['difference'])} {interval(row['low'], row['high'])}".rstrip()
+
+
+def _holm(row: pd.Series) -> str:
+    return "no test" if pd.isna(row["p_holm"]) else f"Holm p {p_value(row['p_holm'])}"
 
 
 def _refitted(rows: pd.DataFrame) -> Iterator[str]:
     """Whether a new threshold does for balanced accuracy what fine-tuning does."""
-    refitted = rows[rows["point"].eq(REFITTED)]
-    if not len(refitted):
+    rows = rows[rows["difference"].notna()].set_index(["first", "second"])
+    plain, refitted = (rows[rows["point"].eq(point)] for point in (ARGMAX, REFITTED))
+    both = refitted.index.intersection(plain.index)
+    if not len(both):
         return
-    gains = rows[rows["point"].eq(ARGMAX)].set_index(["first", "second"])["difference"]
-    gains = refitted.assign(plain=[gains.get(k, np.nan) for k in _keys(refitted)])
-    order = gains["plain"].abs().sort_values(ascending=False, kind="stable").index[:_SPELLED]
+    order = plain.loc[both, "difference"].abs().sort_values(ascending=False, kind="stable").index
     parts = [
-        f"{row['first']} {signed(row['plain'])} points against the source network, "
-        f"{signed(row['difference'])} {interval(row['low'], row['high'])} when only the source's "
-        "threshold is refitted on the adaptation part"
-        for row in gains.loc[order].to_dict("records")
+        f"{pair[0]} minus its source network {_change(plain.loc[pair])} points "
+        f"({_holm(plain.loc[pair])}), minus the same network at a threshold refitted on the "
+        f"adaptation part {_change(refitted.loc[pair])} ({_holm(refitted.loc[pair])})"
+        for pair in order[:_SPELLED]
     ]
-    which = f" (the {_SPELLED} largest of {len(gains)})" if len(gains) > _SPELLED else ""
-    yield f"Balanced accuracy{which}: {'; '.join(parts)}."
-
-
-def _keys(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    return zip(rows["first"], rows["second"], strict=True)
+    which = f" (the {_SPELLED} largest of {len(both)})" if len(both) > _SPELLED else ""
+    yield (
+        f"Balanced accuracy{which}: {'; '.join(parts)}. Where the second number is near 0, a new "
+        "threshold does what fine-tuning does."
+    )

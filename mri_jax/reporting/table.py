@@ -46,7 +46,12 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of fractions in points, ``+1.2`` or ``−0.3``; without a sign where it is 0.0."""
+    """A difference of fractions in points, ``+1.2`` or ``−0.3``; without a sign where it is 0.0.
+
+    A dash where it is NaN.
+    """
+    if np.isnan(value):
+        return DASH
     shown = f"{100 * value:+.1f}".replace("-", MINUS)
     return "0.0" if shown[1:] == "0.0" else shown
 

@@ -64,9 +64,10 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
     baselines = [s for s in stages if isinstance(s, BaselineStage)]
     seconds = sum(costs.baseline_seconds(s) for s in table.pending(baselines))
     table.add_all("baseline", baselines, seconds)
+    on_each = f" on each of {len(costs.devices)} devices" if len(costs.devices) > 1 else ""
     table.lines.append(
         f"in all about {duration(table.seconds)} at most (early stopping may end sooner), "
-        f"{most / 2**30:.2f} GiB besides the volumes"
+        f"{most / 2**30:.2f} GiB{on_each} besides the volumes"
     )
     table.lines += [largest(group[0].fit, grid.shape) for group in grouped(trainings)[:1]]
     return "\n".join(table.lines)

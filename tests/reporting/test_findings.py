@@ -19,12 +19,14 @@ def analysis(tmp_path_factory):
 
 
 def changed(analysis, **columns):
-    """The analysis with columns of its first table's differences replaced, row by row."""
+    """The analysis with columns of its differences replaced."""
+    return with_section(analysis, differences=analysis.sections[0].differences.assign(**columns))
+
+
+def with_section(analysis, **parts):
+    """The analysis with parts of its only section replaced."""
     (section,) = analysis.sections
-    frame = section.differences.assign(**columns)
-    return dataclasses.replace(
-        analysis, sections=(dataclasses.replace(section, differences=frame),)
-    )
+    return dataclasses.replace(analysis, sections=(dataclasses.replace(section, **parts),))
 
 
 def lines(analysis, cohort=""):
@@ -33,14 +35,14 @@ def lines(analysis, cohort=""):
     return [line for line in finding.lines if line.startswith(cohort)]
 
 
-def test_a_finding_states_the_auc_its_interval_and_the_differences(analysis):
+def test_a_finding_states_the_mean_auc_its_interval_and_the_differences(analysis):
     (section,) = analysis.sections
     (line,) = lines(analysis, "ADNI2 ")
     assert section.subjects("ADNI2") in line
     rows = section.summary.query("cohort == 'ADNI2' and split == 'test' and metric == 'auc'")
     source = rows[rows["method"] == "cnn5-w1"].iloc[0]
-    assert f"an AUC of {percent(source['ensemble'])}% [{percent(source['ensemble_low'])}" in line
-    assert (source["ensemble_low"] > 0.5) == ("above chance" in line)
+    assert f"a mean AUC of {percent(source['mean'])}% [{percent(source['a_low'])}, " in line
+    assert (source["a_low"] > 0.5) == ("above chance" in line)
     pairs = section.differences.query(
         "cohort == 'ADNI2' and split == 'test' and metric == 'auc' and point == 'argmax'"
     )
@@ -49,8 +51,8 @@ def test_a_finding_states_the_auc_its_interval_and_the_differences(analysis):
     row = pairs[networks].iloc[0]
     verdict = "1 differs in AUC: " if row["p_holm"] < 0.05 else "none differs in AUC beyond chance"
     assert f"Of 1 declared pair of networks {verdict}" in line
-    assert f"{row['first']} minus {row['second']} {signed(row['difference'])} points" in line
-    assert f"p {p_value(row['p_holm'])}" in line
+    assert f"{row['first']} minus {row['second']} {signed(row['difference'])} [" in line
+    assert f"Holm p {p_value(row['p_holm'])}" in line
     assert f"Of {(~networks).sum()} declared pairs of a network and a baseline " in line
 
 
@@ -58,17 +60,38 @@ def test_what_holds_is_counted_and_the_largest_spelled_out(analysis):
     for line in lines(changed(analysis, p_holm=0.2)):
         assert line.count("none differs in AUC beyond chance") == 2
     for line in lines(changed(analysis, p_holm=0.01)):
-        assert "Of 1 declared pair of networks 1 differs in AUC: " in line
-        assert "of a network and a baseline 2 differ in AUC: " in line
-        assert line.count("p 0.010") == 3
+        auc = line.split(" Balanced accuracy")[0]
+        assert "Of 1 declared pair of networks 1 differs in AUC: " in auc
+        assert "of a network and a baseline 2 differ in AUC: " in auc
+        assert auc.count("Holm p 0.010") == 3
     rows = analysis.sections[0].differences
     twice = [rows, rows[rows["metric"].eq("auc")]]
     doubled = pd.concat(twice, ignore_index=True).assign(p_holm=0.01)
+    for line in lines(with_section(analysis, differences=doubled)):
+        auc = line.split(" Balanced accuracy")[0]
+        assert "of a network and a baseline 4 differ in AUC, most of all: " in auc
+        assert auc.count("Holm p 0.010") == 4
+
+
+def test_a_pair_without_a_test_is_counted_and_said_to_have_none(analysis):
+    rows = analysis.sections[0].differences
+    voxels = rows["second"].eq("baseline-voxels")
+    for line in lines(changed(analysis, p_holm=rows["p_holm"].mask(voxels))):
+        assert "Of 2 declared pairs of a network and a baseline (1 could not be tested) " in line
+    for line in lines(changed(analysis, p_holm=float("nan"))):
+        assert "Of 1 declared pair of networks (1 could not be tested) none has a test." in line
+
+
+def test_an_exploratory_table_gets_no_verdict(analysis):
     (section,) = analysis.sections
-    more = dataclasses.replace(section, differences=doubled)
-    for line in lines(dataclasses.replace(analysis, sections=(more,))):
-        assert "of a network and a baseline 4 differ in AUC, most of all: " in line
-        assert line.count("p 0.010") == 4
+    family = dataclasses.replace(section.family, exploratory=True)
+    rows = section.differences.assign(p_holm=0.001)
+    explored = with_section(analysis, family=family, differences=rows)
+    (finding,) = findings(explored)
+    assert finding.title.endswith("(exploratory)")
+    for line in finding.lines:
+        assert "which were not planned for inference, most of all: " in line
+        assert " differ" not in line
 
 
 def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
@@ -76,20 +99,29 @@ def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
     refitted = rows[rows["point"] != "argmax"].iloc[0]
     plain = rows[(rows["point"] == "argmax") & (rows["second"] == "cnn5-w1")].iloc[0]
     told = (
-        f"Balanced accuracy: cnn5-w1 tuned-high {signed(plain['difference'])} points against the "
-        f"source network, {signed(refitted['difference'])} ["
+        f"Balanced accuracy: cnn5-w1 tuned-high minus its source network "
+        f"{signed(plain['difference'])} ["
     )
-    assert sum(told in line for line in lines(analysis)) == 1
+    (line,) = [line for line in lines(analysis) if told in line]
+    assert (
+        "minus the same network at a threshold refitted on the adaptation part "
+        f"{signed(refitted['difference'])} ["
+    ) in line
+    undefined = lines(changed(analysis, difference=float("nan")))
+    assert not any("Balanced accuracy" in line or "nan" in line for line in undefined)
 
 
 def test_an_undefined_auc_and_chance_are_not_dressed_up(analysis):
     (section,) = analysis.sections
-    bare = section.summary.assign(ensemble=float("nan"))
-    without = dataclasses.replace(section, summary=bare, differences=pd.DataFrame())
-    found = lines(dataclasses.replace(analysis, sections=(without,)))
+    bare = section.summary.assign(mean=float("nan"))
+    found = lines(with_section(analysis, summary=bare, differences=pd.DataFrame()))
     assert len(found) == 2
-    assert all(line.endswith("):") for line in found)
-    wide = section.summary.assign(ensemble=0.55, ensemble_low=0.45, ensemble_high=0.65)
-    chance = dataclasses.replace(section, summary=wide)
-    found = lines(dataclasses.replace(analysis, sections=(chance,)))
-    assert all("55.0% [45.0, 65.0], not told apart from chance." in line for line in found)
+    assert all(line.endswith("the AUC of cnn5-w1 is undefined here.") for line in found)
+    for low, high, told in (
+        (0.45, 0.65, "55.0% [45.0, 65.0], not told apart from chance."),
+        (0.51, 0.65, "55.0% [51.0, 65.0], above chance."),
+        (0.35, 0.49, "55.0% [35.0, 49.0], below chance."),
+        (float("nan"), float("nan"), "55.0%, without an interval."),
+    ):
+        given = section.summary.assign(mean=0.55, a_low=low, a_high=high)
+        assert all(told in line for line in lines(with_section(analysis, summary=given)))

@@ -77,6 +77,11 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     five = estimate.report(plan, StageFolders(tmp_path), Known(5), GRID, to_simulate=0)
     assert line_of(five, "source cnn2-w1")[3] == duration((source - 100) / 5 + 100)
     assert "simulate" not in five
+    assert "3.00 GiB on each of 5 devices besides" in five
+    # Three waves of two, two and one; the last is another program.
+    two = estimate.report(plan, StageFolders(tmp_path), Known(2), GRID, to_simulate=0)
+    each = (source - 100) / 5
+    assert line_of(two, "source cnn2-w1")[3] == duration(3 * each + 2 * 100)
 
 
 def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):
