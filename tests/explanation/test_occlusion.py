@@ -44,12 +44,13 @@ def test_region_occlusion_fills_with_the_mean():
     asked, x = network(), volume(1)
     labels = np.zeros(GRID.shape, np.int32)
     labels[4:8, 4:9, 3:6], labels[9:12, 3:6, 5:9] = 2, 5
-    wanted = []
+    wanted, clean = [], float(scores(*asked, x[None])[0])
     for label in (2, 5):
         hidden = np.where((labels == label)[..., None], FILL, x)
-        wanted.append(float(scores(*asked, x[None])[0]) - float(scores(*asked, hidden[None])[0]))
+        wanted.append(clean - float(scores(*asked, hidden[None])[0]))
     found = drops(asked, x, FILL, labels, np.array([2, 5]), chunk=4)
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    # Two programs round scores of this size apart by some units in the last place (JAX 0.12: four).
+    np.testing.assert_allclose(found, wanted, atol=8 * np.finfo(np.float32).eps * abs(clean))
     assert np.abs(found).min() > 1e-4
 
 
