@@ -137,10 +137,14 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
         ("--config.train.batch=two", "config.train.batch=two: invalid literal for int()"),
         ("--config.data.cohort=/nowhere.csv", "/nowhere.csv: no such cohort table"),
         ("--cpu_devices=0", "--cpu_devices: 0 must be at least 1"),
+        (
+            "--cpu_devices=2 --debug_nans",
+            "NaNs are looked for (--debug_nans) on one",
+        ),
     ],
 )
 def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, message):
-    done = launch(cohorts, tmp_path / "w", argument)
+    done = launch(cohorts, tmp_path / "w", *argument.split(" "))
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

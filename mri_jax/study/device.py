@@ -21,10 +21,13 @@ def start(stages: epath.Path, debug_nans: bool = False, cpu_devices: int = 1) ->
         been used yet.
 
     Raises:
-      UserError: ``cpu_devices`` is below 1, or above 1 on a machine that does not compute on a CPU.
+      UserError: ``cpu_devices`` is below 1, or above 1 where it cannot be used: on a machine that
+        does not compute on a CPU, or while NaNs are looked for.
     """
     if cpu_devices < 1:
         raise UserError(f"--cpu_devices: {cpu_devices} must be at least 1")
+    if cpu_devices > 1 and debug_nans:
+        raise UserError("--cpu_devices: NaNs are looked for (--debug_nans) on one device only")
     if cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", cpu_devices)
     cache = stages / "xla"

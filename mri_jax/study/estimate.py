@@ -55,7 +55,8 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
             continue
         cost = costs.program(group[0].fit, grid)
         most = max(most, cost.bytes)
-        programs = 1 if len(todo) % len(costs.devices) == 0 or len(todo) < len(costs.devices) else 2
+        # Waves of another size are another program.
+        programs = len({len(wave) for wave in waves(todo, costs)})
         seconds = programs * cost.compile_seconds + training_seconds(todo, cost, costs)
         table.add(name, len(group), len(group) - len(todo), seconds, cost.bytes)
     evaluations = [s for s in stages if isinstance(s, EvaluateStage)]
@@ -110,9 +111,16 @@ def _evaluation_seconds(stages: Iterable[EvaluateStage], costs: Costs, grid: Gri
 
 def training_seconds(stages: Sequence[TrainStage], cost: ProgramCost, costs: Costs) -> float:
     """Seconds of training some stages of one program, at their largest number of epochs."""
-    seconds = [_training_seconds(stage, cost, costs.save_seconds) for stage in stages]
+    return sum(
+        max(_training_seconds(stage, cost, costs.save_seconds) for stage in wave)
+        for wave in waves(stages, costs)
+    )
+
+
+def waves(stages: Sequence[TrainStage], costs: Costs) -> list[Sequence[TrainStage]]:
+    """The stages that train at the same time, one on each device."""
     size = len(costs.devices)
-    return sum(max(seconds[i : i + size]) for i in range(0, len(seconds), size))
+    return [stages[i : i + size] for i in range(0, len(stages), size)]
 
 
 def _training_seconds(stage: TrainStage, cost: ProgramCost, between_saves: float) -> float:
