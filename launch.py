@@ -27,8 +27,8 @@ _PLAN = flags.DEFINE_bool("plan", False, "Print stages, time and GiB expected; r
 _REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
 _NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first NaN, with its place.")
 _PROFILE = flags.DEFINE_string("profile", None, "Write a trace for TensorBoard to this folder.")
-_CPU_DEVICES = flags.DEFINE_integer(
-    "cpu_devices", 1, "Folds trained side by side on a CPU, each with memory of its own."
+_CPU_FOLDS = flags.DEFINE_integer(
+    "cpu_folds", 1, "Folds trained side by side on a CPU, each with memory of its own."
 )
 _ALLOCATOR = flags.DEFINE_enum(
     "allocator", "tuned", ["tuned", "stock"], "tuned: large pages for this process (Linux, CPU)."
@@ -127,16 +127,17 @@ def _main(argv: list[str]) -> int:
     from mri_jax.study.run import print_plan, run
     from mri_jax.training.loop import Interrupted
 
-    print(device.start(stages, _NANS.value, _CPU_DEVICES.value), flush=True)
+    wave = device.start(stages, config.train.batch, _NANS.value, _CPU_FOLDS.value)
+    print(f"{device.described(wave)}; compiled programs: {stages / 'xla'}", flush=True)
     if _PLAN.value:
-        print_plan(config.to_dict(), stages)
+        print_plan(config.to_dict(), stages, wave=wave)
         return 0
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     try:
         with device.profiled(_PROFILE.value):
-            run(config.to_dict(), workdir, stages, asked.is_set, report=_REPORT.value)
+            run(config.to_dict(), workdir, stages, asked.is_set, report=_REPORT.value, wave=wave)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
         return REQUEUE

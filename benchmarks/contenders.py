@@ -6,16 +6,31 @@ in MiB and its library's version.
 """
 
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 SHAPES = {"demo": (48, 56, 48), "dev": (96, 112, 96), "paper": (181, 217, 181)}
 BACKGROUND = -1.25
+
+
+class Steps(NamedTuple):
+    """How a contender takes its steps.
+
+    Attributes:
+      run: Takes them and waits for them.
+      version: Of its library, and what it runs on.
+      at_once: How many steps ``run`` takes.
+    """
+
+    run: Callable[[], object]
+    version: str
+    at_once: int = 1
 
 
 def volumes(case: dict) -> np.ndarray:
@@ -26,38 +41,51 @@ def volumes(case: dict) -> np.ndarray:
     return x
 
 
-def jax_step(case: dict) -> tuple[Callable[[], None], str]:
-    """A step of this project, of all layers (``ours``) or the head, or of its plain form."""
+def jax_step(case: dict) -> Steps:
+    """A step of this project, of all layers (``ours``) or the head, or of its plain form.
+
+    Run as `launch.py` runs it: on a CPU the batch is split over the cores (``ours-unsplit``: not).
+    """
     import jax
-    import jax.numpy as jnp
 
     from mri_jax.models import CNNSpec
-    from mri_jax.training import freezing, step
-    from mri_jax.training.state import Batch, random_key
+    from mri_jax.training import folds, freezing, step
+    from mri_jax.training.augment import AugmentSettings
+    from mri_jax.training.state import random_key
 
+    splits = case["contender"] in ("ours", "ours-head")
+    parts = folds.parts_of_cpu(case["batch"], len(os.sched_getaffinity(0))) if splits else 1
+    jax.config.update("jax_num_cpu_devices", parts)
     form = "reference" if case["contender"] == "linen" else "fast"
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"], form=form)
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
     variables = step.init_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
-    batch = Batch(
-        jnp.asarray(volumes(case)), jnp.arange(case["batch"]) % 2, jnp.ones(case["batch"])
-    )
+    devices = jax.local_devices()
+    on_cpu = devices[0].platform == "cpu"
+    wave = folds.Wave(tuple(devices), parts) if on_cpu else folds.Wave((devices[0],))
+    version = f"jax {jax.__version__} on {len(wave.devices)} x {devices[0].device_kind}"
+    there = wave.copies(volumes(case))
+    rows = np.arange(case["batch"], dtype=np.int32)[None]
     if case["mode"] == "inference":
-        evaluate = jax.jit(partial(step.eval_step, settings))
-        return lambda: jax.block_until_ready(evaluate(variables, batch)), f"jax {jax.__version__}"
-    advance = jax.jit(partial(step.train_step, settings), donate_argnums=0)
-    state = step.init_state(settings, variables, random_key(0, "dropout"))
+        evaluate, stacked = folds.eval_program(settings, wave), wave.stack([variables])
+        return Steps(lambda: jax.block_until_ready(evaluate(stacked, there, rows)), version)
+    advance = folds.train_program(settings, AugmentSettings(), wave)
+    state = wave.stack([step.init_state(settings, variables, random_key(0, "dropout"))])
+    rows = np.repeat(rows[:, None], wave.steps_per_program, axis=1)
+    now = folds.Steps(
+        rows, rows % 2, np.ones(rows.shape, np.float32), np.ones(rows.shape[:2], bool)
+    )
 
     def run() -> None:
         nonlocal state
-        state, metrics = advance(state, batch)
+        state, metrics = advance(state, there, now)
         jax.block_until_ready(metrics)
 
-    return run, f"jax {jax.__version__} on {jax.devices()[0].device_kind}"
+    return Steps(run, version, wave.steps_per_program)
 
 
-def torch_step(case: dict) -> tuple[Callable[[], None], str]:
+def torch_step(case: dict) -> Steps:
     """The same network and step in PyTorch, contiguous or channels-last-3d."""
     import torch
     from torch import nn
@@ -108,7 +136,7 @@ def torch_step(case: dict) -> tuple[Callable[[], None], str]:
                 model(x)
             finish()
 
-        return infer, version
+        return Steps(infer, version)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=device == "cuda")
     loss_of = nn.CrossEntropyLoss()
 
@@ -121,23 +149,23 @@ def torch_step(case: dict) -> tuple[Callable[[], None], str]:
         loss.item()
         finish()
 
-    return run, version
+    return Steps(run, version)
 
 
 def main() -> None:
     """Serve steps until the input ends."""
     case = json.loads(sys.argv[1])
     make = torch_step if case["contender"].startswith("torch") else jax_step
-    run, version = make(case)
+    steps = make(case)
     for _ in range(case["warm_up"]):
-        run()
+        steps.run()
     print("ready", flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        run()
-        print(time.perf_counter() - start, flush=True)
+        steps.run()
+        print((time.perf_counter() - start) / steps.at_once, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"peak_mib": round(peak), "version": version}), flush=True)
+    print(json.dumps({"peak_mib": round(peak), "version": steps.version}), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Every contender is a process that waits until it is told to go on; they take tur
 spell of the machine falls on all. A turn is some steps in a row, as in training; the first one,
 which finds caches and pages cold after the pause, is not counted (``--in-a-row 1`` counts it, and
 takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts.
-``ours-head`` trains the FC layers alone. ``tuned`` gives every process the malloc settings that
+``ours-head`` trains the FC layers alone; ``ours-unsplit`` uses a CPU as one device, where the
+others split the batch over its cores. ``tuned`` gives every process the malloc settings that
 `launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs the extra ``bench``.
 """
 
@@ -25,7 +26,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
-CONTENDERS = ("ours", "ours-head", "linen", "torch-contiguous", "torch-channels-last")
+OURS = ("ours", "ours-unsplit", "ours-head", "linen")
+CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last")
 
 
 class Contender:

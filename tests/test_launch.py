@@ -103,14 +103,14 @@ def test_the_same_command_again_trains_nothing_and_gives_the_same_bytes(cohorts,
 def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
     cohorts, finished, workdir
 ):
-    two = ("--cpu_devices=2", "--config.finetune.layers=()")
+    two = ("--cpu_folds=2", "--config.finetune.layers=()")
     plan = launch(cohorts, workdir, *two, "--plan")
     assert plan.returncode == 0, plan.stderr
-    assert "devices: 2 x cpu" in plan.stdout
+    assert "2 folds at once" in plan.stdout
     assert "in all about" in plan.stdout
     done = launch(cohorts, workdir, *two)
     assert done.returncode == 0, done.stderr
-    assert "devices: 2 x cpu" in done.stdout
+    assert "2 folds at once" in done.stdout
     assert "3 source (0 cached)" in done.stdout
     key = ["run", "stage", "fold", "cohort", "subject_id", "split"]
     found, expected = (
@@ -136,10 +136,10 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
         ("--config.modle.width=2", "config.modle.width: no such field; did you mean config.model"),
         ("--config.train.batch=two", "config.train.batch=two: invalid literal for int()"),
         ("--config.data.cohort=/nowhere.csv", "/nowhere.csv: no such cohort table"),
-        ("--cpu_devices=0", "--cpu_devices: 0 must be at least 1"),
+        ("--cpu_folds=0", "--cpu_folds: 0 must be at least 1"),
         (
-            "--cpu_devices=2 --debug_nans",
-            "NaNs are looked for (--debug_nans) on one",
+            "--cpu_folds=2 --debug_nans",
+            "NaNs are looked for (--debug_nans) in one",
         ),
     ],
 )

@@ -3,11 +3,12 @@
 from itertools import pairwise
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mri_jax.models import fast, reference
-from mri_jax.models.reference import Moments
+from mri_jax.models import fast, reference, split
+from mri_jax.models.moments import Moments
 from mri_jax.models.spec import CNNSpec
 
 # He et al. 2015 for conv layers. For FC layers a uniform draw within 1 / sqrt(fan in), so that the
@@ -87,6 +88,26 @@ class BatchNormState(nn.Module):
         self.count.value = self.count.value + 1
 
 
+class Dropout(nn.Module):
+    """Dropout whose draws are those of the whole batch, however it is split.
+
+    Attributes:
+      rate: Share of the numbers that become 0; the others grow by ``1 / (1 - rate)``.
+      batch_axis: As in `CNN`.
+    """
+
+    rate: float
+    batch_axis: str | None = None
+
+    def __call__(self, x: Array, *, deterministic: bool) -> Array:
+        """(N, F) to (N, F); draws from the rng ``dropout`` unless ``deterministic``."""
+        if deterministic or self.rate == 0:
+            return x
+        whole = (x.shape[0] * split.parts(self.batch_axis), *x.shape[1:])
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, whole)
+        return jnp.where(split.own(kept, self.batch_axis), x / (1 - self.rate), 0)
+
+
 class CNN(nn.Module):
     """A member of the family: conv layers ``conv1, bn1, ...``, then ``fc1, ...``.
 
@@ -96,9 +117,13 @@ class CNN(nn.Module):
 
     Attributes:
       spec: The network.
+      batch_axis: Mapped axis over which a batch is split, each device holding as many of its
+        volumes; batch statistics and dropout are those of the whole batch. None: it is in one
+        piece.
     """
 
     spec: CNNSpec
+    batch_axis: str | None = None
 
     def setup(self):
         """Declare the layers under their flat names."""
@@ -113,7 +138,7 @@ class CNN(nn.Module):
                 size, dtype=jnp.dtype(spec.dtype), param_dtype=dtype, kernel_init=_FC_INITIALISER
             )
             setattr(self, f"fc{i}", layer)
-        self.dropouts = [nn.Dropout(rate) for rate in spec.dropout]
+        self.dropouts = [Dropout(rate, self.batch_axis) for rate in spec.dropout]
 
     def __call__(
         self,
@@ -188,13 +213,17 @@ class CNN(nn.Module):
             )
             pool = spec.pool_after[i - 1]
             if kept is not None or spec.form == "reference":
-                stages, stats = reference.conv_layer(*arguments, pool=pool, epsilon=spec.epsilon)
+                stages, stats = reference.conv_layer(
+                    *arguments, pool=pool, epsilon=spec.epsilon, batch_axis=self.batch_axis
+                )
                 x = stages.output
                 if kept is not None:
                     kept[f"conv{i}/pre_activation"] = stages.pre_activation
                     kept[f"conv{i}/feature_map"] = stages.feature_map
             else:
-                x, stats = fast.conv_layer(*arguments, pool=pool, epsilon=spec.epsilon)
+                x, stats = fast.conv_layer(
+                    *arguments, pool=pool, epsilon=spec.epsilon, batch_axis=self.batch_axis
+                )
             if uses_batch:
                 norm.update(stats)
         return x

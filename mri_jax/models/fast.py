@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from mri_jax.models import convolution, packed
+from mri_jax.models import convolution, packed, split
+from mri_jax.models.moments import Moments, moments, of_whole_batch
 from mri_jax.models.pooling import Selection, scatter_windows, select_windows
-from mri_jax.models.reference import Moments, moments
 
 # Up to how many input channels the packed form pays (docs/performance.md).
 PACKED_CHANNELS = 3
@@ -30,6 +30,7 @@ class _How(NamedTuple):
     packed: bool
     uses_batch: bool
     epsilon: float
+    batch_axis: str | None
 
 
 @jax.tree_util.register_static
@@ -46,6 +47,7 @@ def conv_layer(
     *,
     pool: bool,
     epsilon: float,
+    batch_axis: str | None = None,
 ) -> tuple[Array, Moments]:
     """One conv layer with BatchNorm, ReLU and, where it follows, max pooling.
 
@@ -56,7 +58,7 @@ def conv_layer(
       The output, and the statistics used.
     """
     packs = pool and kernel.shape[3] <= PACKED_CHANNELS and convolution.on_cpu()
-    how = _How(pool, packs, running is None, epsilon)
+    how = _How(pool, packs, running is None, epsilon, batch_axis)
     given = None if running is None else jax.lax.stop_gradient(running)
     output, stats = _layer(how, x, kernel, scale, bias, given)
     return output, jax.lax.stop_gradient(stats)
@@ -86,6 +88,8 @@ def _forward(
         z = convolution.convolve(x, weights)
         selection = select_windows(z, sign) if how.pool else Selection(z, jnp.zeros((), jnp.int8))
         stats = moments(z) if running is None else running
+    if how.uses_batch:
+        stats = of_whole_batch(stats, how.batch_axis)
     factor = scale * jax.lax.rsqrt(stats.variance + how.epsilon)
     output = jax.nn.relu(selection.value * factor + (bias - stats.mean * factor)).astype(x.dtype)
     return output, stats, (z, selection)
@@ -118,9 +122,11 @@ def _backward_rule(how: _How, residuals: tuple, cotangents: Any) -> tuple:
     if not wanted & {"x", "kernel"}:
         return None, None, d_scale, d_bias, None
     factor = scale * inverse
-    count = x.size // x.shape[-1]
-    slope = -factor * inverse * d_scale / count
-    constant = -factor * d_bias / count - slope * stats.mean
+    # Gradients of parameters stay those of this device's part; the caller adds them up.
+    through_scale, through_bias = split.total((d_scale, d_bias), how.batch_axis)
+    count = x.size // x.shape[-1] * split.parts(how.batch_axis)
+    slope = -factor * inverse * through_scale / count
+    constant = -factor * through_bias / count - slope * stats.mean
     weights = kernel.astype(x.dtype)
     selected = g * factor
     if how.packed:

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from mri_jax.models import convolution
+from mri_jax.models.moments import Moments
 from mri_jax.models.pooling import OFFSETS, Selection, select_first_maximum
-from mri_jax.models.reference import Moments
 
 # A neighbourhood's row has this many columns a channel: its 64 voxels and 8 zeros. With 64 the rows
 # of both operands of the gradient's matrix product lie a power of two apart, which the cache's sets

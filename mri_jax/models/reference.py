@@ -7,15 +7,9 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax import Array
 
-
-class Moments(NamedTuple):
-    """Mean and biased variance of each channel, (C,) each."""
-
-    mean: Array
-    variance: Array
+from mri_jax.models.moments import Moments, moments, of_whole_batch
 
 
 class ConvStages(NamedTuple):
@@ -47,16 +41,6 @@ def convolve(x: Array, kernel: Array) -> Array:
     )
 
 
-def moments(z: Array) -> Moments:
-    """Mean and biased variance over batch and space, in at least float32; (N, X, Y, Z, C) to (C,).
-
-    The variance is taken around the mean (two passes), so a large offset does not cancel it.
-    """
-    wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
-    mean = wide.mean((0, 1, 2, 3))
-    return Moments(mean, jnp.square(wide - mean).mean((0, 1, 2, 3)))
-
-
 def affine_of(scale: Array, bias: Array, stats: Moments, epsilon: float) -> tuple[Array, Array]:
     """BatchNorm as ``a * z + b``: the factors (C,) and offsets (C,)."""
     factor = scale * jax.lax.rsqrt(stats.variance + epsilon)
@@ -77,6 +61,7 @@ def conv_layer(
     *,
     pool: bool,
     epsilon: float,
+    batch_axis: str | None = None,
 ) -> tuple[ConvStages, Moments]:
     """One conv layer with what follows it.
 
@@ -88,12 +73,14 @@ def conv_layer(
       running: Statistics to normalise with; None takes those of the batch.
       pool: Whether max pooling follows.
       epsilon: Added to the variance.
+      batch_axis: Mapped axis over which the batch is split; the statistics are then those of the
+        whole batch. None: the batch is in one piece.
 
     Returns:
       The stages, and the statistics used.
     """
     z = convolve(x, kernel.astype(x.dtype))
-    stats = moments(z) if running is None else running
+    stats = of_whole_batch(moments(z), batch_axis) if running is None else running
     factor, offset = affine_of(scale, bias, stats, epsilon)
     feature_map = nn.relu(z * factor + offset).astype(x.dtype)
     return ConvStages(z, feature_map, max_pool(feature_map) if pool else feature_map), stats

@@ -34,7 +34,7 @@ from mri_jax.volumes.normalise import Normalisation, normalise
 
 _WARM_UP, _MEASURED = 2, 6
 # Rises when what is measured changes.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ProgramCost:
       save_seconds: Saving a state of training.
       stage_seconds: Beginning and ending a stage.
       load_seconds: Reading a network.
-      bytes: Of memory while a step runs, the resident volumes apart.
+      bytes: Of memory while a step of a fold runs, the resident volumes apart.
     """
 
     compile_seconds: float
@@ -68,17 +68,17 @@ class Costs:
     """Measures what is asked for, or finds it measured.
 
     Attributes:
-      devices: What will be trained on.
+      wave: What will be trained on.
       save_seconds: Least time between saved states of a training.
     """
 
     def __init__(
         self,
         root: epath.Path,
-        devices: tuple[jax.Device, ...],
+        wave: Wave,
         study: Study,
     ):
-        self.devices, self.save_seconds = devices, study.save_seconds
+        self.wave, self.save_seconds = wave, study.save_seconds
         self._root = root
         self._threads, self._how = study.data.threads, study.data.normalisation
 
@@ -88,7 +88,7 @@ class Costs:
         key = replace(fit, stopping=fit.stopping.__class__(1, 1, 1))
         found = self._kept(
             ["program", repr(key), list(grid.shape)],
-            lambda: vars(_measure(fit, grid.shape, Wave(self.devices))),
+            lambda: vars(_measure(fit, grid.shape, self.wave)),
         )
         return ProgramCost(**found)
 
@@ -108,7 +108,8 @@ class Costs:
         return self._kept(["voxels", len(stage.train)], lambda: _ridge_seconds(len(stage.train)))
 
     def _kept(self, about: list[Any], measure: Callable[[], Any]) -> Any:
-        device = [self.devices[0].device_kind, len(self.devices), jax.__version__]
+        wave = self.wave
+        device = [wave.devices[0].device_kind, wave.folds, wave.split, jax.__version__]
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
         if not path.exists():
@@ -120,11 +121,12 @@ def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progr
     # All devices are busy: those of a CPU share its cores.
     key = jax.numpy.asarray(random_key(0, "calibration"))
     variables = jax.device_get(init_variables(fit.step.spec, shape, key))
-    count = max(fit.batch, fit.evaluation_batch)
+    evaluated = wave.whole(fit.evaluation_batch)
+    count = max(fit.batch, evaluated)
     volumes = wave.copies(np.zeros((count, *shape, fit.step.spec.in_channels), np.float32))
-    tested = np.arange(fit.evaluation_batch, dtype=np.int32)[None]
-    tested = np.repeat(tested, len(wave.devices), axis=0)
-    stacked = wave.stack([variables] * len(wave.devices))
+    tested = np.arange(evaluated, dtype=np.int32)[None]
+    tested = np.repeat(tested, wave.folds, axis=0)
+    stacked = wave.stack([variables] * wave.folds)
     whole = _Timed(eval_program(fit.evaluation_step, wave), stacked, volumes, tested)
     seen, prefix, trained = volumes, None, fit
     last = frozen_layers(fit, variables["params"])
@@ -137,9 +139,9 @@ def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progr
     return ProgramCost(
         compile_seconds=steps.first + sum(t.first for t in (whole, prefix) if t),
         step_seconds=steps.again,
-        validation_seconds=validate.again / fit.evaluation_batch,
-        evaluation_seconds=whole.again / fit.evaluation_batch,
-        prefix_seconds=prefix.again / fit.evaluation_batch if prefix else 0.0,
+        validation_seconds=validate.again / evaluated,
+        evaluation_seconds=whole.again / evaluated,
+        prefix_seconds=prefix.again / evaluated if prefix else 0.0,
         **saved,
         bytes=steps.bytes,
     )
@@ -166,7 +168,7 @@ class _StepCost:
 
 
 def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -> _StepCost:
-    folds, steps = len(wave.devices), wave.steps_per_program
+    folds, steps = wave.folds, wave.steps_per_program
     state = wave.stack([begin(fit, _job(fit, variables)).state] * folds)
     rows = np.broadcast_to(np.arange(fit.batch, dtype=np.int32), (folds, steps, fit.batch)).copy()
     now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((folds, steps), bool))
@@ -180,8 +182,9 @@ def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -
         state, metrics = program(state, volumes, now)
         jax.block_until_ready((state, metrics))
         times.append((time.perf_counter() - asked) / steps)
-    resident = volumes.nbytes // folds
-    return _StepCost(first, float(np.median(times[_WARM_UP:])), _bytes(memory) - resident)
+    # Counted for one device, which holds all of its fold's volumes.
+    of_step = wave.split * (_bytes(memory) - volumes.nbytes // folds)
+    return _StepCost(first, float(np.median(times[_WARM_UP:])), of_step)
 
 
 def _job(fit: FitSettings, variables: Any) -> Job:

@@ -1,6 +1,7 @@
 """What there is to compute on, and where compiled programs are kept."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -9,27 +10,34 @@ from etils import epath
 
 from mri_jax.errors import UserError
 from mri_jax.study.feeds import available_memory
+from mri_jax.training.folds import Wave, parts_of_cpu
 
 
-def start(stages: epath.Path, debug_nans: bool = False, cpu_devices: int = 1) -> str:
-    """Configure JAX for a study, for this process; returns a line about devices and memory.
+def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: int = 1) -> Wave:
+    """Configure JAX for a study, for this process, which must not have used JAX yet.
+
+    A CPU is used as several devices: as many for each fold as its share of the cores and the batch
+    allow.
 
     Args:
       stages: Compiled programs are kept in ``xla`` under it (a local folder or a bucket).
-      debug_nans: Stop at the first NaN.
-      cpu_devices: As how many devices a CPU is used, each for a fold of its own; JAX must not have
-        been used yet.
+      batch: Volumes a training step.
+      debug_nans: Stop at the first NaN; then there is one device.
+      cpu_folds: How many folds a CPU trains at once.
+
+    Returns:
+      What to train on.
 
     Raises:
-      UserError: ``cpu_devices`` is below 1, or above 1 where it cannot be used: on a machine that
+      UserError: ``cpu_folds`` is below 1, or above 1 where it cannot be used: on a machine that
         does not compute on a CPU, or while NaNs are looked for.
     """
-    if cpu_devices < 1:
-        raise UserError(f"--cpu_devices: {cpu_devices} must be at least 1")
-    if cpu_devices > 1 and debug_nans:
-        raise UserError("--cpu_devices: NaNs are looked for (--debug_nans) on one device only")
-    if cpu_devices > 1:
-        jax.config.update("jax_num_cpu_devices", cpu_devices)
+    if cpu_folds < 1:
+        raise UserError(f"--cpu_folds: {cpu_folds} must be at least 1")
+    if cpu_folds > 1 and debug_nans:
+        raise UserError("--cpu_folds: NaNs are looked for (--debug_nans) in one fold at a time")
+    split = 1 if debug_nans else parts_of_cpu(batch, usable_cores() // cpu_folds)
+    jax.config.update("jax_num_cpu_devices", cpu_folds * split)
     cache = stages / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -37,18 +45,43 @@ def start(stages: epath.Path, debug_nans: bool = False, cpu_devices: int = 1) ->
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     devices = jax.local_devices()
-    if cpu_devices > 1 and devices[0].platform != "cpu":
-        raise UserError(f"--cpu_devices: {cpu_devices} on a machine that computes on a GPU or TPU")
-    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
-    free = stats["bytes_limit"] if stats else available_memory()
-    kind = f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
-    return f"devices: {kind}, {free / 2**30:.1f} GiB free; compiled programs: {cache}"
+    if devices[0].platform == "cpu":
+        return Wave(tuple(devices), split)
+    if cpu_folds > 1:
+        raise UserError(f"--cpu_folds: {cpu_folds} on a machine that computes on a GPU or TPU")
+    return one_fold_each()
 
 
-def training_devices() -> tuple[jax.Device, ...]:
-    """What a study trains on: every device, or one while NaNs are looked for."""
+def one_fold_each() -> Wave:
+    """Every device trains a fold; while NaNs are looked for there is one device."""
     devices = tuple(jax.local_devices())
-    return devices[:1] if jax.debug_nans.value else devices
+    return Wave(devices[:1] if jax.debug_nans.value else devices)
+
+
+def described(wave: Wave) -> str:
+    """A line about devices and memory."""
+    first, count = wave.devices[0], len(wave.devices)
+    folds = f"{wave.folds} fold{'s' * (wave.folds > 1)} at once"
+    if wave.split > 1:
+        folds += f", each batch split over {wave.split}"
+    return (
+        f"devices: {count} x {first.platform} ({first.device_kind}), {folds}, "
+        f"{memory_of(wave) / 2**30:.1f} GiB free for each fold"
+    )
+
+
+def memory_of(wave: Wave) -> int:
+    """Bytes there are for a fold: those of its device, or its share of what the host can give."""
+    first = wave.devices[0]
+    stats = first.memory_stats() if first.platform != "cpu" else None
+    return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-import jax
 import numpy as np
 
 from mri_jax.errors import UserError
@@ -12,7 +11,6 @@ from mri_jax.models import CNNSpec
 from mri_jax.progress import duration
 from mri_jax.study.costs import Costs, ProgramCost
 from mri_jax.study.execute import grouped
-from mri_jax.study.feeds import available_memory
 from mri_jax.study.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.loop import FitSettings
@@ -25,7 +23,9 @@ _ACTIVATION_COPIES = 3.5
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
-def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simulate: int) -> str:
+def report(
+    plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simulate: int, memory: int
+) -> str:
     """The stages, which are cached, and the time and memory that the others will take.
 
     Args:
@@ -34,6 +34,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
       costs: Measured on this device.
       grid: Of the volumes.
       to_simulate: Scans to be simulated first.
+      memory: Bytes there are for a fold.
 
     Returns:
       Lines for the terminal.
@@ -65,12 +66,12 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
     baselines = [s for s in stages if isinstance(s, BaselineStage)]
     seconds = sum(costs.baseline_seconds(s) for s in table.pending(baselines))
     table.add_all("baseline", baselines, seconds)
-    on_each = f" on each of {len(costs.devices)} devices" if len(costs.devices) > 1 else ""
+    on_each = f" for each of {costs.wave.folds} folds" if costs.wave.folds > 1 else ""
     table.lines.append(
         f"in all about {duration(table.seconds)} at most (early stopping may end sooner), "
         f"{most / 2**30:.2f} GiB{on_each} besides the volumes"
     )
-    table.lines += [largest(group[0].fit, grid.shape) for group in grouped(trainings)[:1]]
+    table.lines += [largest(group[0].fit, grid.shape, memory) for group in grouped(trainings)[:1]]
     return "\n".join(table.lines)
 
 
@@ -106,7 +107,7 @@ def _evaluation_seconds(stages: Iterable[EvaluateStage], costs: Costs, grid: Gri
         cost = costs.program(fit, grid)
         batches = -(-len(stage.tested) // fit.evaluation_batch)
         seconds += cost.load_seconds + batches * fit.evaluation_batch * cost.evaluation_seconds
-    return seconds / len(costs.devices)
+    return seconds / costs.wave.folds
 
 
 def training_seconds(stages: Sequence[TrainStage], cost: ProgramCost, costs: Costs) -> float:
@@ -118,8 +119,8 @@ def training_seconds(stages: Sequence[TrainStage], cost: ProgramCost, costs: Cos
 
 
 def waves(stages: Sequence[TrainStage], costs: Costs) -> list[Sequence[TrainStage]]:
-    """The stages that train at the same time, one on each device."""
-    size = len(costs.devices)
+    """The stages that train at the same time."""
+    size = costs.wave.folds
     return [stages[i : i + size] for i in range(0, len(stages), size)]
 
 
@@ -147,34 +148,27 @@ def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
     return int(4 * (floats * batch * _ACTIVATION_COPIES + weights * 5))
 
 
-def device_bytes() -> int:
-    """Memory of one device, or what the host has free for each."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    return int(stats["bytes_limit"]) if stats else available_memory() // jax.local_device_count()
-
-
-def check_memory(fit: FitSettings, shape: tuple[int, ...]) -> None:
-    """Refuse a training that the device cannot hold, before it is compiled.
+def check_memory(fit: FitSettings, shape: tuple[int, ...], memory: int) -> None:
+    """Refuse a training that ``memory`` bytes cannot hold, before it is compiled.
 
     Raises:
       UserError: With the largest batch that should fit.
     """
-    needed, there = step_bytes(fit.step.spec, shape, fit.batch), device_bytes()
-    if needed > there:
+    needed = step_bytes(fit.step.spec, shape, fit.batch)
+    if needed > memory:
         raise UserError(
             f"config.train.batch: {fit.batch} volumes of {'x'.join(map(str, shape))} need about "
-            f"{needed / 2**30:.1f} GiB a step, and the device has {there / 2**30:.1f} GiB; "
-            + largest(fit, shape)
+            f"{needed / 2**30:.1f} GiB a step, and there are {memory / 2**30:.1f} GiB for a fold; "
+            + largest(fit, shape, memory)
         )
 
 
-def largest(fit: FitSettings, shape: tuple[int, ...]) -> str:
+def largest(fit: FitSettings, shape: tuple[int, ...], memory: int) -> str:
     """A line: the largest batch at this grid, and the finest grid at this batch, that fit."""
-    spec, there = fit.step.spec, device_bytes()
+    spec = fit.step.spec
     one, two = step_bytes(spec, shape, 1), step_bytes(spec, shape, 2)
-    batch = max(0, (there - (2 * one - two)) // (two - one))
-    grids = [g for g in GRIDS.values() if step_bytes(spec, g.shape, fit.batch) <= there]
+    batch = max(0, (memory - (2 * one - two)) // (two - one))
+    grids = [g for g in GRIDS.values() if step_bytes(spec, g.shape, fit.batch) <= memory]
     finest = min(grids, key=lambda g: g.spacing).name if grids else "none"
     return (
         f"by estimate, the largest batch that fits at this grid is {batch}, "

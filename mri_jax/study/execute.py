@@ -39,7 +39,7 @@ class Executor:
       folders: Where they are kept.
       volumes: The scans.
       feeds: Their way to the devices.
-      devices: What to train on.
+      wave: What to train on: as many folds at once as it has.
       interrupted: Whether to save and stop.
       on_epoch: Called with the stage and its epoch's figures.
       save_seconds: Least time between saved states of a training.
@@ -49,7 +49,7 @@ class Executor:
     folders: StageFolders
     volumes: Volumes
     feeds: Feeds
-    devices: tuple[jax.Device, ...]
+    wave: Wave
     interrupted: Callable[[], bool]
     on_epoch: Callable[[TrainStage, dict[str, Any]], None]
     save_seconds: float = 0.0
@@ -78,16 +78,17 @@ class Executor:
         return [stage for stage in stages if not self.folders.finished(stage)]
 
     def _train_all(self, stages: Sequence[TrainStage]) -> None:
-        """Stages of one program together, as many at a time as there are devices."""
+        """Stages of one program together, as many at a time as the wave has folds."""
         for wait in (False, True):
             for group in grouped(self._pending(stages)):
                 label = f"{group[0].kind} {group[0].label}"
                 total = sum(stage.fit.stopping.max_epochs for stage in group)
                 with Progress(total, "epoch", label) as progress:
-                    if len(group) < len(self.devices):
-                        self.say(f"{label}: {len(self.devices) - len(group)} devices stay idle")
-                    for wave in batched(group, len(self.devices)):
-                        with self.folders.locked(wave, wait) as held:
+                    if len(group) < self.wave.folds:
+                        idle = (self.wave.folds - len(group)) * self.wave.split
+                        self.say(f"{label}: {idle} devices stay idle")
+                    for together in batched(group, self.wave.folds):
+                        with self.folders.locked(together, wait) as held:
                             pending = self._pending(held)
                             if pending:
                                 self._train_wave(pending, progress)
@@ -112,7 +113,7 @@ class Executor:
                 for i in chosen:
                     progress.advance(int(states[i].stopping.epochs))
                 started = time.perf_counter()
-                wave, begun = Wave(self.devices[: len(chosen)]), [states[i] for i in chosen]
+                wave, begun = self.wave.first(len(chosen)), [states[i] for i in chosen]
                 ready = on_features(settings, [jobs[i] for i in chosen], begun, feed, wave)
                 ended = fit(
                     ready[0],
@@ -191,7 +192,7 @@ class Executor:
             "parameters": sum(int(p.size) for p in jax.tree.leaves(state.best["params"])),
             "trainable_parameters": sum(jax.tree.leaves(sizes)),
             "seconds": round(seconds, 3),
-            "device": self.devices[0].device_kind,
+            "device": self.wave.devices[0].device_kind,
             "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
             "seen": stage.seen.to_json(),
         }
@@ -217,8 +218,8 @@ class Executor:
                     alike = (step.spec, len(stage.tested), stage.reference)
                     groups.setdefault(alike, []).append(stage)
                 for group in groups.values():
-                    for wave in batched(group, len(self.devices)):
-                        with self.folders.locked(wave, wait) as held:
+                    for together in batched(group, self.wave.folds):
+                        with self.folders.locked(together, wait) as held:
                             self._evaluate_wave(self._pending(held), progress)
                         if self.interrupted():
                             raise Interrupted
@@ -228,7 +229,7 @@ class Executor:
             return
         rows = [r for s in stages for r in s.tested.rows]
         feed, place = self.feeds.of(rows, stages[0].reference)
-        wave = Wave(self.devices[: len(stages)])
+        wave = self.wave.first(len(stages))
         networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
         started = time.perf_counter()
         places = [np.array([place[row] for row in s.tested.rows]) for s in stages]

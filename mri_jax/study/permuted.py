@@ -23,6 +23,7 @@ from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders
 from mri_jax.trained import SOURCE, TrainedRun
 from mri_jax.training.checkpoints import Network, load_params
+from mri_jax.training.folds import Wave
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,15 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
     # Asked first without volumes: a run of other cohorts is refused before any is simulated.
     _source_stage(run, planned(study, folders)[1], variant, fold)
-    plan, volumes = prepare(study, folders)
+    wave = Wave(tuple(jax.local_devices()[:1]))
+    plan, volumes = prepare(study, folders, wave)
     source = _source_stage(run, plan, variant, fold)
     shuffled = permute_labels(source, study, volumes.catalogue)
     Executor(
         folders=folders,
         volumes=volumes,
         feeds=Feeds(volumes, study.data),
-        devices=tuple(jax.local_devices()[:1]),
+        wave=wave,
         interrupted=lambda: False,
         on_epoch=lambda stage, figures: None,
     ).run([shuffled])

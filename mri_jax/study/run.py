@@ -12,13 +12,14 @@ from mri_jax.reporting.report import write_report
 from mri_jax.study import estimate, outputs, simulated, tables
 from mri_jax.study.costs import Costs
 from mri_jax.study.data import Catalogue, open_catalogue
-from mri_jax.study.device import training_devices
+from mri_jax.study.device import memory_of, one_fold_each
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes, check_volumes
 from mri_jax.study.plan import Plan, TrainStage
 from mri_jax.study.planning import make_plan
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders, work_directory_locked
+from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 
 
@@ -29,6 +30,7 @@ def run(
     interrupted: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = print,
     report: bool = True,
+    wave: Wave | None = None,
 ) -> None:
     """Run a study, or as much of it as is not there, and write its results.
 
@@ -39,16 +41,17 @@ def run(
       interrupted: Whether to save and stop; asked often.
       say: Where the summary goes.
       report: Whether to write figures, tables and ``report.html`` at the end.
+      wave: What to train on; by default every device trains a fold.
 
     Raises:
       Interrupted: ``interrupted`` said so; the same call continues.
       UserError: Anything the user can mend.
     """
     study = Study.from_config(config)
-    workdir, folders = epath.Path(workdir), StageFolders(stages)
+    workdir, folders, wave = epath.Path(workdir), StageFolders(stages), wave or one_fold_each()
     with work_directory_locked(workdir):
         outputs.write_config(workdir, dict(config))
-        plan, volumes = prepare(study, folders, interrupted)
+        plan, volumes = prepare(study, folders, wave, interrupted)
         say(summary(plan, folders))
         outputs.write_cohort(workdir, plan, volumes.catalogue)
         outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
@@ -59,7 +62,7 @@ def run(
             folders=folders,
             volumes=volumes,
             feeds=Feeds(volumes, study.data),
-            devices=training_devices(),
+            wave=wave,
             interrupted=interrupted,
             on_epoch=_epoch_writer(workdir, plan),
             save_seconds=study.save_seconds,
@@ -72,7 +75,10 @@ def run(
 
 
 def prepare(
-    study: Study, folders: StageFolders, interrupted: Callable[[], bool] = lambda: False
+    study: Study,
+    folders: StageFolders,
+    wave: Wave,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[Plan, Volumes]:
     """The plan and the volumes, which are simulated first where the study makes them itself.
 
@@ -81,7 +87,7 @@ def prepare(
       UserError: The scans cannot be used as asked, or the device is too small.
     """
     catalogue, plan = planned(study, folders)
-    check_memory(plan, catalogue, folders)
+    check_memory(plan, catalogue, folders, wave)
     if study.data.simulated:
         catalogue, store = simulated.make(study, _simulations(folders), interrupted)
         plan = make_plan(study, catalogue)
@@ -113,27 +119,31 @@ def _simulations(folders: StageFolders) -> epath.Path:
     return folders.root / "simulated"
 
 
-def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> None:
+def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders, wave: Wave) -> None:
     """Refuse what the device cannot hold, before anything is simulated or compiled."""
     for stage in plan.stages():
         if isinstance(stage, TrainStage) and not folders.finished(stage):
-            estimate.check_memory(stage.fit, catalogue.grid.shape)
+            estimate.check_memory(stage.fit, catalogue.grid.shape, memory_of(wave))
 
 
 def print_plan(
-    config: Mapping[str, Any], stages: epath.PathLike, say: Callable[[str], None] = print
+    config: Mapping[str, Any],
+    stages: epath.PathLike,
+    say: Callable[[str], None] = print,
+    wave: Wave | None = None,
 ) -> None:
     """Print the stages of a study, which are cached, and what the others will cost; run nothing.
 
     Simulated cohorts that are not there yet are not made: their scans' names are enough.
     """
     study, folders = Study.from_config(config), StageFolders(stages)
+    wave = wave or one_fold_each()
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))
     say(summary(plan, folders))
-    check_memory(plan, catalogue, folders)
-    costs = Costs(folders.root, training_devices(), study)
-    say(estimate.report(plan, folders, costs, catalogue.grid, scans))
+    check_memory(plan, catalogue, folders, wave)
+    costs = Costs(folders.root, wave, study)
+    say(estimate.report(plan, folders, costs, catalogue.grid, scans, memory_of(wave)))
 
 
 def summary(plan: Plan, folders: StageFolders) -> str:

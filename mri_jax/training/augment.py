@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mri_jax.errors import UserError
+from mri_jax.models import split
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,25 @@ class AugmentSettings:
         return self == AugmentSettings()
 
 
-def augment(settings: AugmentSettings, key: Array, image: Array) -> Array:
+def augment(
+    settings: AugmentSettings, key: Array, image: Array, batch_axis: str | None = None
+) -> Array:
     """Alter a batch of volumes.
 
     Args:
       settings: What to do.
       key: A typed JAX key; the same key gives the same alteration.
       image: (N, X, Y, Z, C).
+      batch_axis: Mapped axis over which the batch is split; each volume is altered as it would be
+        in the whole batch. None: it is in one piece.
 
     Returns:
       The same shape and dtype.
     """
     if settings.off:
         return image
-    keys = jax.random.split(key, image.shape[0])
-    return jax.vmap(lambda k, volume: _one(settings, k, volume))(keys, image)
+    keys = jax.random.split(key, image.shape[0] * split.parts(batch_axis))
+    return jax.vmap(lambda k, volume: _one(settings, k, volume))(split.own(keys, batch_axis), image)
 
 
 def _one(settings: AugmentSettings, key: Array, volume: Array) -> Array:

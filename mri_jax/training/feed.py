@@ -55,7 +55,7 @@ class OnDevice:
 
 
 class PerFold(OnDevice):
-    """Arrays of its own in the memory of each device: the features of a frozen prefix."""
+    """Arrays of its own for each fold: the features of a frozen prefix."""
 
     def __init__(self, arrays: list[np.ndarray]):
         super().__init__(arrays[0])
@@ -76,7 +76,7 @@ class Streamed:
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """See `Feed`."""
         parts = list(_parts(steps, start, self._steps_at_a_time(steps, wave)))
-        wanted = [part.row.reshape(len(wave.devices), -1) for part in parts]
+        wanted = [part.row.reshape(wave.folds, -1) for part in parts]
         for part, volumes in zip(parts, ahead(self._read(wanted, wave)), strict=True):
             place = np.arange(part.row[0].size, dtype=np.int32).reshape(part.row.shape[1:])
             yield volumes, part._replace(row=np.broadcast_to(place, part.row.shape).copy())

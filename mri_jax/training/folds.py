@@ -3,6 +3,10 @@
 A wave is at most as many networks of one shape as there are local devices; each device trains one.
 Arrays have a leading fold axis; nothing is averaged over it (BatchNorm never sees its name).
 
+XLA on CPUs spreads a program badly over cores, so there several devices, each a share of the cores,
+may train one fold: its batches are split over them, and what they compute together is what one
+device would (docs/performance.md).
+
 How many steps one program runs was measured. On an accelerator a ``lax.scan`` over many steps
 saves the launches. XLA on CPUs runs a loop's body with less parallelism (reference form of CNN-5 at
 48 x 56 x 48: 800 ms a step in a scan, 390 ms alone; two cores, 2026-11), so there a program is one
@@ -11,8 +15,8 @@ step.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +28,12 @@ from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch, TrainState, typed_key
 from mri_jax.training.step import StepSettings, eval_step, train_step
 
-AXIS = "fold"
+FOLD, PART = "fold", "part"
+_EACH_FOLD = PartitionSpec(FOLD)
 _STEPS_PER_PROGRAM = 64
+# A program whose devices wait for each other longer than this is given up. XLA's own limit of 40 s
+# would end a process that was suspended, or whose machine is overloaded.
+_PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 24 * 3600}
 
 
 class Steps(NamedTuple):
@@ -49,14 +57,37 @@ class Wave:
     """The devices that train together.
 
     Attributes:
-      devices: One a fold.
+      devices: Those of the first fold, then those of the second, and so on.
+      split: How many devices each fold has; its batches are split over them.
     """
 
     devices: tuple[jax.Device, ...]
+    split: int = 1
 
     @property
-    def _sharding(self) -> NamedSharding:
-        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(AXIS))
+    def folds(self) -> int:
+        """How many folds train at once."""
+        return len(self.devices) // self.split
+
+    def first(self, folds: int) -> "Wave":
+        """The devices of the first few folds."""
+        return Wave(self.devices[: folds * self.split], self.split)
+
+    def whole(self, size: int) -> int:
+        """The least number of volumes, ``size`` or more, that can be split."""
+        return -(-size // self.split) * self.split
+
+    @property
+    def batch_axis(self) -> str | None:
+        """Name of the mapped axis over which batches are split, if they are."""
+        return PART if self.split > 1 else None
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices, (folds, split); (folds,) as ``pmap`` has it where nothing is split."""
+        if self.split == 1:
+            return Mesh(np.array(self.devices), (FOLD,))
+        return Mesh(np.array(self.devices).reshape(-1, self.split), (FOLD, PART))
 
     @property
     def steps_per_program(self) -> int:
@@ -64,48 +95,97 @@ class Wave:
         return 1 if self.devices[0].platform == "cpu" else _STEPS_PER_PROGRAM
 
     def stack(self, trees: Sequence[Any]) -> Any:
-        """Put one pytree on each device; leaves get a leading fold axis."""
+        """Give each fold a pytree; leaves get a leading fold axis."""
         return jax.tree.map(lambda *leaves: self.place([np.asarray(x) for x in leaves]), *trees)
 
     def place(self, arrays: Sequence[np.ndarray]) -> Array:
-        """Put one host array on each device, as one array with a leading fold axis."""
-        parts = [
+        """Give each fold a host array: one array with a leading fold axis.
+
+        Every device of a fold holds all of it.
+        """
+        held = [array for array in arrays for _ in range(self.split)]
+        placed = [
             jax.device_put(np.asarray(array)[None], device)
-            for array, device in zip(arrays, self.devices, strict=True)
+            for array, device in zip(held, self.devices, strict=True)
         ]
-        shape = (len(parts), *np.shape(arrays[0]))
-        return jax.make_array_from_single_device_arrays(shape, self._sharding, parts)
+        shape = (len(arrays), *np.shape(arrays[0]))
+        sharding = NamedSharding(self.mesh, _EACH_FOLD)
+        return jax.make_array_from_single_device_arrays(shape, sharding, placed)
 
     def copies(self, array: np.ndarray) -> Array:
-        """The same host array on each device."""
-        return self.place([array] * len(self.devices))
+        """The same host array for each fold."""
+        return self.place([array] * self.folds)
 
     def fetch(self, tree: Any) -> list[Any]:
         """Inverse of `stack`: a pytree of host arrays for each fold."""
         host = jax.tree.map(np.asarray, jax.device_get(tree))
-        return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(len(self.devices))]
+        return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.folds)]
 
 
-def mapped(run: Callable[..., Any], wave: Wave, donate: int | tuple[int, ...] = ()) -> Any:
-    """A function of one fold as a program of all folds of a wave, one on each device.
+def parts_of_cpu(batch: int, cores: int) -> int:
+    """As how many devices a CPU should train one fold: the batch is divided evenly among them."""
+    most = max(1, min(batch, cores))
+    return max(parts for parts in range(1, most + 1) if batch % parts == 0)
+
+
+class Split(NamedTuple):
+    """Which argument or result of a fold's function is split with its batch.
+
+    Attributes:
+      arguments: A `PartitionSpec` for each argument, or for each part of it.
+      result: The same for the result.
+    """
+
+    arguments: tuple[Any, ...]
+    result: Any
+
+
+def along(*axes: str | None) -> PartitionSpec:
+    """Of a fold's array, the axis that is split: ``along(None, PART)`` is the second."""
+    return PartitionSpec(FOLD, *axes)
+
+
+def mapped(
+    run: Callable[..., Any], wave: Wave, split: Split, donate: int | tuple[int, ...] = ()
+) -> Any:
+    """A function of one fold as a program of all folds of a wave.
 
     While NaNs are looked for (``jax_debug_nans``) JAX runs a program that gave one again, operation
     by operation, which it cannot do inside a map: there one fold runs alone.
 
+    Args:
+      run: The function of one fold; where its batches are split, of one part of them.
+      wave: The devices.
+      split: What is split, where the wave splits batches.
+      donate: Arguments whose memory the result may take.
+
     Raises:
       ValueError: NaNs are looked for on several devices.
     """
-    if not jax.debug_nans.value:
-        return jax.pmap(run, axis_name=AXIS, devices=wave.devices, donate_argnums=donate)
-    if len(wave.devices) > 1:
-        raise ValueError("NaNs can be looked for on one device only")
-    alone = jax.jit(run)
 
-    def call(*arguments: Any) -> Any:
+    def one(call: Callable[..., Any], *arguments: Any) -> Any:
         first = jax.tree.map(lambda x: x[0], arguments)
-        return jax.tree.map(lambda x: x[None], alone(*first))
+        return jax.tree.map(lambda x: x[None], call(*first))
 
-    return call
+    if jax.debug_nans.value:
+        if len(wave.devices) > 1:
+            raise ValueError("NaNs can be looked for on one device only")
+        return partial(one, jax.jit(run))
+    if wave.split == 1:
+        return jax.pmap(run, axis_name=FOLD, devices=wave.devices, donate_argnums=donate)
+    parts = jax.shard_map(
+        partial(one, run),
+        mesh=wave.mesh,
+        in_specs=split.arguments,
+        out_specs=split.result,
+        check_vma=False,
+    )
+    where = jax.tree.map(lambda spec: NamedSharding(wave.mesh, spec), split.arguments)
+    return jax.jit(parts, in_shardings=where, donate_argnums=donate, compiler_options=_PATIENCE)
+
+
+# Of ``(variables, volumes, rows) -> (fold, batch, ...)``.
+EVALUATION = Split((along(), along(), along(PART)), along(PART))
 
 
 @cache
@@ -114,16 +194,15 @@ def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: W
 
     ``volumes`` is (fold, M, X, Y, Z, C); metrics are (fold, steps).
     """
-    masked = len(wave.devices) > 1 or wave.steps_per_program > 1
+    masked = wave.folds > 1 or wave.steps_per_program > 1
 
     def step(state: TrainState, volumes: Array, now: Steps) -> tuple[TrainState, Any]:
         image = volumes[now.row]
         if not augmentation.off:
             key = jax.random.fold_in(jax.random.fold_in(typed_key(state.key), state.step), 1)
-            image = augment(augmentation, key, image)
-        following, metrics = train_step(
-            settings, state, Batch(image, jnp.asarray(now.label), jnp.asarray(now.weight))
-        )
+            image = augment(augmentation, key, image, wave.batch_axis)
+        batch = Batch(image, jnp.asarray(now.label), jnp.asarray(now.weight))
+        following, metrics = train_step(settings, state, batch, wave.batch_axis)
         if masked:
             following = jax.tree.map(
                 lambda new, old: jnp.where(now.active, new, old), following, state
@@ -136,7 +215,9 @@ def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: W
             return state, jax.tree.map(lambda x: x[None], metrics)
         return jax.lax.scan(lambda carry, now: step(carry, volumes, now), state, steps)
 
-    return mapped(run, wave, donate=0)
+    batches: Any = along(None, PART)
+    steps = Steps(batches, batches, batches, active=cast(Any, along()))
+    return mapped(run, wave, Split((along(), along(), steps), along()), donate=0)
 
 
 @cache
@@ -148,7 +229,7 @@ def eval_program(settings: StepSettings, wave: Wave) -> Any:
         batch = Batch(volumes[rows], label, jnp.ones(rows.shape, jnp.float32))
         return eval_step(settings, variables, batch)["logits"]
 
-    return mapped(run, wave)
+    return mapped(run, wave, EVALUATION)
 
 
 @cache
@@ -158,4 +239,4 @@ def select_program(wave: Wave) -> Any:
     def run(flag: Array, new: Any, old: Any) -> Any:
         return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
 
-    return mapped(run, wave, donate=2)
+    return mapped(run, wave, Split((along(), along(), along()), along()), donate=2)

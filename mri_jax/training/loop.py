@@ -148,11 +148,11 @@ def fit(
     interrupted: Callable[[], bool],
     save_seconds: float = 0.0,
 ) -> list[Progressed]:
-    """Train every job to its end, one on each device of the wave.
+    """Train every job to its end, each a fold of the wave.
 
     Args:
       settings: What holds for all jobs.
-      jobs: As many as the wave has devices.
+      jobs: As many as the wave has folds.
       states: From `resume`; all at the same position within their epochs.
       checkpoints: Where each job's states are saved.
       feed: The volumes.
@@ -361,7 +361,7 @@ def predict(
     Returns:
       (N_i, 2) float32 for each network.
     """
-    padded = padded_rows(rows, settings.evaluation_batch)
+    padded = padded_rows(rows, wave.whole(settings.evaluation_batch))
     program = eval_program(settings.evaluation_step, wave)
     found = []
     for volumes, batch in feed.batches(padded, wave):

@@ -15,7 +15,7 @@ from jax import Array
 
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.training.feed import Feed, PerFold
-from mri_jax.training.folds import Wave, mapped
+from mri_jax.training.folds import EVALUATION, Wave, mapped
 from mri_jax.training.freezing import frozen_prefix, trainable_mask
 from mri_jax.training.loop import FitSettings, Job, Progressed, padded_rows, with_step
 
@@ -38,7 +38,7 @@ def on_features(
 
     Args:
       settings: Of the training.
-      jobs: One a device of the wave.
+      jobs: One a fold of the wave.
       states: Their states; the prefix is the same in all states of a job.
       feed: The volumes.
       wave: The devices.
@@ -53,7 +53,7 @@ def on_features(
     program = feature_program(settings.step.spec, last, wave)
     variables = wave.stack([state.state.variables for state in states])
     parts = []
-    rows = padded_rows([np.array(used)] * len(jobs), settings.evaluation_batch)
+    rows = padded_rows([np.array(used)] * len(jobs), wave.whole(settings.evaluation_batch))
     for volumes, batch in feed.batches(rows, wave):
         parts.append(np.asarray(program(variables, volumes, batch)))
     features = np.concatenate(parts, axis=1)[:, : len(used)]
@@ -79,4 +79,4 @@ def feature_program(spec: CNNSpec, last: int, wave: Wave) -> Any:
     def run(variables: Any, volumes: Array, rows: Array) -> Array:
         return CNN(spec).apply(variables, volumes[rows], train=False, last=last, method="trunk")
 
-    return mapped(run, wave)
+    return mapped(run, wave, EVALUATION)

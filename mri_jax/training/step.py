@@ -13,7 +13,7 @@ import optax
 from jax import Array
 
 from mri_jax.errors import UserError
-from mri_jax.models import CNN, CNNSpec
+from mri_jax.models import CNN, CNNSpec, split
 from mri_jax.training import freezing
 from mri_jax.training.state import Batch, TrainState, typed_key
 
@@ -152,16 +152,22 @@ def cross_entropy(logits: Array, label: Array, settings: LossSettings) -> Array:
     )
 
 
-def weighted_loss(logits: Array, batch: Batch, settings: LossSettings) -> Array:
-    """Mean cross-entropy, each volume weighted by its own and its class's weight."""
+def weighted_loss(
+    logits: Array, batch: Batch, settings: LossSettings, batch_axis: str | None = None
+) -> Array:
+    """Mean cross-entropy, each volume weighted by its own and its class's weight.
+
+    Of a batch that is split over ``batch_axis``: what this part adds to it.
+    """
     weight = batch.weight
     if settings.class_weights is not None:
         weight = weight * jnp.asarray(settings.class_weights, weight.dtype)[batch.label]
-    return (weight * cross_entropy(logits, batch.label, settings)).sum() / weight.sum()
+    summed = (weight * cross_entropy(logits, batch.label, settings)).sum()
+    return summed / split.total(weight.sum(), batch_axis)
 
 
 def train_step(
-    settings: StepSettings, state: TrainState, batch: Batch
+    settings: StepSettings, state: TrainState, batch: Batch, batch_axis: str | None = None
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step of Adam on what trains.
 
@@ -173,6 +179,8 @@ def train_step(
       settings: What the step is (static).
       state: The state; may be donated.
       batch: Volumes and labels.
+      batch_axis: Mapped axis over which the batch is split, the state being the same on every
+        device of it; what is returned then is that of the whole batch. None: it is in one piece.
 
     Returns:
       The next state, and ``loss``, ``correct`` (volumes classified rightly), ``gradient_norm``
@@ -186,7 +194,7 @@ def train_step(
 
     def loss_of(trained_params: Any) -> tuple[Array, tuple[Array, Any]]:
         params = freezing.merge(trained_params, fixed)
-        logits, updated = CNN(settings.spec).apply(
+        logits, updated = CNN(settings.spec, batch_axis).apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch.image,
             train=True,
@@ -195,10 +203,12 @@ def train_step(
             rngs={"dropout": dropout},
             mutable=["batch_stats"],
         )
-        loss = weighted_loss(logits, batch, settings.loss)
+        loss = weighted_loss(logits, batch, settings.loss, batch_axis)
         return loss, (logits, updated["batch_stats"])
 
     (loss, (logits, blended)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    correct = ((logits.argmax(-1) == batch.label) * batch.weight).sum()
+    loss, correct, gradient = split.total((loss, correct, gradient), batch_axis)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer_of(settings.optimizer).update(gradient, state.opt_state, trained)
@@ -216,7 +226,6 @@ def train_step(
         opt_state=keep_if_broken(opt_state, state.opt_state),
         step=state.step + 1,
     )
-    correct = ((logits.argmax(-1) == batch.label) * batch.weight).sum()
     metrics = {"loss": loss, "correct": correct, "gradient_norm": norm, "finite": finite}
     return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax.models import CNN, CNNSpec, convolution, fast, packed, pooling, reference
-from mri_jax.models.reference import Moments
+from mri_jax.models.moments import Moments
 
 
 @pytest.fixture(autouse=True)

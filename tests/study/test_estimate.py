@@ -13,6 +13,7 @@ from mri_jax.study.data import open_catalogue
 from mri_jax.study.planning import make_plan
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders
+from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 from tests.study.test_settings import config
 from tests.study.tiny import GRID, SMALL_MODEL, make_cohorts
@@ -27,7 +28,7 @@ class Known:
     """Costs that are known instead of measured, in the place of `Costs`."""
 
     def __init__(self, devices: int = 1):
-        self.devices, self.save_seconds = ("device",) * devices, 10.0
+        self.wave, self.save_seconds = Wave(("device",) * devices), 10.0
 
     def program(self, fit, grid):
         return COST
@@ -55,6 +56,10 @@ def study_and_plan(tmp_path_factory):
     return study, make_plan(study, catalogue)
 
 
+def report(plan, folders, costs, to_simulate):
+    return estimate.report(plan, folders, costs, GRID, to_simulate, memory=8 << 30)
+
+
 def line_of(text, start):
     """The columns of a line, as texts."""
     line = next(line for line in text.splitlines() if line.startswith(start))
@@ -63,7 +68,9 @@ def line_of(text, start):
 
 def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_path):
     _, plan = study_and_plan
-    text = estimate.report(plan, StageFolders(tmp_path), Known(), GRID, to_simulate=100)
+    text = estimate.report(
+        plan, StageFolders(tmp_path), Known(), GRID, to_simulate=100, memory=8 << 30
+    )
     assert line_of(text, "simulate scans")[1:] == ["100", "0", duration(3600)]
     # 16 scans are 8 steps; 4 held-out ones fill a batch of 8; a save each 10 s of 100 s, and one.
     source = 5 * (3.0 + 10 * (8 * 1.0 + 8 * 0.25) + 10 * 2.0) + 100.0
@@ -74,12 +81,16 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     assert line_of(text, "baseline")[1:] == ["10", "0", "12 min"]
     total = 3600 + source + evaluation + 720
     assert f"in all about {duration(total)} at most" in text
-    five = estimate.report(plan, StageFolders(tmp_path), Known(5), GRID, to_simulate=0)
+    five = estimate.report(
+        plan, StageFolders(tmp_path), Known(5), GRID, to_simulate=0, memory=8 << 30
+    )
     assert line_of(five, "source cnn2-w1")[3] == duration((source - 100) / 5 + 100)
     assert "simulate" not in five
-    assert "3.00 GiB on each of 5 devices besides" in five
+    assert "3.00 GiB for each of 5 folds besides" in five
     # Three waves of two, two and one; the last is another program.
-    two = estimate.report(plan, StageFolders(tmp_path), Known(2), GRID, to_simulate=0)
+    two = estimate.report(
+        plan, StageFolders(tmp_path), Known(2), GRID, to_simulate=0, memory=8 << 30
+    )
     each = (source - 100) / 5
     assert line_of(two, "source cnn2-w1")[3] == duration(3 * each + 2 * 100)
 
@@ -90,13 +101,13 @@ def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):
     for stage in plan.stages():
         if stage.kind == "source":
             folders.finish(stage, {})
-    text = estimate.report(plan, folders, Known(), GRID, to_simulate=0)
+    text = report(plan, folders, Known(), to_simulate=0)
     assert line_of(text, "source cnn2-w1")[1:] == ["5", "5", "0 s"]
 
 
 def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
     study, plan = study_and_plan
-    costs = Costs(tmp_path, tuple(jax.local_devices()[:1]), study)
+    costs = Costs(tmp_path, Wave(tuple(jax.local_devices()[:1])), study)
     fit = next(stage.fit for stage in plan.stages() if stage.kind == "source")
     found = costs.program(fit, GRID)
     assert 0 < found.step_seconds < found.compile_seconds
@@ -106,12 +117,10 @@ def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
     assert costs.program(fit, GRID) == found
 
 
-def test_a_batch_beyond_memory_is_refused_before_compiling(study_and_plan, monkeypatch):
+def test_a_batch_beyond_memory_is_refused_before_compiling(study_and_plan):
     _, plan = study_and_plan
     fit = plan.stages()[0].fit
     needed = estimate.step_bytes(fit.step.spec, (181, 217, 181), 2)
-    monkeypatch.setattr(estimate, "device_bytes", lambda: needed - 1)
     with pytest.raises(UserError, match=r"train\.batch: 2 volumes of 181x217x181.*batch .* is 1,"):
-        estimate.check_memory(fit, (181, 217, 181))
-    monkeypatch.setattr(estimate, "device_bytes", lambda: needed)
-    estimate.check_memory(fit, (181, 217, 181))
+        estimate.check_memory(fit, (181, 217, 181), needed - 1)
+    estimate.check_memory(fit, (181, 217, 181), needed)

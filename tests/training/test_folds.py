@@ -1,4 +1,4 @@
-"""Five folds on five devices (forced on the host) against one device, as real processes."""
+"""Folds on several devices (forced on the host) against one device, as real processes."""
 
 import os
 import subprocess
@@ -8,23 +8,25 @@ import jax
 import numpy as np
 import pytest
 
+from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Wave
+from mri_jax.training.folds import Wave, parts_of_cpu
 from mri_jax.training.loop import fit, predict, resume, with_step
 from mri_jax.training.step import OptimizerSettings
 from tests.conftest import ROOT
 from tests.training.small import LABELS, job, settings, volumes
 
 
-def train_all(folder: str, out: str) -> None:
+def train_all(folder: str, out: str, split: str) -> None:
     """Train five folds in waves of the devices at hand; save epochs and logits of all scans."""
-    devices, feed, how = jax.local_devices(), OnDevice(volumes()), settings(max_epochs=5)
+    full = Wave(tuple(jax.local_devices()), int(split))
+    feed, how = OnDevice(volumes()), settings(max_epochs=5, augment=AugmentSettings(noise=0.1))
     logits, epochs = [], []
-    for start in range(0, 5, len(devices)):
-        jobs = [job(fold) for fold in range(start, min(start + len(devices), 5))]
-        wave = Wave(tuple(devices[: len(jobs)]))
-        places = [TrainingCheckpoints(f"{folder}/{len(devices)}/{one.name}") for one in jobs]
+    for start in range(0, 5, full.folds):
+        jobs = [job(fold) for fold in range(start, min(start + full.folds, 5))]
+        wave = full.first(len(jobs))
+        places = [TrainingCheckpoints(f"{folder}/{full.folds}-{split}/{one.name}") for one in jobs]
         states = [resume(how, one, place) for one, place in zip(jobs, places, strict=True)]
         ended = fit(how, jobs, states, places, feed, wave, lambda _: None, lambda: False)
         rows = [np.arange(len(LABELS))] * len(jobs)
@@ -33,24 +35,45 @@ def train_all(folder: str, out: str) -> None:
     np.savez(out, logits=np.stack(logits), epochs=np.array(epochs))
 
 
-def run(tmp_path, devices: int):
+def run(tmp_path, devices: int, split: int = 1):
     code = "import sys; from tests.training.test_folds import train_all; train_all(*sys.argv[1:])"
     flags = f"--xla_force_host_platform_device_count={devices}"
-    out = tmp_path / f"{devices}.npz"
+    out = tmp_path / f"{devices}-{split}.npz"
     subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(out)],
+        [sys.executable, "-c", code, str(tmp_path), str(out), str(split)],
         env={**os.environ, "XLA_FLAGS": flags}, cwd=ROOT, check=True, timeout=300,
     )  # fmt: skip
     return np.load(out)
 
 
-def test_five_devices_give_the_predictions_of_one(tmp_path):
-    one, five = run(tmp_path, 1), run(tmp_path, 5)
-    np.testing.assert_array_equal(one["epochs"], five["epochs"])
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Five folds one after another on one device."""
+    found = run(tmp_path_factory.mktemp("alone"), 1)
     # Folds stop at different epochs, so a stopped fold kept its best state while others went on.
-    assert len(set(one["epochs"][:, 0])) > 1
-    assert np.abs(one["logits"]).max() > 0.1
-    np.testing.assert_allclose(one["logits"], five["logits"], atol=1e-5)
+    assert len(set(found["epochs"][:, 0])) > 1
+    assert np.abs(found["logits"]).max() > 0.1
+    return found
+
+
+# Five folds at once; two at once, the batches of each split over two devices.
+@pytest.mark.parametrize(("devices", "split"), [(5, 1), (4, 2)])
+def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, split):
+    several = run(tmp_path, devices, split)
+    np.testing.assert_array_equal(several["epochs"], alone["epochs"])
+    np.testing.assert_allclose(several["logits"], alone["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "cores", "parts"),
+    [(2, 1, 1), (2, 2, 2), (2, 16, 2), (3, 2, 1), (4, 3, 2), (6, 4, 3), (1, 8, 1), (2, 0, 1)],
+)
+def test_a_cpu_is_as_many_devices_as_divide_the_batch(batch, cores, parts):
+    assert parts_of_cpu(batch, cores) == parts
+
+
+def test_a_batch_of_evaluation_can_be_split():
+    assert [Wave((), split).whole(8) for split in (1, 2, 3, 5)] == [8, 8, 9, 10]
 
 
 def test_a_nan_is_found_where_it_arises(tmp_path):

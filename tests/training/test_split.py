@@ -1,0 +1,85 @@
+"""A batch in parts against the same batch in one piece; `vmap` stands for the devices here."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mri_jax.models import CNNSpec
+from mri_jax.models.moments import moments, of_whole_batch
+from mri_jax.training.augment import AugmentSettings, augment
+from mri_jax.training.state import Batch, random_key, typed_key
+from mri_jax.training.step import (
+    LossSettings,
+    OptimizerSettings,
+    StepSettings,
+    init_state,
+    init_variables,
+    train_step,
+)
+
+SHAPE = (9, 12, 11)
+
+
+def batch_of(size):
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(size, *SHAPE, 1))
+    image[:, :, 7:] = -0.75
+    # Volumes of unlike brightness: the variance between the parts counts.
+    image += 3.0 * np.arange(size).reshape(-1, 1, 1, 1, 1)
+    weight = np.linspace(0.5, 2.0, size)
+    return Batch(jnp.asarray(image), jnp.arange(size) % 2, jnp.asarray(weight))
+
+
+@pytest.mark.parametrize(("form", "size", "parts"), [("fast", 6, 3), ("reference", 4, 2)])
+def test_a_step_in_parts_is_the_step_of_the_whole_batch(form, size, parts):
+    with jax.enable_x64(True):
+        spec = CNNSpec(
+            repetitions=(1, 1), filters=(4, 6), fc=(8,), dropout=(0.5, 0.3),
+            dtype="float64", form=form,
+        )  # fmt: skip
+        settings = StepSettings(
+            spec,
+            OptimizerSettings(learning_rate=1e-2, clip_norm=1.0),
+            LossSettings(class_weights=(1.0, 3.0)),
+        )
+        variables = init_variables(spec, SHAPE, random_key(1, "init"))
+        signs = jnp.array([1.0, -1.0, 1.0, -1.0])
+        variables["params"]["bn1"]["scale"] = signs
+        state = init_state(settings, variables, random_key(1, "dropout"))
+        batch = batch_of(size)
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+        step = jax.vmap(
+            partial(train_step, settings, batch_axis="part"), (None, 0), axis_name="part"
+        )
+        whole = jax.jit(partial(train_step, settings))(state, batch)
+        found = step(state, split)
+        close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+        for part in range(parts):
+            jax.tree.map(close, jax.tree.map(lambda x, part=part: x[part], found), whole)
+        moved = whole[0].params["conv1"]["kernel"] - state.params["conv1"]["kernel"]
+        assert jnp.abs(moved).max() > 1e-3
+
+
+def test_parts_share_their_moments_exactly_despite_a_large_offset():
+    z = np.random.default_rng(0).normal(size=(4, 3, 2, 5, 6)) + 1e4 * np.arange(4).reshape(
+        4, 1, 1, 1, 1
+    )
+    with jax.enable_x64(True):
+        shared = jax.vmap(lambda part: of_whole_batch(moments(part), "part"), axis_name="part")
+        mean, variance = shared(jnp.asarray(z).reshape(2, 2, 3, 2, 5, 6))
+    np.testing.assert_allclose(mean, np.tile(z.mean((0, 1, 2, 3)), (2, 1)), rtol=1e-12)
+    np.testing.assert_allclose(variance, np.tile(z.var((0, 1, 2, 3)), (2, 1)), rtol=1e-12)
+
+
+def test_a_volume_is_altered_alike_in_parts_and_in_one_piece():
+    settings = AugmentSettings(flip=True, shift=1, intensity=0.1, noise=0.2)
+    image = jnp.asarray(batch_of(4).image, jnp.float32)
+    key = typed_key(random_key(5, "augment"))
+    whole = jax.jit(partial(augment, settings))(key, image)
+    alter = jax.jit(jax.vmap(lambda part: augment(settings, key, part, "part"), axis_name="part"))
+    parts = alter(image.reshape(2, 2, *image.shape[1:]))
+    np.testing.assert_allclose(parts.reshape(image.shape), whole, atol=1e-6)
+    assert not np.allclose(whole[0] - image[0], whole[2] - image[2])
