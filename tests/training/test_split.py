@@ -37,7 +37,7 @@ def batch_of(size):
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(form, size, parts):
     with jax.enable_x64(True):
         spec = CNNSpec(
-            repetitions=(1, 1), filters=(4, 6), fc=(8,), dropout=(0.5, 0.3),
+            repetitions=(1,), filters=(4,), fc=(8,), dropout=(0.5, 0.3),
             dtype="float64", form=form,
         )  # fmt: skip
         settings = StepSettings(
