@@ -125,10 +125,13 @@ def _main(argv: list[str]) -> int:
 
     from mri_jax.study import device
     from mri_jax.study.run import print_plan, run
+    from mri_jax.study.settings import Study
     from mri_jax.training.loop import Interrupted
 
-    wave = device.start(stages, config.train.batch, _NANS.value, _CPU_FOLDS.value)
-    print(f"{device.described(wave)}; compiled programs: {stages / 'xla'}", flush=True)
+    batch = Study.from_config(config.to_dict()).divisible
+    wave = device.start(stages, batch, _NANS.value, _CPU_FOLDS.value)
+    kept = device.compiled_programs(stages)
+    print(f"{device.described(wave)}; compiled programs: {kept}", flush=True)
     if _PLAN.value:
         print_plan(config.to_dict(), stages, wave=wave)
         return 0

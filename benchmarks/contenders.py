@@ -6,7 +6,6 @@ in MiB and its library's version.
 """
 
 import json
-import os
 import resource
 import sys
 import time
@@ -44,17 +43,18 @@ def volumes(case: dict) -> np.ndarray:
 def jax_step(case: dict) -> Steps:
     """A step of this project, of all layers (``ours``) or the head, or of its plain form.
 
-    Run as `launch.py` runs it: on a CPU the batch is split over the cores (``ours-unsplit``: not).
+    Run as `launch.py` runs it: on a CPU the batch is split over the cores, but ``ours-unsplit``.
     """
     import jax
 
     from mri_jax.models import CNNSpec
+    from mri_jax.study.device import usable_cores
     from mri_jax.training import folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
     from mri_jax.training.state import random_key
 
-    splits = case["contender"] in ("ours", "ours-head")
-    parts = folds.parts_of_cpu(case["batch"], len(os.sched_getaffinity(0))) if splits else 1
+    splits = case["contender"] != "ours-unsplit"
+    parts = folds.parts_of_cpu(case["batch"], usable_cores()) if splits else 1
     jax.config.update("jax_num_cpu_devices", parts)
     form = "reference" if case["contender"] == "linen" else "fast"
     layers = "head" if case["contender"] == "ours-head" else "all"

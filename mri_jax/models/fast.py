@@ -122,11 +122,13 @@ def _backward_rule(how: _How, residuals: tuple, cotangents: Any) -> tuple:
     if not wanted & {"x", "kernel"}:
         return None, None, d_scale, d_bias, None
     factor = scale * inverse
-    # Gradients of parameters stay those of this device's part; the caller adds them up.
-    through_scale, through_bias = split.total((d_scale, d_bias), how.batch_axis)
-    count = x.size // x.shape[-1] * split.parts(how.batch_axis)
-    slope = -factor * inverse * through_scale / count
-    constant = -factor * through_bias / count - slope * stats.mean
+    slope = constant = jnp.zeros_like(factor)
+    if how.uses_batch:
+        # Gradients of parameters stay those of this device's part; the caller adds them up.
+        through_scale, through_bias = split.total((d_scale, d_bias), how.batch_axis)
+        count = x.size // x.shape[-1] * split.parts(how.batch_axis)
+        slope = -factor * inverse * through_scale / count
+        constant = -factor * through_bias / count - slope * stats.mean
     weights = kernel.astype(x.dtype)
     selected = g * factor
     if how.packed:

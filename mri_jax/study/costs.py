@@ -132,7 +132,7 @@ def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progr
     last = frozen_layers(fit, variables["params"])
     if last:
         prefix = _Timed(feature_program(fit.step.spec, last, wave), stacked, volumes, tested)
-        seen, trained = prefix.result, with_step(fit, first=last + 1)
+        seen, trained = wave.place(list(np.asarray(prefix.result))), with_step(fit, first=last + 1)
     validate = _Timed(eval_program(trained.evaluation_step, wave), stacked, seen, tested)
     steps = _measure_steps(trained, variables, seen, wave)
     saved = _measure_saving(trained, variables)

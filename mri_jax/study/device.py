@@ -17,12 +17,12 @@ def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: i
     """Configure JAX for a study, for this process, which must not have used JAX yet.
 
     A CPU is used as several devices: as many for each fold as its share of the cores and the batch
-    allow.
+    allow. Their number is decided here, whatever XLA_FLAGS or JAX_NUM_CPU_DEVICES say.
 
     Args:
-      stages: Compiled programs are kept in ``xla`` under it (a local folder or a bucket).
-      batch: Volumes a training step.
-      debug_nans: Stop at the first NaN; then there is one device.
+      stages: Compiled programs are kept under it (a local folder or a bucket).
+      batch: Volumes a training step, or what divides the batches of every variant.
+      debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
 
     Returns:
@@ -38,8 +38,7 @@ def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: i
         raise UserError("--cpu_folds: NaNs are looked for (--debug_nans) in one fold at a time")
     split = 1 if debug_nans else parts_of_cpu(batch, usable_cores() // cpu_folds)
     jax.config.update("jax_num_cpu_devices", cpu_folds * split)
-    cache = stages / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_nans", debug_nans)
     # On a full disk every program says so; the first file of the study that fails says it once.
@@ -50,6 +49,11 @@ def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: i
     if cpu_folds > 1:
         raise UserError(f"--cpu_folds: {cpu_folds} on a machine that computes on a GPU or TPU")
     return one_fold_each()
+
+
+def compiled_programs(stages: epath.Path) -> epath.Path:
+    """Where compiled programs are kept."""
+    return stages / "xla"
 
 
 def one_fold_each() -> Wave:

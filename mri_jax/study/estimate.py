@@ -105,15 +105,15 @@ def _evaluation_seconds(stages: Iterable[EvaluateStage], costs: Costs, grid: Gri
     for stage in stages:
         fit = stage.network.fit
         cost = costs.program(fit, grid)
-        batches = -(-len(stage.tested) // fit.evaluation_batch)
-        seconds += cost.load_seconds + batches * fit.evaluation_batch * cost.evaluation_seconds
+        evaluated = _whole_batches(len(stage.tested), fit, costs)
+        seconds += cost.load_seconds + evaluated * cost.evaluation_seconds
     return seconds / costs.wave.folds
 
 
 def training_seconds(stages: Sequence[TrainStage], cost: ProgramCost, costs: Costs) -> float:
     """Seconds of training some stages of one program, at their largest number of epochs."""
     return sum(
-        max(_training_seconds(stage, cost, costs.save_seconds) for stage in wave)
+        max(_training_seconds(stage, cost, costs) for stage in wave)
         for wave in waves(stages, costs)
     )
 
@@ -124,11 +124,17 @@ def waves(stages: Sequence[TrainStage], costs: Costs) -> list[Sequence[TrainStag
     return [stages[i : i + size] for i in range(0, len(stages), size)]
 
 
-def _training_seconds(stage: TrainStage, cost: ProgramCost, between_saves: float) -> float:
+def _whole_batches(scans: int, fit: FitSettings, costs: Costs) -> int:
+    """How many volumes are evaluated, those that fill the last batch included."""
+    size = costs.wave.whole(fit.evaluation_batch)
+    return -(-scans // size) * size
+
+
+def _training_seconds(stage: TrainStage, cost: ProgramCost, costs: Costs) -> float:
     fit, epochs = stage.fit, stage.fit.stopping.max_epochs
-    validated = -(-len(stage.validation) // fit.evaluation_batch) * fit.evaluation_batch
+    validated = _whole_batches(len(stage.validation), fit, costs)
     epoch = len(stage.train) // fit.batch * cost.step_seconds + validated * cost.validation_seconds
-    saves = min(epochs, 1 + epochs * epoch / max(between_saves, 1e-3))
+    saves = min(epochs, 1 + epochs * epoch / max(costs.save_seconds, 1e-3))
     scans = len(stage.train) + len(stage.validation)
     prefix = scans * cost.prefix_seconds
     return cost.stage_seconds + prefix + epochs * epoch + saves * cost.save_seconds

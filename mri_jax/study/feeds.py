@@ -109,12 +109,15 @@ class Feeds:
 
 
 def device_budget() -> int:
-    """Bytes of volumes that each device may hold: half its memory, or a share of the host's."""
+    """Bytes of volumes that each device may hold: half its memory, or a share of the host's.
+
+    Devices of a CPU hold the same volumes in one place (`mri_jax.volumes.stream.Reader.load`).
+    """
     device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats:
         return int(stats["bytes_limit"] * 0.5)
-    return int(available_memory() * 0.4 / jax.local_device_count())
+    return int(available_memory() * 0.4)
 
 
 def available_memory() -> int:

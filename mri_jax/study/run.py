@@ -121,9 +121,10 @@ def _simulations(folders: StageFolders) -> epath.Path:
 
 def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders, wave: Wave) -> None:
     """Refuse what the device cannot hold, before anything is simulated or compiled."""
+    memory = memory_of(wave)
     for stage in plan.stages():
         if isinstance(stage, TrainStage) and not folders.finished(stage):
-            estimate.check_memory(stage.fit, catalogue.grid.shape, memory_of(wave))
+            estimate.check_memory(stage.fit, catalogue.grid.shape, memory)
 
 
 def print_plan(

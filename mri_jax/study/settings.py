@@ -6,6 +6,7 @@ and turns it into frozen dataclasses; every other module takes those.
 
 import copy
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,6 +156,11 @@ class Study:
     runs: tuple[Run, ...]
     baselines: tuple[str, ...]
     save_seconds: float
+
+    @property
+    def divisible(self) -> int:
+        """The largest number that divides every variant's batch."""
+        return math.gcd(*(run.train.batch for run in self.runs))
 
     @property
     def cohorts(self) -> tuple[str, ...]:

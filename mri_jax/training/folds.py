@@ -1,11 +1,11 @@
-"""Folds on devices: the only module with ``pmap``.
+"""Folds on devices: the only module with ``pmap`` and ``shard_map``.
 
 A wave is at most as many networks of one shape as there are local devices; each device trains one.
 Arrays have a leading fold axis; nothing is averaged over it (BatchNorm never sees its name).
 
-XLA on CPUs spreads a program badly over cores, so there several devices, each a share of the cores,
-may train one fold: its batches are split over them, and what they compute together is what one
-device would (docs/performance.md).
+XLA on CPUs spreads a program badly over cores, so there, and only there, several devices may train
+one fold: its batches are split over them, and what they compute together is what one device would
+(docs/performance.md).
 
 How many steps one program runs was measured. On an accelerator a ``lax.scan`` over many steps
 saves the launches. XLA on CPUs runs a loop's body with less parallelism (reference form of CNN-5 at
@@ -58,11 +58,18 @@ class Wave:
 
     Attributes:
       devices: Those of the first fold, then those of the second, and so on.
-      split: How many devices each fold has; its batches are split over them.
+      split: How many devices each fold has; its batches are split over them (CPUs only).
+
+    Raises:
+      ValueError: The devices are not a multiple of ``split``.
     """
 
     devices: tuple[jax.Device, ...]
     split: int = 1
+
+    def __post_init__(self):
+        if len(self.devices) % self.split:
+            raise ValueError(f"{len(self.devices)} devices cannot be split by {self.split}")
 
     @property
     def folds(self) -> int:
@@ -173,6 +180,8 @@ def mapped(
         return partial(one, jax.jit(run))
     if wave.split == 1:
         return jax.pmap(run, axis_name=FOLD, devices=wave.devices, donate_argnums=donate)
+    # Unchecked, because what is equal on all parts (the state after gradients were added up) is not
+    # known to be so. With checks JAX would also add up the gradients of what is equal by itself.
     parts = jax.shard_map(
         partial(one, run),
         mesh=wave.mesh,

@@ -69,8 +69,8 @@ class Reader:
             return [line for line in track(found, len(self), "scan", "checking volumes") if line]
 
     def load(self, threads: int) -> np.ndarray:
-        """All scans as (N, X, Y, Z, 1) float32."""
-        volumes = np.empty((len(self), *self.shape), np.float32)
+        """All scans as (N, X, Y, Z, 1) float32, where devices of a CPU can use them in place."""
+        volumes = _aligned((len(self), *self.shape))
 
         def fill(row: int) -> None:
             volumes[row] = self.read(row)
@@ -100,3 +100,14 @@ class Reader:
     def _name(self, row: int) -> str:
         subject, session = self.keys[row]
         return f"subject {subject}, session {session}"
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An empty float32 array that begins at a multiple of 64 bytes.
+
+    JAX takes such an array of the host as it is for any number of CPU devices, and copies others.
+    """
+    size = 4 * int(np.prod(shape))
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(np.float32).reshape(shape)

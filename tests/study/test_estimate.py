@@ -27,8 +27,8 @@ COST = ProgramCost(
 class Known:
     """Costs that are known instead of measured, in the place of `Costs`."""
 
-    def __init__(self, devices: int = 1):
-        self.wave, self.save_seconds = Wave(("device",) * devices), 10.0
+    def __init__(self, folds: int = 1, split: int = 1):
+        self.wave, self.save_seconds = Wave(("device",) * folds * split, split), 10.0
 
     def program(self, fit, grid):
         return COST
@@ -56,7 +56,7 @@ def study_and_plan(tmp_path_factory):
     return study, make_plan(study, catalogue)
 
 
-def report(plan, folders, costs, to_simulate):
+def report(plan, folders, costs, to_simulate=0):
     return estimate.report(plan, folders, costs, GRID, to_simulate, memory=8 << 30)
 
 
@@ -68,9 +68,7 @@ def line_of(text, start):
 
 def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_path):
     _, plan = study_and_plan
-    text = estimate.report(
-        plan, StageFolders(tmp_path), Known(), GRID, to_simulate=100, memory=8 << 30
-    )
+    text = report(plan, StageFolders(tmp_path), Known(), to_simulate=100)
     assert line_of(text, "simulate scans")[1:] == ["100", "0", duration(3600)]
     # 16 scans are 8 steps; 4 held-out ones fill a batch of 8; a save each 10 s of 100 s, and one.
     source = 5 * (3.0 + 10 * (8 * 1.0 + 8 * 0.25) + 10 * 2.0) + 100.0
@@ -81,18 +79,18 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     assert line_of(text, "baseline")[1:] == ["10", "0", "12 min"]
     total = 3600 + source + evaluation + 720
     assert f"in all about {duration(total)} at most" in text
-    five = estimate.report(
-        plan, StageFolders(tmp_path), Known(5), GRID, to_simulate=0, memory=8 << 30
-    )
+    five = report(plan, StageFolders(tmp_path), Known(5))
     assert line_of(five, "source cnn2-w1")[3] == duration((source - 100) / 5 + 100)
     assert "simulate" not in five
     assert "3.00 GiB for each of 5 folds besides" in five
     # Three waves of two, two and one; the last is another program.
-    two = estimate.report(
-        plan, StageFolders(tmp_path), Known(2), GRID, to_simulate=0, memory=8 << 30
-    )
+    two = report(plan, StageFolders(tmp_path), Known(2))
     each = (source - 100) / 5
     assert line_of(two, "source cnn2-w1")[3] == duration(3 * each + 2 * 100)
+    # Split by sixteen, a batch of evaluation is sixteen volumes.
+    split = report(plan, StageFolders(tmp_path), Known(1, split=16))
+    longer = duration(5 * (2 * 4.0 + (16 + 32) * 0.5))
+    assert line_of(split, "evaluate")[3] == longer != duration(evaluation)
 
 
 def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):
@@ -101,7 +99,7 @@ def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):
     for stage in plan.stages():
         if stage.kind == "source":
             folders.finish(stage, {})
-    text = report(plan, folders, Known(), to_simulate=0)
+    text = report(plan, folders, Known())
     assert line_of(text, "source cnn2-w1")[1:] == ["5", "5", "0 s"]
 
 

@@ -1,5 +1,6 @@
 """Volumes as stages want them: the histogram's reference comes from training scans alone."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -89,3 +90,11 @@ def test_networks_remember_the_reference_of_their_fold(cohorts, tmp_path):
 def test_a_reference_without_histogram_matching_is_refused(cohorts):
     with pytest.raises(UserError, match=r"data\.histogram_reference: 'training' needs"):
         Study.from_config(settings_of(cohorts, data__histogram_reference="training"))
+
+
+def test_devices_of_a_cpu_hold_the_volumes_in_one_place(cohorts, tmp_path):
+    _, volumes, _ = volumes_of(cohorts, tmp_path)
+    held = volumes.reader((0, 3, 1)).load(threads=2)
+    placed = jax.device_put(held[None], jax.local_devices(backend="cpu")[0])
+    assert placed.unsafe_buffer_pointer() == held.ctypes.data
+    np.testing.assert_array_equal(held[1], volumes.reader((3,)).read(0))

@@ -11,7 +11,7 @@ import pytest
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Wave, parts_of_cpu
+from mri_jax.training.folds import Steps, Wave, parts_of_cpu, train_program
 from mri_jax.training.loop import fit, predict, resume, with_step
 from mri_jax.training.step import OptimizerSettings
 from tests.conftest import ROOT
@@ -30,9 +30,24 @@ def train_all(folder: str, out: str, split: str) -> None:
         states = [resume(how, one, place) for one, place in zip(jobs, places, strict=True)]
         ended = fit(how, jobs, states, places, feed, wave, lambda _: None, lambda: False)
         rows = [np.arange(len(LABELS))] * len(jobs)
+        assert_parts_are_equal(how, wave, ended)
         logits += predict(how, wave.stack([e.best for e in ended]), rows, feed, wave)
         epochs += [(int(e.stopping.epochs), int(e.stopping.best_epoch)) for e in ended]
     np.savez(out, logits=np.stack(logits), epochs=np.array(epochs))
+
+
+def assert_parts_are_equal(how, wave, ended):
+    """One more step of the wave leaves the same bits on all devices of a fold."""
+    rows = np.tile(np.arange(2, dtype=np.int32), (wave.folds, 1, 1))
+    steps = Steps(rows, rows, np.ones(rows.shape, np.float32), np.ones((wave.folds, 1), bool))
+    program = train_program(how.step, how.augment, wave)
+    state, _ = program(wave.stack([e.state for e in ended]), wave.copies(volumes()), steps)
+    for leaf in jax.tree.leaves(state):
+        held = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(held) == len(wave.devices)
+        for first in range(0, len(held), wave.split):
+            for other in held[first : first + wave.split]:
+                np.testing.assert_array_equal(other, held[first])
 
 
 def run(tmp_path, devices: int, split: int = 1):

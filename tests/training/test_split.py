@@ -61,6 +61,13 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(form, size, parts):
             jax.tree.map(close, jax.tree.map(lambda x, part=part: x[part], found), whole)
         moved = whole[0].params["conv1"]["kernel"] - state.params["conv1"]["kernel"]
         assert jnp.abs(moved).max() > 1e-3
+        # What is not finite in one part leaves every part's state as it was.
+        broken = split.replace(image=split.image.at[-1, 0, 2, 3, 4].set(jnp.nan))
+        kept, told = step(state, broken)
+        np.testing.assert_array_equal(told["finite"], np.zeros(parts))
+        for part in range(parts):
+            one = jax.tree.map(lambda x, part=part: x[part], kept)
+            jax.tree.map(np.testing.assert_array_equal, one.variables, state.variables)
 
 
 def test_parts_share_their_moments_exactly_despite_a_large_offset():
