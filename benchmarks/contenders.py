@@ -48,7 +48,7 @@ def jax_step(case: dict) -> Steps:
     import jax
 
     from mri_jax.models import CNNSpec
-    from mri_jax.study.device import usable_cores
+    from mri_jax.study.device import return_memory_after_compiling, usable_cores
     from mri_jax.training import folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
     from mri_jax.training.state import random_key
@@ -56,6 +56,7 @@ def jax_step(case: dict) -> Steps:
     splits = case["contender"] != "ours-unsplit"
     parts = folds.parts_of_cpu(case["batch"], usable_cores()) if splits else 1
     jax.config.update("jax_num_cpu_devices", parts)
+    return_memory_after_compiling()
     form = "reference" if case["contender"] == "linen" else "fast"
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"], form=form)

@@ -9,8 +9,9 @@ spell of the machine falls on all. A turn is some steps in a row, as in training
 which finds caches and pages cold after the pause, is not counted (``--in-a-row 1`` counts it, and
 takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts.
 ``ours-head`` trains the FC layers alone; ``ours-unsplit`` uses a CPU as one device, where the
-others split the batch over its cores. ``tuned`` gives every process the malloc settings that
-`launch.py` gives its own (``--allocator``), ``stock`` gives none any. Needs the extra ``bench``.
+others split the batch over its cores. ``--allocators``: with ``tuned`` every process has the malloc
+settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back to the
+system, with ``stock`` none. Needs the extra ``bench``.
 """
 
 import argparse
@@ -26,6 +27,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
+KEPT = TUNED.replace("mmap_threshold=268435456", "mmap_threshold=17179869184")
+ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}
 OURS = ("ours", "ours-unsplit", "ours-head", "linen")
 CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last")
 
@@ -36,9 +39,7 @@ class Contender:
     def __init__(self, name: str, allocator: str, case: dict):
         self.name, self.allocator = name, allocator
         environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-        if allocator == "tuned":
-            environment["GLIBC_TUNABLES"] = TUNED
-        environment["PYTHONPATH"] = str(ROOT)
+        environment |= {**ALLOCATORS[allocator], "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("--in-a-row", type=int, default=4, metavar="STEPS", help="in every turn")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument(
-        "--allocators", nargs="+", choices=["stock", "tuned"], default=["stock", "tuned"]
+        "--allocators", nargs="+", choices=list(ALLOCATORS), default=["stock", "tuned"]
     )
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """What there is to compute on, and where compiled programs are kept."""
 
 import contextlib
+import ctypes
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from etils import epath
 from mri_jax.errors import UserError
 from mri_jax.study.feeds import available_memory
 from mri_jax.training.folds import Wave, parts_of_cpu
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: int = 1) -> Wave:
@@ -41,6 +44,7 @@ def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: i
     jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_nans", debug_nans)
+    return_memory_after_compiling()
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     devices = jax.local_devices()
@@ -79,6 +83,19 @@ def memory_of(wave: Wave) -> int:
     first = wave.devices[0]
     stats = first.memory_stats() if first.platform != "cpu" else None
     return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
+
+
+def return_memory_after_compiling() -> None:
+    """Give free memory back to the system whenever a program was compiled, where malloc can.
+
+    Compiling frees hundreds of MB, which the allocator of `mri_jax.allocator` would keep beside
+    what the program then needs.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # on other systems than Linux with glibc
+        trim = ctypes.CDLL(None).malloc_trim
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, *_, **__: trim(0) if event == _COMPILED else None
+        )
 
 
 def usable_cores() -> int:

@@ -61,6 +61,11 @@ def test_adapting_statistics_is_left_out_where_nothing_is_frozen():
     assert stages == ["tuned-all", "tuned-high", "tuned-high-adapt"]
 
 
+def test_what_divides_the_batches_of_all_variants():
+    batches = ({"train": {"batch": 4}}, {"train": {"batch": 6}, "model": {"width": 2.0}})
+    assert Study.from_config(config("baseline", variants=batches)).divisible == 2
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

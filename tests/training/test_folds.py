@@ -91,6 +91,13 @@ def test_a_batch_of_evaluation_can_be_split():
     assert [Wave((), split).whole(8) for split in (1, 2, 3, 5)] == [8, 8, 9, 10]
 
 
+def test_devices_that_cannot_be_shared_out_are_refused():
+    assert Wave(("device",) * 6, 2).folds == 3
+    assert len(Wave(("device",) * 6, 2).first(2).devices) == 4
+    with pytest.raises(ValueError, match="5 devices cannot be split by 2"):
+        Wave(("device",) * 5, 2)
+
+
 def test_a_nan_is_found_where_it_arises(tmp_path):
     how = with_step(settings(), optimizer=OptimizerSettings(learning_rate=1e30))
     one, wave = job(0), Wave(tuple(jax.local_devices()[:1]))
