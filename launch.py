@@ -124,12 +124,12 @@ def _main(argv: list[str]) -> int:
         raise UserError(f"--workdir, --stages: {error} (pip install -e '.[tpu]')") from None
 
     from mri_jax.study import device
-    from mri_jax.study.run import print_plan, run
+    from mri_jax.study.run import print_plan, run, voxels_of
     from mri_jax.study.settings import Study
     from mri_jax.training.loop import Interrupted
 
-    batch = Study.from_config(config.to_dict()).divisible
-    wave = device.start(stages, batch, _NANS.value, _CPU_FOLDS.value)
+    study = Study.from_config(config.to_dict())
+    wave = device.start(stages, study.divisible, voxels_of(study), _NANS.value, _CPU_FOLDS.value)
     kept = device.compiled_programs(stages)
     print(f"{device.described(wave)}; compiled programs: {kept}", flush=True)
     if _PLAN.value:

@@ -54,7 +54,8 @@ def jax_step(case: dict) -> Steps:
     from mri_jax.training.state import random_key
 
     splits = case["contender"] != "ours-unsplit"
-    parts = folds.parts_of_cpu(case["batch"], usable_cores()) if splits else 1
+    voxels = int(np.prod(SHAPES[case["grid"]]))
+    parts = folds.parts_of_cpu(case["batch"], usable_cores(), voxels) if splits else 1
     jax.config.update("jax_num_cpu_devices", parts)
     return_memory_after_compiling()
     form = "reference" if case["contender"] == "linen" else "fast"

@@ -16,15 +16,19 @@ from mri_jax.training.folds import Wave, parts_of_cpu
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: int = 1) -> Wave:
+def start(
+    stages: epath.Path, batch: int, voxels: int, debug_nans: bool = False, cpu_folds: int = 1
+) -> Wave:
     """Configure JAX for a study, for this process, which must not have used JAX yet.
 
     A CPU is used as several devices: as many for each fold as its share of the cores and the batch
-    allow. Their number is decided here, whatever XLA_FLAGS or JAX_NUM_CPU_DEVICES say.
+    allow, where volumes are large enough (`mri_jax.training.folds.parts_of_cpu`). Their number is
+    decided here, whatever XLA_FLAGS or JAX_NUM_CPU_DEVICES say.
 
     Args:
       stages: Compiled programs are kept under it (a local folder or a bucket).
       batch: Volumes a training step, or what divides the batches of every variant.
+      voxels: Of a volume.
       debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
 
@@ -39,7 +43,7 @@ def start(stages: epath.Path, batch: int, debug_nans: bool = False, cpu_folds: i
         raise UserError(f"--cpu_folds: {cpu_folds} must be at least 1")
     if cpu_folds > 1 and debug_nans:
         raise UserError("--cpu_folds: NaNs are looked for (--debug_nans) in one fold at a time")
-    split = 1 if debug_nans else parts_of_cpu(batch, usable_cores() // cpu_folds)
+    split = 1 if debug_nans else parts_of_cpu(batch, usable_cores() // cpu_folds, voxels)
     jax.config.update("jax_num_cpu_devices", cpu_folds * split)
     jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,6 +1,7 @@
 """A study from its config to its results folder."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from mri_jax.study.planning import make_plan
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders, work_directory_locked
 from mri_jax.training.folds import Wave
+from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import VolumeStore
 
 
@@ -101,6 +103,13 @@ def prepare(
         threads=study.data.threads,
     )
     return plan, volumes
+
+
+def voxels_of(study: Study) -> int:
+    """How many voxels a volume of the study has."""
+    if study.data.simulated:
+        return math.prod(GRIDS[study.data.simulation.grid].shape)
+    return math.prod(VolumeStore(study.data.store).info.grid.shape)
 
 
 def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
