@@ -19,6 +19,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import runpy
 import statistics
 import subprocess
@@ -27,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
-KEPT = TUNED.replace("mmap_threshold=268435456", "mmap_threshold=17179869184")
+KEPT = re.sub(r"(mmap_threshold)=\d+", r"\1=17179869184", TUNED)
 ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}
 OURS = ("ours", "ours-unsplit", "ours-head", "linen")
 CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last")

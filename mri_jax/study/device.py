@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from etils import epath
@@ -97,9 +97,17 @@ def return_memory_after_compiling() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # on other systems than Linux with glibc
         trim = ctypes.CDLL(None).malloc_trim
-        jax.monitoring.register_event_duration_secs_listener(
-            lambda event, *_, **__: trim(0) if event == _COMPILED else None
-        )
+        after_compiling(lambda: trim(0))
+
+
+def after_compiling(call: Callable[[], object]) -> None:
+    """Call something whenever JAX has compiled a program, before the program runs."""
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == _COMPILED:
+            call()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
 
 
 def usable_cores() -> int:

@@ -1,0 +1,48 @@
+"""A whole study whose batches are split over two devices, against the same study on one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mri_jax import results
+from mri_jax.study import run
+from mri_jax.training.folds import Wave
+from tests.conftest import ROOT
+from tests.study.test_feeds import settings_of
+from tests.study.tiny import make_cohorts
+
+
+def run_both(folder: str) -> None:
+    """In a process of two devices: the study on one, split and streamed, and the latter's plan."""
+    place, devices = Path(folder), tuple(jax.local_devices())
+    cohorts = make_cohorts(place / "cohorts", subjects=6, cohorts=("ADNI1", "ADNI2"))
+    split = Wave(devices, 2)
+    for name, wave, placement in (("one", Wave(devices[:1]), "device"), ("split", split, "stream")):
+        settings = settings_of(cohorts, data__placement=placement, baselines__age_sex=False)
+        run.run(settings, place / name, place / f"{name}-stages", report=False, wave=wave)
+    run.print_plan(settings, place / "plan-stages", wave=split)
+
+
+def test_a_study_of_split_batches_gives_the_predictions_of_one_device(tmp_path):
+    code = "import sys; from tests.study.test_split import run_both; run_both(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, cwd=ROOT,
+        capture_output=True, encoding="utf-8", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # The plan measured the features of the frozen prefix on two devices.
+    assert "in all about" in done.stdout
+    one, split = (
+        results.load(tmp_path / name).predictions.set_index(
+            ["run", "stage", "fold", "repeat", "cohort", "subject_id", "split"]
+        )["probability"]
+        for name in ("one", "split")
+    )
+    assert {"source", "tuned-high"} <= set(one.index.get_level_values("stage"))
+    assert one.std() > 1e-3
+    np.testing.assert_allclose(split.loc[one.index], one, atol=1e-5)
