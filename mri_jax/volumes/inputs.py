@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.volumes.scans import SUFFIXES
+from mri_jax.volumes.headers import SUFFIXES
 
 NO_SESSION = "ses-1"
 _RUN = re.compile(r"_run-0*(\d+)")

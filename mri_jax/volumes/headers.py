@@ -1,0 +1,367 @@
+"""The header of one scan: what the file is, how many voxels it declares, and where they lie.
+
+Nothing here reads voxels, so that a folder of a thousand scans can be checked in seconds
+(`mri_jax.volumes.scans.check_header`).
+"""
+
+import gzip
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import axcodes2ornt
+from nibabel.spatialimages import HeaderDataError
+
+from mri_jax.errors import UserError
+
+SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz")
+COMPRESSED = (".gz", ".mgz")
+# What FreeSurfer writes beside its images: aseg.mgz, aparc.a2009s+aseg.mgz, wm.seg.mgz, ...
+_LABELS = re.compile(
+    r"(aseg|aparc|wmparc|wm|filled|([lr]h\.)?ribbon)([.+].*)?\.mg[zh]", re.IGNORECASE
+)
+MAX_VOXELS = 2**28
+MIN_VOXELS_ACROSS = 20
+EXTENT_MM = (100.0, 700.0)
+SPACING_MM = (0.2, 8.0)
+UNITS_MM = {"meter": 1000.0, "micron": 0.001}
+# A unit quaternion stored in float32 exceeds the length of 1 by no more than this.
+ROUNDING = 1e-5
+# An SPM .mat of one or two 4 x 4 matrices has some hundred bytes.
+MAX_MAT_BYTES = 2**16
+
+
+class _RoundedQuaternion:
+    """Mixin of NIfTI headers that accepts a quaternion longer than 1 by rounding."""
+
+    def get_qform_quaternion(self) -> np.ndarray:
+        try:
+            return super().get_qform_quaternion()  # type: ignore[misc]
+        except ValueError:
+            parts = [float(self[f"quatern_{axis}"]) for axis in "bcd"]  # type: ignore[index]
+            excess = float(np.dot(parts, parts)) - 1
+            if not excess <= ROUNDING:
+                raise HeaderDataError(
+                    f"its qform is no rotation: b, c, d have a squared length of {1 + excess:.6g}, "
+                    "more than 1"
+                ) from None
+            return np.array([0.0, *parts]) / np.sqrt(1 + excess)
+
+
+class _Nifti1Header(_RoundedQuaternion, nib.Nifti1Header):
+    pass
+
+
+class _Nifti1PairHeader(_RoundedQuaternion, nib.nifti1.Nifti1PairHeader):
+    pass
+
+
+class _Nifti2Header(_RoundedQuaternion, nib.Nifti2Header):
+    pass
+
+
+class _Nifti1Image(nib.Nifti1Image):
+    header_class = _Nifti1Header
+
+
+class _Nifti1Pair(nib.Nifti1Pair):
+    header_class = _Nifti1PairHeader
+
+
+class _Nifti2Image(nib.Nifti2Image):
+    header_class = _Nifti2Header
+
+
+_CLASSES = (_Nifti1Image, _Nifti2Image, nib.MGHImage, _Nifti1Pair, nib.Spm2AnalyzeImage)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A file whose header was read and accepted.
+
+    Attributes:
+      image: Of nibabel; its own affine is not to be used.
+      shape: (3,) voxels.
+      affine: (4, 4) float64, voxel indices to scanner millimetres along RAS+.
+      unit: Millimetres in one unit of the file's lengths.
+      notes: What was taken from elsewhere than the usual fields of the header.
+    """
+
+    image: nib.spatialimages.SpatialImage
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    unit: float
+    notes: tuple[str, ...]
+
+
+def is_scan_name(name: str) -> bool:
+    """Whether a file name ends like a scan (`SUFFIXES`, in any case) and is not a hidden one."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a file name is that of a FreeSurfer segmentation (aseg.mgz, aparc+aseg.mgz, ...)."""
+    return _LABELS.fullmatch(name) is not None
+
+
+def check_orientation(code: str) -> str:
+    """An orientation such as RAS in capitals; the empty text stays.
+
+    Raises:
+      UserError: It is not one letter each of L or R, A or P, S or I.
+    """
+    wanted = code.strip().upper()
+    pairs = ("LR", "AP", "SI")
+    if wanted and sorted(next((p for p in pairs if c in p), c) for c in wanted) != sorted(pairs):
+        raise UserError(
+            f"orientation: {code!r} is not of the form RAS: one letter each of L or R, A or P, "
+            "S or I, where the first, second and third voxel axis runs to"
+        )
+    return wanted
+
+
+def open_header(path: Path, orientation: str = "") -> Opened:
+    """Open a scan and check all that can be checked without its voxels.
+
+    Args:
+      path: NIfTI-1 or NIfTI-2 (one file, or .img beside .hdr), MGH, or Analyze (.img beside .hdr).
+      orientation: Where the voxel axes run to, such as RAS or LAS, used where the file states
+        none: NIfTI codes 0, MGH without its good-RAS flag, Analyze without an SPM .mat.
+
+    Raises:
+      UserError: The header cannot be that of a T1w head, or states no orientation and none is
+        given.
+      OSError, EOFError, ValueError, zlib.error, HeaderDataError, ImageFileError: nibabel cannot
+        read it.
+    """
+    image = open_image(path)
+    shape = _check_shape(image)
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise UserError(f"holds {dtype} voxels; intensities must be real numbers")
+    affine, notes = _affine_of(image, path, orientation)
+    _check_axes(affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    unit, name = _unit_of(image, spacing)
+    affine[:3] *= unit
+    spacing = spacing * unit
+    if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
+        raise UserError(
+            f"has voxels of {_mm(spacing)} mm; {SPACING_MM[0]} to {SPACING_MM[1]} mm are accepted"
+        )
+    extent = spacing * shape
+    if extent.min() < EXTENT_MM[0] or extent.max() > EXTENT_MM[1]:
+        raise UserError(
+            f"covers {_mm(extent)} mm; a head needs {EXTENT_MM[0]:.0f} to {EXTENT_MM[1]:.0f} mm"
+        )
+    check_size(image, path, whole=False)
+    return Opened(image, shape, affine, unit, (*notes, *([f"lengths in {name}s"] if name else [])))
+
+
+def open_image(path: Path) -> nib.spatialimages.SpatialImage:
+    """Read a file's header, as far as it is a regular file of a known kind.
+
+    Raises:
+      UserError: It is not; the message has the rule, without the file's name.
+    """
+    name = path.name.lower()
+    if path.name.startswith("."):
+        raise UserError("is a hidden file (._ files are macOS's notes on others), not a scan")
+    if not name.endswith(SUFFIXES):
+        raise UserError(f"is not one of {', '.join(SUFFIXES)}")
+    if is_label_name(path.name):
+        raise UserError("is a segmentation of FreeSurfer, not an image; give orig.mgz or T1.mgz")
+    _check_regular(path)
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    if zipped and not name.endswith(COMPRESSED):
+        raise UserError(f"is compressed with gzip; its name should end in {path.suffix}.gz")
+    if not zipped and name.endswith(".gz"):
+        raise UserError(
+            f"cannot be read: it is not compressed with gzip (its name should end in "
+            f"{Path(name[:-3]).suffix} if it is not damaged)"
+        )
+    if name.endswith((".img", ".img.gz")):
+        _check_regular(header_file(path))
+        if (matrix := _mat_file(path)).exists():
+            _check_regular(matrix)
+            if matrix.stat().st_size > MAX_MAT_BYTES:
+                raise UserError(f"{matrix.name} beside it is too large for an SPM matrix")
+    sniff = None
+    for kind in _CLASSES:
+        fits, sniff = kind.path_maybe_image(str(path), sniff)
+        if fits:
+            return kind.from_filename(str(path))
+    raise UserError("cannot be read: its header is neither NIfTI, MGH nor Analyze")
+
+
+def header_file(path: Path) -> Path:
+    """The .hdr that belongs to an .img, in the case in which it is spelt."""
+    return _partner(path, ".hdr")
+
+
+def _mat_file(path: Path) -> Path:
+    return _partner(path, ".mat")
+
+
+def _partner(path: Path, ending: str) -> Path:
+    gz = path.suffix if path.suffix.lower() == ".gz" else ""
+    stem = path.name.removesuffix(gz)
+    stem = stem[: -len(".img")]
+    endings = [ending, ending.upper(), *((f"{ending}{gz}",) if gz else ())]
+    paths = [path.with_name(stem + end) for end in endings]
+    return next((p for p in paths if p.exists()), paths[0])
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UserError(
+                f"{path.name} is a link that leads nowhere (git-annex and DataLad: get it first)"
+            ) from None
+        raise UserError(f"no such file ({path})") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise UserError(f"cannot be read: {path.name} is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"cannot be read: {path.name} is no regular file")
+    if found.st_size == 0:
+        raise UserError("the file is empty")
+
+
+def _check_shape(image: nib.spatialimages.SpatialImage) -> tuple[int, int, int]:
+    shape = squeezed(image.shape)
+    if len(shape) != 3:
+        raise UserError(f"has {len(shape)} dimensions {shape}; a T1w scan has 3")
+    if min(shape) < 1 or np.prod([float(n) for n in shape]) > MAX_VOXELS:
+        raise UserError(f"declares {shape} voxels; at most {MAX_VOXELS:,} are read")
+    if min(shape) < MIN_VOXELS_ACROSS:
+        raise UserError(
+            f"is {shape[0]} x {shape[1]} x {shape[2]} voxels: fewer than {MIN_VOXELS_ACROSS} "
+            "along an axis is a localiser or a slab, not a head"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without dimensions of 1 beyond the third."""
+    found = tuple(int(n) for n in shape)
+    while len(found) > 3 and found[-1] == 1:
+        found = found[:-1]
+    return found
+
+
+def _mm(lengths: np.ndarray) -> str:
+    return " x ".join(f"{length:.3g}" for length in lengths)
+
+
+def _affine_of(image: Any, path: Path, orientation: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(4, 4) in the file's unit, and notes: the file's own affine, or the declared orientation."""
+    header = image.header
+    if isinstance(image, nib.Nifti1Pair):
+        states = header["qform_code"] > 0 or header["sform_code"] > 0
+        lack = "qform and sform codes are 0"
+    elif isinstance(image, nib.MGHImage):
+        states, lack = bool(header["goodRASFlag"]), "the good-RAS flag is unset"
+    else:
+        matrix = _spm_matrix(path)
+        if matrix is not None:
+            return matrix, (f"orientation from {_mat_file(path).name}",)
+        states, lack = False, "Analyze, without an SPM .mat that holds 'mat'"
+    if states:
+        return np.array(image.affine, float), ()
+    if not orientation:
+        raise UserError(
+            f"has no affine ({lack}): left and right unknown; say how its voxels are stored with "
+            "--orientation, e.g. RAS or LAS"
+        )
+    affine = np.zeros((4, 4))
+    for axis, (row, sign) in enumerate(axcodes2ornt(orientation)):
+        affine[int(row), axis] = sign * float(header.get_zooms()[axis])
+    affine[3, 3] = 1
+    # The middle of the image becomes the origin; only distances matter afterwards.
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(squeezed(image.shape)) - 1) / 2
+    return affine, (f"orientation {orientation} as declared",)
+
+
+def _spm_matrix(path: Path) -> np.ndarray | None:
+    """(4, 4) voxel indices from 0 to mm, of SPM's 'mat'; 'M' leaves open what is left."""
+    found = _mat_file(path)
+    if not found.exists():
+        return None
+    from scipy.io import loadmat
+
+    matrix = loadmat(str(found)).get("mat")
+    if matrix is None or matrix.shape != (4, 4) or matrix.dtype.kind not in "iuf":
+        return None
+    from_one = np.eye(4)
+    from_one[:3, 3] = 1
+    return np.asarray(matrix, float) @ from_one
+
+
+def _unit_of(image: Any, spacing: np.ndarray) -> tuple[float, str]:
+    """Millimetres in a unit of length, and its name where it is not the millimetre.
+
+    A stated unit is taken where it makes voxels of a possible size; many files state another unit
+    than they use, and the ranges do not overlap.
+    """
+    if not isinstance(image, nib.Nifti1Pair):
+        return 1.0, ""
+    try:
+        name = image.header.get_xyzt_units()[0]
+    except KeyError:
+        return 1.0, ""
+    unit = UNITS_MM.get(name, 1.0)
+    in_mm = spacing * unit
+    if unit == 1 or in_mm.min() < SPACING_MM[0] or in_mm.max() > SPACING_MM[1]:
+        return 1.0, ""
+    return unit, name
+
+
+def _check_axes(affine: np.ndarray) -> None:
+    if not np.isfinite(affine).all():
+        raise UserError("its affine is not finite")
+    axes = affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if lengths.min() == 0 or abs(np.linalg.det(axes / lengths)) < 0.1:
+        raise UserError("its affine is singular")
+
+
+def check_size(image: Any, path: Path, whole: bool) -> None:
+    """Compare the bytes of a file with what its header declares, without holding them.
+
+    Args:
+      image: The opened file.
+      path: Of the voxels.
+      whole: Whether a compressed file is decompressed for it; otherwise only plain ones are judged.
+
+    Raises:
+      UserError: They differ.
+    """
+    offset = int(image.dataobj.offset)
+    if isinstance(image, nib.Nifti1Image) and offset < image.header.single_vox_offset:
+        raise UserError(
+            f"its vox_offset is {offset}: the voxels of a single file begin at byte "
+            f"{image.header.single_vox_offset} or later, so where they begin is unknown; write the "
+            "file anew with the tool that made it"
+        )
+    declared = offset + image.get_data_dtype().itemsize * int(
+        np.prod([int(n) for n in image.shape], dtype=object)
+    )
+    if not path.name.lower().endswith(COMPRESSED):
+        found = path.stat().st_size
+    elif whole:
+        found = 0
+        with gzip.open(path) as file:
+            while found <= declared + 2**20 and (chunk := file.read(2**22)):
+                found += len(chunk)
+    else:
+        return
+    # MGH files end with optional scanner parameters and tags; NIfTI files end with the voxels.
+    if found < declared or (isinstance(image, nib.Nifti1Pair) and found > declared):
+        raise UserError(f"holds {found} bytes where its header declares {declared}")
