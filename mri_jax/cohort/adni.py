@@ -12,6 +12,7 @@ import pandas as pd
 
 from mri_jax.cohort import adni_images
 from mri_jax.cohort.assemble import DAYS_A_YEAR, Source, decimal_year
+from mri_jax.cohort.dates import CHOICES, order_of, to_dates
 from mri_jax.cohort.identity import adni_id, months_of_visits, person
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
@@ -21,7 +22,6 @@ from mri_jax.cohort.reading import (
     formula_cells,
     read_rows,
     to_codes,
-    to_dates,
     to_numbers,
 )
 from mri_jax.errors import UserError
@@ -78,18 +78,22 @@ class AdniOptions:
       adnigo: ADNI-GO's enrollees: ``own`` cohort, part of ``ADNI2``, or ``exclude``.
       source: ``auto`` (ADNIMERGE if there is one, else DXSUM), ``adnimerge`` or ``dxsum``.
       codes: Further diagnosis codes and what they mean (``CN``, ``MCI``, ``AD`` or ``missing``).
+      dates: How 3/1/2006 is read where the dates of a table do not tell: ``month-first``,
+        ``day-first``, or ``auto``: as the archive writes image tables, and refused elsewhere.
     """
 
     diagnosis: str = "visit"
     adnigo: str = "own"
     source: str = "auto"
     codes: tuple[tuple[str, str], ...] = ()
+    dates: str = "auto"
 
     def __post_init__(self):
         for name, allowed in (
             ("diagnosis", ("visit", "screening")),
             ("adnigo", ("own", "ADNI2", "exclude")),
             ("source", ("auto", "adnimerge", "dxsum")),
+            ("dates", CHOICES),
         ):
             if getattr(self, name) not in allowed:
                 raise UserError(f"adni.{name}: {getattr(self, name)!r} is not one of {allowed}")
@@ -113,7 +117,7 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
     """
     problems: list[Problem] = []
     visits, notes = _visits(tables, options, today, problems)
-    found, more = adni_images.read(tables, images, today, problems)
+    found, more = adni_images.read(tables, images, today, problems, options.dates)
     refuse(problems)
     visits = visits[~visits["code"].isin(NO_VISIT)]
     if options.adnigo == "ADNI2":
@@ -162,8 +166,9 @@ def _adnimerge(
     rank = code.map(BASELINE_RANK)
     if options.diagnosis == "screening":
         dx = dx.where(rank.isna(), as_text(group.map(STATED)))
-    when = to_dates(rows["EXAMDATE"], file, today, problems)
-    start = to_dates(rows["EXAMDATE_bl"], file, today, problems)
+    order = order_of(pd.concat([rows["EXAMDATE"], rows["EXAMDATE_bl"]]), today, options.dates)
+    when = to_dates(rows["EXAMDATE"], file, today, problems, order)
+    start = to_dates(rows["EXAMDATE_bl"], file, today, problems, order)
     years = ((when - start).dt.days / DAYS_A_YEAR).fillna(0.0)
     frame = pd.DataFrame(
         {
@@ -224,7 +229,7 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
             "code": code,
             "session": "",
             "month": months_of_visits(code),
-            "date": to_dates(rows["EXAMDATE"], file, today, problems),
+            "date": to_dates(rows["EXAMDATE"], file, today, problems, options.dates),
             "diagnosis": dx,
             "group": "",
             "mmse": np.nan,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import archive
+from mri_jax.cohort.dates import AUTO
 from mri_jax.cohort.identity import adni_id
 from mri_jax.cohort.images import UNUSABLE
 from mri_jax.cohort.problems import Problem
@@ -18,7 +19,7 @@ RATINGS = ("*MAYOADIRL_MRI_IMAGEQC*.csv", "*MAYOADIRL_MRI_QUALITY_ADNI3*.csv")
 
 
 def read(
-    tables: Path, images: Path, today: date, problems: list[Problem]
+    tables: Path, images: Path, today: date, problems: list[Problem], dates: str = AUTO
 ) -> tuple[pd.DataFrame, list[str]]:
     """The images of a download (`archive.find_images`) with the raters' marks, and notes.
 
@@ -27,8 +28,9 @@ def read(
       images: The tree, or the table.
       today: No scan is later.
       problems: Faulty rows and files are added to it.
+      dates: How 3/1/2006 is read where no date of a table tells.
     """
-    found, notes = archive.find_images(images, tables, _subject_of, today, problems)
+    found, notes = archive.find_images(images, tables, _subject_of, today, problems, dates=dates)
     if not found["level"].eq("bids").all():
         unknown = int((found["t1"] & found["field"].isna()).sum())
         if unknown:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mri_jax.cohort import archive
 from mri_jax.cohort.assemble import Source, decimal_year
+from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
 from mri_jax.cohort.identity import aibl_id, month_of_visit, months_of_visits
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
@@ -21,7 +22,6 @@ from mri_jax.cohort.reading import (
     is_missing,
     read_rows,
     to_codes,
-    to_dates,
     to_numbers,
 )
 from mri_jax.errors import UserError
@@ -34,7 +34,11 @@ NAME = "AIBL"
 
 
 def read(
-    tables: Path, images: Path, today: date, codes: tuple[tuple[str, str], ...] = ()
+    tables: Path,
+    images: Path,
+    today: date,
+    codes: tuple[tuple[str, str], ...] = (),
+    dates: str = AUTO,
 ) -> Source:
     """Read a folder of AIBL's tables and a folder or table of images.
 
@@ -43,6 +47,8 @@ def read(
       images: A download tree, the search CSV beside one, or a BIDS tree.
       today: No date may be later.
       codes: Further diagnosis codes and what they mean (``CN``, ``MCI``, ``AD`` or ``missing``).
+      dates: How 3/1/2006 is read where no date of a table tells: ``month-first`` as the archive
+        writes it (``auto``), or ``day-first``.
 
     Returns:
       Visits and images.
@@ -52,9 +58,10 @@ def read(
       TableError: Rows are wrong; all of them, of all files.
     """
     problems: list[Problem] = []
-    scans = _scan_tables(tables, today, problems)
-    visits = _visits(tables, scans, today, dict(codes), problems)
-    found, notes = _images(images, scans, today, problems)
+    order = MONTH_FIRST if dates == AUTO else dates
+    scans = _scan_tables(tables, today, problems, order)
+    visits = _visits(tables, scans, today, dict(codes), problems, order)
+    found, notes = _images(images, scans, today, problems, order)
     refuse(problems)
     return Source(visits, found, COVARIATES, tuple(notes))
 
@@ -100,13 +107,14 @@ def _visits(
     today: date,
     codes: dict[str, str],
     problems: list[Problem],
+    order: str,
 ) -> pd.DataFrame:
     path = find_table(tables, "pdxconv")
     assert path is not None
     rows = _table(path, [*KEY, "DXCURREN"], problems, KEY)
     dx = to_codes(rows["DXCURREN"], {**CODES, **codes}, str(path), problems)
     visits = rows[KEY].assign(diagnosis=dx.replace("missing", ""))
-    visits["date"] = _dates(visits, tables, scans, today, problems)
+    visits["date"] = _dates(visits, tables, scans, today, problems, order)
     for name, column, ours, high in (
         ("mmse", "MMSCORE", "mmse", 30.0),
         ("cdr", "CDGLOBAL", "cdr", 3.0),
@@ -138,6 +146,7 @@ def _dates(
     scans: pd.DataFrame,
     today: date,
     problems: list[Problem],
+    order: str,
 ) -> pd.Series:
     """Examination dates: of the neuropsychology, where missing of a scan of the same visit, else
     of the CDR or MMSE."""
@@ -147,7 +156,8 @@ def _dates(
         if path is not None:
             optional = () if name == "neurobat" else ("EXAMDATE",)
             rows = _table(path, [*KEY, "EXAMDATE"], problems, KEY, optional)
-            dated.append(rows.assign(date=to_dates(rows["EXAMDATE"], str(path), today, problems)))
+            when = to_dates(rows["EXAMDATE"], str(path), today, problems, order)
+            dated.append(rows.assign(date=when))
     scanned, tested, *others = dated
     found = pd.Series(pd.NaT, index=visits.index, dtype="datetime64[ns]")
     for rows in (tested, scanned, *others):
@@ -201,7 +211,7 @@ def _people(tables: Path, problems: list[Problem]) -> pd.DataFrame:
     return people.join(count.set_axis(genes["RID"]).rename("apoe4"))
 
 
-def _scan_tables(tables: Path, today: date, problems: list[Problem]) -> pd.DataFrame:
+def _scan_tables(tables: Path, today: date, problems: list[Problem], order: str) -> pd.DataFrame:
     """``RID``, ``VISCODE``, ``date``, ``field`` of ``mrimeta`` (1.5 T) and ``mri3meta`` (3 T)."""
     frames = []
     for name, field in (("mrimeta", 1.5), ("mri3meta", 3.0)):
@@ -209,7 +219,7 @@ def _scan_tables(tables: Path, today: date, problems: list[Problem]) -> pd.DataF
         if path is None:
             continue
         rows = _table(path, [*KEY, "EXAMDATE"], problems, [*KEY, "EXAMDATE"])
-        when = to_dates(rows["EXAMDATE"], str(path), today, problems)
+        when = to_dates(rows["EXAMDATE"], str(path), today, problems, order)
         frames.append(rows[KEY].assign(date=when, field=field))
     if not frames:
         raise UserError(f"{tables}: has neither aibl_mrimeta_*.csv nor aibl_mri3meta_*.csv")
@@ -221,11 +231,12 @@ def _images(
     scans: pd.DataFrame,
     today: date,
     problems: list[Problem],
+    order: str,
 ) -> tuple[pd.DataFrame, list[str]]:
     def subject_of(text: str) -> str | None:
         return aibl_id(text) if text.isdigit() else None
 
-    found, notes = archive.find_images(images, None, subject_of, today, problems, _month)
+    found, notes = archive.find_images(images, None, subject_of, today, problems, _month, order)
     if found["level"].eq("bids").all():
         return found, notes
     found = _matched(found, scans)

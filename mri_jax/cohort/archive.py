@@ -11,9 +11,10 @@ import pandas as pd
 
 from mri_jax.cohort import bids
 from mri_jax.cohort import images as im
+from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
 from mri_jax.cohort.identity import code_of_month, month_of_visit
 from mri_jax.cohort.problems import Problem
-from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows, to_dates
+from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows
 from mri_jax.errors import UserError
 
 NIFTI = (".nii", ".nii.gz")
@@ -41,6 +42,7 @@ def find_images(
     latest: date,
     problems: list[Problem],
     month_of: Callable[[str], float] = month_of_visit,
+    dates: str = AUTO,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The images of a download tree, of the search CSV beside one, or of a BIDS tree.
 
@@ -51,6 +53,7 @@ def find_images(
       latest: No scan is later than this.
       problems: Faulty rows and files are added to it.
       month_of: Months since baseline of a visit's name.
+      dates: How 3/1/2006 is read where no date of a table tells (`mri_jax.cohort.dates.CHOICES`).
 
     Returns:
       An images table (`mri_jax.cohort.images`), and what to tell the user.
@@ -67,7 +70,7 @@ def find_images(
     paths = [images] if images.is_file() else image_tables(root)
     if tables is not None:
         paths += [path for path in image_tables(tables) if path not in paths]
-    listed = [read_image_table(p, subject_of, latest, problems, month_of) for p in paths]
+    listed = [read_image_table(p, subject_of, latest, problems, month_of, dates) for p in paths]
     found = combine(scan_tree(root, subject_of, problems), listed)
     named = ", ".join(path.name for path in paths) or "no table"
     there = int((found["path"] != "").sum())
@@ -160,6 +163,7 @@ def read_image_table(
     latest: date,
     problems: list[Problem],
     month_of: Callable[[str], float] = month_of_visit,
+    dates: str = AUTO,
 ) -> pd.DataFrame:
     """The images that a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv`` lists.
 
@@ -169,6 +173,8 @@ def read_image_table(
       latest: No scan is later than this.
       problems: Faulty rows are added to it.
       month_of: Months since baseline of a visit's name, NaN where it says none.
+      dates: How 3/1/2006 is read where no date of the table tells; the archive's own image tables
+        are month-first.
 
     Returns:
       ``subject_id``, ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code),
@@ -181,11 +187,12 @@ def read_image_table(
         problems.append(Problem(str(path), int(str(row)), "image id", value, "is no image id"))
     names = {text: subject_of(text) for text in rows["subject"].unique()}
     visits = {text: code_of_month(month_of(text)) for text in rows["visit"].unique()}
+    order = MONTH_FIRST if dates == AUTO else dates
     frame = pd.DataFrame(
         {
             "subject_id": rows["subject"].map(names),
             "image_id": digits,
-            "date": to_dates(rows["date"], str(path), latest, problems),
+            "date": to_dates(rows["date"], str(path), latest, problems, order),
             "kind": rows["kind"].where(rows["kind"].str.match(_PROCESSED), ""),
             "description": rows["description"],
             "visit": rows["visit"].map(visits),

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from mri_jax.errors import UserError
 
 SHOWN_OF_A_KIND = 50
@@ -46,6 +48,13 @@ class TableError(UserError):
     def __init__(self, problems: Sequence[Problem]):
         self.problems = tuple(problems)
         super().__init__("\n".join(_lines(self.problems)))
+
+
+def add_rows(problems: list[Problem], file: str, column: str, values: pd.Series, rule: str) -> None:
+    """Add a problem for every value, which is indexed by its row."""
+    problems += [
+        Problem(file, int(str(row)), column, str(value), rule) for row, value in values.items()
+    ]
 
 
 def refuse(problems: Iterable[Problem]) -> None:

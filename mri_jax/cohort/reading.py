@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,6 @@ from mri_jax.cohort.problems import Problem, TableError
 from mri_jax.errors import UserError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "-1", "-4", "-1.0", "-4.0"})
-DATE_FORMATS = ("%Y-%m-%d", "%m/%d/%Y")
-EARLIEST = pd.Timestamp("1990-01-01")
 _FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
 
 
@@ -168,37 +166,6 @@ def is_missing(values: pd.Series) -> pd.Series:
 def as_text(values: pd.Series) -> pd.Series:
     """Text with ``""`` where missing, also when a join left a column with nothing but NaN."""
     return values.astype(object).where(values.notna(), "")
-
-
-def to_dates(
-    values: pd.Series, file: str, latest: date, problems: list[Problem], column: str = ""
-) -> pd.Series:
-    """Text to dates; the time of day is dropped.
-
-    Args:
-      values: ``YYYY-MM-DD`` (a time may follow) or ``MM/DD/YYYY``; missing as in `is_missing`.
-      file: For the messages.
-      latest: No date may lie after it.
-      problems: Rows that are no possible date are added to it.
-      column: For the messages, by default the name of ``values``.
-
-    Returns:
-      datetime64, NaT where missing or impossible.
-    """
-    text = values.where(~is_missing(values), "")
-    short = text.str.extract(r"^(\d{4}-\d{1,2}-\d{1,2})(?:[ T_].*)?$", expand=False)
-    text = short.where(short.notna(), text)
-    dates = pd.Series(pd.NaT, index=values.index, dtype="datetime64[ns]")
-    for form in DATE_FORMATS:
-        dates = dates.fillna(
-            pd.to_datetime(text, format=form, errors="coerce").astype("datetime64[ns]")
-        )
-    wrong = (text != "") & dates.isna()
-    outside = dates.notna() & ((dates < EARLIEST) | (dates > pd.Timestamp(latest)))
-    name = column or str(values.name)
-    _add(problems, file, name, values[wrong], "is not a date (YYYY-MM-DD or MM/DD/YYYY)")
-    _add(problems, file, name, values[outside], f"must lie between 1990 and {latest}")
-    return dates.mask(outside)
 
 
 def to_numbers(

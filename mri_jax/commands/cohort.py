@@ -36,6 +36,7 @@ from mri_jax.cohort.assemble import (
     Source,
     assemble,
 )
+from mri_jax.cohort.dates import AUTO, CHOICES
 from mri_jax.cohort.images import LEVELS, NO_SCAN, ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.table import read_table
@@ -58,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--dcm2niix", default="dcm2niix", help="program that converts DICOM")
         command.add_argument("--nifti", type=Path, help="where it writes (default: nifti/ by OUT)")
+        command.add_argument(
+            "--dates", choices=CHOICES, default=AUTO,
+            help="how 3/1/2006 is read in a table in which no date tells the order",
+        )  # fmt: skip
         _label_options(command, "progression")
         _image_options(command)
         if name == "adni":
@@ -217,13 +222,13 @@ def _source(
         return source, rules, ImageChoice(level="bids"), Selection(exclude_groups=())
     today = date.today()
     if args.source == "adni":
-        how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes)
+        how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes, args.dates)
         source = adni.read(args.tables, args.images, how, today)
         left_out = () if args.exclude_groups == "none" else _names(args.exclude_groups)
         selection = Selection(left_out, args.continuing)
         wanted = dict(adni.FIELD)
     else:
-        source = aibl.read(args.tables, args.images, today, codes)
+        source = aibl.read(args.tables, args.images, today, codes, args.dates)
         selection, wanted = Selection(exclude_groups=()), {}
     for text in args.field:
         cohort, tesla = _pair(text, "field")

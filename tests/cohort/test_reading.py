@@ -1,12 +1,8 @@
-from datetime import date
-
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mri_jax.cohort.problems import Problem, TableError, refuse
-from mri_jax.cohort.reading import disagreeing_rows, read_rows, to_dates, to_numbers
+from mri_jax.cohort.reading import disagreeing_rows, read_rows, to_numbers
 from mri_jax.errors import UserError
 
 AB = {"a": ("A",), "b": ("B", "bee")}
@@ -50,23 +46,8 @@ def test_absent_and_tsv(tmp_path):
         read_rows(tmp_path / "t.tsv", AB)
 
 
-@given(st.dates(date(1990, 1, 1), date(2026, 1, 1)))
-def test_dates_of_both_dialects(day):
+def test_impossible_numbers():
     problems: list[Problem] = []
-    texts = [f"{day:%Y-%m-%d}", f"{day.month}/{day.day}/{day.year}", f"{day:%Y-%m-%d}_09_30_00.0",
-             f"{day:%Y-%m-%d} 09:30:00", "-4", ""]  # fmt: skip
-    dates = to_dates(pd.Series(texts), "f", date(2026, 1, 1), problems)
-    assert dates[:4].tolist() == [pd.Timestamp(day)] * 4
-    assert dates[4:].isna().all()
-    assert problems == []
-
-
-def test_impossible_dates_and_numbers():
-    problems: list[Problem] = []
-    days = pd.Series(["2005-02-30", "13/13/2005", "1805-01-01", "2030-01-01", "soon"], name="D")
-    assert to_dates(days, "f", date(2026, 1, 1), problems).isna().all()
-    assert [p.value for p in problems] == [*days[[0, 1, 4]], *days[[2, 3]]]
-    problems.clear()
     numbers = to_numbers(pd.Series(["7", "x", "-4", "inf", "99"], name="N"), "f", problems, 0, 30)
     assert numbers.dropna().tolist() == [7.0]
     assert [(p.value, p.rule) for p in problems] == [

@@ -183,7 +183,7 @@ def test_all_problems_of_all_files_are_reported_at_once(adni_download, tmp_path)
     search = tmp_path / "images.csv"
     search.write_text(
         "Image Data ID,Subject,Description,Acq Date\nIx7,002_S_0295,MPRAGE,3/1/2007\n"
-        "I8,002_S_0295,MPRAGE,31/12/2007\n",
+        "I8,002_S_0295,MPRAGE,31/12/2007\nI9,002_S_0295,MPRAGE,3/31/2007\n",
         encoding="utf-8",
     )
     with pytest.raises(TableError) as error:
