@@ -64,14 +64,14 @@ def _mistake(argv: list[str], error: Exception) -> str:
     if path and not os.path.exists(path):
         return f"--config: {path}: no such file"
     if path and isinstance(error, AttributeError | KeyError):
-        from mri_jax.study.settings import unknown_field
+        from mri_jax.study.fields import unknown_field
 
         config = runpy.run_path(path)["get_config"](*filter(None, [preset]))
         fields = [name for name, _ in _leaves(config.to_dict())]
         names = [name.removeprefix("config.") for name in given if name.startswith("config.")]
         unknown = [name for name in names if name not in fields]
         if unknown:
-            return unknown_field(unknown[0], fields)
+            return unknown_field(f"config.{unknown[0]}", [f"config.{name}" for name in fields])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in reversed(lines) if "Error: " in line), lines[0])
     return re.sub(r"^\w+Error: ", "", told)

@@ -52,7 +52,7 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     Raises:
       UserError: The run's scans are not those that its networks were trained on.
     """
-    study = Study.from_config(_tuples(run.results.config))
+    study = Study.from_config(run.results.config)
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
     # Asked first without volumes: a run of other cohorts is refused before any is simulated.
     _source_stage(run, planned(study, folders)[1], variant, fold)
@@ -89,13 +89,6 @@ def permute_labels(stage: TrainStage, study: Study, catalogue: Catalogue) -> Tra
         validation=shuffled(stage.validation, "validation"),
     )
     return replace(changed, fingerprint=files.fingerprint(inputs(changed, study, catalogue)))
-
-
-def _tuples(value: Any) -> Any:
-    """A config read from JSON, its lists as the tuples that they were."""
-    if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _source_stage(run: TrainedRun, plan: Plan, variant: str, fold: int) -> TrainStage:

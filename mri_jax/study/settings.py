@@ -1,26 +1,27 @@
 """What a study is, typed: the only place that reads a config.
 
-A config is a nested mapping with the fields of ``configs/base.py``. `Study.from_config` checks it
-and turns it into frozen dataclasses; every other module takes those.
+A config is a nested mapping with the fields of `mri_jax.study.config`, which checks each of them.
+`Study.from_config` checks what fields say together and turns them into frozen dataclasses; every
+other module takes those.
 """
 
 import copy
-import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
+from mri_jax.study import config as sections
+from mri_jax.study.config import VARIED, Config
+from mri_jax.study.fields import read, shown
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StoppingSettings
-from mri_jax.volumes.grids import grid_named
-from mri_jax.volumes.normalise import METHODS, Normalisation
-
-STATISTICS = ("keep", "adapt")
+from mri_jax.volumes.normalise import Normalisation
 
 
 @dataclass(frozen=True)
@@ -181,215 +182,174 @@ class Study:
         Raises:
           UserError: A field is unknown, of the wrong type or out of range; the message names it.
         """
-        variants: tuple[Mapping[str, Any], ...] = tuple(config["variants"]) or ({},)
-        runs = tuple(_run(merged(config, variant)) for variant in variants)
+        base = read(Config, config, "config")
+        runs = tuple(_runs(config, base))
         names = [run.name for run in runs]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise UserError(f"config.variants: two variants are both called {repeated.pop()!r}")
-        section = config["baselines"]
         return cls(
-            name=config["name"],
-            preset=config["preset"],
-            seed=_whole(config, "seed", 0),
-            data=_data(config),
+            name=base.name,
+            preset=base.preset,
+            seed=base.seed,
+            data=_data(base),
             runs=runs,
-            baselines=tuple(name for name in section if section[name]),
-            save_seconds=_number(config, "save_seconds", 0.0),
+            baselines=tuple(name for name, wanted in asdict(base.baselines).items() if wanted),
+            save_seconds=float(base.save_seconds),
         )
 
 
-def merged(config: Mapping[str, Any], overrides: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """A copy of ``config`` with nested ``overrides``.
+def _runs(config: Mapping[str, Any], base: Config) -> Iterator[Run]:
+    if not base.variants:
+        yield _run(base, "config")
+    for number, variant in enumerate(base.variants):
+        at = f"config.variants[{number}]"
+        for name in variant:
+            if name in config and name not in VARIED:
+                raise UserError(
+                    f"{at}.{name}: is one for all variants; they may change {', '.join(VARIED)}"
+                )
+        yield _run(read(Config, merged(config, variant), at), at)
 
-    Raises:
-      UserError: An override names a field that does not exist; the nearest one is named.
-    """
+
+def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``config`` with nested ``overrides``."""
     result = copy.deepcopy(dict(config))
     for name, value in overrides.items():
-        if name not in result:
-            raise UserError(unknown_field(f"{at}{name}", [f"{at}{known}" for known in result]))
-        if isinstance(value, Mapping):
-            result[name] = merged(result[name], value, f"{at}{name}.")
+        inside = result.get(name)
+        if isinstance(value, Mapping) and isinstance(inside, Mapping):
+            result[name] = merged(inside, value)
         else:
             result[name] = value
     return result
 
 
-def unknown_field(name: str, known: Sequence[str]) -> str:
-    """The message for a field that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    hint = f"; did you mean config.{near[0]}?" if near else ""
-    return f"config.{name}: no such field{hint}"
-
-
-def _run(config: Mapping[str, Any]) -> Run:
-    task, source = config["task"], config["source"]
-    spec = _spec(config["model"])
-    train = config["train"]
-    finetuning = _finetuning(config["finetune"], spec)
-    targets = _names(config, "targets")
+def _run(config: Config, at: str) -> Run:
+    """The run of a config, whose fields messages name beginning with ``at``."""
+    task, source = config.task, config.source
+    spec = _spec(config.model, f"{at}.model")
+    finetuning = _finetuning(config.finetune, spec, f"{at}.finetune")
+    targets = config.targets
     if finetuning.tunings and finetuning.cohort not in targets:
         targets = (finetuning.cohort, *targets)
+    positive, negative = source.positive or task.positive, source.negative or task.negative
+    for place, pair in ((f"{at}.task", astuple(task)), (f"{at}.source", (positive, negative))):
+        if pair[0] == pair[1]:
+            raise UserError(f"{place}.positive: {pair[0]!r} must differ from {place}.negative")
     return Run(
-        name=f"{source['name'] or _model_name(config['model'])}-w{spec.width:g}",
+        name=f"{source.name or _model_name(config.model)}-w{spec.width:g}",
         spec=spec,
-        source=Source(
-            cohorts=_names(source, "cohorts", "source."),
-            positive=source["positive"] or task["positive"],
-            negative=source["negative"] or task["negative"],
-            size_like=tuple(source["size_like"]),
-        ),
-        positive=task["positive"],
-        negative=task["negative"],
+        source=Source(source.cohorts, positive, negative, source.size_like),
+        positive=task.positive,
+        negative=task.negative,
         targets=targets,
-        folds=_whole(train, "folds", 2, "train."),
-        train=_fit(config, spec),
-        balanced=_choice(train, "class_weights", ("none", "balanced"), "train.") == "balanced",
+        folds=config.train.folds,
+        train=_fit(config, spec, f"{at}.train"),
+        balanced=config.train.class_weights == "balanced",
         finetuning=finetuning,
     )
 
 
-def _model_name(model: Mapping[str, Any]) -> str:
-    return model["preset"] or f"cnn{sum(model['repetitions'])}"
+def _model_name(model: sections.Model) -> str:
+    return model.preset or f"cnn{sum(model.repetitions)}"
 
 
-def _spec(model: Mapping[str, Any]) -> CNNSpec:
-    fields = {k: v for k, v in model.items() if k != "preset"}
+def _spec(model: sections.Model, at: str) -> CNNSpec:
+    values = asdict(model)
+    preset = values.pop("preset")
+    if preset and model.repetitions:
+        raise UserError(f"{at}.repetitions: {model.repetitions} must be () where preset is given")
+    with _fields_of(at):
+        if preset:
+            del values["repetitions"]
+            return CNNSpec.preset(preset, **values)
+        return CNNSpec.from_dict(values)
+
+
+@contextmanager
+def _fields_of(at: str) -> Iterator[None]:
+    """Put the section before the field that an error begins with."""
     try:
-        if model["preset"]:
-            if fields.pop("repetitions"):
-                raise UserError("repetitions: must be empty where preset is given")
-            return CNNSpec.preset(model["preset"], **fields)
-        return CNNSpec.from_dict(fields)
+        yield
     except UserError as error:
-        raise UserError(f"config.model.{error}") from None
+        raise UserError(f"{at}.{error}") from None
 
 
-def _fit(config: Mapping[str, Any], spec: CNNSpec) -> FitSettings:
-    train = config["train"]
-    clip = _number(train, "clip_norm", 0.0, "train.")
-    try:
+def _fit(config: Config, spec: CNNSpec, at: str) -> FitSettings:
+    train = config.train
+    with _fields_of(at):
         return FitSettings(
             step=StepSettings(
                 spec=spec,
                 optimizer=OptimizerSettings(
-                    learning_rate=_number(train, "learning_rate", 0.0, "train."),
-                    weight_decay=_number(train, "weight_decay", 0.0, "train."),
-                    clip_norm=clip or None,
+                    learning_rate=float(train.learning_rate),
+                    weight_decay=float(train.weight_decay),
+                    clip_norm=float(train.clip_norm) or None,
                 ),
-                loss=LossSettings(label_smoothing=_number(train, "label_smoothing", 0.0, "train.")),
+                loss=LossSettings(label_smoothing=float(train.label_smoothing)),
             ),
-            batch=_whole(train, "batch", 1, "train."),
+            batch=train.batch,
             stopping=StoppingSettings(
-                min_epochs=_whole(train, "min_epochs", 1, "train."),
-                max_epochs=_whole(train, "max_epochs", 1, "train."),
-                patience=_whole(train, "patience", 1, "train."),
-                min_delta=_number(train, "min_delta", 0.0, "train."),
+                min_epochs=train.min_epochs,
+                max_epochs=train.max_epochs,
+                patience=train.patience,
+                min_delta=float(train.min_delta),
             ),
-            augment=AugmentSettings(**config["augment"]),
+            augment=AugmentSettings(**asdict(config.augment)),
         )
-    except UserError as error:
-        text = str(error)
-        raise UserError(text if text.startswith("config.") else f"config.train.{text}") from None
 
 
-def _finetuning(section: Mapping[str, Any], spec: CNNSpec) -> Finetuning:
+def _finetuning(section: sections.Finetune, spec: CNNSpec, at: str) -> Finetuning:
     convs = tuple(name for name in spec.layer_names if name.startswith("conv"))
     sets = ("all", "low", "high", "head", *convs)
-    statistics = _names(section, "statistics", "finetune.")
-    tunings = []
-    for layers in section["layers"]:
+    for layers in section.layers:
         if layers not in sets:
-            raise UserError(f"config.finetune.layers: {layers!r} is not one of {', '.join(sets)}")
-        for name in statistics:
-            if name not in STATISTICS:
-                raise UserError(f"config.finetune.statistics: {name!r} is not one of {STATISTICS}")
-            if layers != "all" or name == "keep":
-                tunings.append(Tuning(layers, name))
-    parts = _whole(section, "parts", 2, "finetune.")
-    repeats = _whole(section, "repeats", 1, "finetune.")
-    if repeats > parts:
-        raise UserError(f"config.finetune.repeats: {repeats} is more than finetune.parts, {parts}")
+            raise UserError(f"{at}.layers: {shown(layers)} must be one of {', '.join(sets)}")
+    if section.repeats > section.parts:
+        raise UserError(
+            f"{at}.repeats: {section.repeats} must be at most {at}.parts, {section.parts}"
+        )
     return Finetuning(
-        tunings=tuple(tunings),
-        cohort=section["cohort"],
-        parts=parts,
-        repeats=repeats,
-        learning_rate=_number(section, "learning_rate", 0.0, "finetune."),
-        epochs=_whole(section, "epochs", 1, "finetune."),
-        stopping=_choice(section, "stopping", ("fixed", "inner"), "finetune."),
-        inner_folds=_inner_folds(section),
+        tunings=tuple(
+            Tuning(layers, statistics)
+            for layers in section.layers
+            for statistics in section.statistics
+            # Where every layer is tuned no BatchNorm layer is frozen.
+            if layers != "all" or statistics == "keep"
+        ),
+        cohort=section.cohort,
+        parts=section.parts,
+        repeats=section.repeats,
+        learning_rate=float(section.learning_rate),
+        epochs=section.epochs,
+        stopping=section.stopping,
+        inner_folds=section.inner_folds,
     )
 
 
-def _inner_folds(section: Mapping[str, Any]) -> int:
-    number = _whole(section, "inner_folds", 0, "finetune.")
-    if number == 1:
-        raise UserError("config.finetune.inner_folds: 1 must be 0 (none) or at least 2")
-    return number
-
-
-def _data(config: Mapping[str, Any]) -> Data:
-    section, simulation = config["data"], config["simulation"]
-    if bool(section["cohort"]) != bool(section["store"]):
-        missing = "store" if section["cohort"] else "cohort"
+def _data(config: Config) -> Data:
+    section = config.data
+    if bool(section.cohort) != bool(section.store):
+        missing = "store" if section.cohort else "cohort"
         raise UserError(
             f"config.data.{missing}: is empty; give both the cohort table and the store, or neither"
         )
-    grid_named(simulation["grid"])
-    reference = _choice(section, "histogram_reference", ("template", "training"), "data.")
-    if reference == "training" and section["normalisation"] != "histogram":
+    if section.histogram_reference == "training" and section.normalisation != "histogram":
         raise UserError(
             "config.data.histogram_reference: 'training' needs config.data.normalisation=histogram"
         )
     return Data(
-        cohort=section["cohort"],
-        store=section["store"],
-        repeated=_choice(section, "repeated", ("refuse", "remove"), "data."),
-        placement=_choice(section, "placement", ("auto", "device", "stream"), "data."),
-        threads=_whole(section, "threads", 1, "data."),
-        prefetch=_whole(section, "prefetch", 1, "data."),
+        cohort=section.cohort,
+        store=section.store,
+        repeated=section.repeated,
+        placement=section.placement,
+        threads=section.threads,
+        prefetch=section.prefetch,
         normalisation=Normalisation(
-            method=_choice(section, "normalisation", METHODS, "data."),
-            clip=(float(section["clip"][0]), float(section["clip"][1])),
-            background=float(section["background"]),
+            method=section.normalisation,
+            clip=(float(section.clip[0]), float(section.clip[1])),
+            background=float(section.background),
         ),
-        reference=reference,
-        simulation=SimulationChoice(
-            grid=simulation["grid"],
-            seed=_whole(simulation, "seed", 0, "simulation."),
-            subjects_per_class=_whole(simulation, "subjects_per_class", 1, "simulation."),
-            paper_counts=bool(simulation["paper_counts"]),
-        ),
+        reference=section.histogram_reference,
+        simulation=SimulationChoice(**asdict(config.simulation)),
     )
-
-
-def _names(section: Mapping[str, Any], field: str, at: str = "") -> tuple[str, ...]:
-    value = section[field]
-    if isinstance(value, str) or not value:
-        raise UserError(f"config.{at}{field}: {value!r} must be a non-empty sequence of names")
-    if len(set(value)) < len(value):
-        raise UserError(f"config.{at}{field}: {tuple(value)} has a name twice")
-    return tuple(value)
-
-
-def _whole(section: Mapping[str, Any], field: str, least: int, at: str = "") -> int:
-    value = section[field]
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"config.{at}{field}: {value!r} must be a whole number, {least} or more")
-    return value
-
-
-def _number(section: Mapping[str, Any], field: str, least: float, at: str = "") -> float:
-    value = section[field]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-        raise UserError(f"config.{at}{field}: {value!r} must be a number, {least:g} or more")
-    return float(value)
-
-
-def _choice(section: Mapping[str, Any], field: str, choices: Sequence[str], at: str = "") -> str:
-    value = section[field]
-    if value not in choices:
-        raise UserError(f"config.{at}{field}: {value!r} is not one of {', '.join(choices)}")
-    return value

@@ -1,8 +1,17 @@
+import dataclasses
 import importlib
+import json
+import math
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.study import fields
+from mri_jax.study.config import Config
 from mri_jax.study.settings import Study
 from tests.conftest import ROOT
 
@@ -20,6 +29,14 @@ def config(name: str = "finetune_high", preset: str = "demo", **overrides: objec
             else:
                 found[section] = value
     return found.to_dict()
+
+
+def put(given: dict, name: str, value: object) -> None:
+    """Set a field as a config file can, past the types that ConfigDict keeps."""
+    *sections, last = name.removeprefix("config.").split(".")
+    for section in sections:
+        given = given[section]
+    given[last] = value
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -66,29 +83,140 @@ def test_what_divides_the_batches_of_all_variants():
     assert Study.from_config(config("baseline", variants=batches)).divisible == 2
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"train__batch": 0}, "config.train.batch: 0 must be a whole number, 1 or more"),
-        ({"train__min_epochs": 60}, "config.train.min_epochs: 60"),
-        ({"train__class_weights": "maybe"}, "config.train.class_weights: 'maybe' is not one of"),
-        ({"model__width": -1.0}, "config.model.width: -1.0 must be a positive number"),
-        ({"model__preset": "cnn9"}, "config.model.preset: 'cnn9' must be one of"),
-        ({"finetune__layers": ("conv9",)}, "config.finetune.layers: 'conv9' is not one of all,"),
-        ({"finetune__repeats": 6}, "config.finetune.repeats: 6 is more than finetune.parts, 5"),
-        ({"finetune__inner_folds": 1}, "config.finetune.inner_folds: 1"),
-        ({"data__cohort": "a.csv"}, "config.data.store: is empty"),
-        ({"data__placement": "disk"}, "config.data.placement: 'disk' is not one of"),
-        ({"simulation__grid": "huge"}, "grid: 'huge' is unknown"),
-        ({"targets": ()}, "config.targets: () must be a non-empty sequence"),
-        ({"targets": ("ADNI2", "ADNI2")}, "has a name twice"),
-        ({"augment__noise": 2.0}, "config.augment.noise: 2.0 must be from 0 to 1"),
-        ({"variants": ({"model": {"widht": 2.0}},)}, "did you mean config.model.width?"),
-        ({"variants": ({}, {})}, "two variants are both called 'cnn5-w1'"),
-    ],
-)
+MISTAKES = [
+    ({"train__batch": 0}, "train.batch: 0 must be a whole number from 1 to 4096"),
+    ({"train__batch": True}, "train.batch: True must be a whole number"),
+    ({"train__batch": 2.0}, "train.batch: 2.0 must be a whole number"),
+    ({"train__batch": 10**9000}, "train.batch: a value of type int must be a whole number"),
+    ({"train__min_epochs": 60}, "train.min_epochs: 60"),
+    ({"train__min_delta": float("inf")}, "train.min_delta: inf must be a number from 0 to 100"),
+    ({"train__min_delta": float("nan")}, "train.min_delta: nan must be a number from 0 to 100"),
+    ({"train__learning_rate": 3}, "train.learning_rate: 3 must be a number from 0 to 1"),
+    ({"train__class_weights": "maybe"}, "train.class_weights: 'maybe' must be one of 'none',"),
+    ({"train": 3}, "train: 3 must be a section with folds, batch,"),
+    ({"seed": -1}, "seed: -1 must be a whole number from 0 to 9223372036854775807"),
+    ({"seed": 2**63}, "seed: 9223372036854775808 must be a whole number"),
+    ({"model__width": -1.0}, "model.width: -1.0 must be a number above 0, at most 100"),
+    ({"model__preset": "cnn9"}, "model.preset: 'cnn9' must be one of"),
+    ({"model__filters": 8}, "model.filters: 8 must be a tuple of 1 to 10 values, each a whole"),
+    ({"model__filters": (8, 16)}, "model.filters: (8, 16) must be one entry for each block"),
+    ({"model__repetitions": (1, 1)}, "model.repetitions: (1, 1) must be () where preset"),
+    ({"model__preset": ""}, "model.repetitions: () must have at least one block"),
+    ({"model__dropout": (0.5, 1.0, 0.0)}, "model.dropout: (0.5, 1.0, 0.0) must be a tuple of"),
+    ({"model__dtype": "float64"}, "model.dtype: 'float64' must be one of 'float32', 'bfloat16'"),
+    ({"task__negative": "AD"}, "task.positive: 'AD' must differ from config.task.negative"),
+    ({"source__negative": "AD"}, "source.positive: 'AD' must differ from config.source.negative"),
+    ({"source__name": "x" * 10**6}, "source.name: a text of 1000000 characters must be text"),
+    ({"source__name": "a\nb"}, "source.name: 'a\\nb' must be text"),
+    ({"finetune__layers": ("conv9",)}, "finetune.layers: 'conv9' must be one of all,"),
+    ({"finetune__repeats": 6}, "finetune.repeats: 6 must be at most config.finetune.parts, 5"),
+    ({"finetune__inner_folds": 1}, "finetune.inner_folds: 1 must be 0, or a whole number from 2"),
+    ({"data__cohort": "a.csv"}, "data.store: is empty"),
+    ({"data__placement": "disk"}, "data.placement: 'disk' must be one of"),
+    ({"data__clip": ()}, "data.clip: () must be a tuple of 2 values in rising order"),
+    ({"data__clip": (99.5, 0.5)}, "data.clip: (99.5, 0.5) must be a tuple of 2 values in rising"),
+    ({"simulation__grid": "huge"}, "simulation.grid: 'huge' must be one of 'paper', 'dev'"),
+    ({"targets": ()}, "targets: () must be a tuple of 1 to 100 distinct values"),
+    ({"targets": "ADNI2"}, "targets: 'ADNI2' must be a tuple"),
+    ({"targets": ("ADNI2", "ADNI2")}, "targets: ('ADNI2', 'ADNI2') must be a tuple of 1 to 100 di"),
+    ({"targets": ({"a": 1},)}, "targets: ({'a': 1},) must be a tuple"),
+    ({"augment__noise": 2.0}, "augment.noise: 2.0 must be a number from 0 to 1"),
+    ({"augment__flip": 1}, "augment.flip: 1 must be True or False"),
+    ({"variants": (3,)}, "variants: (3,) must be a tuple of 0 to 1000 values, each a dictionary"),
+    ({"variants": ({"model": {"widht": 2.0}},)}, "did you mean config.variants[0].model.width?"),
+    ({"variants": ({"model": 3},)}, "variants[0].model: 3 must be a section with preset,"),
+    ({"variants": ({"seed": 3},)}, "variants[0].seed: is one for all variants; they may change"),
+    ({"variants": ({}, {"train": {"batch": 0}})}, "variants[1].train.batch: 0 must be a whole"),
+    ({"variants": ({}, {})}, "variants: two variants are both called 'cnn5-w1'"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), MISTAKES)
 def test_a_mistake_names_field_value_and_rule(overrides, message):
+    given = config()
+    for name, value in overrides.items():
+        put(given, name.replace("__", "."), value)
     with pytest.raises(UserError) as caught:
-        Study.from_config(config(**overrides))
+        Study.from_config(given)
+    assert str(caught.value).startswith("config.")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_unknown_and_absent_fields_are_named():
+    given = config()
+    del given["train"]["batch"]
+    with pytest.raises(UserError, match=r"config\.train\.batch: is missing"):
+        Study.from_config(given)
+    given = config()
+    given["train"]["btch"] = 4
+    with pytest.raises(UserError, match=r"btch: no such field; did you mean config\.train\.batch"):
+        Study.from_config(given)
+
+
+FIELDS = fields.leaves(Config)
+ODD = (
+    None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 10**9000, 0.5, -0.0, 1e-320, 1e308,
+    math.nan, math.inf, -math.inf, 1j, "", " ", "1", "None", "a/b", "..", "\0", "\ud800",
+    "x" * 10**6, b"", (), (()), ((),), [], {}, {"a": 1}, ({"a": 1},), (1,), (1, 2), (0.5, 99.5),
+    ("a", "a"), ("all", 3), set(), object(), np.int64(3), np.float32(0.5), np.zeros(3), range(3),
+    lambda: 1, (2,) * 10**5, ("conv1", "conv1"), ({"model": {"width": math.nan}},), ({3: 4},),
+)  # fmt: skip
+_SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary()
+)
+_WRONG = st.sampled_from(ODD) | st.recursive(
+    _SCALARS,
+    lambda inside: (
+        st.lists(inside, max_size=4)
+        | st.lists(inside, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=6), inside, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def is_a_study_or_refused_in_one_line(given: dict) -> None:
+    try:
+        study = Study.from_config(given)
+    except UserError as error:
+        told = str(error)
+        assert told.startswith("config")
+        assert len(told.splitlines()) == 1
+        assert len(told) < 700
+        return
+    # What passes can be written down and has a fingerprint.
+    files.fingerprint([dataclasses.asdict(run.train) for run in study.runs])
+    json.dumps(given, allow_nan=False)
+    assert study.cohorts
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in FIELDS])
+def test_every_odd_value_of_every_field_is_refused_in_one_line_or_is_a_study(name):
+    for value in ODD:
+        given = config()
+        put(given, name, value)
+        is_a_study_or_refused_in_one_line(given)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_values_of_a_few_fields_are_refused_in_one_line_or_are_a_study(data):
+    names = data.draw(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3))
+    changed = config(variants=({"model": {"width": 2.0}},) if data.draw(st.booleans()) else ())
+    for name, _, _ in names:
+        put(changed, name, data.draw(_WRONG))
+    is_a_study_or_refused_in_one_line(changed)
+
+
+def test_the_declared_fields_are_those_of_the_base_config_and_each_is_documented():
+    def named(values: dict, at: str) -> set[str]:
+        nested = [(f"{at}.{name}", value) for name, value in values.items()]
+        return {
+            leaf
+            for name, value in nested
+            for leaf in (named(value, name) if isinstance(value, dict) else {name})
+        }
+
+    assert {name for name, _, _ in FIELDS} == named(config("base"), "config")
+    assert all(about and "\n" not in about for _, _, about in FIELDS)
