@@ -1,20 +1,47 @@
-"""Files that appear whole or not at all, on a local disk or a bucket (``gs://``)."""
+"""Files: read only when regular, sized and well formed; written whole or not at all; named safely.
+
+Local disks and buckets (``gs://``). Everything that others may have made is read through
+`read_bytes`, `read_text`, `read_json` and `read_csv`, which refuse in one line what cannot be read.
+"""
 
 import contextlib
+import csv
 import errno
 import hashlib
 import io
 import json
 import os
+import re
+import stat
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax import cells
 from mri_jax.errors import UserError
+
+TABLE_BYTES = 2**28
+"""The largest table or text that is read; the largest exports of archives hold a tenth."""
+JSON_BYTES = 2**26
+"""The largest JSON that is read: parsed, it takes up to twenty times as much memory."""
+LONGEST_NAME = 110
+"""The longest `safe_name`: two, an ending and `beside`'s own letters fit into 255 bytes."""
+
+_KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+# Names that Windows keeps for devices, whatever their ending.
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_JSON_NAMES: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 @contextlib.contextmanager
@@ -60,6 +87,42 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return found if on_bucket(found) else found.absolute()
 
 
+def expanded(path: epath.PathLike) -> str:
+    """A path as text, ``~`` and ``~NAME`` at its start replaced by the home folder.
+
+    Raises:
+      UserError: No home folder is known by that name.
+    """
+    text = os.fspath(path)
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise UserError(f"{text}: no such home folder; a folder of that name is ./{text}")
+    return found
+
+
+def safe_name(text: str) -> str:
+    """A file name for an identifier, other than that of every other identifier.
+
+    Letters, digits, ``.`` and ``-`` stay; other characters become ``%xx``, and so does the first
+    character of what would be hidden, ``..``, or a device of Windows, and a dot at the end. Of what
+    then is longer than `LONGEST_NAME` the beginning stays, followed by ``~`` and a digest. Case is
+    kept: names that differ by case alone are different files on Linux, not on macOS and Windows.
+    """
+    name = re.sub(r"[^A-Za-z0-9.\-]", lambda m: _quoted(m[0]), text) or "%"
+    if name.startswith(".") or _RESERVED.match(name):
+        name = _quoted(name[0]) + name[1:]
+    if name.endswith("."):
+        name = name[:-1] + _quoted(".")
+    if len(name) > LONGEST_NAME:
+        digest = sha256_of_bytes(text.encode(errors="surrogatepass"))[:24]
+        name = f"{name[: LONGEST_NAME - 25]}~{digest}"
+    return name
+
+
+def _quoted(character: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogatepass"))
+
+
 def _remove(path: epath.Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir():
@@ -75,8 +138,17 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Write a whole UTF-8 file, or nothing."""
-    write_bytes(path, text.encode())
+    """Write a whole UTF-8 file, or nothing.
+
+    Raises:
+      UserError: As `beside`, or the text holds half a character, as the name of a file can.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        wrong = text[max(0, error.start - 20) : error.end + 20]
+        raise UserError(f"{path}: {wrong!r} cannot be written as UTF-8; rename it") from None
+    write_bytes(path, data)
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
@@ -84,23 +156,251 @@ def write_json(path: epath.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: epath.PathLike) -> Any:
-    """Read JSON.
+def check_regular(path: epath.PathLike, limit: int | None = None) -> int:
+    """The size of a file in bytes, for readers that take only a path.
+
+    Args:
+      path: The file; links are followed.
+      limit: The largest size accepted.
 
     Raises:
-      UserError: The file is absent or is not JSON.
+      UserError: There is no such file, it is a folder, pipe, socket or device, or is too large.
     """
     try:
-        return json.loads(epath.Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        if on_bucket(path):
+            size = int(epath.Path(path).stat().length)
+        else:
+            found = os.stat(path)
+            _refuse_special(path, found.st_mode)
+            size = found.st_size
+    except (OSError, ValueError) as error:
+        _refuse_unreadable(path, error)
+    if limit is not None and size > limit:
+        _refuse_size(path, size, limit)
+    return size
+
+
+@contextlib.contextmanager
+def opened(path: epath.PathLike, limit: int | None = None) -> Iterator[IO[bytes]]:
+    """A regular file, open for reading bytes; a pipe is not waited for.
+
+    Raises:
+      UserError: As `check_regular`, or it cannot be opened or read.
+    """
+    check_regular(path, limit)
+    try:
+        if on_bucket(path):
+            with epath.Path(path).open("rb") as file:
+                yield file
+            return
+        # Not blocking, and asked again: it may have become a pipe since.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            _refuse_special(path, os.fstat(handle).st_mode)
+            yield file
+    except OSError as error:
+        _refuse_unreadable(path, error)
+
+
+def _refuse_special(path: epath.PathLike, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS.items() if test(mode)), "no regular file")
+        raise UserError(f"{path}: is {kind}, not a file")
+
+
+def _refuse_unreadable(path: epath.PathLike, error: Exception) -> NoReturn:
+    if isinstance(error, UserError):
+        raise error
+    if isinstance(error, FileNotFoundError):
         raise UserError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: is not valid JSON ({error})") from None
+    why = getattr(error, "strerror", None) or error
+    raise UserError(f"{str(path)!r}: cannot be read ({why})") from None
+
+
+def _refuse_size(path: epath.PathLike, size: int, limit: int) -> NoReturn:
+    raise UserError(f"{path}: holds {size:,} bytes; at most {limit:,} are read")
+
+
+def read_bytes(path: epath.PathLike, limit: int = TABLE_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+      UserError: As `check_regular`; a file that is larger than it says is not read further.
+    """
+    with opened(path, limit) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        _refuse_size(path, len(data), limit)
+    return data
+
+
+def read_text(path: epath.PathLike, limit: int = TABLE_BYTES) -> str:
+    """The text of a UTF-8 file, with or without a byte-order mark.
+
+    Raises:
+      UserError: It cannot be read, or is not UTF-8 text; the row and the byte are named.
+    """
+    data = read_bytes(path, limit)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path}: is UTF-16; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}: row {row}: byte {data[error.start : error.start + 1]!r} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        row = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}: row {row}: a NUL byte is no text; save the file as UTF-8")
+    return text
+
+
+def read_json(path: epath.PathLike, kind: type = object) -> Any:
+    """Read JSON.
+
+    Args:
+      path: The file.
+      kind: What it must hold at its top: dict, list, or any.
+
+    Raises:
+      UserError: As `read_text` and `parse_json`.
+    """
+    return parse_json(read_text(path, JSON_BYTES), str(path), kind)
+
+
+def parse_json(text: str, source: str, kind: type = object, nan: bool = False) -> Any:
+    """The value of a JSON text.
+
+    Args:
+      text: The text.
+      source: What to call it in errors.
+      kind: What it must hold at its top: dict, list, or any.
+      nan: Whether NaN and infinities are accepted, as lines of a history have them.
+
+    Raises:
+      UserError: It is no JSON, is nested too deeply, repeats a key of an object, holds a number
+        that is none (NaN, Infinity, thousands of digits) or half a character, or is no ``kind``.
+    """
+
+    def refuse(what: str) -> NoReturn:
+        raise UserError(f"{source}: is not valid JSON ({what})")
+
+    def number(digits: str) -> float:
+        value = float(digits)
+        if not (nan or np.isfinite(value)):
+            refuse(f"{digits[:20]} is no finite number")
+        return value
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            refuse(f"key {next(n for n in names if names.count(n) > 1)[:60]!r} occurs twice")
+        return found
+
+    try:
+        value = json.loads(
+            text,
+            parse_float=number,
+            parse_constant=number,
+            object_pairs_hook=unique,
+        )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        refuse("nested too deeply")
+    except UnicodeEncodeError:
+        refuse("half a character (a lone surrogate)")
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        refuse(str(error).split(";")[0])
+    if not isinstance(value, kind):
+        found = _JSON_NAMES.get(type(value), str(value)[:40])
+        raise UserError(f"{source}: must hold {_JSON_NAMES[kind]}, not {found}")
+    return value
+
+
+def read_csv(
+    path: epath.PathLike,
+    text: Sequence[str] | None = None,
+    limit: int = TABLE_BYTES,
+    whole: bool = False,
+    comment: str = "",
+) -> pd.DataFrame:
+    """Read a table as `write_csv` writes it.
+
+    Args:
+      path: The file.
+      text: Columns that are text, ``""`` where missing; the others are what pandas takes them for,
+        NaN where missing. By default all are text.
+      limit: The largest size that is read, in bytes.
+      whole: Whether the last row must end with a line end, as in every file of this program; an
+        editor may leave it out.
+      comment: Lines that begin with it are left out.
+
+    Returns:
+      The table; cells that `write_csv` made harmless are as they were before.
+
+    Raises:
+      UserError: It cannot be read, holds no header, a column twice, an open quotation mark, or a
+        row with more or fewer cells than the header.
+    """
+    content = read_text(path, limit)
+    if comment:
+        lines = content.splitlines(keepends=True)
+        content = "".join(line for line in lines if not line.startswith(comment))
+    header = _check_rows(path, content)
+    if whole and not content.endswith("\n"):
+        raise UserError(f"{path}: ends in the middle of a row: it was cut short")
+    others = {n: cells.MISSING for n in header if text is not None and cells.bare(n) not in text}
+    try:
+        frame = pd.read_csv(
+            io.StringIO(content),
+            dtype={name: str for name in header if name and name not in others},
+            keep_default_na=False,
+            na_values=others,
+            low_memory=False,
+            index_col=False,
+        )
+    except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
+        raise UserError(f"{path}: is not a readable table ({str(error).strip()})") from None
+    return cells.unguarded(frame)
+
+
+def _check_rows(path: epath.PathLike, content: str) -> list[str]:
+    """The header of a table, all rows of which have as many cells; blank lines are none."""
+    header: list[str] = []
+    rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    try:
+        for row in rows:
+            header = header or row
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"{path}: row {rows.line_num}: has {len(row)} cells, the header {len(header)}"
+                )
+    except csv.Error as error:
+        raise UserError(f"{path}: row {rows.line_num}: cannot be read ({error})") from None
+    if not header:
+        raise UserError(f"{path}: is empty: not even a header")
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise UserError(f"{path}: column {twice[:60]!r} occurs twice")
+    return header
 
 
 def write_csv(path: epath.PathLike, frame: pd.DataFrame) -> None:
-    """Write a table as CSV without its index; floats keep their shortest exact form."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    """Write a table as CSV without its index; floats keep their shortest exact form.
+
+    Text that a spreadsheet would run is made harmless (`mri_jax.cells`); `read_csv` undoes it.
+    """
+    harmless = cells.guarded(frame)
+    text = harmless.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # which the writer leaves bare, and readers take for the end of a row
+        text = harmless.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text)
 
 
 def write_npy(path: epath.PathLike, array: np.ndarray) -> None:
@@ -112,8 +412,8 @@ def write_npy(path: epath.PathLike, array: np.ndarray) -> None:
 
 def sha256_of_file(path: os.PathLike[str] | str) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def sha256_of_bytes(data: bytes) -> str:

@@ -21,9 +21,6 @@ inside the adaptation part), and thresholds and temperatures of tuned networks c
 alone.
 """
 
-import io
-import json
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +29,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
+from mri_jax.arrays import read_npz
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 
@@ -49,6 +47,8 @@ TABLES = "tables"
 FIGURES = "figures"
 REPORT = "report.html"
 
+# A row a (network, scan): a study of many repeats holds more than any table of an archive.
+_TABLE_BYTES = 2**30
 _IDENTIFIERS = ("run", "stage", "cohort", "split", "subject_id", "session_id", "diagnosis", "sex")
 
 
@@ -121,11 +121,7 @@ class Results:
         path = self.path / name
         if not path.exists():
             return {}
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
+        return read_npz(path)
 
 
 def load(run: epath.PathLike) -> Results:
@@ -171,10 +167,7 @@ def load(run: epath.PathLike) -> Results:
 
 
 def _json(path: epath.Path) -> dict[str, Any]:
-    value = files.read_json(path) if path.exists() else {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: must hold a JSON object")
-    return value
+    return files.read_json(path, dict) if path.exists() else {}
 
 
 def _plan(path: epath.Path) -> pd.DataFrame:
@@ -187,31 +180,19 @@ def _plan(path: epath.Path) -> pd.DataFrame:
 def _frame(path: epath.Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
-    text = path.read_text(encoding="utf-8")
-    if not text.strip():
+    # An empty table of a run that had nothing to say is a line end alone.
+    if files.check_regular(path) <= 1:
         return pd.DataFrame()
-    try:
-        header = pd.read_csv(io.StringIO(text), nrows=0).columns
-        kinds = {name: str for name in _IDENTIFIERS if name in header}
-        frame = pd.read_csv(io.StringIO(text), dtype=kinds)
-    except (pd.errors.ParserError, ValueError) as error:
-        raise UserError(f"{path}: is not a readable table ({error})") from None
-    for name in kinds:
-        frame[name] = frame[name].fillna("")
-    return frame
+    return files.read_csv(path, _IDENTIFIERS, _TABLE_BYTES, whole=True)
 
 
 def _history(path: epath.Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise UserError(f"{path}: line {number} is not JSON") from None
+    for number, line in enumerate(files.read_text(path, _TABLE_BYTES).splitlines(), start=1):
+        if line.strip():
+            rows.append(files.parse_json(line, f"{path}: line {number}", dict, nan=True))
     return pd.DataFrame(rows)
 
 

@@ -50,7 +50,7 @@ def test_a_network_that_was_not_planned_is_named(run):
         (results.PREDICTIONS, b"run,stage\n", "holds no rows"),
         (results.PREDICTIONS, b"a,b\n1,2\n", "column 'run' is missing"),
         (results.CONFIG, b'{"a": ', "not valid JSON"),
-        (results.HISTORY, b'{"epoch": 1}\n{"epo', "line 2 is not JSON"),
+        (results.HISTORY, b'{"epoch": 1}\n{"epo', "line 2: is not valid JSON"),
         (results.FILTERS, b"PK\x03\x04cut short", "cannot be read"),
     ],
 )

@@ -13,14 +13,12 @@ In every cohort the first stage's found = excluded + kept, and each further stag
 class, what the stage before it kept; `check` refuses a flow that does not add up.
 """
 
-import io
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.cohort.reading import read_text
 from mri_jax.errors import UserError
 
 COLUMNS = ["stage", "step", "reason", "cohort", "class", "n"]
@@ -164,9 +162,7 @@ def _add_up(where: str, before: dict[str, int], lost: dict[str, int], kept: dict
 
 def read(path: epath.PathLike) -> pd.DataFrame:
     """Read and check ``flow.csv``."""
-    text = read_text(path)
-    dtypes = {name: str for name in COLUMNS if name != "n"}
-    return check(pd.read_csv(io.StringIO(text), dtype=dtypes, keep_default_na=False), str(path))
+    return check(files.read_csv(path, [name for name in COLUMNS if name != "n"]), str(path))
 
 
 def write(path: epath.PathLike, flow: pd.DataFrame) -> None:

@@ -5,7 +5,6 @@ volumes: what is left is the person's own anatomy, and its correlation tells res
 from two persons.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,8 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax import files
 from mri_jax.cohort.problems import Problem, refuse
-from mri_jax.cohort.reading import read_text
 from mri_jax.errors import UserError
 
 COLUMNS = [
@@ -209,7 +208,7 @@ def read(path: epath.PathLike) -> pd.DataFrame:
     """``duplicates.csv`` as text; an empty listing when there is no such file."""
     if not epath.Path(path).exists():
         return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
+    return files.read_csv(path)
 
 
 def refuse_unresolved(table: pd.DataFrame, source: epath.PathLike) -> None:

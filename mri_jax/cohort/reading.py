@@ -13,33 +13,10 @@ from etils import epath
 
 from mri_jax.cohort.problems import Problem, TableError
 from mri_jax.errors import UserError
+from mri_jax.files import opened, read_text
 
 MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "-1", "-4", "-1.0", "-4.0"})
 _FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
-
-
-def read_text(path: epath.PathLike) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark.
-
-    Raises:
-      UserError: There is no such file, or its bytes are not UTF-8; the row is named.
-    """
-    try:
-        data = epath.Path(path).read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: is UTF-16; save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}: row {row}: byte {data[error.start : error.start + 1]!r} is not UTF-8; "
-            "save the file as UTF-8"
-        ) from None
 
 
 def find_dated_table(folder: Path, name: str) -> Path | None:
@@ -61,7 +38,7 @@ def find_dated_table(folder: Path, name: str) -> Path | None:
 
 def header_of(path: epath.PathLike) -> list[str]:
     """The column names of a table; only its beginning is read."""
-    with epath.Path(path).open("rb") as file:
+    with opened(path) as file:
         start = file.read(1 << 16)
     text = start.decode("utf-8-sig", errors="replace")
     wanted = "\t" if str(path).endswith(".tsv") else ","

@@ -18,9 +18,9 @@ from etils import epath
 
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.problems import Problem, refuse
-from mri_jax.cohort.reading import as_text, check_delimiter, formula_cells, read_text
+from mri_jax.cohort.reading import as_text, check_delimiter, formula_cells
 from mri_jax.errors import UserError
-from mri_jax.files import write_csv
+from mri_jax.files import read_text, write_csv
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
 KEY = ["subject_id", "session_id"]

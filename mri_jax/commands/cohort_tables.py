@@ -117,7 +117,7 @@ def continue_flow(path: Path, store: Path, run: Path | None, out: Path | None) -
 def _scans_of(path: Path) -> list[tuple[str, str]]:
     if not path.exists():
         return []
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = files.read_csv(path)
     return list(rows[["subject_id", "session_id"]].itertuples(index=False, name=None))
 
 
@@ -140,7 +140,7 @@ def _reduce(
     """Write what is left of joined tables, their flows extended by the stage that reduced them."""
     flow = flows.join([_flow_of(path) for path in paths])
     excluded = [
-        pd.read_csv(beside(path, "excluded.csv"), dtype=str, keep_default_na=False)
+        files.read_csv(beside(path, "excluded.csv"))
         for path in paths
         if beside(path, "excluded.csv").exists()
     ]

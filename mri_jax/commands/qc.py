@@ -67,12 +67,7 @@ def run(args: argparse.Namespace) -> int:
 def _read_decisions(path: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UserError(f"decisions: {path}: no such file") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"decisions: {path}: cannot be read ({error})") from None
+    return files.read_csv(path)
 
 
 def _say(excluded: pd.DataFrame, cohort: pd.DataFrame | None) -> None:

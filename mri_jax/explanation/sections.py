@@ -16,8 +16,8 @@ from mri_jax.explanation.page import Section, TableView
 from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
+from mri_jax.files import safe_name
 from mri_jax.trained import SOURCE
-from mri_jax.volumes.store import safe_name
 
 _SHOWN_OF_CLASS = 2
 _SHOWN_REGIONS = 30

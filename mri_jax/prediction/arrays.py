@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from mri_jax import files
+from mri_jax.arrays import ARRAYS_BYTES, DAMAGES
 from mri_jax.errors import UserError
 
 HEADER_BYTES = 4096
@@ -35,11 +36,11 @@ def read(path: epath.Path, expected: Mapping[str, jax.ShapeDtypeStruct]) -> dict
       UserError: It holds anything else, or a value that is not finite.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(files.read_bytes(path, ARRAYS_BYTES))) as archive:
             return dict(_members(archive, path, expected))
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except DAMAGES as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 

@@ -206,7 +206,7 @@ def _check_file(folder: epath.Path, name: str, listed: Mapping[str, Any], limit:
         raise UserError(f"{path}: holds {size} bytes; the spec allows {limit}")
     if size != listed[name].get("bytes"):
         raise UserError(f"{path}: holds {size} bytes, not the {listed[name].get('bytes')} listed")
-    if files.sha256_of_bytes(path.read_bytes()) != listed[name].get("sha256"):
+    if files.sha256_of_file(path) != listed[name].get("sha256"):
         raise UserError(f"{path}: its checksum is not the one listed; the file was altered")
 
 

@@ -10,6 +10,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.files import safe_name
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import Model
@@ -18,7 +19,6 @@ from mri_jax.prediction.page import page
 from mri_jax.prediction.scans import Failure, Scan, Wanted
 from mri_jax.progress import Progress
 from mri_jax.volumes import quality
-from mri_jax.volumes.store import safe_name
 
 TABLE = "predictions.csv"
 FAILED = "failed.csv"

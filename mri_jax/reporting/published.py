@@ -7,13 +7,13 @@ percent as printed (``sd`` may be empty), ``source`` (e.g. ``Table 1``). Lines t
 are comments.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.evaluation.comparisons import anova
 
@@ -66,12 +66,8 @@ def read_published(path: epath.PathLike) -> pd.DataFrame:
     Raises:
       UserError: The file or a column is absent, a value is no number, or a cell occurs twice.
     """
-    try:
-        text = epath.Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file of published values") from None
     names = ("family", "cohort", "run", "metric", "source")
-    frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(names, str), comment="#")
+    frame = files.read_csv(path, names, comment="#")
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing")
@@ -80,8 +76,6 @@ def read_published(path: epath.PathLike) -> pd.DataFrame:
         if (numbers.isna() & frame[name].notna()).any():
             raise UserError(f"{path}: {name} must be a number")
         frame[name] = numbers
-    for name in names:
-        frame[name] = frame[name].fillna("")
     if frame.duplicated(["family", "cohort", "run", "metric"]).any():
         raise UserError(f"{path}: a (family, cohort, run, metric) occurs twice")
     return frame

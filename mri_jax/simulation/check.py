@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mri_jax import files
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import block_mean, fit_voxels
@@ -76,7 +77,8 @@ def check(out: epath.PathLike) -> list[Finding]:
     paths = paths_in(out)
     if settings.raw:
         raise UserError(f"{out}: holds raw heads; preprocess them before a check")
-    table, truth = read_table(paths.table_path), pd.read_csv(paths.truth_path)
+    table = read_table(paths.table_path)
+    truth = files.read_csv(paths.truth_path, ["subject_id", "session_id", "cohort", "diagnosis"])
     findings = [*_deformation(truth), *_effects(truth, settings)]
     return [*findings, *_classifiers(table, VolumeStore(paths.store_path), settings)]
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from mri_jax import files
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
+from mri_jax.files import safe_name
 from mri_jax.progress import Progress
 from mri_jax.simulation import raw, truth
 from mri_jax.simulation.people import Scan, scans_of
@@ -27,7 +28,7 @@ from mri_jax.simulation.settings import SimulationSettings
 from mri_jax.simulation.table import raw_path, table_of, table_row
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.pipeline import EQUIVALENT, PreprocessSettings
-from mri_jax.volumes.store import StoreInfo, StoreWriter, safe_name
+from mri_jax.volumes.store import StoreInfo, StoreWriter
 
 _DESCRIPTION = "simulation.json"
 # Folders above a raw image: rawdata/COHORT/sub-/ses-/anat.

@@ -12,7 +12,6 @@
 """
 
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,12 +61,10 @@ class StageFolders:
 
     def logits(self, stage: Stage) -> pd.DataFrame:
         """What `write_logits` wrote, indexed by (subject_id, session_id)."""
-        text = (self.folder(stage) / "logits.csv").read_text(encoding="utf-8")
         # Text first: Python's own conversion gives back the very floats that were written.
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        frame = files.read_csv(self.folder(stage) / "logits.csv", whole=True)
         exact = {name: [float(x) for x in frame[name]] for name in ("logit_0", "logit_1")}
-        frame = frame.assign(**exact)
-        return frame.set_index(["subject_id", "session_id"])
+        return frame.assign(**exact).set_index(["subject_id", "session_id"])
 
     @contextlib.contextmanager
     def locked(self, stages: Sequence[Stage], wait: bool) -> Iterator[list[Stage]]:

@@ -145,7 +145,7 @@ def merge(store: Path) -> Summary:
         if missing:
             raise UserError(f"{store}: shard {missing[0]} of {max(counts)} has not finished")
         rows = write_tables(store, info)
-        failed = pd.concat([pd.read_csv(t, dtype=str) for t in tables]).fillna("")
+        failed = pd.concat([files.read_csv(t) for t in tables])
         files.write_csv(store / "failed.csv", failed.sort_values(KEY))
     return Summary(rows, 0, len(failed))
 

@@ -9,8 +9,6 @@
     STORE/records/COHORT/SUBJECT_SESSION.json   row of the index, checksums of the input
 """
 
-import io
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.files import safe_name
 from mri_jax.volumes.grids import GRIDS, Grid
 
 FORMAT = 1
@@ -113,8 +112,7 @@ class VolumeStore:
         self.info = StoreInfo.from_json(
             files.read_json(self.path / "store.json"), str(self.path / "store.json")
         )
-        text = (self.path / "index.csv").read_text(encoding="utf-8")
-        frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(INDEX_COLUMNS, str))
+        frame = files.read_csv(self.path / "index.csv", INDEX_COLUMNS, whole=True)
         if frame.duplicated(KEY).any():
             raise UserError(f"{self.path / 'index.csv'}: a scan occurs twice")
         self.index = frame.set_index(KEY, drop=False).sort_index()
@@ -138,6 +136,7 @@ class VolumeStore:
                 f"{self.path}: holds no scan of subject {subject_id}, session {session_id}"
             ) from None
         path = self.path / name
+        files.check_regular(path)
         try:
             with _HEADER:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -213,14 +212,6 @@ class StoreWriter:
         files.write_csv(self.path / "index.csv", rows.sort_values(KEY))
 
 
-def safe_name(text: str) -> str:
-    """A file name for an identifier: letters, digits, ``.``, ``-`` stay; others become ``%xx``.
-
-    Injective, so that two identifiers never share a file.
-    """
-    return re.sub(r"[^A-Za-z0-9.\-]", lambda m: "".join(f"%{b:02x}" for b in m[0].encode()), text)
-
-
 def scan_name(cohort: str, subject_id: str, session_id: str) -> str:
     """``COHORT/SUBJECT_SESSION``: the name of a scan's files in a store, without ending."""
     return f"{safe_name(cohort)}/{safe_name(subject_id)}_{safe_name(session_id)}"
@@ -243,6 +234,5 @@ __all__ = [
     "StoreInfo",
     "StoreWriter",
     "VolumeStore",
-    "safe_name",
     "scan_name",
 ]

@@ -1,0 +1,45 @@
+"""Cells of tables that a spreadsheet would run as a formula, made harmless and back again.
+
+A text that begins with ``=``, ``+``, ``-``, ``@``, their full-width forms, a tab or a line end, and
+that is no number, is written behind an apostrophe (OWASP, CSV injection); so is one that already
+stands behind apostrophes, so that every text is found again. Numbers are never touched.
+"""
+
+import re
+from collections.abc import Callable
+
+import pandas as pd
+
+MISSING = ["", "nan", "NaN", "NA", "N/A", "n/a", "NULL", "null", "None", "<NA>", "#N/A"]
+"""What stands for a missing value in a column that is not text."""
+_RUNS = re.compile(
+    r"(?P<guard>'*)(?:[=@\t\r\n＝＋－＠]|[+-](?!(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$))"
+)
+
+
+def guarded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before text that a spreadsheet would run, headers included."""
+    return _mapped(frame, lambda text: f"'{text}" if _RUNS.match(text) else text)
+
+
+def unguarded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The inverse of `guarded`."""
+    return _mapped(frame, bare)
+
+
+def bare(text: str) -> str:
+    """A text as it was before `guarded`."""
+    found = _RUNS.match(text)
+    return text[1:] if found and found["guard"] else text
+
+
+def _mapped(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    found = frame.copy(deep=False)
+    for name in frame.columns:
+        values = frame[name]
+        if pd.api.types.is_numeric_dtype(values):
+            continue
+        new = {v: change(v) for v in values.unique() if isinstance(v, str) and change(v) != v}
+        if new:
+            found[name] = values.map(lambda v, new=new: new.get(v, v) if isinstance(v, str) else v)
+    return found.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
