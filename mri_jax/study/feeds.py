@@ -1,6 +1,6 @@
 """The volumes of a study on their way to the devices: normalised, held or streamed."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.study.data import Catalogue, Examples, Key
+from mri_jax.study.description import describe
 from mri_jax.study.settings import Data
 from mri_jax.training.feed import Feed, OnDevice, Streamed
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
@@ -47,7 +48,7 @@ class Volumes:
         """The study's, or the one that matches the mean histogram of training scans."""
         if reference is None:
             return self.how
-        about = [self.catalogue.identity(reference), asdict(self.how)]
+        about = [self.catalogue.identity(reference), describe(self.how)]
         path = self.references / f"{files.fingerprint(about)[:16]}.json"
         if not path.exists():
             keys = [self.catalogue.keys[row] for row in reference.rows]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from mri_jax.evaluation import baselines
 from mri_jax.seeding import generator
 from mri_jax.study import covariates
 from mri_jax.study.data import Catalogue, Examples
+from mri_jax.study.description import describe, switches
 from mri_jax.study.plan import (
     Answer,
     BaselineStage,
@@ -311,16 +312,18 @@ def _of(chosen: pd.DataFrame, subjects: tuple[str, ...]) -> pd.DataFrame:
 
 
 def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
-    """All that determines the result of a stage, JSON-serialisable."""
+    """All that determines the result of a stage, as JSON types; see `mri_jax.study.description`."""
     grid = catalogue.grid
     common: dict[str, Any] = {
         "kind": stage.kind,
         "grid": [list(grid.shape), grid.spacing, list(grid.origin)],
-        "normalisation": asdict(study.data.normalisation),
+        "normalisation": describe(study.data.normalisation),
         "reference": catalogue.identity(stage.reference) if stage.reference else None,
         "numerics": NUMERICS_VERSION,
         "version": STAGES_VERSION,
     }
+    if not isinstance(stage, BaselineStage):
+        common |= switches()
     if isinstance(stage, EvaluateStage):
         return {
             **common,
@@ -333,7 +336,7 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
         return common | {"covariates": _known(stage, catalogue)}
     return {
         **common,
-        "fit": asdict(stage.fit),
+        "fit": describe(stage.fit),
         "purpose": list(stage.purpose),
         "validation": catalogue.identity(stage.validation),
         "balanced": stage.balanced,
