@@ -86,11 +86,11 @@ def describe(settings: Any) -> Any:
     """
     if isinstance(settings, tuple | list):
         return [describe(item) for item in settings]
-    if not dataclasses.is_dataclass(settings):
+    if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         return settings
     kind = type(settings)
     listed = FIELDS.get(kind, Fields(()))
-    unlisted = {f.name for f in dataclasses.fields(kind)} ^ {*listed.always, *listed.later}
+    unlisted = {f.name for f in dataclasses.fields(settings)} ^ {*listed.always, *listed.later}
     if unlisted:
         raise TypeError(
             f"{kind.__name__}.{min(unlisted)}: is not as {__name__}.FIELDS says; its docstring "
