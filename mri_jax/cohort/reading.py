@@ -1,7 +1,5 @@
 """Reading tables that others made: as text, with their row numbers, and with nothing guessed."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,11 +9,24 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax.cohort.problems import Problem, TableError
+from mri_jax import delimited
+from mri_jax.cohort.problems import Problem, add_rows
+from mri_jax.delimited import DECIMAL_COMMA, MISSING, is_missing
 from mri_jax.errors import UserError
-from mri_jax.files import opened, read_text
+from mri_jax.files import opened
 
-MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "-1", "-4", "-1.0", "-4.0"})
+__all__ = [
+    "MISSING",
+    "as_text",
+    "disagreeing_rows",
+    "find_dated_table",
+    "formula_cells",
+    "header_of",
+    "is_missing",
+    "read_rows",
+    "to_codes",
+    "to_numbers",
+]
 _FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
 
 
@@ -37,12 +48,11 @@ def find_dated_table(folder: Path, name: str) -> Path | None:
 
 
 def header_of(path: epath.PathLike) -> list[str]:
-    """The column names of a table; only its beginning is read."""
+    """The column names of a file, whatever it is; only its beginning is read."""
     with opened(path) as file:
         start = file.read(1 << 16)
-    text = start.decode("utf-8-sig", errors="replace")
-    wanted = "\t" if str(path).endswith(".tsv") else ","
-    return next(csv.reader(io.StringIO(text), delimiter=wanted), [])
+    first = re.split(r"\r\n?|\n", start.decode("utf-8-sig", errors="replace"), maxsplit=1)[0]
+    return [name.strip().strip('"') for name in first.split(delimited.delimiter_of(path))]
 
 
 def read_rows(
@@ -57,87 +67,37 @@ def read_rows(
       optional: Our names that need not be there; they come back empty.
 
     Returns:
-      A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts.
+      A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts. The names
+      in the file of those that were found are in ``attrs["names"]``.
 
     Raises:
-      UserError: Not UTF-8, another delimiter, a column is missing (those found are named), or
-        rows have more cells than the header (all of them).
+      UserError: The file is no table (`mri_jax.delimited.read`), or a column is missing (those
+        found are named).
+      TableError: Rows cannot be read, or a wanted column occurs twice.
     """
-    text = read_text(path)
-    delimiter = check_delimiter(path, text)
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
-    names = {ours: _find(header, aliases) for ours, aliases in wanted.items()}
+    rows = delimited.read(path)
+    names = {ours: _find(rows.header, aliases) for ours, aliases in wanted.items()}
     for ours, found in names.items():
         if found is None and ours not in optional:
             raise UserError(
                 f"{path}: column {' or '.join(wanted[ours])} is missing; found "
-                f"{', '.join(header[:40])}"
+                f"{', '.join([name for name in rows.header if name][:40])}"
             )
-    used = {found: ours for ours, found in names.items() if found is not None}
-    twice = [name for name in used if header.count(name) > 1]
-    if twice:
-        raise UserError(f"{path}: column {twice[0]!r} occurs twice")
-    frame = _parse(path, text, delimiter, list(used)).rename(columns=used)
-    for ours in wanted:
-        if ours not in frame:
-            frame[ours] = ""
-    return frame[list(wanted)]
-
-
-def _parse(path: epath.PathLike, text: str, delimiter: str, columns: list[str]) -> pd.DataFrame:
-    if problems := _uneven_rows(path, text, delimiter):
-        raise TableError(problems)
-    frame = pd.read_csv(
-        io.StringIO(text),
-        sep=delimiter,
-        dtype=str,
-        keep_default_na=False,
-        usecols=columns,
-        index_col=False,
-        skip_blank_lines=False,
+    used = {ours: name for ours, name in names.items() if name is not None}
+    read = rows.frame(list(dict.fromkeys(used.values())))
+    frame = pd.DataFrame(
+        {ours: read[used[ours]] if ours in used else "" for ours in wanted},
+        index=read.index,
+        dtype=object,
     )
-    frame.index = pd.RangeIndex(2, len(frame) + 2)
-    for name in columns:
-        frame[name] = as_text(frame[name]).str.strip()
-    return frame[(frame[columns] != "").any(axis=1)]
-
-
-def _uneven_rows(path: epath.PathLike, text: str, delimiter: str) -> list[Problem]:
-    """Rows that have not as many cells as the header; blank ones are none."""
-    if '"' in text:
-        widths = [len(row) for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
-    else:
-        widths = [
-            line.count(delimiter) + 1 if line else 0
-            for line in text.replace("\r\n", "\n").split("\n")
-        ]
-    width = widths[0] if widths else 0
-    return [
-        Problem(str(path), number, "", "", f"has {found} cells, the header has {width}")
-        for number, found in enumerate(widths, start=1)
-        if found not in (0, width)
-    ]
-
-
-def check_delimiter(path: epath.PathLike, text: str) -> str:
-    """The delimiter that a file must have (tabs in ``.tsv``, else commas); refuses another."""
-    wanted = "\t" if str(path).endswith(".tsv") else ","
-    first = text.split("\n", 1)[0]
-    for other, name in (("\t", "tab"), (";", "';'"), (",", "','"), ("|", "'|'")):
-        if other != wanted and other in first and wanted not in first:
-            rule = "tabs" if wanted == "\t" else "commas"
-            raise UserError(f"{path}: row 1: separated by {name}; must be separated by {rule}")
-    return wanted
+    frame = frame[(frame[list(used)] != "").any(axis=1)]
+    frame.attrs["names"] = used
+    return frame
 
 
 def _find(header: Sequence[str], aliases: Sequence[str]) -> str | None:
-    by_lower = {name.strip().lower(): name for name in reversed(header)}
+    by_lower = {name.lower(): name for name in reversed(header)}
     return next((by_lower[a.lower()] for a in aliases if a.lower() in by_lower), None)
-
-
-def is_missing(values: pd.Series) -> pd.Series:
-    """Where a text column says "missing": empty, NA, n/a, -1 or -4."""
-    return values.str.lower().isin(MISSING)
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -152,15 +112,20 @@ def to_numbers(
     low: float = -np.inf,
     high: float = np.inf,
     column: str = "",
+    missing: frozenset[str] = MISSING,
 ) -> pd.Series:
     """Text to float64, NaN where missing; what is no number or outside [low, high] is a problem."""
-    text = values.where(~is_missing(values), "")
+    text = values.where(~is_missing(values, missing), "")
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
     wrong = (text != "") & ~np.isfinite(numbers)
     outside = np.isfinite(numbers) & ((numbers < low) | (numbers > high))
     name = column or str(values.name)
-    _add(problems, file, name, values[wrong], "is not a number")
-    _add(problems, file, name, values[outside], f"must lie between {low:g} and {high:g}")
+    comma = wrong & text.str.match(DECIMAL_COMMA)
+    add_rows(problems, file, name, values[wrong & ~comma], "is not a number")
+    add_rows(
+        problems, file, name, values[comma], "is not a number (a decimal comma? write a point)"
+    )
+    add_rows(problems, file, name, values[outside], f"must lie between {low:g} and {high:g}")
     return numbers.mask(outside | wrong)
 
 
@@ -170,18 +135,21 @@ def to_codes(
     file: str,
     problems: list[Problem],
     column: str = "",
+    missing: frozenset[str] = MISSING,
 ) -> pd.Series:
     """Text to our names by a table of codes (without regard to case); ``""`` where missing.
 
-    A code that the table lacks is a problem.
+    A code counts before the list of what is missing: a code may be called ``None`` or ``-1``. What
+    is neither in the table nor missing is a problem.
     """
-    text = values.where(~is_missing(values), "").str.lower()
-    text = text.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
+    text = values.str.lower().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
     table = {code.lower(): name for code, name in codes.items()}
     named = text.map(table)
-    unknown = (text != "") & named.isna()
+    unknown = named.isna() & ~is_missing(values, missing)
     known = ", ".join(codes)
-    _add(problems, file, column or str(values.name), values[unknown], f"is unknown; known: {known}")
+    add_rows(
+        problems, file, column or str(values.name), values[unknown], f"is unknown; known: {known}"
+    )
     return as_text(named)
 
 
@@ -190,8 +158,8 @@ def formula_cells(frame: pd.DataFrame, file: str) -> list[Problem]:
     problems: list[Problem] = []
     for name in frame.columns:
         values = frame[name].astype(str)
-        hit = values.str.match(_FORMULA)
-        _add(problems, file, str(name), values[hit], "looks like a formula")
+        hit = values.str.match(_FORMULA) & ~is_missing(values)
+        add_rows(problems, file, str(name), values[hit], "looks like a formula")
     return problems
 
 
@@ -204,17 +172,15 @@ def disagreeing_rows(
       The first row of each key, the number of identical repeats being the difference in length.
     """
     keys = list(key)
-    repeated = frame[frame.duplicated(keys, keep=False)]
+    first = frame.groupby(keys, sort=False)
+    rows = pd.Series(frame.index, index=frame.index).groupby([frame[k] for k in keys])
+    row = rows.transform("first")
     for name in frame.columns.difference(keys):
-        counts = repeated.groupby(keys)[name].transform("nunique")
-        disagree = repeated[counts > 1]
-        disagree = disagree[disagree.duplicated(keys)]
-        rule = f"disagrees with an earlier row of the same {', '.join(keys)}"
-        _add(problems, file, str(name), disagree[name], rule)
+        said = first[name].transform("first")
+        differs = (frame[name] != said) & frame[name].notna() & (frame.index != row)
+        for number in frame.index[differs]:
+            same = f"row {row[number]} of the same {', '.join(keys)}"
+            rule = f"disagrees with {same}: {said[number]!r}"
+            value = str(frame.at[number, name])
+            problems.append(Problem(file, int(number), str(name), value, rule))
     return frame.drop_duplicates(keys)
-
-
-def _add(problems: list[Problem], file: str, column: str, values: pd.Series, rule: str) -> None:
-    problems += [
-        Problem(file, int(str(row)), column, str(value), rule) for row, value in values.items()
-    ]

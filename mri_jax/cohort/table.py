@@ -1,14 +1,13 @@
 """The cohort table: one row a scan, the only form in which subjects enter a study.
 
 Columns: ``subject_id`` (a person: the same id is the same person wherever it stands),
-``session_id``, ``cohort``, ``diagnosis``, ``age`` (years), ``sex`` (``F`` or ``M``), ``image``
+``session_id``, ``cohort``, ``diagnosis``, ``age`` (years), ``sex`` (`SEXES`), ``image``
 (path of the scan: absolute, or relative to the table's folder and within it, or empty when the
 volume is already in a store), and any covariates. A row is named by (subject_id, session_id). A
 person may have rows in several cohorts (an ADNI-1 subject who continued in ADNI-2), under
 different sessions.
 """
 
-import io
 import os
 from pathlib import Path
 
@@ -16,16 +15,23 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
+from mri_jax import delimited
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.problems import Problem, refuse
-from mri_jax.cohort.reading import as_text, check_delimiter, formula_cells
+from mri_jax.cohort.reading import MISSING, as_text, formula_cells, is_missing
 from mri_jax.errors import UserError
-from mri_jax.files import read_text, write_csv
+from mri_jax.files import write_csv
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
 KEY = ["subject_id", "session_id"]
+_NAMES = ("subject_id", "session_id", "cohort", "diagnosis")
 _TEXT = ("subject_id", "session_id", "cohort", "diagnosis", "sex", "image")
 OLDEST = 120.0
+SEXES = ("F", "M", "O")
+"""Female, male and other, as BIDS has them."""
+# A covariate may be -1; of these none can be, so that the numbers of the list count as well.
+_NEVER_NEGATIVE = ("age", "education", "mmse", "cdr", "cdrsb")
+_WORDS = frozenset(word for word in MISSING if not word.lstrip("-").replace(".", "").isdigit())
 
 
 def read_table(path: epath.PathLike) -> pd.DataFrame:
@@ -36,26 +42,45 @@ def read_table(path: epath.PathLike) -> pd.DataFrame:
 
     Returns:
       A frame of str columns `_TEXT` (empty string where missing), float ``age`` (years, NaN where
-      missing) and the covariates as pandas infers them, in the file's order.
+      missing) and the covariates as numbers where all known cells are, in the file's order.
 
     Raises:
-      UserError: The file is absent, not UTF-8, not separated by commas, or lacks a column.
+      UserError: The file is absent, no table (`mri_jax.delimited.read`), cut, or lacks a column.
       TableError: Rows are wrong; all of them are named.
     """
     try:
-        text = read_text(path)
+        rows = delimited.read(path)
     except UserError as error:
         if str(error).endswith("no such file"):
             raise UserError(f"{path}: no such cohort table") from None
         raise
-    check_delimiter(path, text)
-    header = pd.read_csv(io.StringIO(text), nrows=0).columns
-    dtypes = {name: str for name in _TEXT if name in header}
-    try:
-        frame = pd.read_csv(io.StringIO(text), dtype=dtypes, keep_default_na=True, index_col=False)
-    except pd.errors.ParserError as error:
-        raise UserError(f"{path}: cannot be read ({str(error).strip()})") from None
+    if not rows.ended and "label_rules" in rows.header:
+        raise UserError(
+            f"{path}: row {rows.numbers[-1] if rows.numbers else 1}: the last row has no line end, "
+            "with which every table is written: the file is cut; make it again"
+        )
+    if not rows.cells and set(REQUIRED) <= set(rows.header):
+        raise UserError(f"{path}: has the columns of a cohort table, but no row")
+    frame = rows.frame()
+    for name in frame:
+        if name in _NAMES:  # where it is missing it is refused, with what it says
+            continue
+        whole = name in _TEXT or name in _NEVER_NEGATIVE
+        known = ~is_missing(frame[name], MISSING if whole else _WORDS)
+        blank = frame[name].where(known, "")
+        frame[name] = blank if name in _TEXT or name == "age" else _inferred(frame[name], known)
     return validate(frame, str(path))
+
+
+def _inferred(values: pd.Series, known: pd.Series) -> pd.Series:
+    """A column of text as numbers, or as bool, where all its cells are; missing where not known."""
+    present = values[known]
+    if present.isin(["True", "False"]).all() and known.all() and len(present):
+        return present == "True"
+    numbers = pd.to_numeric(present, errors="coerce")
+    if numbers.notna().all():
+        return numbers.astype(float).reindex(values.index) if not known.all() else numbers
+    return values.where(known, np.nan)
 
 
 def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -94,10 +119,18 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 def _text_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
     problems: list[Problem] = []
-    for name in ("subject_id", "session_id", "cohort", "diagnosis"):
+    for name in _NAMES:
         problems += _each(frame, source, name, frame[name] == "", "is empty")
-    sex = ~frame["sex"].isin(["F", "M", ""])
-    problems += _each(frame, source, "sex", sex, "must be F, M or empty")
+        word = is_missing(frame[name]) & (frame[name] != "")
+        remedy = (
+            f"cohort join {source} --code=NAME_HERE=NEW_NAME --out NEW.csv"
+            if name == "diagnosis"
+            else "write another"
+        )
+        rule = f"counts as missing and cannot be a name ({remedy})"
+        problems += _each(frame, source, name, word, rule)
+    sex = ~frame["sex"].isin([*SEXES, ""])
+    problems += _each(frame, source, "sex", sex, f"must be {', '.join(SEXES)} or empty")
     text = frame[[name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]]
     return problems + formula_cells(
         text.drop(columns="age", errors="ignore").apply(as_text), source
@@ -120,7 +153,7 @@ def _identity_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
                 f"is the same person as {first[row]}; write one id")
         for row in named.index[other]
     ]  # fmt: skip
-    sexes = named[named["sex"].isin(["F", "M"])]
+    sexes = named[named["sex"] != ""]
     of_person = sexes.groupby("subject_id")["sex"].transform("first")
     changed = sexes.index[sexes["sex"] != of_person]
     problems += [

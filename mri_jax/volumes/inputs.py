@@ -1,14 +1,12 @@
 """Which scans to preprocess: from a BIDS tree, a CAPS tree, a folder of files, or a table."""
 
-import csv
 import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
+from mri_jax import delimited
 from mri_jax.errors import UserError
 from mri_jax.volumes.headers import SUFFIXES
 
@@ -171,26 +169,28 @@ def _participants(folder: Path) -> list[str]:
     path = folder / "participants.tsv"
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return [row["participant_id"] for row in rows if row.get("participant_id")]
+    rows = delimited.read(path)
+    if "participant_id" not in rows.header:
+        raise UserError(
+            f"input: {path}: column participant_id is missing; found {', '.join(rows.header)}"
+        )
+    ids = rows.frame(["participant_id"])["participant_id"]
+    return list(ids[~delimited.is_missing(ids)])
 
 
 def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
-    separator = "\t" if path.suffix == ".tsv" else ","
     try:
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"input: {path}: is no scan ({', '.join(SUFFIXES)}) and cannot be read as a table "
-            f"({first})"
-        ) from None
+        rows = delimited.read(path)
+    except UserError as error:
+        raise UserError(f"input: {error}") from None
     for name in ("subject_id", "image"):
-        if name not in frame:
+        if name not in rows.header:
             raise UserError(
-                f"input: {path}: column {name!r} is missing; found {', '.join(frame.columns)}"
+                f"input: {path}: column {name!r} is missing; found {', '.join(rows.header)}"
             )
+    optional = [n for n in ("session_id", "cohort", "mask") if n in rows.header]
+    frame = rows.frame(["subject_id", "image", *optional])
+    frame = frame.mask(frame.apply(delimited.is_missing), "")
     entries = []
     for row in frame.to_dict("records"):
         image = base / row["image"]
@@ -204,6 +204,8 @@ def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
         )
         if not row["image"]:
             entry = replace(entry, problem="image: the table names no file")
+        if not row["subject_id"]:
+            entry = replace(entry, problem="subject_id: the table names no subject")
         entries.append(entry)
     return entries
 

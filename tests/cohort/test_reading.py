@@ -28,7 +28,7 @@ def test_columns_by_alias_and_rows_by_number(tmp_path):
         (b"A,B\n1,2\n1,2,3\n4,5\n6,7,8,9\n", "row 5: has 4 cells, the header has 2"),
         (b"A,B\n1,2\n\n1\n", "row 4: has 1 cells, the header has 2"),
         (b'A,B\n"1,1",2\n"x",2,3\n', "row 3: has 3 cells, the header has 2"),
-        (b"", "column A is missing"),
+        (b"", "is empty; a table begins with the names of its columns"),
     ],
 )
 def test_what_is_no_table(tmp_path, data, message):

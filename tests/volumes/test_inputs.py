@@ -81,7 +81,11 @@ def test_masks_stand_under_the_same_path_or_the_scan_s_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "rule"),
-    [("image\na.nii\n", "'subject_id' is missing"), ("", "cannot be read"), ("a", "is missing")],
+    [
+        ("image\na.nii\n", "'subject_id' is missing"),
+        ("", "is empty; a table begins"),
+        ("a", "is missing"),
+    ],
 )
 def test_refuses_a_table_without_its_columns(tmp_path, text, rule):
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")

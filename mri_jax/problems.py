@@ -1,0 +1,88 @@
+"""What is wrong with a table: one line each with file, row, column and value; all lines at once."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mri_jax.errors import UserError
+
+SHOWN_OF_A_KIND = 50
+# What differs between rules of one kind: numbers, and what other rows say.
+_PARTICULARS = re.compile(r"'[^']*'|\d+")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault.
+
+    Attributes:
+      file: The file as the user named it.
+      row: Its row as a spreadsheet counts (the header is row 1), or None for the whole file.
+      column: The column, or empty.
+      value: The offending value, or empty.
+      rule: What it breaks, in words.
+    """
+
+    file: str
+    row: int | None
+    column: str
+    value: str
+    rule: str
+
+    def __str__(self) -> str:
+        place = [self.file]
+        if self.row is not None:
+            place.append(f"row {self.row}")
+        if self.column:
+            place.append(f"column {self.column}")
+        value = f"{self.value!r} " if self.value else ""
+        return f"{': '.join(place)}: {value}{self.rule}"
+
+
+class TableError(UserError):
+    """Everything that is wrong with one or several tables.
+
+    Attributes:
+      problems: The faults, in the order of their rows.
+    """
+
+    def __init__(self, problems: Sequence[Problem]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(_lines(self.problems)))
+
+
+def add_rows(problems: list[Problem], file: str, column: str, values: pd.Series, rule: str) -> None:
+    """Add a problem for every value, which is indexed by its row."""
+    problems += [
+        Problem(file, int(str(row)), column, str(value), rule) for row, value in values.items()
+    ]
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise a `TableError` when there is a problem.
+
+    Raises:
+      TableError: There is at least one.
+    """
+    found = sorted(set(problems), key=lambda p: (p.file, p.row or 0, p.column, p.value))
+    if found:
+        raise TableError(found)
+
+
+def _lines(problems: Sequence[Problem]) -> list[str]:
+    """A line each; of many alike (one column of one file) the first fifty, then their number."""
+    lines: list[str] = []
+    alike: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        kind = (problem.file, problem.column, _PARTICULARS.sub("...", problem.rule))
+        alike.setdefault(kind, []).append(problem)
+        if len(alike[kind]) <= SHOWN_OF_A_KIND:
+            lines.append(str(problem))
+    for of_kind in alike.values():
+        if len(of_kind) > SHOWN_OF_A_KIND:
+            first, more = of_kind[0], len(of_kind) - SHOWN_OF_A_KIND
+            place = f"{first.file}: column {first.column}" if first.column else first.file
+            lines.append(f"{place}: {more} more rows of the same kind ({first.rule})")
+    return lines
