@@ -44,6 +44,8 @@ def keeps_stock_allocator(argv: list[str]) -> bool:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse the command line; a mistake is one line and exit code 2."""
+    # The shell leaves ~ alone after an equals sign.
+    argv = [re.sub(r"(?<=^--config=)~[^:]*", lambda m: os.path.expanduser(m[0]), a) for a in argv]
     try:
         rest = flags.FLAGS(argv)
         if flags.FLAGS["config"].present:
@@ -111,12 +113,15 @@ def _main(argv: list[str]) -> int:
         raise UserError("--config: is missing, e.g. --config=configs/finetune_high.py")
     from etils import epath
 
+    from mri_jax.files import expanded
+
     if not flags.FLAGS["verbosity"].present:
         # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
         logging.set_verbosity(logging.FATAL)
     config = _CONFIG.value
-    workdir = epath.Path(_WORKDIR.value or f"runs/{config.name}-{config.preset}")
-    stages = epath.Path(_STAGES.value or workdir.parent / "stages")
+    workdir = epath.Path(expanded(_WORKDIR.value or f"runs/{config.name}-{config.preset}"))
+    stages = epath.Path(expanded(_STAGES.value or workdir.parent / "stages"))
+    trace = _PROFILE.value and expanded(_PROFILE.value)
 
     try:
         workdir.exists(), stages.exists()
@@ -139,7 +144,7 @@ def _main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     try:
-        with device.profiled(_PROFILE.value):
+        with device.profiled(trace):
             run(config.to_dict(), workdir, stages, asked.is_set, report=_REPORT.value, wave=wave)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)

@@ -4,8 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.progress import print_in_any_locale
 
@@ -26,11 +28,27 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A mistake is one line, as everywhere; ``--help`` tells the rest."""
+    """A mistake is one line, as everywhere; ``--help`` tells the rest.
+
+    ``~`` is expanded in every argument of type `Path` or `files.expanded`, also where no shell does
+    (``--out=~/x``).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, lambda text: Path(_expanded(text)))
+        self.register("type", files.expanded, _expanded)
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with exit code 2."""
         self.exit(2, f"error: {message} ({self.prog} --help)\n")
+
+
+def _expanded(text: str) -> str:
+    try:
+        return files.expanded(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,6 +25,23 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, line, capsys):
     assert told.startswith(f"error: {line}")
 
 
+def test_home_folders_are_found_where_no_shell_looks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for arguments in (
+        ["report", "~/run"],
+        ["export-model", "--out=out", "~/run"],
+        ["simulate", "--check=~/run"],
+        ["qc", "~/run"],
+        ["explain", "~/run", "--out=~/x", "--cohort=A"],
+    ):
+        assert cli.main(arguments) == 2, arguments
+        told = capsys.readouterr().err
+        assert f"{tmp_path}/run" in told, arguments
+    with pytest.raises(SystemExit):
+        cli.main(["qc", "~nobody-of-this-name/x"])
+    assert "no such home folder" in capsys.readouterr().err
+
+
 def test_the_commands_that_run_networks_tune_their_own_process_alone(tmp_path):
     assert set(entry.TUNED) <= set(cli.COMMANDS)
     # Python runs this file at every start of the process below.

@@ -142,6 +142,9 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
         ("--config.modle.width=2", "config.modle.width: no such field; did you mean config.model"),
         ("--config.train.batch=two", "config.train.batch=two: invalid literal for int()"),
         ("--config.data.cohort=/nowhere.csv", "/nowhere.csv: no such cohort table"),
+        ("--config.data.cohort=~/nowhere.csv", f"{Path.home()}/nowhere.csv: no such cohort table"),
+        ("--config=~/nowhere.py", f"--config: {Path.home()}/nowhere.py: no such file"),
+        ("--stages=~no-such-user/x", "no such home folder"),
         ("--cpu_folds=0", "--cpu_folds: 0 must be at least 1"),
         (
             "--cpu_folds=2 --debug_nans",

@@ -11,13 +11,16 @@ A scan is explained only by networks that had it as a test subject. DIR/summary.
 import argparse
 from pathlib import Path
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.explanation.methods import BASELINES, METHODS, MethodSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``python -m mri_jax explain``."""
-    parser.add_argument("run", metavar="RUN", help="a results folder of launch.py")
+    parser.add_argument(
+        "run", type=files.expanded, metavar="RUN", help="a results folder of launch.py"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--cohort", required=True, help="whose scans, e.g. ADNI2")
     parser.add_argument(
@@ -39,8 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=32, help="of integrated gradients")
     parser.add_argument("--block", type=int, default=0, help="of Grad-CAM; default: by size")
     parser.add_argument("--patch", type=float, default=16.0, metavar="MM", help="edge of a patch")
-    parser.add_argument("--stages", help="folder of stages, where the run was moved")
-    parser.add_argument("--store", help="store of the volumes, where it was moved")
+    parser.add_argument(
+        "--stages", type=files.expanded, help="folder of stages, where the run was moved"
+    )
+    parser.add_argument(
+        "--store", type=files.expanded, help="store of the volumes, where it was moved"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of draws and bootstrap")
     parser.add_argument("--threads", type=int, default=2, help="that read volumes")
 

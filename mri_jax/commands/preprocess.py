@@ -13,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.volumes import batch, brain, inputs
 from mri_jax.volumes.grids import GRIDS
@@ -32,8 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--masks", type=Path, help="folder of brain masks, for --brain mask")
     parser.add_argument("--no-n4", action="store_true", help="skip inhomogeneity correction")
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")
-    parser.add_argument("--template", default=PACKAGED, help="mni152, or the path of a T1w head")
-    parser.add_argument("--template-mask", default="", help="brain mask of that head")
+    parser.add_argument(
+        "--template",
+        type=files.expanded,
+        default=PACKAGED,
+        help="mni152, or the path of a T1w head",
+    )
+    parser.add_argument(
+        "--template-mask", type=files.expanded, default="", help="brain mask of that head"
+    )
     parser.add_argument("--cohort", default="", help="name of the cohort, where the input has none")
     parser.add_argument("--root", type=Path, help="folder that the paths of a table stay in")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")

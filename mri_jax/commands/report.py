@@ -2,22 +2,31 @@
 
 import argparse
 
+from mri_jax import files
 from mri_jax.reporting.published import read_published
 from mri_jax.reporting.report import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``python -m mri_jax report``."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a results folder of launch.py")
     parser.add_argument(
-        "--out", help="where to write (default: the run itself; report/ beside several runs)"
+        "runs", type=files.expanded, nargs="+", metavar="RUN", help="a results folder of launch.py"
+    )
+    parser.add_argument(
+        "--out",
+        type=files.expanded,
+        help="where to write (default: the run itself; report/ beside several runs)",
     )
     parser.add_argument(
         "--shareable",
         action="store_true",
         help="one page without subject ids, dates, scan images, rows of single subjects",
     )
-    parser.add_argument("--published", help="CSV of values that a paper printed, shown beside ours")
+    parser.add_argument(
+        "--published",
+        type=files.expanded,
+        help="CSV of values that a paper printed, shown beside ours",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutations")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.simulation import (
     CLASSES,
@@ -24,9 +25,15 @@ _MAKING = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--out", metavar="DIR", help="folder to write (and to resume)")
-    parser.add_argument("--check", metavar="DIR", help="check a finished folder and exit")
-    parser.add_argument("--sheets", metavar="DIR", help="draw a finished folder and exit")
+    parser.add_argument(
+        "--out", type=files.expanded, metavar="DIR", help="folder to write (and to resume)"
+    )
+    parser.add_argument(
+        "--check", type=files.expanded, metavar="DIR", help="check a finished folder and exit"
+    )
+    parser.add_argument(
+        "--sheets", type=files.expanded, metavar="DIR", help="draw a finished folder and exit"
+    )
     parser.add_argument(
         "--grid", metavar="|".join(GRIDS), help="of the volumes; default: demo"
     )  # fmt: skip

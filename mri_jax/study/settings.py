@@ -13,6 +13,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from mri_jax.errors import UserError
+from mri_jax.files import expanded
 from mri_jax.models import CNNSpec
 from mri_jax.study import config as sections
 from mri_jax.study.config import VARIED, Config
@@ -339,8 +340,8 @@ def _data(config: Config) -> Data:
             "config.data.histogram_reference: 'training' needs config.data.normalisation=histogram"
         )
     return Data(
-        cohort=section.cohort,
-        store=section.store,
+        cohort=expanded(section.cohort),
+        store=expanded(section.store),
         repeated=section.repeated,
         placement=section.placement,
         threads=section.threads,

@@ -220,3 +220,10 @@ def test_the_declared_fields_are_those_of_the_base_config_and_each_is_documented
 
     assert {name for name, _, _ in FIELDS} == named(config("base"), "config")
     assert all(about and "\n" not in about for _, _, about in FIELDS)
+
+
+def test_home_folders_of_paths_are_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    study = Study.from_config(config(data__cohort="~/cohort.csv", data__store="~/STORE"))
+    assert study.data.cohort == "/home/me/cohort.csv"
+    assert study.data.store == "/home/me/STORE"
