@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from mri_jax import files
+from mri_jax.cohort import same_people
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.problems import Problem, TableError, refuse
+from mri_jax.cohort.same_people import Apart
 from mri_jax.cohort.table import image_problems, read_table
 
 _CHUNK = 1 << 16
@@ -42,8 +44,8 @@ def refuse_all(paths: Sequence[Path], order: Sequence[str] = ()) -> None:
 
     Raises:
       TableError: Wrong rows, images that are absent or leave the folder, a person in two cohorts
-        (unless ``order`` has both), a scan that occurs twice, or the same image bytes under two
-        subjects.
+        (unless ``order`` has both), ids that are probably one person and are not told apart, a
+        scan that occurs twice, or the same image bytes under two subjects.
     """
     tables = read_all(paths)
     problems: list[Problem] = []
@@ -56,27 +58,39 @@ def refuse_all(paths: Sequence[Path], order: Sequence[str] = ()) -> None:
         ],
         ignore_index=True,
     )
-    problems += _in_two_cohorts(rows, order) + _twice(rows) + _same_bytes(rows)
+    apart = same_people.read(paths)
+    problems += _in_two_cohorts(rows, order, apart) + _probable(rows, apart)
+    problems += _twice(rows) + _same_bytes(rows)
     refuse(problems)
 
 
-def _in_two_cohorts(rows: pd.DataFrame, order: Sequence[str]) -> list[Problem]:
+def _in_two_cohorts(rows: pd.DataFrame, order: Sequence[str], apart: Apart) -> list[Problem]:
     """Persons in two cohorts; the cohorts of ``order`` count as one."""
-    apart = rows["cohort"].mask(rows["cohort"].isin(list(order)), "")
-    rows = rows.assign(person=rows["subject_id"].map(person), apart=apart)
+    group = rows["cohort"].mask(rows["cohort"].isin(list(order)), "")
+    rows = rows.assign(person=same_people.people(rows, apart).map(person), group=group)
     first = rows.drop_duplicates("person").set_index("person")
-    other = rows[rows["apart"] != rows["person"].map(first["apart"])]
-    return [
-        Problem(
-            row["file"],
-            row["row"],
-            "subject_id",
-            row["subject_id"],
-            f"is in cohort {row['cohort']} and in {first.at[row['person'], 'cohort']}; name both "
-            "in --order to keep the earlier one",
+    other = rows[rows["group"] != rows["person"].map(first["group"])]
+    problems = []
+    for row in other.drop_duplicates(["person", "cohort"]).to_dict("records"):
+        cohort, earlier = row["cohort"], first.at[row["person"], "cohort"]
+        rule = (
+            f"is in cohort {cohort} and in {earlier}; name both in --order to keep the earlier "
+            "one, or say that they number their subjects separately: a line "
+            f"cohorts,{earlier},{cohort},REASON in {same_people.NAME} "
+            f"(columns {','.join(same_people.COLUMNS)})"
         )
-        for row in other.drop_duplicates(["person", "cohort"]).to_dict("records")
-    ]
+        problems.append(Problem(row["file"], row["row"], "subject_id", row["subject_id"], rule))
+    return problems
+
+
+def _probable(rows: pd.DataFrame, apart: Apart) -> list[Problem]:
+    place = rows.drop_duplicates(["subject_id", "cohort"]).set_index(["subject_id", "cohort"])
+    problems = []
+    for one, other in same_people.find(rows, apart):
+        file, row = place.loc[(other.subject_id, other.cohort), ["file", "row"]]
+        rule = f"may be the person of {one}; {same_people.way_out([(one, other)], file)}"
+        problems.append(Problem(file, int(row), "subject_id", other.subject_id, rule))
+    return problems
 
 
 def _twice(rows: pd.DataFrame) -> list[Problem]:

@@ -82,6 +82,28 @@ def check_disjoint(seen: Seen, tested: Seen, context: str) -> None:
         )
 
 
+def refuse_same_bytes(scans: Iterable[tuple[str, str, str]], what: str) -> None:
+    """Refuse one image under two subject ids, on whichever side of an evaluation.
+
+    Args:
+      scans: (subject_id, session_id, sha256) triples; an empty (or NaN) sha256 is left out.
+      what: Names the table and the image, for the message.
+
+    Raises:
+      LeakageError: Up to five pairs are named, and their number.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    pairs = []
+    for subject, session, sha in sorted(s for s in scans if s[2] and s[2] == s[2]):
+        known, seen = first.setdefault(sha, (subject, session))
+        if person(known) != person(subject):
+            pairs.append(f"{subject} {session} = {known} {seen}")
+    if pairs:
+        raise LeakageError(
+            f"{what}: {_some(pairs, 'scan')} with the same bytes as another subject's: keep one"
+        )
+
+
 def _some(names: list[str], what: str) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({', '.join(names[:_NAMED])}{more})"

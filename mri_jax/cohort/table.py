@@ -32,6 +32,10 @@ SEXES = ("F", "M", "O")
 # A covariate may be -1; of these none can be, so that the numbers of the list count as well.
 _NEVER_NEGATIVE = ("age", "education", "mmse", "cdr", "cdrsb")
 _WORDS = frozenset(word for word in MISSING if not word.lstrip("-").replace(".", "").isdigit())
+_OTHER_PEOPLE = (
+    ", in several cohorts; if these are different people, put the cohort before their ids "
+    "(cohort bids --family NAME)"
+)
 
 
 def read_table(path: epath.PathLike) -> pd.DataFrame:
@@ -141,10 +145,12 @@ def _identity_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
     problems: list[Problem] = []
     named = frame[(frame["subject_id"] != "") & (frame["session_id"] != "")]
     repeated = named.index[named.duplicated(KEY)]
+    several = named.groupby(KEY)["cohort"].transform("nunique") > 1
     problems += [
-        Problem(source, row, "session_id", f"{subject} {session}", "occurs more than once")
+        Problem(source, row, "session_id", f"{subject} {session}",
+                f"occurs more than once{_OTHER_PEOPLE if several[row] else ''}")
         for row, subject, session in named.loc[repeated, KEY].itertuples()
-    ]
+    ]  # fmt: skip
     people = named["subject_id"].map(person)
     first = named["subject_id"].groupby(people).transform("first")
     other = named["subject_id"] != first

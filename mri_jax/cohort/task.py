@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mri_jax.cohort.identity import person
+from mri_jax.cohort.same_people import NOTHING_SAID, Apart, people
 from mri_jax.errors import UserError
 
 
@@ -54,12 +55,15 @@ def select(
     return rows.sort_values(["subject_id", "session_id"]).reset_index(drop=True)
 
 
-def remove_earlier(table: pd.DataFrame, order: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def remove_earlier(
+    table: pd.DataFrame, order: Sequence[str], apart: Apart = NOTHING_SAID
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Remove from later cohorts the persons who already stand in an earlier one.
 
     Args:
       table: A cohort table.
       order: Names of cohorts, earliest first; cohorts not named keep all their rows.
+      apart: Cohorts whose numberings are separate: an id in both is two persons.
 
     Returns:
       The rows that stay, and the rows removed with the column ``earlier`` that names the cohort in
@@ -72,7 +76,7 @@ def remove_earlier(table: pd.DataFrame, order: Sequence[str]) -> tuple[pd.DataFr
     if len(set(order)) < len(order):
         raise UserError(f"cohorts: a name occurs twice in {', '.join(order)}")
     rank = table["cohort"].map({name: place for place, name in enumerate(order)})
-    first = rank.groupby(table["subject_id"].map(person)).transform("min")
+    first = rank.groupby(people(table, apart).map(person)).transform("min")
     later = rank > first
     earlier = first[later].map(dict(enumerate(order)))
     removed = table[later].assign(earlier=earlier)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax import files
-from mri_jax.cohort import check, continued, demographics, flow_picture
+from mri_jax.cohort import check, continued, demographics, flow_picture, same_people
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import near_duplicates as near
 from mri_jax.cohort.assemble import EXCLUDED_COLUMNS
@@ -52,8 +52,12 @@ def join(paths: list[Path], out: Path, order: tuple[str, ...]) -> int:
     """Put tables together, persons of an earlier cohort removed from the later ones."""
     check_name(out)
     table = _read(paths)
+    apart = same_people.read(paths)
+    if pairs := same_people.find(table, apart):
+        way_out = same_people.way_out(pairs, out)
+        print(f"note: a study will refuse this: {same_people.described(pairs)}; {way_out}")
     if order:
-        kept, removed = remove_earlier(table, order)
+        kept, removed = remove_earlier(table, order, apart)
         reason = pd.Series("", index=removed["subject_id"].unique()) + flows.EARLIER
         _reduce(paths, out, table, kept, "joined cohorts", reason.to_dict())
     else:

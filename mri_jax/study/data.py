@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
 from mri_jax.cohort import flow as flows
+from mri_jax.cohort import same_people
+from mri_jax.cohort.leakage import refuse_same_bytes
 from mri_jax.cohort.near_duplicates import refuse_unresolved
+from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.cohort.task import remove_earlier, select
 from mri_jax.errors import UserError
@@ -46,6 +50,7 @@ class Catalogue:
       simulated: Whether they are simulated.
       generated: Whether the study makes them itself, so that settings determine them.
       flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
+      apart: Ids that the user says are different people.
     """
 
     frame: pd.DataFrame
@@ -53,6 +58,7 @@ class Catalogue:
     simulated: bool
     generated: bool
     flow: pd.DataFrame
+    apart: Apart = NOTHING_SAID
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -76,9 +82,14 @@ class Catalogue:
         return [[*columns[row].tolist(), label] for row, label in pairs]
 
     def triples(self, rows: tuple[int, ...]) -> list[tuple[str, str, str]]:
-        """(subject_id, session_id, identity) of rows, as the leakage guard takes them."""
-        columns = self.frame[[*KEY, "identity"]].to_numpy()
+        """(person, session_id, identity) of rows, as the leakage guard takes them."""
+        columns = self._triples
         return [tuple(columns[row].tolist()) for row in rows]
+
+    @cached_property
+    def _triples(self) -> np.ndarray:
+        people = same_people.people(self.frame, self.apart)
+        return self.frame.assign(subject_id=people)[[*KEY, "identity"]].to_numpy()
 
 
 def open_catalogue(
@@ -96,10 +107,13 @@ def open_catalogue(
       identities: Of scans that the study generates; by default the hashes of the store's index.
 
     Raises:
-      UserError: The table is absent or malformed, or lacks a cohort or every volume.
+      UserError: The table is absent or malformed, or lacks a cohort or every volume; two ids are
+        probably one person and nothing beside the table says that they are not; or one image
+        stands under two ids.
     """
     frame = read_table(table)
     refuse_unresolved(frame, table)
+    apart = same_people.read([table])
     absent = [name for name in study.cohorts if not (frame["cohort"] == name).any()]
     if absent:
         found = ", ".join(sorted(set(frame["cohort"])))
@@ -107,12 +121,18 @@ def open_catalogue(
             f"{table}: has no scan of cohort {absent[0]!r}; it has {found} (config.source.cohorts, "
             "config.targets and config.finetune.cohort name the cohorts)"
         )
+    same_people.refuse_probable(frame[frame["cohort"].isin(study.cohorts)], table, apart)
     known = store.index["sha256"].to_dict()
     if identities is not None:
         known = {key: identity for key, identity in identities.items() if key in known}
-    catalogue = catalogue_of(frame, known, study, store.info.grid, store.info.simulated)
+    catalogue = catalogue_of(frame, known, study, store.info.grid, store.info.simulated, apart)
     if catalogue.frame.empty:
         raise UserError(f"{store.path}: holds no volume of any scan in {table}")
+    rows = store.index.loc[list(catalogue.keys)]
+    for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
+        if column in rows:
+            scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
+            refuse_same_bytes(scans, f"{table}: {what}")
     return catalogue
 
 
@@ -122,17 +142,18 @@ def catalogue_of(
     study: Study,
     grid: Grid,
     simulated: bool,
+    apart: Apart = NOTHING_SAID,
 ) -> Catalogue:
     """The catalogue of a cohort table whose scans with a volume have an identity."""
     listed = frame[frame["cohort"].isin(study.cohorts)]
     unrepeated = listed
     if study.data.simulated or study.data.repeated == "remove":
-        unrepeated, _ = remove_earlier(listed, study.cohorts)
+        unrepeated, _ = remove_earlier(listed, study.cohorts, apart)
     keys = map(tuple, unrepeated[KEY].to_numpy().tolist())
     stored = unrepeated.assign(identity=[identities.get(key) for key in keys])
     stored = stored[stored["identity"].notna()].sort_values(KEY).reset_index(drop=True)
     flow = _flow(listed, unrepeated, stored)
-    return Catalogue(stored, grid, simulated, study.data.simulated, flow)
+    return Catalogue(stored, grid, simulated, study.data.simulated, flow, apart)
 
 
 def _flow(table: pd.DataFrame, unrepeated: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:

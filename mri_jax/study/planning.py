@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax import files
-from mri_jax.cohort import leakage, splits
+from mri_jax.cohort import leakage, same_people, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
@@ -394,5 +394,7 @@ def _check(entry: Entry, catalogue: Catalogue) -> None:
         except LeakageError as error:
             raise LeakageError(
                 f"{error}; remove them, or let --config.data.repeated=remove keep each person in "
-                "the first cohort of the study only"
+                "the first cohort of the study only; where two cohorts number different people "
+                f"alike, say so in {same_people.NAME} beside the table: a line "
+                "cohorts,COHORT,COHORT,REASON"
             ) from None
