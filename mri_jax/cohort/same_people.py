@@ -23,8 +23,8 @@ from etils import epath
 
 from mri_jax.cohort.identity import Likeness, likeness, person
 from mri_jax.cohort.problems import Problem, refuse
-from mri_jax.cohort.reading import read_text
 from mri_jax.errors import UserError
+from mri_jax.files import read_text
 
 NAME = "different_people.csv"
 COLUMNS = ("kind", "a", "b", "reason")
