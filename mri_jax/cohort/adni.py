@@ -3,6 +3,8 @@
 Columns and menu paths stand in ``docs/adni.md``.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,16 +12,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri_jax.cohort import adni_images
-from mri_jax.cohort.assemble import DAYS_A_YEAR, Source, decimal_year
-from mri_jax.cohort.dates import CHOICES, order_of, to_dates
-from mri_jax.cohort.identity import adni_id, months_of_visits, person
+from mri_jax.cohort import adni_images, adni_people, exports
+from mri_jax.cohort.adni_people import SEX
+from mri_jax.cohort.adni_visits import BASELINE_RANK, NO_VISIT, months, plain_codes
+from mri_jax.cohort.assemble import DAYS_A_YEAR, Source
+from mri_jax.cohort.dates import AUTO, CHOICES, order_of, to_dates
+from mri_jax.cohort.identity import person
+from mri_jax.cohort.joining import refuse_strangers
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
     as_text,
     disagreeing_rows,
-    find_dated_table,
     formula_cells,
+    is_missing,
     read_rows,
     to_codes,
     to_numbers,
@@ -28,43 +33,26 @@ from mri_jax.errors import UserError
 
 PHASES = ("ADNI1", "ADNIGO", "ADNI2", "ADNI3", "ADNI4")
 FIELD = {"ADNI1": 1.5, "ADNIGO": 3.0, "ADNI2": 3.0, "ADNI3": 3.0, "ADNI4": 3.0}
-# The state after a transition ("MCI to Dementia") is the diagnosis at that visit.
-DX = {
-    "CN": "CN",
-    "NL": "CN",
-    "MCI": "MCI",
-    "Dementia": "AD",
-    "AD": "AD",
-    "NL to MCI": "MCI",
-    "MCI to Dementia": "AD",
-    "NL to Dementia": "AD",
-    "MCI to NL": "CN",
-    "Dementia to MCI": "MCI",
-    "Dementia to NL": "CN",
-}
-GROUPS = {name: name for name in ("CN", "SMC", "EMCI", "LMCI", "MCI", "AD")}
+DXSUM_NAMES = ("DXSUM", "DXSUM_PDXCONV", "DXSUM_PDXCONV_ADNIALL")
+STATES = {"CN": "CN", "NL": "CN", "MCI": "MCI", "Dementia": "AD", "DEM": "AD", "AD": "AD"}
+# "MCI to Dementia", "Conversion: MCI to Dementia", "Stable: NL": the state after it is the
+# diagnosis at that visit.
+_CHANGE = re.compile(
+    r"^(?:(?:stable|conversion|reversion): ?)?(?:(?:CN|NL|MCI|Dementia|AD) to )?"
+    r"(CN|NL|MCI|Dementia|AD)$",
+    re.IGNORECASE,
+)
+GROUPS = {name: name for name in ("CN", "SMC", "EMCI", "LMCI", "MCI", "AD")} | {"NL": "CN"}
 STATED = {"CN": "CN", "SMC": "CN", "EMCI": "MCI", "LMCI": "MCI", "MCI": "MCI", "AD": "AD"}
-CURRENT = {"1": "CN", "2": "MCI", "3": "AD"}
+CURRENT = {"1": "CN", "2": "MCI", "3": "AD", **STATES}
 CHANGE = {
     "1": "CN", "2": "MCI", "3": "AD", "4": "MCI", "5": "AD", "6": "AD", "7": "CN", "8": "MCI",
-    "9": "CN",
+    "9": "CN", **STATES,
 }  # fmt: skip
-SEX = {"Male": "M", "Female": "F", "1": "M", "2": "F"}
-BASELINE_RANK = {"bl": 0.0, "sc": 1.0, "scmri": 2.0}
-NO_VISIT = ("nv",)
-NEEDED = (
-    "RID",
-    "PTID",
-    "COLPROT",
-    "ORIGPROT",
-    "VISCODE",
-    "EXAMDATE",
-    "DX_bl",
-    "DX",
-    "AGE",
-    "PTGENDER",
-    "PTEDUCAT",
-)
+NEEDED = ("RID", "PTID", "COLPROT", "ORIGPROT", "VISCODE", "EXAMDATE", "DX", "AGE", "PTGENDER",
+          "PTEDUCAT")  # fmt: skip
+# The R package writes DX.bl.
+FIRST_SEEN = {"DX_bl": ("DX_bl", "DX.bl"), "EXAMDATE_bl": ("EXAMDATE_bl", "EXAMDATE.bl")}
 WELCOME = ("EXAMDATE_bl", "MMSE", "CDRSB", "APOE4")
 COVARIATES = ("education", "mmse", "cdrsb", "apoe4")
 
@@ -86,7 +74,7 @@ class AdniOptions:
     adnigo: str = "own"
     source: str = "auto"
     codes: tuple[tuple[str, str], ...] = ()
-    dates: str = "auto"
+    dates: str = AUTO
 
     def __post_init__(self):
         for name, allowed in (
@@ -116,54 +104,96 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
       TableError: Rows are wrong; all of them, of all files.
     """
     problems: list[Problem] = []
-    visits, notes = _visits(tables, options, today, problems)
+    table, notes = _visits(tables, options, today, problems)
     found, more = adni_images.read(tables, images, today, problems, options.dates)
+    seen = found["subject_id"]
+    refuse_strangers(table.visits["rid"].rename("RID"), table.file,
+                     seen.map(_rid).rename("subject"), str(images), problems)  # fmt: skip
     refuse(problems)
-    visits = visits[~visits["code"].isin(NO_VISIT)]
+    strangers = seen[~seen.map(_rid).isin(set(table.visits["rid"]))].unique()
+    if len(strangers):
+        more.append(
+            f"images of {len(strangers)} subjects are left out, who are not in "
+            f"{Path(table.file).name}: {exports.listing(strangers)}"
+        )
+    by_image = {_rid(subject): subject for subject in sorted(seen.unique(), reverse=True)}
+    visits = table.visits
+    ids = adni_people.subject_ids(visits["rid"], visits["own_id"], {**by_image, **table.known})
+    visits = _without_no_visits(visits.assign(subject_id=ids)).drop(columns=["rid", "own_id"])
     if options.adnigo == "ADNI2":
         visits[["cohort", "origin"]] = visits[["cohort", "origin"]].replace("ADNIGO", "ADNI2")
     elif options.adnigo == "exclude":
         visits = visits[visits["origin"] != "ADNIGO"]
         visits = visits[visits["cohort"] != "ADNIGO"]
     # Images name a subject as the archive does; the person is the RID.
-    known = {person(subject): subject for subject in visits["subject_id"].unique()}
-    found = found.assign(
-        subject_id=[known.get(person(subject), subject) for subject in found["subject_id"]]
-    )
+    of_rid = dict(zip(table.visits["rid"], ids, strict=True))
+    found = found.assign(subject_id=[of_rid.get(_rid(subject), subject) for subject in seen])
     return Source(visits, found, COVARIATES, (*notes, *more))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The visits of one table, with ``rid`` and ``own_id``; its file; ids that others know."""
+
+    visits: pd.DataFrame
+    file: str
+    known: Mapping[str, str]
+
+
+def _rid(subject: str) -> str:
+    """RID of a subject id; an id of another study as it is."""
+    family, number = person(subject)
+    return number if family == "ADNI" else subject
+
+
+def _without_no_visits(visits: pd.DataFrame) -> pd.DataFrame:
+    """Visits without the rows of visits that never were, but one row of everybody found."""
+    never = visits["code"] == NO_VISIT
+    seen = set(visits.loc[~never, "subject_id"])
+    alone = never & ~visits["subject_id"].isin(seen) & ~visits.duplicated("subject_id")
+    return visits[~never | alone].copy()
 
 
 def _visits(
     tables: Path, options: AdniOptions, today: date, problems: list[Problem]
-) -> tuple[pd.DataFrame, list[str]]:
-    merged = find_dated_table(tables, "ADNIMERGE")
+) -> tuple[_Table, list[str]]:
+    merged = exports.find_export(tables, "ADNIMERGE")
     if merged is not None and options.source != "dxsum":
-        return _adnimerge(merged, options, today, problems), [f"visits from {merged.name}"]
-    summary = find_dated_table(tables, "DXSUM") or find_dated_table(tables, "DXSUM_PDXCONV_ADNIALL")
+        visits = _adnimerge(merged, options, today, problems)
+        return _Table(visits, str(merged), {}), [f"visits from {merged.name}"]
+    summary = exports.find_export(tables, *DXSUM_NAMES)
     if summary is None or options.source == "adnimerge":
-        wanted = "ADNIMERGE.csv" if options.source == "adnimerge" else "ADNIMERGE.csv or DXSUM.csv"
-        raise UserError(f"{tables}: has no {wanted} (a dated name, NAME_01Jan2025.csv, is fine)")
+        wanted = {"adnimerge": "ADNIMERGE.csv", "dxsum": "DXSUM.csv"}.get(
+            options.source, "ADNIMERGE.csv or DXSUM.csv"
+        )
+        raise exports.nothing_found(tables, wanted, ("ADNIMERGE", "DXSUM"))
     notes = [
         f"visits from {summary.name}: it does not know SMC, EMCI and LMCI, so that SMC counts as CN"
     ]
-    frame = _dxsum(summary, options, today, problems)
-    demographics = find_dated_table(tables, "PTDEMOG")
-    if demographics is None:
+    visits = _dxsum(summary, options, today, problems)
+    path = exports.find_export(tables, "PTDEMOG")
+    if path is None:
         notes.append("age, sex and education are missing: PTDEMOG.csv is not among the tables")
-        return frame.assign(age=np.nan, sex="", education=np.nan, born=np.nan), notes
-    return _with_demographics(frame, demographics, problems), notes
+        return _Table(adni_people.without_demographics(visits), str(summary), {}), notes
+    visits, more, known = adni_people.with_demographics(visits, str(summary), path, problems)
+    return _Table(visits, str(summary), known), notes + more
 
 
 def _adnimerge(
     path: Path, options: AdniOptions, today: date, problems: list[Problem]
 ) -> pd.DataFrame:
     file = str(path)
-    rows = read_rows(path, {n: (n,) for n in (*NEEDED, *WELCOME)}, WELCOME)
-    rows = _unique(rows, ["RID", "COLPROT", "VISCODE"], file, problems)
+    wanted = {name: (name,) for name in (*NEEDED, *WELCOME)} | FIRST_SEEN
+    rows = read_rows(path, wanted, (*WELCOME, "PTID"))
+    problems += formula_cells(rows, file)
+    phase = _phases(rows["COLPROT"], file, problems)
+    origin = _phases(rows["ORIGPROT"], file, problems)
+    rid, own_id = adni_people.who(rows, file, problems)
+    rows = rows.assign(rid=rid, own_id=own_id, phase=phase, origin=origin)
+    rows = _told(rows, rows["VISCODE"], file, problems)
     group = to_codes(rows["DX_bl"], GROUPS, file, problems)
-    code = rows["VISCODE"].str.lower()
-    dx = to_codes(rows["DX"], {**DX, **dict(options.codes)}, file, problems).replace("missing", "")
-    rank = code.map(BASELINE_RANK)
+    dx = _diagnoses(rows["DX"], STATES, options, file, problems)
+    rank = rows["code"].map(BASELINE_RANK)
     if options.diagnosis == "screening":
         dx = dx.where(rank.isna(), as_text(group.map(STATED)))
     order = order_of(pd.concat([rows["EXAMDATE"], rows["EXAMDATE_bl"]]), today, options.dates)
@@ -172,12 +202,13 @@ def _adnimerge(
     years = ((when - start).dt.days / DAYS_A_YEAR).fillna(0.0)
     frame = pd.DataFrame(
         {
-            "subject_id": _subject_ids(rows, file, problems),
-            "cohort": _phases(rows["COLPROT"], file, problems),
-            "origin": _phases(rows["ORIGPROT"], file, problems),
-            "code": code,
+            "rid": rows["rid"],
+            "own_id": rows["own_id"],
+            "cohort": rows["phase"],
+            "origin": rows["origin"],
+            "code": rows["code"],
             "session": "",
-            "month": months_of_visits(code),
+            "month": months(rows["code"]),
             "date": when,
             "diagnosis": dx,
             "group": group,
@@ -195,23 +226,27 @@ def _adnimerge(
 
 def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem]) -> pd.DataFrame:
     file = str(path)
-    wanted: dict[str, tuple[str, ...]] = {
-        n: (n,) for n in ("RID", "PTID", "VISCODE", "VISCODE2", "EXAMDATE")
-    }
-    wanted["PHASE"] = ("PHASE", "Phase")
+    names = ("RID", "PTID", "VISCODE", "VISCODE2", "EXAMDATE")
+    wanted: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
+    wanted["PHASE"] = ("PHASE", "COLPROT")
     dialects = {"DIAGNOSIS": CURRENT, "DXCHANGE": CHANGE, "DXCURREN": CURRENT}
-    wanted.update({n: (n,) for n in dialects})
-    rows = read_rows(path, wanted, (*dialects, "VISCODE2"))
+    wanted.update({name: (name,) for name in dialects})
+    rows = read_rows(path, wanted, (*dialects, "PTID", "VISCODE2"))
+    problems += formula_cells(rows, file)
     if (rows[list(dialects)] == "").all(axis=None):
         raise UserError(f"{path}: has none of the diagnosis columns {', '.join(dialects)}")
-    rows = _unique(rows, ["RID", "PHASE", "VISCODE"], file, problems)
-    extra = dict(options.codes)
+    phase = _phases(rows["PHASE"], file, problems)
+    place = phase.map({name: place for place, name in enumerate(PHASES)})
+    rid, own_id = adni_people.who(rows, file, problems)
+    first = place.groupby(rid).transform("min")
+    origin = as_text(first.map(dict(enumerate(PHASES))))
+    told = rows["VISCODE2"].where(~is_missing(rows["VISCODE2"]), rows["VISCODE"])
+    rows = rows.assign(rid=rid, own_id=own_id, phase=phase, origin=origin)
+    rows = _told(rows, told, file, problems)
     said = pd.DataFrame(
-        {
-            name: to_codes(rows[name], {**codes, **extra}, file, problems).replace("missing", "")
-            for name, codes in dialects.items()
-        }
-    )
+        {name: _diagnoses(rows[name], codes, options, file, problems)
+         for name, codes in dialects.items()}
+    )  # fmt: skip
     dx = said["DIAGNOSIS"]
     for name in ("DXCHANGE", "DXCURREN"):
         clash = (dx != "") & (said[name] != "") & (said[name] != dx)
@@ -220,15 +255,15 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
             for row in rows.index[clash]
         ]
         dx = dx.where(dx != "", said[name])
-    code = rows["VISCODE2"].where(rows["VISCODE2"] != "", rows["VISCODE"]).str.lower()
-    phase = _phases(rows["PHASE"], file, problems)
     frame = pd.DataFrame(
         {
-            "subject_id": _subject_ids(rows, file, problems),
-            "cohort": phase,
-            "code": code,
+            "rid": rows["rid"],
+            "own_id": rows["own_id"],
+            "cohort": rows["phase"],
+            "origin": rows["origin"],
+            "code": rows["code"],
             "session": "",
-            "month": months_of_visits(code),
+            "month": months(rows["code"]),
             "date": to_dates(rows["EXAMDATE"], file, today, problems, options.dates),
             "diagnosis": dx,
             "group": "",
@@ -237,39 +272,42 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
             "apoe4": np.nan,
         }
     )
-    order = frame["cohort"].map({name: place for place, name in enumerate(PHASES)})
-    first = order.groupby(frame["subject_id"]).transform("min")
-    frame["origin"] = as_text(first.map(dict(enumerate(PHASES))))
-    return _with_baseline_rank(frame, code.map(BASELINE_RANK))
+    return _with_baseline_rank(frame, rows["code"].map(BASELINE_RANK))
 
 
-def _with_demographics(frame: pd.DataFrame, path: Path, problems: list[Problem]) -> pd.DataFrame:
-    file = str(path)
-    wanted = {
-        "RID": ("RID",),
-        "PTGENDER": ("PTGENDER",),
-        "PTEDUCAT": ("PTEDUCAT",),
-        "born": ("PTDOBYY", "PTDOB"),
-    }
-    rows = read_rows(path, wanted, ("PTEDUCAT",))
-    year = rows["born"].str.extract(r"(\d{4})$", expand=False).fillna(rows["born"])
-    facts = pd.DataFrame(
-        {
-            "rid": rows["RID"],
-            "sex": to_codes(rows["PTGENDER"], SEX, file, problems).replace("", None),
-            "education": to_numbers(rows["PTEDUCAT"], file, problems, 0, 40),
-            "born": to_numbers(year, file, problems, 1880, 2015, "year of birth"),
-        }
-    )
-    facts = facts.groupby("rid").first()
-    rid = frame["subject_id"].map(lambda subject: person(subject)[1])
-    joined = facts.reindex(rid).set_axis(frame.index)
-    when = frame["date"]
-    # The day of birth is not given; the middle of the year is at most half a year wrong.
-    born = joined["born"] + 0.5
-    age = decimal_year(when) - born
-    sex = as_text(joined["sex"])
-    return frame.assign(age=age, born=born, sex=sex, education=joined["education"])
+def _told(rows: pd.DataFrame, codes: pd.Series, file: str, problems: list[Problem]) -> pd.DataFrame:
+    """One row a visit, with its plain ``code``.
+
+    A visit is told by person, phase and code as the phase writes it (two of ADNI-2's may share a
+    month), and where that says no month (``uns1``) by its date too. Of the visits that never were
+    (``nv``) a person has one row, whatever it says.
+    """
+    enrolled = rows["phase"] == rows["origin"]
+    code = plain_codes(codes, enrolled)
+    written = plain_codes(rows["VISCODE"], enrolled)
+    dated = written.where(months(written).notna(), written + " " + rows["EXAMDATE"])
+    # Two spellings of one person or visit are no disagreement.
+    spelt = ["RID", "PTID", "own_id", "VISCODE", "VISCODE2", "COLPROT", "ORIGPROT", "PHASE"]
+    facts = rows.drop(columns=spelt, errors="ignore")
+    facts = facts.assign(VISCODE=dated).rename(columns={"rid": "RID", "phase": "PHASE"})
+    never = code == NO_VISIT
+    kept = disagreeing_rows(facts[~never], ["RID", "PHASE", "VISCODE"], file, problems)
+    once = facts[never].drop_duplicates(["RID", "PHASE"])
+    return rows.assign(code=code).loc[sorted([*kept.index, *once.index])]
+
+
+def _diagnoses(
+    values: pd.Series,
+    codes: Mapping[str, str],
+    options: AdniOptions,
+    file: str,
+    problems: list[Problem],
+) -> pd.Series:
+    """CN, MCI or AD; empty where missing."""
+    extra = dict(options.codes)
+    theirs = values.str.lower().isin({code.lower() for code in extra})
+    state = values.where(theirs, values.str.replace(_CHANGE, r"\1", regex=True))
+    return to_codes(state, {**codes, **extra}, file, problems).replace("missing", "")
 
 
 def _with_baseline_rank(frame: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:
@@ -279,42 +317,10 @@ def _with_baseline_rank(frame: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:
     continuing = frame["cohort"] != frame["origin"]
     undiagnosed = np.where(frame["diagnosis"] == "", 1e6, 0.0)
     later = frame["month"].fillna(1e5) + undiagnosed
-    usable = frame["code"].isin(NO_VISIT)
-    both = (rank + penalty).mask(continuing, later).mask(usable)
+    both = (rank + penalty).mask(continuing, later).mask(frame["code"] == NO_VISIT)
     return frame.assign(baseline_rank=both)
 
 
-def _unique(rows: pd.DataFrame, key: list[str], file: str, problems: list[Problem]) -> pd.DataFrame:
-    problems += formula_cells(rows, file)
-    return disagreeing_rows(rows, key, file, problems)
-
-
-def _subject_ids(rows: pd.DataFrame, file: str, problems: list[Problem]) -> pd.Series:
-    """PTID in one spelling; RID must agree with it, and one RID is one subject."""
-    spelt: dict[str, str] = {}
-    for text in rows["PTID"].unique():
-        try:
-            spelt[text] = adni_id(text)
-        except UserError:
-            continue
-    ids = rows["PTID"].map(spelt)
-    for row in rows.index[ids.isna()]:
-        problems.append(
-            Problem(
-                file, int(row), "PTID", rows.at[row, "PTID"], "is no ADNI id such as 002_S_0295"
-            )
-        )
-    rid = ids.map({subject: person(subject)[1] for subject in spelt.values()})
-    stated = rows["RID"].str.replace(r"\.0+$", "", regex=True).str.lstrip("0")
-    for row in rows.index[ids.notna() & (rid != stated)]:
-        problems.append(
-            Problem(
-                file, int(row), "RID", rows.at[row, "RID"], f"is not that of {rows.at[row, 'PTID']}"
-            )
-        )
-    return as_text(ids.groupby(rid).transform("min"))
-
-
 def _phases(values: pd.Series, file: str, problems: list[Problem]) -> pd.Series:
-    text = values.str.replace(r"[\s-]", "", regex=True)
-    return to_codes(text, {name: name for name in PHASES}, file, problems, str(values.name))
+    text = values.str.replace(r"[\s_-]", "", regex=True)
+    return to_codes(text, {name: name for name in PHASES}, file, problems)

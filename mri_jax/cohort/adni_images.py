@@ -1,5 +1,6 @@
 """ADNI's images: what the archive's tables say of them, and how its raters graded them."""
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -7,15 +8,16 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import archive
+from mri_jax.cohort.adni_people import subject_of
+from mri_jax.cohort.adni_visits import image_visit
 from mri_jax.cohort.dates import AUTO
-from mri_jax.cohort.identity import adni_id
+from mri_jax.cohort.exports import find_export, tables_of
 from mri_jax.cohort.images import UNUSABLE
 from mri_jax.cohort.problems import Problem
-from mri_jax.cohort.reading import find_dated_table, read_rows, to_numbers
-from mri_jax.errors import UserError
+from mri_jax.cohort.reading import read_rows, to_numbers
 
 # Of ADNI-GO and -2, and of ADNI-3; the names of columns differ in case only.
-RATINGS = ("*MAYOADIRL_MRI_IMAGEQC*.csv", "*MAYOADIRL_MRI_QUALITY_ADNI3*.csv")
+RATINGS = re.compile(r"MAYOADIRL_MRI_(?:IMAGEQC|QUALITY_ADNI3)", re.IGNORECASE)
 
 
 def read(
@@ -30,7 +32,9 @@ def read(
       problems: Faulty rows and files are added to it.
       dates: How 3/1/2006 is read where no date of a table tells.
     """
-    found, notes = archive.find_images(images, tables, _subject_of, today, problems, dates=dates)
+    found, notes = archive.find_images(
+        images, tables, subject_of, today, problems, image_visit, dates
+    )
     if not found["level"].eq("bids").all():
         unknown = int((found["t1"] & found["field"].isna()).sum())
         if unknown:
@@ -42,18 +46,13 @@ def read(
     return found, notes
 
 
-def _subject_of(text: str) -> str | None:
-    try:
-        return adni_id(text)
-    except UserError:
-        return None
-
-
 def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:
     """The raters' marks by image (MAYOADIRL) and by series (MRIQUALITY)."""
     quality = pd.Series(np.nan, index=found.index)
     selected = pd.Series(False, index=found.index)
-    for path in sorted({path for pattern in RATINGS for path in tables.glob(pattern)}):
+    for path in tables_of(tables):
+        if not RATINGS.search(path.name):
+            continue
         names = ("loni_image", "series_selected", "series_quality")
         rows = read_rows(path, {n: (n,) for n in names})
         rows = rows.assign(image=rows["loni_image"].str.extract(r"(\d+)", expand=False))
@@ -62,7 +61,7 @@ def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) ->
         quality = quality.fillna(found["image_id"].map(grades.set_axis(rows["image"])))
         chosen = rows.loc[rows["series_selected"].isin(["1", "1.0"]), "image"]
         selected |= found["image_id"].isin(set(chosen))
-    rated = find_dated_table(tables, "MRIQUALITY")
+    rated = find_export(tables, "MRIQUALITY")
     if rated is not None:
         rows = read_rows(rated, {n: (n,) for n in ("LONIUID", "PASS")})
         series = rows["LONIUID"].str.extract(r"(\d+)", expand=False)

@@ -12,9 +12,17 @@ import pandas as pd
 
 from mri_jax.cohort import archive
 from mri_jax.cohort.assemble import Source, decimal_year
-from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
-from mri_jax.cohort.identity import aibl_id, month_of_visit, months_of_visits
-from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.dates import AUTO, MONTH_FIRST, birth_years, to_dates
+from mri_jax.cohort.exports import nothing_found, one_of, tables_of
+from mri_jax.cohort.identity import (
+    aibl_id,
+    code_of_month,
+    month_of_visit,
+    months_of_visits,
+    person,
+)
+from mri_jax.cohort.joining import refuse_strangers, whole_numbers
+from mri_jax.cohort.problems import Problem, add_rows, refuse
 from mri_jax.cohort.reading import (
     as_text,
     disagreeing_rows,
@@ -26,11 +34,17 @@ from mri_jax.cohort.reading import (
 )
 from mri_jax.errors import UserError
 
-CODES = {"1": "CN", "2": "MCI", "3": "AD"}
-SEX = {"1": "M", "2": "F"}
+CODES = {
+    "1": "CN", "2": "MCI", "3": "AD", "CN": "CN", "NL": "CN", "HC": "CN", "MCI": "MCI",
+    "AD": "AD", "Dementia": "AD",
+}  # fmt: skip
+SEX = {"1": "M", "2": "F", "Male": "M", "Female": "F", "M": "M", "F": "F"}
+LAST_BIRTH = 2000
 COVARIATES = ("mmse", "cdr", "apoe4")
 KEY = ["RID", "VISCODE"]
 NAME = "AIBL"
+# The numbers of the subjects of a table, and its name for messages.
+Keys = tuple[pd.Series, str]
 
 
 def read(
@@ -70,17 +84,15 @@ def find_table(folder: Path, name: str, needed: bool = True) -> Path | None:
     """The file ``aibl_NAME_*.csv``.
 
     Raises:
-      UserError: There are several, or none though it is needed.
+      UserError: There are several that differ, or none though it is needed.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of tables")
-    found = sorted(p for p in folder.glob("*.csv") if p.name.lower().startswith(f"aibl_{name}_"))
-    if len(found) > 1:
-        names = ", ".join(p.name for p in found)
-        raise UserError(f"{folder}: has several tables aibl_{name}_*.csv ({names}); keep one")
+    pattern = re.compile(rf"(?:All_Subjects_)?aibl_{name}(?:[_ (.-].*)?\.csv", re.IGNORECASE)
+    found = [path for path in tables_of(folder) if pattern.fullmatch(path.name)]
     if not found and needed:
-        raise UserError(f"{folder}: has no aibl_{name}_*.csv")
-    return found[0] if found else None
+        raise nothing_found(folder, f"aibl_{name}_*.csv", ("aibl",))
+    return one_of(found) if found else None
 
 
 def _table(
@@ -90,15 +102,22 @@ def _table(
     key: list[str],
     optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
+    """Some columns of a table, one row a key; RID and VISCODE (``bl``, ``m18``) in one spelling."""
     rows = read_rows(path, {name: (name,) for name in columns}, optional)
     problems += formula_cells(rows, str(path))
-    good = rows["RID"].str.match(r"^\d+$")
-    for row, value in rows["RID"][~good].items():
-        problems.append(Problem(str(path), int(str(row)), "RID", value, "is not a whole number"))
-    rows = rows[good].copy()
+    rid = whole_numbers(rows["RID"], str(path), problems)
+    add_rows(problems, str(path), "RID", rows["RID"][is_missing(rows["RID"])], "is missing")
+    rows = rows.assign(RID=rid)[rid != ""]
     if "VISCODE" in columns:
-        rows["VISCODE"] = rows["VISCODE"].str.lower()
+        codes = {text: _plain_code(text) for text in rows["VISCODE"].unique()}
+        rows["VISCODE"] = rows["VISCODE"].map(codes)
     return disagreeing_rows(rows, key, str(path), problems)
+
+
+def _plain_code(text: str) -> str:
+    """``bl`` or ``m18`` of a visit code in any spelling (``m00``, ``M18``, ``18 mo``, ``Base``)."""
+    plain = text.strip().strip("\"'").lower()
+    return code_of_month(month_of_visit(plain)) or plain
 
 
 def _visits(
@@ -114,13 +133,15 @@ def _visits(
     rows = _table(path, [*KEY, "DXCURREN"], problems, KEY)
     dx = to_codes(rows["DXCURREN"], {**CODES, **codes}, str(path), problems)
     visits = rows[KEY].assign(diagnosis=dx.replace("missing", ""))
-    visits["date"] = _dates(visits, tables, scans, today, problems, order)
+    here = (visits["RID"], str(path))
+    refuse_strangers(*here, scans["RID"], f"{tables} (aibl_mrimeta, aibl_mri3meta)", problems)
+    visits["date"] = _dates(visits, here, tables, scans, today, problems, order)
     for name, column, ours, high in (
         ("mmse", "MMSCORE", "mmse", 30.0),
         ("cdr", "CDGLOBAL", "cdr", 3.0),
     ):
-        visits[ours] = _score(visits, tables, name, column, high, problems)
-    visits = visits.join(_people(tables, problems), on="RID")
+        visits[ours] = _score(visits, here, tables, name, column, high, problems)
+    visits = visits.join(_people(here, tables, problems), on="RID")
     when = visits["date"]
     # Only the year of birth is given; the middle of it is at most half a year wrong.
     visits["born"] = visits["born"] + 0.5
@@ -142,6 +163,7 @@ def _visits(
 
 def _dates(
     visits: pd.DataFrame,
+    here: Keys,
     tables: Path,
     scans: pd.DataFrame,
     today: date,
@@ -156,6 +178,7 @@ def _dates(
         if path is not None:
             optional = () if name == "neurobat" else ("EXAMDATE",)
             rows = _table(path, [*KEY, "EXAMDATE"], problems, KEY, optional)
+            refuse_strangers(*here, rows["RID"], str(path), problems)
             when = to_dates(rows["EXAMDATE"], str(path), today, problems, order)
             dated.append(rows.assign(date=when))
     scanned, tested, *others = dated
@@ -168,6 +191,7 @@ def _dates(
 
 def _score(
     visits: pd.DataFrame,
+    here: Keys,
     tables: Path,
     name: str,
     column: str,
@@ -178,24 +202,25 @@ def _score(
     if path is None:
         return pd.Series(np.nan, index=visits.index)
     rows = _table(path, [*KEY, column], problems, KEY)
+    refuse_strangers(*here, rows["RID"], str(path), problems)
     rows = rows.assign(score=to_numbers(rows[column], str(path), problems, 0, high))
     return (
         visits[KEY].merge(rows[[*KEY, "score"]], on=KEY, how="left")["score"].set_axis(visits.index)
     )
 
 
-def _people(tables: Path, problems: list[Problem]) -> pd.DataFrame:
+def _people(here: Keys, tables: Path, problems: list[Problem]) -> pd.DataFrame:
     """``sex``, ``born`` (year) and ``apoe4`` (number of alleles) by RID."""
     path = find_table(tables, "ptdemog")
     assert path is not None
     wanted = ["RID", "PTDOB", "PTGENDER"]
     rows = _table(path, wanted, problems, wanted)
-    year = rows["PTDOB"].str.extract(r"(\d{4})$", expand=False).fillna(rows["PTDOB"])
+    refuse_strangers(*here, rows["RID"], str(path), problems)
     people = pd.DataFrame(
         {
             "RID": rows["RID"],
             "sex": to_codes(rows["PTGENDER"], SEX, str(path), problems).replace("", None),
-            "born": to_numbers(year, str(path), problems, 1880, 2000, "PTDOB"),
+            "born": birth_years(rows["PTDOB"], str(path), problems, "PTDOB", LAST_BIRTH),
         }
     )
     clash = people.groupby("RID")[["sex", "born"]].nunique().gt(1).any(axis=1)
@@ -206,8 +231,12 @@ def _people(tables: Path, problems: list[Problem]) -> pd.DataFrame:
     if path is None:
         return people.assign(apoe4=np.nan)
     genes = _table(path, ["RID", "APGEN1", "APGEN2"], problems, ["RID"])
-    known = ~(is_missing(genes["APGEN1"]) | is_missing(genes["APGEN2"]))
-    count = (genes[["APGEN1", "APGEN2"]] == "4").sum(axis=1).astype(float).where(known)
+    refuse_strangers(*here, genes["RID"], str(path), problems)
+    alleles = pd.DataFrame(
+        {name: whole_numbers(genes[name], str(path), problems) for name in ("APGEN1", "APGEN2")}
+    )
+    known = (alleles != "").all(axis=1)
+    count = (alleles == "4").sum(axis=1).astype(float).where(known)
     return people.join(count.set_axis(genes["RID"]).rename("apoe4"))
 
 
@@ -233,10 +262,7 @@ def _images(
     problems: list[Problem],
     order: str,
 ) -> tuple[pd.DataFrame, list[str]]:
-    def subject_of(text: str) -> str | None:
-        return aibl_id(text) if text.isdigit() else None
-
-    found, notes = archive.find_images(images, None, subject_of, today, problems, _month, order)
+    found, notes = archive.find_images(images, None, subject_of, today, problems, _visit, order)
     if found["level"].eq("bids").all():
         return found, notes
     found = _matched(found, scans)
@@ -248,9 +274,20 @@ def _images(
     return found, notes
 
 
-def _month(visit: str) -> float:
+def subject_of(text: str) -> str | None:
+    """The subject id of a folder or a cell: AIBL's number, alone or as ``AIBL_11``; else None."""
+    text = text.strip().strip("\"'")
+    if re.fullmatch(r"\d+(?:\.0+)?", text, re.ASCII):
+        return aibl_id(text.split(".")[0])
+    family, number = person(text)
+    return aibl_id(number) if family == NAME else None
+
+
+def _visit(text: str) -> str:
     """Visits are 18 months apart; some search tables number them from 1."""
-    return 18.0 * (int(visit) - 1) if re.fullmatch(r"[1-9]", visit) else month_of_visit(visit)
+    if re.fullmatch(r"[1-9]", text):
+        return code_of_month(18.0 * (int(text) - 1))
+    return code_of_month(month_of_visit(text))
 
 
 def _matched(found: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
-"""The image archive: a download tree (folders ``I<id>``) and the tables of its images."""
+"""The image archive: a download tree and the tables of its images."""
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -12,15 +11,13 @@ import pandas as pd
 from mri_jax.cohort import bids
 from mri_jax.cohort import images as im
 from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
+from mri_jax.cohort.download import LAYOUT, Strays, scan_tree
+from mri_jax.cohort.exports import tables_of
 from mri_jax.cohort.identity import code_of_month, month_of_visit
 from mri_jax.cohort.problems import Problem
 from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows
 from mri_jax.errors import UserError
 
-NIFTI = (".nii", ".nii.gz")
-_IMAGE_FOLDER = re.compile(r"^I(\d+)$")
-_FIELD_FOLDER = re.compile(r"^(1\.5|15|3|3\.0)\s?_?T$", re.IGNORECASE)
-_DATED = re.compile(r"^(\d{4})-(\d{2})-(\d{2})(?:_.*)?$")
 _ALIASES = {
     "image_id": ("Image Data ID", "Image ID", "image_id", "ImageUID", "loni_image"),
     "subject": ("Subject", "Subject ID", "subject_id", "SubjectID", "PTID"),
@@ -35,13 +32,18 @@ _OPTIONAL = ("kind", "visit", "field", "series")
 _PROCESSED = re.compile(r"^(?:pre|post)?-?processed$", re.IGNORECASE)
 
 
+def visit_of_month(text: str) -> str:
+    """The code of a visit that is named by its month."""
+    return code_of_month(month_of_visit(text))
+
+
 def find_images(
     images: Path,
     tables: Path | None,
     subject_of: Callable[[str], str | None],
     latest: date,
     problems: list[Problem],
-    month_of: Callable[[str], float] = month_of_visit,
+    visit_of: Callable[[str], str] = visit_of_month,
     dates: str = AUTO,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The images of a download tree, of the search CSV beside one, or of a BIDS tree.
@@ -52,14 +54,14 @@ def find_images(
       subject_of: The subject id that a text stands for, or None.
       latest: No scan is later than this.
       problems: Faulty rows and files are added to it.
-      month_of: Months since baseline of a visit's name.
+      visit_of: The code (``bl``, ``m06``) of a visit's name, empty where it says no month.
       dates: How 3/1/2006 is read where no date of a table tells (`mri_jax.cohort.dates.CHOICES`).
 
     Returns:
       An images table (`mri_jax.cohort.images`), and what to tell the user.
 
     Raises:
-      UserError: There is no such folder or table.
+      UserError: There is no such folder or table, or no image in it.
     """
     if not images.exists():
         raise UserError(f"{images}: no such folder or table of images")
@@ -67,89 +69,61 @@ def find_images(
         found = bids.scan(images, problems)
         return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
     root = images if images.is_dir() else images.parent
-    paths = [images] if images.is_file() else image_tables(root)
-    if tables is not None:
-        paths += [path for path in image_tables(tables) if path not in paths]
-    listed = [read_image_table(p, subject_of, latest, problems, month_of, dates) for p in paths]
-    found = combine(scan_tree(root, subject_of, problems), listed)
+    folders = [folder for folder in (root, tables) if folder is not None]
+    beside = dict.fromkeys(path for folder in folders for path in image_tables(folder))
+    paths = [images, *(p for p in beside if p.parent != root)] if images.is_file() else [*beside]
+    listed = [read_image_table(p, subject_of, latest, problems, visit_of, dates) for p in paths]
+    strays = Strays()
+    tree = scan_tree(root, subject_of, problems, strays)
+    found = combine(tree, listed)
+    if found.empty:
+        said = "; ".join(strays.notes()) or f"looked for {LAYOUT}"
+        raise UserError(f"{images}: has no image of a subject of this study: {said}")
+    _compare_dates(tree, list(zip(paths, listed, strict=True)), found, str(root), problems)
     named = ", ".join(path.name for path in paths) or "no table"
     there = int((found["path"] != "").sum())
-    return found, [f"{len(found)} images listed in {named}; files of {there} found"]
+    notes = [f"{len(found)} images listed in {named}; files of {there} found", *strays.notes()]
+    return found, notes
 
 
-def scan_tree(
-    root: Path, subject_of: Callable[[str], str | None], problems: list[Problem]
-) -> pd.DataFrame:
-    """Every image of a download tree ``.../SUBJECT/DESCRIPTION/DATE/I<id>/files``.
-
-    Args:
-      root: The folder.
-      subject_of: The subject id that a folder's name stands for, or None.
-      problems: Folders with several NIfTI files, and files that lie outside ``root`` by a link,
-        are added to it.
-
-    Returns:
-      ``subject_id``, ``image_id``, ``description``, ``date``, ``field`` (of a folder named like
-      ``3T``, else NaN), ``path`` (a NIfTI file, or the folder of a DICOM series), ``dicom``.
-    """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder of images")
-    inside = os.path.realpath(root)
-    rows = []
-    for folder, deeper, names in os.walk(root):
-        match = _IMAGE_FOLDER.match(os.path.basename(folder))
-        if match is None:
-            continue
-        deeper.clear()
-        parts = Path(folder).relative_to(root).parts
-        place = next((i for i, part in enumerate(parts) if subject_of(part)), None)
-        if place is None:
-            continue
-        path, dicom = _files(folder, sorted(names), inside, problems)
-        dated = next((m for part in parts if (m := _DATED.match(part))), None)
-        field = next((m[1] for part in parts if (m := _FIELD_FOLDER.match(part))), "")
-        rows.append(
-            {
-                "subject_id": subject_of(parts[place]),
-                "image_id": match[1],
-                "description": parts[place + 1] if len(parts) > place + 2 else "",
-                "date": pd.Timestamp("-".join(dated.groups())) if dated else pd.NaT,
-                "field": {"1.5": 1.5, "15": 1.5}.get(field, 3.0) if field else np.nan,
-                "path": path,
-                "dicom": dicom,
-            }
+def _compare_dates(
+    tree: pd.DataFrame,
+    listed: Sequence[tuple[Path, pd.DataFrame]],
+    found: pd.DataFrame,
+    root: str,
+    problems: list[Problem],
+) -> None:
+    """Folders named by no date are problems, unless a table dates their image; so is a table whose
+    dates are those of the folders with day and month exchanged."""
+    undated = set(found.loc[found["date"].isna(), "image_id"])
+    for row in tree[(tree["bad_date"] != "") & tree["image_id"].isin(undated)].itertuples():
+        rule = (
+            f"is no date (folder of I{row.image_id}): rename the folder, or add the search CSV of "
+            "the download, whose Acq Date goes first"
         )
-    columns = ["subject_id", "image_id", "description", "date", "field", "path", "dicom"]
-    frame = pd.DataFrame(rows, columns=columns)
-    frame = frame.astype({"date": "datetime64[ns]", "field": float, "dicom": bool})
-    pairs = frame[["image_id", "subject_id"]].drop_duplicates()
-    for image, of in pairs[pairs.duplicated("image_id", keep=False)].groupby("image_id"):
-        rule = f"stands under several subjects: {', '.join(sorted(of['subject_id']))}"
-        problems.append(Problem(str(root), None, "", f"I{image}", rule))
-    return frame.drop_duplicates("image_id").reset_index(drop=True)
-
-
-def _files(
-    folder: str, names: Sequence[str], inside: str, problems: list[Problem]
-) -> tuple[str, bool]:
-    nifti = [name for name in names if name.lower().endswith(NIFTI)]
-    if len(nifti) > 1:
-        rule = f"holds {len(nifti)} NIfTI files; keep one"
-        problems.append(Problem(folder, None, "", ", ".join(nifti), rule))
-    if nifti:
-        path = os.path.join(folder, nifti[0])
-        if not os.path.realpath(path).startswith(inside + os.sep):
-            problems.append(Problem(folder, None, "", nifti[0], "leaves the folder of images"))
-        return path, False
-    if any(name.lower().endswith((".dcm", ".ima")) for name in names):
-        return folder, True
-    return "", False
+        problems.append(Problem(root, None, "", str(row.bad_date), rule))
+    for path, table in listed:
+        both = table.merge(tree[["image_id", "date"]], on="image_id", suffixes=("", "_of_folder"))
+        here, there = both["date"], both["date_of_folder"]
+        turned = (
+            (here != there)
+            & (here.dt.year == there.dt.year)
+            & (here.dt.month == there.dt.day)
+            & (here.dt.day == there.dt.month)
+        )
+        if turned.any():
+            row = both[turned].iloc[0]
+            rule = (
+                f"is dated {row['date'].date()} by the table and {row['date_of_folder'].date()} by "
+                f"its folder ({int(turned.sum())} images so): day and month exchanged? give --dates"
+            )
+            problems.append(Problem(str(path), None, "", f"I{row['image_id']}", rule))
 
 
 def image_tables(folder: Path) -> list[Path]:
     """CSV files of a folder that list images: those with an image id, a subject and a date."""
     found = []
-    for path in sorted(folder.glob("*.csv")):
+    for path in tables_of(folder):
         lower = {name.strip().lower() for name in header_of(path)}
         needed = ("image_id", "subject", "date", "description")
         if all(any(a.lower() in lower for a in _ALIASES[name]) for name in needed):
@@ -162,7 +136,7 @@ def read_image_table(
     subject_of: Callable[[str], str | None],
     latest: date,
     problems: list[Problem],
-    month_of: Callable[[str], float] = month_of_visit,
+    visit_of: Callable[[str], str] = visit_of_month,
     dates: str = AUTO,
 ) -> pd.DataFrame:
     """The images that a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv`` lists.
@@ -172,7 +146,7 @@ def read_image_table(
       subject_of: The subject id that the subject column's text stands for, or None.
       latest: No scan is later than this.
       problems: Faulty rows are added to it.
-      month_of: Months since baseline of a visit's name, NaN where it says none.
+      visit_of: The code (``bl``, ``m06``) of a visit's name, empty where it says no month.
       dates: How 3/1/2006 is read where no date of the table tells; the archive's own image tables
         are month-first.
 
@@ -186,7 +160,7 @@ def read_image_table(
     for row, value in rows["image_id"][digits.isna()].items():
         problems.append(Problem(str(path), int(str(row)), "image id", value, "is no image id"))
     names = {text: subject_of(text) for text in rows["subject"].unique()}
-    visits = {text: code_of_month(month_of(text)) for text in rows["visit"].unique()}
+    visits = {text: visit_of(text) for text in rows["visit"].unique()}
     order = MONTH_FIRST if dates == AUTO else dates
     frame = pd.DataFrame(
         {

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +17,6 @@ __all__ = [
     "MISSING",
     "as_text",
     "disagreeing_rows",
-    "find_dated_table",
     "formula_cells",
     "header_of",
     "is_missing",
@@ -28,23 +25,6 @@ __all__ = [
     "to_numbers",
 ]
 _FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
-
-
-def find_dated_table(folder: Path, name: str) -> Path | None:
-    """``NAME.csv`` or the newest ``NAME_01Jan2025.csv`` of a folder; None if there is neither.
-
-    ``All_Subjects_NAME_01Jan2025.csv``, as the archive's collections are called, is one of them.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of tables")
-    dated = r"(?:_(\d{2}[A-Za-z]{3}\d{4}))?"
-    pattern = re.compile(rf"^(?:All_Subjects_)?{re.escape(name)}{dated}\.csv$", re.IGNORECASE)
-    found = [(m[1], path) for path in sorted(folder.iterdir()) if (m := pattern.match(path.name))]
-
-    def age(item: tuple[str | None, Path]) -> datetime:
-        return datetime.strptime(item[0], "%d%b%Y") if item[0] else datetime.min
-
-    return max(found, key=age)[1] if found else None
 
 
 def header_of(path: epath.PathLike) -> list[str]:

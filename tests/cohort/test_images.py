@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from mri_jax.cohort.archive import combine, image_tables, read_image_table, scan_tree
+from mri_jax.cohort.archive import combine, image_tables, read_image_table
+from mri_jax.cohort.download import scan_tree
 from mri_jax.cohort.identity import adni_id
 from mri_jax.cohort.images import ImageChoice, choose, describe, level_of
 from mri_jax.cohort.problems import Problem

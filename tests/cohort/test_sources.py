@@ -14,7 +14,6 @@ from mri_jax.cohort.assemble import Assembled, Selection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.problems import TableError
-from mri_jax.cohort.reading import find_dated_table
 from mri_jax.cohort.table import validate
 from mri_jax.errors import UserError
 
@@ -246,24 +245,6 @@ def test_missing_files_are_named(tmp_path):
         adni.read(tmp_path, tmp_path, adni.AdniOptions(), TODAY)
     with pytest.raises(UserError, match="has neither aibl_mrimeta"):
         aibl.read(tmp_path, tmp_path, TODAY)
-
-
-def test_the_newest_dated_table_is_read(tmp_path):
-    for name in (
-        "DXSUM.csv",
-        "DXSUM_05Mar2024.csv",
-        "DXSUM_01Jan2025.csv",
-        "DXSUMMARY.csv",
-        "MRIQUALITY_x.csv",
-    ):
-        (tmp_path / name).touch()
-    found = find_dated_table(tmp_path, "DXSUM")
-    assert found is not None
-    assert found.name == "DXSUM_01Jan2025.csv"
-    (tmp_path / "All_Subjects_DXSUM_07Feb2025.csv").touch()
-    found = find_dated_table(tmp_path, "DXSUM")
-    assert found is not None
-    assert found.name == "All_Subjects_DXSUM_07Feb2025.csv"
 
 
 def test_the_flow_adds_up_and_counts_each_subject_once(adni_download):

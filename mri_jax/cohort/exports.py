@@ -1,0 +1,111 @@
+"""Files of an archive's study data, by the names under which people have them."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+from mri_jax import files
+from mri_jax.cohort.dates import read_date
+from mri_jax.errors import UserError
+
+# What stands after a table's name: the date of the download, and the mark of a second copy as
+# browsers and file managers write it.
+_DATED = r"(?:[_-](?P<date>\d{1,2}-?[A-Za-z]{3}-?\d{4}|\d{4}-\d{2}-\d{2}))?"
+_COPY = r"(?:\s?\(\d+\)|(?: -)? copy(?: ?\(?\d+\)?)?)?"
+_SHOWN = 6
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """The CSV files of a folder in order of their names; hidden files are none.
+
+    Raises:
+      UserError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of tables")
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == ".csv" and not path.name.startswith(".")
+    )
+
+
+def find_export(folder: Path, *names: str) -> Path | None:
+    """The newest file of a table that goes by one of several names; None if there is none.
+
+    ``NAME.csv``, ``NAME_1Jan2025.csv``, ``All_Subjects_NAME_01Jan2025.csv`` and a browser's
+    ``NAME (1).csv`` are all the table ``NAME``. A dated file goes before one without a date, and
+    of those without a date an earlier name before a later one.
+
+    Raises:
+      UserError: There is no such folder, or two different files are equally new.
+    """
+    found: dict[tuple[date, int], list[Path]] = {}
+    for path in tables_of(folder):
+        for place, name in enumerate(names):
+            pattern = rf"(?:All_Subjects_)?{re.escape(name)}{_DATED}{_COPY}\.csv"
+            match = re.fullmatch(pattern, path.name, re.IGNORECASE)
+            if match is None:
+                continue
+            day = read_date(match["date"], date.max) if match["date"] else date.min
+            if isinstance(day, date):
+                found.setdefault((day, -place), []).append(path)
+    return one_of(found[max(found)]) if found else None
+
+
+def one_of(copies: Sequence[Path]) -> Path:
+    """The one file of several that are byte for byte the same, by the shortest name.
+
+    Raises:
+      UserError: They differ.
+    """
+    first, *others = sorted(copies, key=lambda path: (len(path.name), path.name))
+    for other in others:
+        if files.read_bytes(other) != files.read_bytes(first):
+            raise UserError(
+                f"{first.parent}: {first.name} and {other.name} are the same table and differ; "
+                "keep one"
+            )
+    return first
+
+
+def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
+    """What to say where a needed table is missing: what was looked for, what is there, what to do.
+
+    Args:
+      folder: Where it was looked for.
+      wanted: Its name in words (``ADNIMERGE.csv or DXSUM.csv``).
+      names: Beginnings of names by which it, or a package that holds it, would be known.
+    """
+    there = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    deeper = [
+        path
+        for sub in there
+        if sub.is_dir()
+        for path in tables_of(sub)
+        if any(name.lower() in path.name.lower() for name in names)
+    ]
+    other = [
+        path
+        for path in there
+        if path.is_file()
+        and path.suffix.lower() != ".csv"
+        and any(name.lower() in path.name.lower() for name in names)
+    ]
+    advice = ""
+    if deeper:
+        advice = f"; {deeper[0].relative_to(folder)} is in a folder: --tables {deeper[0].parent}"
+    elif other:
+        advice = f"; {other[0].name} is no CSV file: unpack it, or save it as CSV"
+    return UserError(
+        f"{folder}: has no {wanted} (dated names such as NAME_01Jan2025.csv, All_Subjects_NAME "
+        f"and NAME (1).csv are fine); found {listing(p.name for p in there)}{advice}"
+    )
+
+
+def listing(names: Iterable[str], shown: int = _SHOWN) -> str:
+    """The first names, and how many more there are."""
+    every = list(names)
+    more = len(every) - shown
+    return (", ".join(every[:shown]) or "nothing") + (f" and {more} more" if more > 0 else "")
