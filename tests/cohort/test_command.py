@@ -73,7 +73,7 @@ def test_options_reach_the_result(downloads, tmp_path):
         (["--code", "7"], "--code: '7' must have the form NAME=VALUE"),
         (["--field", "ADNI1=strong"], "--field: 'ADNI1=strong' must be COHORT=TESLA"),
         (["--days", "-1"], "images.days: -1.0 must be at least 0"),
-        (["--visits", "dxsum"], "has no ADNIMERGE.csv or DXSUM.csv"),
+        (["--visits", "dxsum"], "has no DXSUM.csv"),
     ],
 )
 def test_a_wrong_option_is_one_line(downloads, tmp_path, capsys, more, message):
