@@ -129,9 +129,9 @@ def _same_bytes(rows: pd.DataFrame) -> list[Problem]:
 
 def _sample(path: str) -> str:
     """A hash of the first, middle and last 64 KiB."""
-    size = os.path.getsize(path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with files.opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         for place in (0, max(0, size // 2 - _CHUNK // 2), max(0, size - _CHUNK)):
             file.seek(place)
             digest.update(file.read(_CHUNK))

@@ -1,5 +1,8 @@
 """Label images: which voxel belongs to which region, on the grid of the volumes."""
 
+import io
+import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +11,27 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.simulation.phantom import phantom_on
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.volumes.grids import Grid
+from mri_jax.volumes.headers import MAX_VOXELS, check_size
 from mri_jax.volumes.resampling import Image, transform_points
 
 # Shares of the labelled voxels of a file that may lie outside the volumes' box, and outside the
 # brain, before the file is taken to be in another space.
 _OUTSIDE_BOX, _OUTSIDE_BRAIN = 0.02, 0.40
+
+# What nibabel raises on a damaged file.
+_DAMAGES = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +70,7 @@ def read_regions(path: Path, names: Path | None, grid: Grid, brain: np.ndarray) 
     Raises:
       UserError: A file cannot be read, values are no labels, or the image is in another space.
     """
-    image = _load(path)
-    data = np.asarray(image.dataobj)
+    data, affine = _load(path)
     data = data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
     if data.ndim != 3:
         raise UserError(f"regions: {path}: shape {data.shape} is not that of one label image")
@@ -64,7 +78,7 @@ def read_regions(path: Path, names: Path | None, grid: Grid, brain: np.ndarray) 
         raise UserError(f"regions: {path}: values must be whole numbers of 0 or more")
     if not data.any():
         raise UserError(f"regions: {path}: holds no label above 0")
-    given = Image(data.astype(np.int32), image.affine)
+    given = Image(data.astype(np.int32), affine)
     _check_space(path, given, grid)
     labels = nearest(given, grid)
     lost = 1 - float(brain[labels > 0].mean()) if labels.any() else 1.0
@@ -92,16 +106,21 @@ def nearest(image: Image, grid: Grid) -> np.ndarray:
     return labels.reshape(grid.shape)
 
 
-def _load(path: Path) -> nib.spatialimages.SpatialImage:
-    if not path.is_file():
-        raise UserError(f"regions: {path}: no such file")
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values and affine of a file, whose header is judged before the values are read."""
+    files.check_regular(path)
     try:
         image = nib.load(path)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        if not isinstance(image, nib.Nifti1Pair | nib.MGHImage):
+            raise ValueError(f"a {type(image).__name__}")
+        if math.prod(image.shape) > MAX_VOXELS:
+            raise UserError(f"regions: {path}: declares {image.shape} voxels")
+        check_size(image, path, whole=True)
+        return np.asarray(image.dataobj), image.affine
+    except _DAMAGES as error:
+        if str(error).startswith("regions:"):
+            raise
         raise UserError(f"regions: {path}: is no NIfTI image ({error})") from None
-    if not isinstance(image, nib.spatialimages.SpatialImage):
-        raise UserError(f"regions: {path}: is no NIfTI image")
-    return image
 
 
 def _check_space(path: Path, image: Image, grid: Grid) -> None:
@@ -121,7 +140,12 @@ def _read_names(path: Path) -> dict[int, str]:
     """Label to name from a table in any of the forms that atlases come with."""
     try:
         frame = pd.read_csv(
-            path, sep=None, engine="python", header=None, dtype=str, keep_default_na=False
+            io.StringIO(files.read_text(path)),
+            sep=None,
+            engine="python",
+            header=None,
+            dtype=str,
+            keep_default_na=False,
         )
     except (OSError, ValueError) as error:
         raise UserError(f"region names: {path}: cannot be read ({error})") from None

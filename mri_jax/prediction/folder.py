@@ -14,7 +14,7 @@ types are compared with what the spec demands before an array is allocated.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -23,27 +23,24 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.evaluation.delong import Interval
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.prediction import arrays
 from mri_jax.prediction.card import card
 from mri_jax.prediction.model import (
     KINDS,
     PERCENTS,
-    CohortRates,
-    Distribution,
     Ensemble,
     FeatureReference,
     FigureReference,
     FoldNetwork,
     Model,
     OperatingPoint,
-    Rate,
     ScoreGroup,
     Tested,
     TrainingGroup,
     widths,
 )
+from mri_jax.typed import build
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.pipeline import PreprocessSettings
@@ -99,7 +96,7 @@ def load(path: epath.PathLike) -> Model:
     folder = epath.Path(path)
     listed = _checked_list(folder)
     _check_file(folder, DESCRIPTION, listed, MAX_JSON_BYTES)
-    value = files.read_json(folder / DESCRIPTION)
+    value = files.read_json(folder / DESCRIPTION, dict)
     try:
         return _model(value, folder, listed)
     except UserError as error:
@@ -181,9 +178,9 @@ def _checked_list(folder: epath.Path) -> Mapping[str, Any]:
         raise UserError(f"{folder}: is not a model folder (no {CHECKSUMS})")
     if path.stat().length > MAX_JSON_BYTES:
         raise UserError(f"{path}: is too large to be a list of files")
-    value = files.read_json(path)
-    found = value.get("format") if isinstance(value, dict) else None
-    if not isinstance(found, int) or found < 1:
+    value = files.read_json(path, dict)
+    found = value.get("format")
+    if type(found) is not int or found < 1:
         raise UserError(f"{path}: states no format")
     if found != FORMAT:
         remedy = "install a newer one" if found > FORMAT else "export the model again from its run"
@@ -211,43 +208,35 @@ def _check_file(folder: epath.Path, name: str, listed: Mapping[str, Any], limit:
 
 
 def _model(value: Mapping[str, Any], folder: epath.Path, listed: Mapping[str, Any]) -> Model:
-    spec = CNNSpec.from_dict(value["spec"])
+    spec = build(CNNSpec, value["spec"], "spec")
     grid = _grid(value["grid"])
     expected = _expected(spec, grid)
-    how = value["normalisation"]
     settings = value["settings"]
     if not value["ensembles"]:
         raise UserError("ensembles: there is none")
     return Model(
-        name=str(value["name"]),
-        simulated=bool(value["simulated"]),
-        negative=str(value["negative"]),
-        positive=str(value["positive"]),
+        name=build(str, value["name"], "name"),
+        simulated=build(bool, value["simulated"], "simulated"),
+        negative=build(str, value["negative"], "negative"),
+        positive=build(str, value["positive"], "positive"),
         spec=spec,
         grid=grid,
         settings=None if settings is None else PreprocessSettings.from_json(settings),
-        never_raw=bool(value["never_raw"]),
-        normalisation=Normalisation(
-            how["method"], tuple(how["clip"]), how["background"], tuple(how["reference"])
-        ),
+        never_raw=build(bool, value["never_raw"], "never_raw"),
+        normalisation=build(Normalisation, value["normalisation"], "normalisation"),
         ensembles=tuple(_ensemble(each, expected, folder, listed) for each in value["ensembles"]),
-        quality={name: _figure(each) for name, each in value["quality"].items()},
-        training=tuple(
-            TrainingGroup(g["cohort"], g["diagnosis"], g["n"], g["ages"] and tuple(g["ages"]))
-            for g in value["training"]
-        ),
-        notes=tuple(map(str, value["notes"])),
-        provenance=value["provenance"],
+        quality={name: _figure(each, name) for name, each in value["quality"].items()},
+        training=build(tuple[TrainingGroup, ...], value["training"], "training"),
+        notes=build(tuple[str, ...], value["notes"], "notes"),
+        provenance=build(dict[str, Any], value["provenance"], "provenance"),
     )
 
 
 def _grid(value: Mapping[str, Any]) -> Grid:
-    shape = tuple(int(n) for n in value["shape"])
-    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
-        raise UserError(f"grid.shape: {shape} must be three positive numbers of voxels")
-    x, y, z = value["origin"]
-    origin = (float(x), float(y), float(z))
-    return Grid(str(value["name"]), (shape[0], shape[1], shape[2]), float(value["spacing"]), origin)
+    grid = build(Grid, value, "grid")
+    if min(grid.shape) < 1 or math.prod(grid.shape) > MAX_VOXELS or grid.spacing <= 0:
+        raise UserError(f"grid: {grid.shape} of {grid.spacing} mm is no grid of voxels")
+    return grid
 
 
 def _expected(spec: CNNSpec, grid: Grid) -> dict[str, jax.ShapeDtypeStruct]:
@@ -278,13 +267,13 @@ def _ensemble(
     folder: epath.Path,
     listed: Mapping[str, Any],
 ) -> Ensemble:
-    stage = str(value["stage"])
+    stage = build(str, value["stage"], "stage")
     if not re.fullmatch(r"[A-Za-z0-9\-]+", stage):
         raise UserError(f"stage: {stage!r} is not a stage's name")
     networks = []
     limit = sum(8 * math.prod(e.shape) + arrays.HEADER_BYTES for e in expected.values())
     for each in value["networks"]:
-        fold = int(each["fold"])
+        fold = build(int, each["fold"], "fold")
         name = _network_file(stage, fold)
         _check_file(folder, name, listed, limit)
         found = arrays.read(folder / name, expected)
@@ -293,70 +282,52 @@ def _ensemble(
             if not key.startswith("features/"):
                 collection, layer, leaf = key.split("/")
                 variables.setdefault(collection, {}).setdefault(layer, {})[leaf] = array
+        trained_on = build(tuple[str, ...], each["trained_on"], "trained_on")
         features = {
             kind: FeatureReference(
                 found[f"features/{kind}/mean"],
                 found[f"features/{kind}/precision"],
-                float(each["typical"][kind]),
+                build(float, each["typical"][kind], f"typical.{kind}"),
             )
             for kind in KINDS
         }
-        networks.append(
-            FoldNetwork(fold, variables, features, frozenset(map(str, each["trained_on"])))
-        )
+        networks.append(FoldNetwork(fold, variables, features, frozenset(trained_on)))
     if not networks or not value["points"]:
         raise UserError(f"ensembles: {stage} has no networks or no operating point")
-    heat = value["temperature"]
-    if heat is not None and not 0 < float(heat) < np.inf:
+    heat = build(float | None, value["temperature"], "temperature")  # type: ignore[arg-type]
+    if heat is not None and not heat > 0:
         raise UserError(f"ensembles: {stage}: temperature {heat} must be positive")
+    limits = build(dict[str, float], value["distance_limits"], "distance_limits")
     return Ensemble(
         stage=stage,
         networks=tuple(networks),
-        temperature=None if heat is None else float(heat),
-        calibration=str(value["calibration"]),
-        points=tuple(map(_point, value["points"])),
-        groups=tuple(
-            ScoreGroup(
-                str(g["cohort"]),
-                str(g["diagnosis"]),
-                int(g["label"]),
-                bool(g["held_out"]),
-                _distribution(g["scores"]),
+        temperature=heat,
+        calibration=build(str, value["calibration"], "calibration"),
+        points=build(tuple[OperatingPoint, ...], value["points"], "points"),
+        groups=_groups(value["groups"]),
+        tested=build(tuple[Tested, ...], value["tested"], "tested"),
+        distance_limits={kind: limits[kind] for kind in KINDS},
+        distance_n=build(int, value["distance_n"], "distance_n"),
+    )
+
+
+def _groups(value: Any) -> tuple[ScoreGroup, ...]:
+    groups = build(tuple[ScoreGroup, ...], value, "groups")
+    for group in groups:
+        if len(group.scores.percentiles) != len(PERCENTS):
+            raise UserError(
+                f"groups: {group.cohort}: {len(group.scores.percentiles)} percentiles, not "
+                f"{len(PERCENTS)}"
             )
-            for g in value["groups"]
-        ),
-        tested=tuple(
-            Tested(str(t["cohort"]), t["n_positive"], t["n_negative"], Interval(**t["auc"]))
-            for t in value["tested"]
-        ),
-        distance_limits={kind: float(value["distance_limits"][kind]) for kind in KINDS},
-        distance_n=int(value["distance_n"]),
-    )
+    return groups
 
 
-def _distribution(value: Mapping[str, Any]) -> Distribution:
-    found = tuple(map(float, value["percentiles"]))
-    if len(found) != len(PERCENTS):
-        raise UserError(f"scores.percentiles: {len(found)} values, not {len(PERCENTS)}")
-    return Distribution(int(value["n"]), found)
-
-
-def _point(value: Mapping[str, Any]) -> OperatingPoint:
-    rates = tuple(
-        CohortRates(
-            str(r["cohort"]),
-            *(Rate(r[k]["n"], Interval(**r[k]["share"])) for k in ("sensitivity", "specificity")),
-        )
-        for r in value["rates"]
-    )
-    return OperatingPoint(str(value["name"]), float(value["threshold"]), str(value["basis"]), rates)
-
-
-def _figure(value: Mapping[str, Any]) -> FigureReference:
-    low, high = value["low"], value["high"]
-    return FigureReference(
-        n=int(value["n"]),
-        median=float(value["median"]),
-        low=-np.inf if low is None else float(low),
-        high=np.inf if high is None else float(high),
+def _figure(value: Mapping[str, Any], name: str) -> FigureReference:
+    # No limit is null, since JSON knows no infinity.
+    low, high = (-1.0 if value[end] is None else value[end] for end in ("low", "high"))
+    figure = build(FigureReference, {**value, "low": low, "high": high}, f"quality.{name}")
+    return replace(
+        figure,
+        low=-np.inf if value["low"] is None else figure.low,
+        high=np.inf if value["high"] is None else figure.high,
     )

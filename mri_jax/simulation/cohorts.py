@@ -118,7 +118,7 @@ def settings_in(out: epath.PathLike) -> SimulationSettings:
     path = epath.Path(out) / _DESCRIPTION
     if not path.exists():
         raise UserError(f"{out}: holds no simulated cohorts (no {_DESCRIPTION})")
-    return SimulationSettings.from_json(files.read_json(path)["settings"])
+    return SimulationSettings.from_json(files.read_json(path, dict).get("settings"), str(path))
 
 
 def _is_claimed(folder: epath.Path, settings: SimulationSettings) -> bool:
@@ -127,7 +127,9 @@ def _is_claimed(folder: epath.Path, settings: SimulationSettings) -> bool:
         raise UserError(f"{folder}: is a file, not a folder")
     path = folder / _DESCRIPTION
     if path.exists():
-        there = files.read_json(path)["settings"]
+        there = files.read_json(path, dict).get("settings")
+        if not isinstance(there, dict):
+            raise UserError(f"{path}: states no settings")
         other = [
             f"{k} is {there.get(k)!r}, not {v!r}"
             for k, v in settings.to_json().items()

@@ -6,6 +6,7 @@ from typing import Any
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.typed import build
 from mri_jax.volumes.grids import Grid, grid_named
 
 # Raise it whenever the same settings give other bytes: caches then start afresh.
@@ -140,16 +141,11 @@ class SimulationSettings:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "SimulationSettings":
-        """Inverse of `to_json`."""
-        return cls(
-            grid=value["grid"],
-            seed=value["seed"],
-            cohorts=tuple(CohortRequest(c["name"], c["counts"]) for c in value["cohorts"]),
-            effect=value["effect"],
-            shifts=tuple(value["shifts"]),
-            raw=value["raw"],
-        )
+    def from_json(cls, value: Any, source: str) -> "SimulationSettings":
+        """Inverse of `to_json`; ``source`` names the file in errors."""
+        if isinstance(value, dict):
+            value = {name: v for name, v in value.items() if name != "version"}
+        return build(cls, value, f"{source}: settings")
 
     @property
     def fingerprint(self) -> str:

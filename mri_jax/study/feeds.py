@@ -12,6 +12,7 @@ from mri_jax.study.data import Catalogue, Examples, Key
 from mri_jax.study.description import describe
 from mri_jax.study.settings import Data
 from mri_jax.training.feed import Feed, OnDevice, Streamed
+from mri_jax.typed import build
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
@@ -54,7 +55,9 @@ class Volumes:
             keys = [self.catalogue.keys[row] for row in reference.rows]
             scans = ((self.store.volume(*k), np.asarray(self.store.mask(*k))) for k in keys)
             files.write_json(path, list(training_reference(scans, self.how.clip)))
-        return replace(self.how, reference=tuple(files.read_json(path)))
+        return replace(
+            self.how, reference=build(tuple[float, ...], files.read_json(path), str(path))
+        )
 
     def reader(self, rows: tuple[int, ...], reference: Examples | None = None) -> Reader:
         """The scans of some rows, numbered in their order."""

@@ -132,7 +132,7 @@ def merge(store: Path) -> Summary:
     described = store / "store.json"
     if not described.exists():
         raise UserError(f"{store}: is not a volume store (no store.json)")
-    info = StoreInfo.from_json(files.read_json(described), str(described))
+    info = StoreInfo.from_json(files.read_json(described, dict), str(described))
     with locked(store, None):
         tables = sorted(store.glob("failed_*-of-*.csv"))
         found = [tuple(map(int, t.stem.removeprefix("failed_").split("-of-"))) for t in tables]
@@ -247,13 +247,29 @@ def _checksums(entry: ScanEntry) -> dict[str, str]:
 def _is_done(store: Path, record: Path, fingerprint: str, checksums: dict[str, str]) -> bool:
     if not record.exists():
         return False
-    there = files.read_json(record)
+    try:
+        there = _read_record(record)
+    except UserError:
+        return False  # damaged: the scan is made anew
     return (
         there["fingerprint"] == fingerprint
         and there["checksums"] == checksums
         and (store / there["row"]["volume"]).exists()
         and (store / there["row"]["mask"]).exists()
     )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record of a scan, or a `UserError`."""
+    found = files.read_json(path, dict)
+    row, checksums = found.get("row"), found.get("checksums")
+    texts = row if isinstance(row, dict) else {}
+    named = all(isinstance(texts.get(name), str) for name in INDEX_COLUMNS)
+    if not (named and isinstance(checksums, dict) and isinstance(found.get("fingerprint"), str)):
+        raise UserError(
+            f"{path}: is not the record of a scan; delete it to have the scan made anew"
+        )
+    return found
 
 
 def _execute(tasks: Sequence[Task], workers: int, scheduler: str) -> Iterator[Outcome]:
@@ -340,7 +356,7 @@ def write_tables(store: Path, info: StoreInfo) -> int:
     """Write ``index.csv`` and ``quality.csv`` from the records; returns the number of scans."""
     rows = []
     for path in sorted((store / "records").glob("*/*.json")):
-        record = files.read_json(path)
+        record = _read_record(path)
         if record["fingerprint"] == info.fingerprint:
             rows.append(record["row"] | record["checksums"])
     index = pd.DataFrame(rows, columns=None if rows else INDEX_COLUMNS)

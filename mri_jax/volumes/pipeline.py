@@ -20,6 +20,7 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from mri_jax.errors import UserError
+from mri_jax.typed import build
 from mri_jax.volumes import brain, quality
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.inhomogeneity import correct, log_bias_field
@@ -104,10 +105,7 @@ class PreprocessSettings:
                 f"settings: pipeline {value.get('pipeline')!r}; this version runs {VERSION}"
             )
         names = {name: v for name, v in value.items() if name != "pipeline"}
-        unknown = set(names) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise UserError(f"settings: {sorted(unknown)[0]!r} is unknown")
-        return cls(**names | {"template_sha256": tuple(value["template_sha256"])})
+        return build(cls, names, "settings")
 
 
 def settings_of(info: StoreInfo) -> PreprocessSettings:

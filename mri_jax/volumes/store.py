@@ -9,6 +9,7 @@
     STORE/records/COHORT/SUBJECT_SESSION.json   row of the index, checksums of the input
 """
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.files import safe_name
+from mri_jax.typed import build
 from mri_jax.volumes.grids import GRIDS, Grid
 
 FORMAT = 1
+DTYPES = ("float16", "float32")
+# No grid comes near it.
+MAX_VOXELS = 1 << 28
 KEY = ["subject_id", "session_id"]
 # NumPy reads a header with `ast.literal_eval`, which on Python 3.11 fails now and then when two
 # threads are in it at once (SystemError: AST constructor recursion depth mismatch).
@@ -82,18 +87,19 @@ class StoreInfo:
     @classmethod
     def from_json(cls, value: Mapping[str, Any], source: str) -> "StoreInfo":
         """Inverse of `to_json`; ``source`` names the file in errors."""
-        if value.get("format") != FORMAT:
+        if type(value.get("format")) is not int or value["format"] != FORMAT:
             raise UserError(
                 f"{source}: format {value.get('format')!r}; this version reads {FORMAT}"
             )
-        grid = value["grid"]
-        return cls(
-            grid=Grid(grid["name"], tuple(grid["shape"]), grid["spacing"], tuple(grid["origin"])),
-            dtype=value["dtype"],
-            simulated=value["simulated"],
-            settings=value["settings"],
-            provenance=value["provenance"],
-        )
+        known = {name: v for name, v in value.items() if name in cls.__dataclass_fields__}
+        info = build(cls, known, source)
+        if info.dtype not in DTYPES:
+            raise UserError(f"{source}: dtype: {info.dtype!r} is not one of {', '.join(DTYPES)}")
+        if min(info.grid.shape) < 1 or math.prod(info.grid.shape) > MAX_VOXELS:
+            raise UserError(f"{source}: grid.shape: {info.grid.shape} is no grid of voxels")
+        if not 0 < info.grid.spacing < 1000:
+            raise UserError(f"{source}: grid.spacing: {info.grid.spacing} mm is no edge of a voxel")
+        return info
 
 
 class VolumeStore:
@@ -110,7 +116,7 @@ class VolumeStore:
         if not (self.path / "store.json").exists():
             raise UserError(f"{self.path}: is not a volume store (no store.json)")
         self.info = StoreInfo.from_json(
-            files.read_json(self.path / "store.json"), str(self.path / "store.json")
+            files.read_json(self.path / "store.json", dict), str(self.path / "store.json")
         )
         frame = files.read_csv(self.path / "index.csv", INDEX_COLUMNS, whole=True)
         if frame.duplicated(KEY).any():
@@ -165,7 +171,7 @@ class StoreWriter:
         self.path, self.info = epath.Path(path), info
         described = self.path / "store.json"
         if described.exists():
-            there = StoreInfo.from_json(files.read_json(described), str(described))
+            there = StoreInfo.from_json(files.read_json(described, dict), str(described))
             if there.fingerprint != info.fingerprint:
                 names = _differences(there.to_json(), info.to_json())
                 raise UserError(f"{self.path}: is a store with other settings: {'; '.join(names)}")

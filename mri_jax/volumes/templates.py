@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from mri_jax.errors import UserError
-from mri_jax.files import sha256_of_file
+from mri_jax.files import check_regular, sha256_of_file
 from mri_jax.volumes.grids import GRIDS, Grid, grids_of_box
 from mri_jax.volumes.resampling import Image, block_mean, transform_points
 
@@ -105,8 +105,7 @@ def load_template(head: str = PACKAGED, mask: str = "") -> Template:
 
 def _read(name: str, head: Path, mask: Path, packaged: bool) -> Template:
     for path in (head, mask):
-        if not path.is_file():
-            raise UserError(f"template: {path}: no such file")
+        check_regular(path)
     images = [nib.as_closest_canonical(nib.load(path)) for path in (head, mask)]
     if images[0].shape != images[1].shape or not np.allclose(
         images[0].affine, images[1].affine, atol=1e-3

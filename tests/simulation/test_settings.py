@@ -74,7 +74,7 @@ def test_default_cohorts_hold_only_the_classes_asked_for():
 
 def test_settings_survive_json_and_the_fingerprint_sees_every_field():
     plain = SimulationSettings("demo", 3, ONE)
-    assert SimulationSettings.from_json(plain.to_json()) == plain
+    assert SimulationSettings.from_json(plain.to_json(), "simulation.json") == plain
     others = [
         SimulationSettings("dev", 3, ONE),
         SimulationSettings("demo", 4, ONE),

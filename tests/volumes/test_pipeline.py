@@ -27,7 +27,7 @@ def test_settings_are_recovered_and_others_refused():
     assert PreprocessSettings.from_json(settings.to_json()) == settings
     with pytest.raises(UserError, match="pipeline 0"):
         PreprocessSettings.from_json(settings.to_json() | {"pipeline": 0})
-    with pytest.raises(UserError, match="'colour' is unknown"):
+    with pytest.raises(UserError, match=r"settings\.colour: no such field"):
         PreprocessSettings.from_json(settings.to_json() | {"colour": 1})
     for wrong in ({"brain": "bet"}, {"dtype": "int8"}, {"grid": "fine"}, {"template": "a.nii"}):
         with pytest.raises(UserError):
