@@ -114,8 +114,9 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
     if len(strangers):
         more.append(
             f"images of {len(strangers)} subjects are left out, who are not in "
-            f"{Path(table.file).name}: {exports.listing(strangers)}"
+            f"{table.files[0].name}: {exports.listing(strangers)}"
         )
+    more += exports.not_used(tables, [*table.files, *adni_images.tables_used(tables)])
     by_image = {_rid(subject): subject for subject in sorted(seen.unique(), reverse=True)}
     visits = table.visits
     ids = adni_people.subject_ids(visits["rid"], visits["own_id"], {**by_image, **table.known})
@@ -133,11 +134,15 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
 
 @dataclass(frozen=True)
 class _Table:
-    """The visits of one table, with ``rid`` and ``own_id``; its file; ids that others know."""
+    """Visits with ``rid`` and ``own_id``; the files read, theirs first; the others' ids by RID."""
 
     visits: pd.DataFrame
-    file: str
+    files: tuple[Path, ...]
     known: Mapping[str, str]
+
+    @property
+    def file(self) -> str:
+        return str(self.files[0])
 
 
 def _rid(subject: str) -> str:
@@ -160,7 +165,7 @@ def _visits(
     merged = exports.find_export(tables, "ADNIMERGE")
     if merged is not None and options.source != "dxsum":
         visits = _adnimerge(merged, options, today, problems)
-        return _Table(visits, str(merged), {}), [f"visits from {merged.name}"]
+        return _Table(visits, (merged,), {}), [f"visits from {merged.name}"]
     summary = exports.find_export(tables, *DXSUM_NAMES)
     if summary is None or options.source == "adnimerge":
         wanted = {"adnimerge": "ADNIMERGE.csv", "dxsum": "DXSUM.csv"}.get(
@@ -174,9 +179,9 @@ def _visits(
     path = exports.find_export(tables, "PTDEMOG")
     if path is None:
         notes.append("age, sex and education are missing: PTDEMOG.csv is not among the tables")
-        return _Table(adni_people.without_demographics(visits), str(summary), {}), notes
+        return _Table(adni_people.without_demographics(visits), (summary,), {}), notes
     visits, more, known = adni_people.with_demographics(visits, str(summary), path, problems)
-    return _Table(visits, str(summary), known), notes + more
+    return _Table(visits, (summary, path), known), notes + more
 
 
 def _adnimerge(

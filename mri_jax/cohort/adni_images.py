@@ -46,13 +46,21 @@ def read(
     return found, notes
 
 
+def tables_used(tables: Path) -> list[Path]:
+    """The tables of a folder that list images or grade them."""
+    graded = find_export(tables, "MRIQUALITY")
+    return [*archive.image_tables(tables), *_ratings(tables), *([graded] if graded else [])]
+
+
+def _ratings(tables: Path) -> list[Path]:
+    return [path for path in tables_of(tables) if RATINGS.search(path.name)]
+
+
 def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:
     """The raters' marks by image (MAYOADIRL) and by series (MRIQUALITY)."""
     quality = pd.Series(np.nan, index=found.index)
     selected = pd.Series(False, index=found.index)
-    for path in tables_of(tables):
-        if not RATINGS.search(path.name):
-            continue
+    for path in _ratings(tables):
         names = ("loni_image", "series_selected", "series_quality")
         rows = read_rows(path, {n: (n,) for n in names})
         rows = rows.assign(image=rows["loni_image"].str.extract(r"(\d+)", expand=False))

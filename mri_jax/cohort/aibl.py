@@ -13,7 +13,7 @@ import pandas as pd
 from mri_jax.cohort import archive
 from mri_jax.cohort.assemble import Source, decimal_year
 from mri_jax.cohort.dates import AUTO, MONTH_FIRST, birth_years, to_dates
-from mri_jax.cohort.exports import nothing_found, one_of, tables_of
+from mri_jax.cohort.exports import not_used, nothing_found, one_of, tables_of
 from mri_jax.cohort.identity import (
     aibl_id,
     code_of_month,
@@ -41,6 +41,9 @@ CODES = {
 SEX = {"1": "M", "2": "F", "Male": "M", "Female": "F", "M": "M", "F": "F"}
 LAST_BIRTH = 2000
 COVARIATES = ("mmse", "cdr", "apoe4")
+NAMES = (
+    "pdxconv", "neurobat", "ptdemog", "mrimeta", "mri3meta", "mmse", "cdr", "apoeres",
+)  # fmt: skip
 KEY = ["RID", "VISCODE"]
 NAME = "AIBL"
 # The numbers of the subjects of a table, and its name for messages.
@@ -76,7 +79,11 @@ def read(
     scans = _scan_tables(tables, today, problems, order)
     visits = _visits(tables, scans, today, dict(codes), problems, order)
     found, notes = _images(images, scans, today, problems, order)
+    numbers = (visits["subject_id"].rename("subject"), f"{tables} (aibl_pdxconv)")
+    refuse_strangers(*numbers, found["subject_id"].rename("subject"), str(images), problems)
     refuse(problems)
+    used = [path for name in NAMES if (path := find_table(tables, name, needed=False))]
+    notes += not_used(tables, used)
     return Source(visits, found, COVARIATES, tuple(notes))
 
 

@@ -12,7 +12,7 @@ from mri_jax.cohort import bids
 from mri_jax.cohort import images as im
 from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
 from mri_jax.cohort.download import LAYOUT, Strays, scan_tree
-from mri_jax.cohort.exports import tables_of
+from mri_jax.cohort.exports import listing, tables_of
 from mri_jax.cohort.identity import code_of_month, month_of_visit
 from mri_jax.cohort.problems import Problem
 from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows
@@ -29,6 +29,8 @@ _ALIASES = {
     "series": ("SeriesID", "Series ID"),
 }
 _OPTIONAL = ("kind", "visit", "field", "series")
+# Alone, or in the search's list "Slice Thickness=1.2;Field Strength=1.5".
+_TESLA = re.compile(r"Field Strength=(\d(?:\.\d+)?)|^(\d(?:\.\d+)?)\s?(?:T|tesla)?$", re.IGNORECASE)
 _PROCESSED = re.compile(r"^(?:pre|post)?-?processed$", re.IGNORECASE)
 
 
@@ -75,15 +77,41 @@ def find_images(
     listed = [read_image_table(p, subject_of, latest, problems, visit_of, dates) for p in paths]
     strays = Strays()
     tree = scan_tree(root, subject_of, problems, strays)
+    notes = [note for p, t in zip(paths, listed, strict=True) for note in _of_nobody(p, t)]
+    listed = [table[table["subject_id"] != ""] for table in listed]
     found = combine(tree, listed)
     if found.empty:
-        said = "; ".join(strays.notes()) or f"looked for {LAYOUT}"
+        said = "; ".join([*strays.notes(), *notes]) or f"looked for {LAYOUT}"
         raise UserError(f"{images}: has no image of a subject of this study: {said}")
     _compare_dates(tree, list(zip(paths, listed, strict=True)), found, str(root), problems)
+    _compare_subjects([*zip(paths, listed, strict=True), (root, tree)], problems)
     named = ", ".join(path.name for path in paths) or "no table"
     there = int((found["path"] != "").sum())
-    notes = [f"{len(found)} images listed in {named}; files of {there} found", *strays.notes()]
-    return found, notes
+    counted = f"{len(found)} images listed in {named}; files of {there} found"
+    return found, [counted, *strays.notes(), *notes]
+
+
+def _of_nobody(path: Path, table: pd.DataFrame) -> list[str]:
+    """A note on the rows of a table of images that are of nobody in the study."""
+    nobody = table.loc[table["subject_id"] == "", "named"]
+    if nobody.empty:
+        return []
+    said = listing(repr(name) for name in nobody.unique())
+    return [f"{len(nobody)} rows of {path.name} are left out, of no subject of this study: {said}"]
+
+
+def _compare_subjects(
+    sources: Sequence[tuple[Path, pd.DataFrame]], problems: list[Problem]
+) -> None:
+    """An image that a table and another, or the tree, say is of two people is a problem."""
+    every = pd.concat(
+        [frame[["image_id", "subject_id"]].assign(source=path.name) for path, frame in sources]
+    ).drop_duplicates(["image_id", "subject_id"])
+    for number, of in every[every.duplicated("image_id", keep=False)].groupby("image_id"):
+        if of["source"].nunique() > 1:
+            said = ", ".join(f"{r.subject_id} ({r.source})" for r in of.itertuples())
+            rule = f"is of several subjects: {said}"
+            problems.append(Problem(str(sources[-1][0]), None, "", f"I{number}", rule))
 
 
 def _compare_dates(
@@ -121,10 +149,16 @@ def _compare_dates(
 
 
 def image_tables(folder: Path) -> list[Path]:
-    """CSV files of a folder that list images: those with an image id, a subject and a date."""
+    """CSV files of a folder that list images: those with an image id, a subject and a date.
+
+    What cannot be read is none of them.
+    """
     found = []
     for path in tables_of(folder):
-        lower = {name.strip().lower() for name in header_of(path)}
+        try:
+            lower = {name.strip().lower() for name in header_of(path)}
+        except UserError:
+            continue
         needed = ("image_id", "subject", "date", "description")
         if all(any(a.lower() in lower for a in _ALIASES[name]) for name in needed):
             found.append(path)
@@ -151,32 +185,32 @@ def read_image_table(
         are month-first.
 
     Returns:
-      ``subject_id``, ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code),
-      ``field``, ``series`` (digits). Images of subjects that are none of this study are left out.
+      ``subject_id`` (empty for nobody of this study), ``named`` (as the table names the subject),
+      ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code), ``field``, ``series``
+      (digits).
     """
     rows = read_rows(path, _ALIASES, _OPTIONAL)
     problems += formula_cells(rows, str(path))
     digits = rows["image_id"].str.extract(r"^[Ii]?(\d+)(?:\.0+)?$", expand=False)
     for row, value in rows["image_id"][digits.isna()].items():
         problems.append(Problem(str(path), int(str(row)), "image id", value, "is no image id"))
-    names = {text: subject_of(text) for text in rows["subject"].unique()}
+    names = {text: subject_of(text) or "" for text in rows["subject"].unique()}
     visits = {text: visit_of(text) for text in rows["visit"].unique()}
     order = MONTH_FIRST if dates == AUTO else dates
     frame = pd.DataFrame(
         {
             "subject_id": rows["subject"].map(names),
+            "named": rows["subject"],
             "image_id": digits,
             "date": to_dates(rows["date"], str(path), latest, problems, order),
             "kind": rows["kind"].where(rows["kind"].str.match(_PROCESSED), ""),
             "description": rows["description"],
             "visit": rows["visit"].map(visits),
-            "field": rows["field"]
-            .str.extract(r"(?:Field Strength=)?(\d(?:\.\d+)?)", expand=False)
-            .astype(float),
+            "field": rows["field"].str.extract(_TESLA).bfill(axis=1)[0].astype(float),
             "series": as_text(rows["series"].str.extract(r"(\d+)", expand=False)),
         }
     )
-    return frame[frame["subject_id"].notna() & frame["image_id"].notna()]
+    return frame[frame["image_id"].notna()]
 
 
 def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

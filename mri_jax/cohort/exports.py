@@ -104,6 +104,12 @@ def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
     )
 
 
+def not_used(folder: Path, used: Iterable[Path]) -> list[str]:
+    """A note that names the tables of a folder that were not read, if there are any."""
+    rest = sorted({path.name for path in tables_of(folder)} - {path.name for path in used})
+    return [f"tables not used: {listing(rest)}"] if rest else []
+
+
 def listing(names: Iterable[str], shown: int = _SHOWN) -> str:
     """The first names, and how many more there are."""
     every = list(names)

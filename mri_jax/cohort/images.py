@@ -147,10 +147,11 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
     )
     days = (pairs["date"] - pairs["baseline"]).dt.days.astype(float)
     months = [months_of_visits(pairs[name]) for name in ("image_visit", "visit")]
-    same_visit = (pairs["image_visit"] != "") & (
-        (pairs["image_visit"] == pairs["visit"]) | (months[0] == months[1])
+    # A screening and a baseline visit are both month 0, and each has its own scan.
+    own_visit = (pairs["image_visit"] != "") & (pairs["image_visit"] == pairs["visit"])
+    pairs = pairs.assign(
+        days=days, own_visit=own_visit, same_month=own_visit | (months[0] == months[1])
     )
-    pairs = pairs.assign(days=days, same_visit=same_visit)
     pairs, why_not = _eligible(pairs, units.index, how)
     ranked = _ranked(pairs, how)
     best = ranked.drop_duplicates("unit").set_index("unit")
@@ -168,14 +169,14 @@ def _eligible(
     """The pairs that pass every requirement, and for every other unit which one left none."""
     wanted = pairs["cohort"].map(how.field).astype(float)
     dated = pairs["days"].notna()
+    near = (dated & (pairs["days"].abs() <= how.days)) | (~dated & pairs["same_month"])
+    reached = set(pairs.loc[near & pairs["t1"], "unit"])
+    distance = _distance(pairs[pairs["t1"] & ~pairs["unit"].isin(reached)], how.days)
     present = ", ".join(sorted(set(pairs["level"])))
-    requirements = [
+    requirements: list[tuple[str | pd.Series, pd.Series]] = [
         ("no image of the subject", pd.Series(True, index=pairs.index)),
         ("no T1w image", pairs["t1"]),
-        (
-            f"no T1w image within {how.days:g} days of baseline",
-            (dated & (pairs["days"].abs() <= how.days)) | (~dated & pairs["same_visit"]),
-        ),
+        (distance, near),
         (f"none at processing level {how.level} (found: {present})", pairs["level"] == how.level),
         (
             "none at the wanted field strength",
@@ -193,8 +194,31 @@ def _eligible(
     for reason, passes in requirements:
         pairs = pairs[passes.reindex(pairs.index)]
         lost = ~units.isin(pairs["unit"]) & (why_not == "")
-        why_not[lost] = reason
+        why_not[lost] = reason if isinstance(reason, str) else reason.reindex(units[lost])
     return pairs, why_not
+
+
+def _distance(pairs: pd.DataFrame, days: float) -> pd.Series:
+    """Why none of these T1w images is at the baseline of its unit, in words by unit."""
+    said: dict[object, str] = {}
+    for unit, of in pairs.groupby("unit"):
+        wanted = of["visit"].iloc[0] or "of baseline"
+        visits = sorted(set(of["image_visit"]) - {""})
+        known = of["days"].dropna()
+        if len(known):
+            nearest = known.loc[known.abs().idxmin()]
+            side = "after" if nearest > 0 else "before"
+            said[unit] = (
+                f"no T1w image within {days:g} days of baseline (nearest: {abs(nearest):g} days "
+                f"{side})"
+            )
+        elif visits:
+            said[unit] = f"no T1w image of visit {wanted} (found: {', '.join(visits)})"
+        elif of["date"].notna().any():
+            said[unit] = f"visit {wanted} has no date, and the T1w images name no visit"
+        else:
+            said[unit] = "the T1w images have neither date nor visit"
+    return pd.Series(said, dtype=object)
 
 
 def _ranked(pairs: pd.DataFrame, how: ImageChoice) -> pd.DataFrame:
@@ -202,6 +226,7 @@ def _ranked(pairs: pd.DataFrame, how: ImageChoice) -> pd.DataFrame:
     repeat = pairs["repeat"] if how.repeats != "any" else False
     ranked = pairs.assign(
         farther=pairs["days"].abs().fillna(0.0),
+        other_visit=pairs["days"].isna() & ~pairs["own_visit"],
         unwanted=pairs["preference"],
         unselected=~pairs["selected"].astype(bool),
         repeated=repeat,
@@ -216,6 +241,7 @@ def _ranked(pairs: pd.DataFrame, how: ImageChoice) -> pd.DataFrame:
 # In the order in which two scans are compared; what the loser is said to be.
 _KEYS = {
     "farther": "farther from baseline",
+    "other_visit": "of another visit of the same month",
     "unwanted": "less preferred by its name",
     "unselected": "not the one selected by the raters",
     "repeated": "a repeat",

@@ -79,6 +79,8 @@ FIRST = pd.Timestamp("2010-05-01")
         ([image(10), image(9)], "9", "10: later image id"),
         ([image(1, description="MPR; N3"), image(2)], "2", ""),
         ([image(1, date=pd.NaT, visit="sc"), image(2, date=FIRST + 120 * DAY)], "1", ""),
+        ([image(1, date=pd.NaT, visit="sc"), image(2, date=pd.NaT, visit="bl")], "2",
+         "1: of another visit of the same month"),
     ],
 )  # fmt: skip
 def test_the_best_scan_and_the_runner_up(images, best, lost_by):
@@ -91,7 +93,11 @@ def test_the_best_scan_and_the_runner_up(images, best, lost_by):
     ("images", "how", "why"),
     [
         ([image(1, description="FLAIR")], ImageChoice(), "no T1w image"),
-        ([image(1, date=FIRST + 120 * DAY)], ImageChoice(), "within 90 days"),
+        ([image(1, date=FIRST + 120 * DAY), image(2, date=FIRST - 300 * DAY)], ImageChoice(),
+         "no T1w image within 90 days of baseline (nearest: 118 days after)"),
+        ([image(1, date=pd.NaT, visit="m12"), image(2, date=pd.NaT, visit="m24")], ImageChoice(),
+         "no T1w image of visit bl (found: m12, m24)"),
+        ([image(1, date=pd.NaT)], ImageChoice(), "the T1w images have neither date nor visit"),
         ([image(1, description="MPR; N3")], ImageChoice(), "level raw (found: n3)"),
         ([image(1)], ImageChoice(field={"ADNI2": 1.5}), "field strength"),
         ([image(1, quality=4.0)], ImageChoice(), "failed image quality"),
@@ -170,7 +176,8 @@ def test_image_tables_of_every_dialect(tmp_path):
 
     (tmp_path / "search.csv").write_text(
         "Image Data ID,Subject,Visit,Description,Type,Acq Date,Imaging Protocol\n"
-        "I45117,002_S_0295,sc,MP-RAGE,Original,4/18/2006,Field Strength=1.5\n",
+        "I45117,002_S_0295,sc,MP-RAGE,Original,4/18/2006,"
+        "Slice Thickness=1.2;Acquisition Type=3D;Field Strength=1.5\n",
         encoding="utf-8",
     )
     (tmp_path / "All_Images_01Jan2025.csv").write_text(
