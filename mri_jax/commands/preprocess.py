@@ -2,10 +2,11 @@
 
   preprocess --input DIR_OR_TABLE --out STORE [--grid dev] [--brain template] [--workers N]
 
-The input is a BIDS tree, a CAPS tree (Clinica's t1-linear), a folder of NIfTI or MGH files, or a
-table (CSV, TSV) with the columns subject_id and image, such as the cohort table. Scans that fail
-are named with the reason in STORE/failed.csv and the exit code is 1; running the same command again
-continues where it stopped. docs/preprocessing.md describes every step.
+The input is a BIDS tree, a CAPS tree (Clinica's t1-linear), a FreeSurfer SUBJECTS_DIR, a folder of
+NIfTI, MGH or Analyze files, or a table (CSV, TSV) with the columns subject_id and image, such as
+the cohort table. Scans that fail are named with the reason in STORE/failed.csv and the exit code
+is 1; running the same command again continues where it stopped.
+docs/preprocessing.md describes every step.
 """
 
 import argparse
@@ -44,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cohort", default="", help="name of the cohort, where the input has none")
     parser.add_argument("--root", type=Path, help="folder that the paths of a table stay in")
+    parser.add_argument(
+        "--orientation",
+        default="",
+        metavar="CODE",
+        help="where the voxel axes run to (RAS, LAS, ...), of files that state no orientation",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
     parser.add_argument(
         "--shard", default="", metavar="K/N", help="do every N-th scan from the K-th"
@@ -63,7 +70,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if (args.masks is not None) and args.brain != "mask":
         raise UserError(f"masks: used only with --brain mask, not {args.brain}")
-    found = inputs.find(args.input, args.cohort, args.root, args.masks)
+    found = inputs.find(args.input, args.cohort, args.root, args.masks, args.orientation)
+    people = len({entry.subject_id for entry in found.entries})
+    print(
+        f"{args.input}: {len(found.entries)} scans of {people} subjects, read as a {found.form}",
+        file=sys.stderr,
+    )
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     shard = _shard(args.shard)
@@ -78,6 +90,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {count} failed: {reason}")
     if len(summary.reasons) > REASONS:
         print(f"  ... and {len(summary.reasons) - REASONS} other reasons")
+    for note, count in summary.readings:
+        print(f"  {count} done with this said in the column reading: {note}")
+    if summary.surplus:
+        first = " ".join(summary.surplus[0])
+        print(
+            f"  {len(summary.surplus)} further scans lie in the store from earlier runs and are "
+            f"not in this input, e.g. {first}"
+        )
     return 1 if summary.failed else 0
 
 

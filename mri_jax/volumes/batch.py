@@ -22,6 +22,7 @@ import pandas as pd
 from mri_jax import __version__, files
 from mri_jax.errors import UserError
 from mri_jax.progress import Progress
+from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.quality import quality_table
@@ -45,21 +46,36 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: ``done``, ``skipped`` (done before) or ``failed`` with the reason."""
+    """What became of a task: ``done``, ``skipped`` (done before) or ``failed`` with the reason.
+
+    ``reading`` says what was not as usual in a scan that was done (column ``reading``).
+    """
 
     entry: ScanEntry
     state: str
     reason: str = ""
+    reading: str = ""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a run, and the reasons of what failed, the commonest first."""
+    """Counts of a run.
+
+    Attributes:
+      done: Scans preprocessed now.
+      skipped: Scans done before.
+      failed: Scans that failed.
+      reasons: Why, with their number, the commonest first.
+      readings: What was mended or declared in reading scans, with the number of scans.
+      surplus: Scans of the store that this run was not asked for, (subject, session).
+    """
 
     done: int
     skipped: int
     failed: int
     reasons: tuple[tuple[str, int], ...] = ()
+    readings: tuple[tuple[str, int], ...] = ()
+    surplus: tuple[tuple[str, str], ...] = ()
 
 
 def store_info(settings: PreprocessSettings, simulated: bool = False) -> StoreInfo:
@@ -114,12 +130,20 @@ def run(
         outcomes = _follow(_execute(tasks, workers, scheduler), len(tasks))
         failed = [outcome for outcome in outcomes if outcome.state == "failed"]
         _write_failed(store, failed, shard)
+        surplus: list[tuple[str, str]] = []
         if shard is None:
-            write_tables(store, info)
+            there = write_tables(store, info)[KEY].itertuples(index=False, name=None)
+            surplus = sorted(set(there) - {entry.key for entry in entries})
     count = {s: sum(o.state == s for o in outcomes) for s in ("done", "skipped", "failed")}
     # The same rule broken by many files is one reason.
     said = Counter(o.reason.removeprefix(f"{o.entry.path.name}: ") for o in failed)
-    return Summary(**count, reasons=tuple(said.most_common()))
+    readings = Counter(note for o in outcomes if o.reading for note in o.reading.split("; "))
+    return Summary(
+        **count,
+        reasons=tuple(said.most_common()),
+        readings=tuple(readings.most_common()),
+        surplus=tuple(surplus),
+    )
 
 
 def merge(store: Path) -> Summary:
@@ -144,7 +168,7 @@ def merge(store: Path) -> Summary:
         missing = sorted(set(range(1, max(counts) + 1)) - {k for k, _ in found})
         if missing:
             raise UserError(f"{store}: shard {missing[0]} of {max(counts)} has not finished")
-        rows = write_tables(store, info)
+        rows = len(write_tables(store, info))
         failed = pd.concat([files.read_csv(t) for t in tables])
         files.write_csv(store / "failed.csv", failed.sort_values(KEY))
     return Summary(rows, 0, len(failed))
@@ -196,16 +220,21 @@ def process(task: Task) -> Outcome:
         if _is_done(store, record, task.info.fingerprint, checksums):
             return Outcome(entry, "skipped")
         result = preprocess_scan(
-            entry.path, task.settings, entry.mask_path, entry.in_template_space
+            entry.path,
+            task.settings,
+            entry.mask_path,
+            entry.in_template_space,
+            entry.orientation,
         )
+        known = {"scanner": entry.scanner} if entry.scanner else {}
         row = StoreWriter(store, task.info).add(
-            *entry.key, entry.cohort, result.volume, result.mask, result.quality
+            *entry.key, entry.cohort, result.volume, result.mask, result.quality | known
         )
         files.write_json(
             record,
             {"fingerprint": task.info.fingerprint, "checksums": checksums, "row": _plain(row)},
         )
-        return Outcome(entry, "done")
+        return Outcome(entry, "done", reading=result.quality.get("reading", ""))
     except UserError as error:
         return Outcome(entry, "failed", str(error))
     except MemoryError:
@@ -235,12 +264,20 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checksums(entry: ScanEntry) -> dict[str, str]:
-    try:
-        found = {"input_sha256": files.sha256_of_file(entry.path)}
-        if entry.mask_path is not None:
-            found["mask_sha256"] = files.sha256_of_file(entry.mask_path)
-    except OSError as error:
-        raise UserError(f"{entry.path.name}: cannot be read ({error.strerror})") from None
+    """What a volume is made from: digests of its files, and an orientation declared for them."""
+    sources = {"input_sha256": entry.path}
+    sources |= {f"{p.suffix[1:].lower()}_sha256": p for p in companions(entry.path)}
+    if entry.mask_path is not None:
+        sources["mask_sha256"] = entry.mask_path
+    found = {"declared_orientation": entry.orientation} if entry.orientation else {}
+    for name, path in sources.items():
+        try:
+            check_regular(path)
+            found[name] = files.sha256_of_file(path)
+        except UserError as error:
+            raise UserError(f"{path.name}: {error}") from None
+        except OSError as error:
+            raise UserError(f"{path.name}: cannot be read ({error.strerror})") from None
     return found
 
 
@@ -352,8 +389,8 @@ def _write_failed(store: Path, failed: list[Outcome], shard: tuple[int, int] | N
     files.write_csv(store / name, pd.DataFrame(rows, columns=FAILED_COLUMNS))
 
 
-def write_tables(store: Path, info: StoreInfo) -> int:
-    """Write ``index.csv`` and ``quality.csv`` from the records; returns the number of scans."""
+def write_tables(store: Path, info: StoreInfo) -> pd.DataFrame:
+    """Write ``index.csv`` and ``quality.csv`` from the records; returns the index."""
     rows = []
     for path in sorted((store / "records").glob("*/*.json")):
         record = _read_record(path)
@@ -362,4 +399,4 @@ def write_tables(store: Path, info: StoreInfo) -> int:
     index = pd.DataFrame(rows, columns=None if rows else INDEX_COLUMNS)
     StoreWriter(store, info).write_index(index)
     files.write_csv(store / "quality.csv", quality_table(index.sort_values(KEY)))
-    return len(index)
+    return index

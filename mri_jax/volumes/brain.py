@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mri_jax.errors import UserError
+from mri_jax.volumes.intensities import BRAIN_ML, is_brain_sized, millilitres
 from mri_jax.volumes.registration import AffineFit
 from mri_jax.volumes.resampling import Image, coarsen, pull, transform_points
 from mri_jax.volumes.templates import Template
@@ -38,18 +39,12 @@ EDGE_OFFSET, EDGE_REACH, EDGE_LEVEL, EDGE_WIDTH = 0.6, 1.2, 0.32, 0.15
 # Intensities are compared after removal of the local mean and SD within about this many mm.
 NEIGHBOURHOOD = 16.0
 # Adult brains with their fluid; a stripped scan holds no more tissue than this (mL).
-LARGEST_BRAIN = 2300.0
-SMALLEST_BRAIN = 500.0
-
-
-def millilitres(mask: np.ndarray, affine: np.ndarray) -> float:
-    """Volume of a mask in mL."""
-    return float(np.count_nonzero(mask) * abs(np.linalg.det(affine[:3, :3])) * 1e-3)
+SMALLEST_BRAIN, LARGEST_BRAIN = BRAIN_ML
 
 
 def is_stripped(scan: Image) -> bool:
     """Whether a scan holds no skull: all that is not zero has the volume of a brain."""
-    return SMALLEST_BRAIN <= millilitres(scan.data > 0, scan.affine) <= LARGEST_BRAIN
+    return is_brain_sized(scan.data > 0, scan.affine)
 
 
 def by_nonzero(scan: Image) -> np.ndarray:

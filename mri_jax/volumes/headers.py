@@ -6,7 +6,6 @@ Nothing here reads voxels, so that a folder of a thousand scans can be checked i
 
 import gzip
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt
 from nibabel.spatialimages import HeaderDataError
 
+from mri_jax import files
 from mri_jax.errors import UserError
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz")
@@ -173,9 +173,7 @@ def open_image(path: Path) -> nib.spatialimages.SpatialImage:
         raise UserError("is a hidden file (._ files are macOS's notes on others), not a scan")
     if not name.endswith(SUFFIXES):
         raise UserError(f"is not one of {', '.join(SUFFIXES)}")
-    if is_label_name(path.name):
-        raise UserError("is a segmentation of FreeSurfer, not an image; give orig.mgz or T1.mgz")
-    _check_regular(path)
+    check_regular(path)
     with open(path, "rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     if zipped and not name.endswith(COMPRESSED):
@@ -185,12 +183,13 @@ def open_image(path: Path) -> nib.spatialimages.SpatialImage:
             f"cannot be read: it is not compressed with gzip (its name should end in "
             f"{Path(name[:-3]).suffix} if it is not damaged)"
         )
-    if name.endswith((".img", ".img.gz")):
-        _check_regular(header_file(path))
-        if (matrix := _mat_file(path)).exists():
-            _check_regular(matrix)
-            if matrix.stat().st_size > MAX_MAT_BYTES:
-                raise UserError(f"{matrix.name} beside it is too large for an SPM matrix")
+    for beside in companions(path):
+        try:
+            check_regular(beside)
+        except UserError as error:
+            raise UserError(f"{beside.name} beside it: {error}") from None
+        if beside.suffix.lower() == ".mat" and beside.stat().st_size > MAX_MAT_BYTES:
+            raise UserError(f"{beside.name} beside it is too large for an SPM matrix")
     sniff = None
     for kind in _CLASSES:
         fits, sniff = kind.path_maybe_image(str(path), sniff)
@@ -199,9 +198,12 @@ def open_image(path: Path) -> nib.spatialimages.SpatialImage:
     raise UserError("cannot be read: its header is neither NIfTI, MGH nor Analyze")
 
 
-def header_file(path: Path) -> Path:
-    """The .hdr that belongs to an .img, in the case in which it is spelt."""
-    return _partner(path, ".hdr")
+def companions(path: Path) -> tuple[Path, ...]:
+    """The other files of the same scan: of an .img its .hdr, and its .mat if there is one."""
+    if not path.name.lower().endswith((".img", ".img.gz")):
+        return ()
+    matrix = _mat_file(path)
+    return (_partner(path, ".hdr"), *((matrix,) if matrix.exists() else ()))
 
 
 def _mat_file(path: Path) -> Path:
@@ -217,20 +219,22 @@ def _partner(path: Path, ending: str) -> Path:
     return next((p for p in paths if p.exists()), paths[0])
 
 
-def _check_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
+    """Refuse what is no file with content, before anything is read of it.
+
+    Raises:
+      UserError: It is absent, a link that leads nowhere, a folder, a pipe or a device, or empty.
+    """
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            "cannot be read: it is a link that leads nowhere (git-annex, DataLad: get the file)"
+        )
     try:
-        found = path.stat()
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise UserError(
-                f"{path.name} is a link that leads nowhere (git-annex and DataLad: get it first)"
-            ) from None
-        raise UserError(f"no such file ({path})") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise UserError(f"cannot be read: {path.name} is a folder")
-    if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"cannot be read: {path.name} is no regular file")
-    if found.st_size == 0:
+        size = files.check_regular(path)
+    except UserError as error:
+        # The callers put the file's name before the rule.
+        raise UserError(f"cannot be read: {str(error).removeprefix(f'{path}: ')}") from None
+    if size == 0:
         raise UserError("the file is empty")
 
 
@@ -274,7 +278,7 @@ def _affine_of(image: Any, path: Path, orientation: str) -> tuple[np.ndarray, tu
             return matrix, (f"orientation from {_mat_file(path).name}",)
         states, lack = False, "Analyze, without an SPM .mat that holds 'mat'"
     if states:
-        return np.array(image.affine, float), ()
+        return np.array(image.affine, float), _spoilt_qform(header)
     if not orientation:
         raise UserError(
             f"has no affine ({lack}): left and right unknown; say how its voxels are stored with "
@@ -287,6 +291,16 @@ def _affine_of(image: Any, path: Path, orientation: str) -> tuple[np.ndarray, tu
     # The middle of the image becomes the origin; only distances matter afterwards.
     affine[:3, 3] = -affine[:3, :3] @ (np.array(squeezed(image.shape)) - 1) / 2
     return affine, (f"orientation {orientation} as declared",)
+
+
+def _spoilt_qform(header: Any) -> tuple[str, ...]:
+    """A note where nibabel takes the sform because the qform cannot be used."""
+    try:
+        if isinstance(header, nib.Nifti1Header):
+            header.get_qform(coded=True)
+    except (HeaderDataError, ValueError):
+        return ("its qform is no rotation; its sform was taken",)
+    return ()
 
 
 def _spm_matrix(path: Path) -> np.ndarray | None:

@@ -2,18 +2,34 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mri_jax import delimited
 from mri_jax.errors import UserError
-from mri_jax.volumes.headers import SUFFIXES
+from mri_jax.volumes import scanners
+from mri_jax.volumes.headers import (
+    SUFFIXES,
+    check_orientation,
+    companions,
+    is_label_name,
+    is_scan_name,
+)
 
 NO_SESSION = "ses-1"
 _RUN = re.compile(r"_run-0*(\d+)")
 _BIDS_NAME = re.compile(r"(sub-[^_]+)(?:_(ses-[^_]+))?")
-_ENDING = re.compile(r"(_T1w|_T1|-T1w|-T1)?(\.nii\.gz|\.nii|\.mgz|\.mgh)$")
+_BIDS_T1W = re.compile(r"_T1w\.nii(\.gz)?$", re.IGNORECASE)
+_ENDING = re.compile(r"([_-]T1w?)?(\.nii|\.nii\.gz|\.mgz|\.mgh|\.img|\.img\.gz)$", re.IGNORECASE)
+# Of a FreeSurfer subject: the scan as it came, on 1 mm voxels; the other is corrected and scaled.
+FREESURFER = ("mri/orig.mgz", "mri/T1.mgz")
+LOOKED_FOR = (
+    "a BIDS tree (sub-*/[ses-*/]anat/*_T1w.nii[.gz]), "
+    "a CAPS tree (subjects/sub-*/ses-*/t1_linear), "
+    f"a FreeSurfer SUBJECTS_DIR (*/{FREESURFER[0]}) or any file ending in {', '.join(SUFFIXES)}"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,8 @@ class ScanEntry:
       path: The file.
       mask_path: Its brain mask, or None.
       in_template_space: Whether it is an output of Clinica's ``t1-linear``.
+      orientation: Where its voxel axes run to, such as RAS, as the user declared it.
+      scanner: What made it, where the table says so (`scanners`).
       problem: Why it cannot be used, known before it is opened; empty otherwise.
     """
 
@@ -36,6 +54,8 @@ class ScanEntry:
     path: Path
     mask_path: Path | None = None
     in_template_space: bool = False
+    orientation: str = ""
+    scanner: str = ""
     problem: str = ""
 
     @property
@@ -46,46 +66,65 @@ class ScanEntry:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Entries sorted by key, and what to tell the user about how they were found."""
+    """What was found.
+
+    Attributes:
+      entries: Sorted by key.
+      notes: What to tell the user about how they were found, and what was left out.
+      form: What the source was read as.
+    """
 
     entries: tuple[ScanEntry, ...]
     notes: tuple[str, ...] = ()
+    form: str = ""
 
 
 def find(
-    source: Path, cohort: str = "", root: Path | None = None, masks: Path | None = None
+    source: Path,
+    cohort: str = "",
+    root: Path | None = None,
+    masks: Path | None = None,
+    orientation: str = "",
 ) -> Inputs:
     """List the scans of a folder or table.
 
     Args:
       source: A BIDS tree (``sub-*/[ses-*/]anat/*_T1w.nii.gz``), a CAPS tree
-        (``subjects/sub-*/ses-*/t1_linear``), any other folder of NIfTI or MGH files (the subject is
-        the file's name without ``_T1w``, or the id of ``participants.tsv`` that starts it), or a
-        CSV or TSV with the columns subject_id and image, and optionally session_id, cohort, mask.
+        (``subjects/sub-*/ses-*/t1_linear``), a FreeSurfer SUBJECTS_DIR (``*/mri/orig.mgz``, or
+        T1.mgz where that is absent), any other folder of NIfTI, MGH or Analyze files (the subject
+        is the file's name without ``_T1w``, or the id of ``participants.tsv`` that starts it), or
+        a CSV or TSV with the columns subject_id and image, and optionally session_id, cohort,
+        mask, orientation, and those that name the scanner (`scanners`).
       cohort: Name of the cohort, for sources that do not give it; by default the folder's name.
       root: The folder that a table's paths are relative to and must stay in; by default the
         table's own.
       masks: A folder of brain masks, one for every scan under the same relative path or as
         ``SUBJECT_SESSION.nii.gz``.
+      orientation: Where the voxel axes run to, such as RAS, of files that state no orientation and
+        of which the table says none.
 
     Raises:
       UserError: The source is absent, is neither, or holds no scan.
     """
+    orientation = check_orientation(orientation)
     if source.is_dir():
         name = cohort or source.resolve().name
-        found = _caps(source, name) or _bids(source, name) or _folder(source, name)
+        ways = (_caps, _bids, _freesurfer, _folder)
+        found = next(found for way in ways if (found := way(source, name)) is not None)
         base = source
     elif source.is_file():
         base = root or source.parent
-        found = Inputs(tuple(_table(source, base, cohort)))
+        found = Inputs(tuple(_table(source, base, cohort)), form="table")
     else:
         raise UserError(f"input: {source}: no such file or folder")
     if not found.entries:
-        raise UserError(f"input: {source} holds no scan ({', '.join(SUFFIXES)})")
+        raise UserError(_nothing(source, found.notes))
     entries = [_inside(entry, base) for entry in _mark_duplicates(found.entries)]
     if masks is not None:
         entries = [_with_mask(entry, base, masks) for entry in entries]
-    return Inputs(tuple(sorted(entries, key=lambda e: (e.key, str(e.path)))), found.notes)
+    entries = [replace(e, orientation=e.orientation or orientation) for e in entries]
+    ordered = sorted(entries, key=lambda e: (e.key, str(e.path)))
+    return Inputs(tuple(ordered), found.notes, found.form)
 
 
 def one_file(path: Path, masks: Path | None = None) -> ScanEntry:
@@ -110,22 +149,92 @@ def _scans_under(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent) / n for n in names if n.endswith(SUFFIXES) and n[0] != "."]
-    return sorted(found)
+        found += [Path(parent) / name for name in names]
+    return sorted(path for path in found if is_scan_name(path.name) and _is_whole(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an .img has its .hdr (disk images are called so, too); other files are whole."""
+    return all(beside.exists() for beside in companions(path))
+
+
+def _there(paths: Iterable[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Files that may be scans, and what to say of links that lead nowhere."""
+    named = [path for path in sorted(paths) if is_scan_name(path.name)]
+    lost = [path for path in named if not path.exists()]
+    if not lost:
+        return named, ()
+    note = (
+        f"{len(lost)} files are links that lead nowhere and are left out, e.g. {lost[0].name} "
+        "(git-annex, DataLad: get the files first)"
+    )
+    return [path for path in named if path.exists()], (note,)
+
+
+def _nothing(source: Path, notes: tuple[str, ...]) -> str:
+    """What was looked for, what is there instead, and what to do."""
+    if source.is_file():
+        return f"input: {source}: the table has no row"
+    kinds: Counter[str] = Counter()
+    for _, folders, names in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        kinds.update(_kind(name) for name in names)
+    there = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4)) or "no file"
+    advice = "; convert DICOM with dcm2niix" if {".dcm", ".ima"} & set(kinds) else ""
+    return "; ".join(
+        (f"input: {source} holds no scan: looked for {LOOKED_FOR}; found {there}{advice}", *notes)
+    )
+
+
+def _kind(name: str) -> str:
+    path = Path(name.lower())
+    gz = ".gz" if path.suffix == ".gz" else ""
+    return Path(path.name.removesuffix(gz)).suffix + gz or "without an ending"
 
 
 def _caps(folder: Path, cohort: str) -> Inputs | None:
-    paths = sorted(folder.glob("subjects/sub-*/ses-*/t1_linear/*T1w.nii*"))
-    return _choose(paths, cohort, ("desc-Crop",)) if paths else None
+    paths, notes = _there(folder.glob("subjects/sub-*/ses-*/t1_linear/*T1w.nii*"))
+    return _choose(paths, cohort, ("desc-Crop",), notes, "CAPS tree") if paths or notes else None
 
 
 def _bids(folder: Path, cohort: str) -> Inputs | None:
-    patterns = ("sub-*/anat/*_T1w.nii*", "sub-*/ses-*/anat/*_T1w.nii*")
-    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
-    return _choose(paths, cohort, ()) if paths else None
+    patterns = ("sub-*/anat/*", "sub-*/ses-*/anat/*")
+    found = (path for pattern in patterns for path in folder.glob(pattern))
+    paths, notes = _there(path for path in found if _BIDS_T1W.search(path.name))
+    return _choose(paths, cohort, (), notes, "BIDS tree") if paths or notes else None
 
 
-def _choose(paths: list[Path], cohort: str, prefer: tuple[str, ...]) -> Inputs:
+def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
+    """One scan a subject of a SUBJECTS_DIR; templates and second copies of a scan are left out."""
+    homes = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    images = {
+        home: [home / name for name in FREESURFER if (home / name).is_file()] for home in homes
+    }
+    images = {home: found for home, found in images.items() if found and home.name[0] != "."}
+    if not images:
+        return None
+    names = {home.name for home in images}
+    entries, left = [], []
+    for home, found in images.items():
+        time_point, is_long, _ = home.name.partition(".long.")
+        if home.name.startswith("fsaverage") or (home / "base-tps").exists():
+            left.append(home.name)  # a template, nobody's scan
+        elif is_long and time_point in names:
+            left.append(home.name)  # the scan of the time point once more
+        else:
+            named = _BIDS_NAME.fullmatch(time_point)
+            subject, session = named.groups() if named else (time_point, None)
+            entries.append(ScanEntry(subject, session or NO_SESSION, cohort, found[0]))
+    corrected = sum(entry.path.name == "T1.mgz" for entry in entries)
+    notes = [f"left out as templates or second copies: {', '.join(left)}"] if left else []
+    if corrected:
+        notes.append(f"{corrected} subjects have no orig.mgz: T1.mgz, already corrected, is taken")
+    return Inputs(tuple(entries), tuple(notes), f"FreeSurfer SUBJECTS_DIR ({FREESURFER[0]})")
+
+
+def _choose(
+    paths: list[Path], cohort: str, prefer: tuple[str, ...], notes: tuple[str, ...], form: str
+) -> Inputs:
     """One image a session: the preferred part of a name, the lowest run, then the first name."""
     sessions: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in paths:
@@ -146,8 +255,10 @@ def _choose(paths: list[Path], cohort: str, prefer: tuple[str, ...]) -> Inputs:
         for key, found in sessions.items()
     ]
     left = len(paths) - len(entries)
-    notes = (f"{left} further T1w images of the same sessions are not used (lowest run wins)",)
-    return Inputs(tuple(entries), notes if left else ())
+    if left:
+        further = f"{left} further T1w images of the same sessions are not used (lowest run wins)"
+        notes = (further, *notes)
+    return Inputs(tuple(entries), notes, form)
 
 
 def is_t1_linear(path: Path) -> bool:
@@ -157,12 +268,15 @@ def is_t1_linear(path: Path) -> bool:
 
 def _folder(folder: Path, cohort: str) -> Inputs:
     people = _participants(folder)
+    paths, notes = _there(_scans_under(folder))
     entries = []
-    for path in _scans_under(folder):
+    for path in paths:
+        if is_label_name(path.name):
+            continue
         stem = _ENDING.sub("", path.name)
         subject = max((p for p in people if path.name.startswith(p)), key=len, default=stem)
         entries.append(ScanEntry(subject, NO_SESSION, cohort, path))
-    return Inputs(tuple(entries))
+    return Inputs(tuple(entries), notes, "folder of files")
 
 
 def _participants(folder: Path) -> list[str]:
@@ -188,9 +302,11 @@ def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
             raise UserError(
                 f"input: {path}: column {name!r} is missing; found {', '.join(rows.header)}"
             )
-    optional = [n for n in ("session_id", "cohort", "mask") if n in rows.header]
-    frame = rows.frame(["subject_id", "image", *optional])
+    optional = [n for n in ("session_id", "cohort", "mask", "orientation") if n in rows.header]
+    scanner = [n for n in scanners.columns(list(rows.header)) if n not in optional]
+    frame = rows.frame(["subject_id", "image", *optional, *scanner])
     frame = frame.mask(frame.apply(delimited.is_missing), "")
+    frame["scanner"] = scanners.names(frame)
     entries = []
     for row in frame.to_dict("records"):
         image = base / row["image"]
@@ -201,6 +317,8 @@ def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
             image,
             base / row["mask"] if row.get("mask") else None,
             is_t1_linear(image),
+            check_orientation(row.get("orientation", "")),
+            row["scanner"],
         )
         if not row["image"]:
             entry = replace(entry, problem="image: the table names no file")

@@ -24,6 +24,7 @@ from mri_jax.typed import build
 from mri_jax.volumes import brain, quality
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.inhomogeneity import correct, log_bias_field
+from mri_jax.volumes.intensities import clear_background, millilitres, without_spikes
 from mri_jax.volumes.registration import AffineFit, fit_of, register_brain, register_head
 from mri_jax.volumes.resampling import (
     Image,
@@ -32,7 +33,7 @@ from mri_jax.volumes.resampling import (
     pull,
     smoothing_sigma,
 )
-from mri_jax.volumes.scans import Scan, read_scan
+from mri_jax.volumes.scans import Scan, read_mask, read_scan
 from mri_jax.volumes.store import StoreInfo
 from mri_jax.volumes.templates import PACKAGED, Template, load_template
 
@@ -150,21 +151,23 @@ def preprocess_scan(
     settings: PreprocessSettings,
     mask_path: Path | str | None = None,
     in_template_space: bool = False,
+    orientation: str = "",
 ) -> PreprocessedScan:
     """Run the whole pipeline on one file.
 
     Args:
-      path: A raw T1w scan, NIfTI or MGH.
+      path: A raw T1w scan: NIfTI, MGH or Analyze.
       settings: The choices.
       mask_path: The brain mask on the scan's voxels, for ``brain="mask"``.
       in_template_space: The scan comes from Clinica's ``t1-linear``: inhomogeneity is corrected
         and it lies on an MNI152 template, so steps 2 and 4 are skipped.
+      orientation: Where the voxel axes run to, such as RAS, if the file states no orientation.
 
     Raises:
       UserError: The scan or mask cannot be used; the message says why.
     """
-    scan = read_scan(Path(path))
-    given = _read_mask(mask_path, scan, settings)
+    scan = read_scan(Path(path), orientation)
+    given = _read_mask(mask_path, scan, settings, orientation)
     return preprocess(scan, settings, given, in_template_space)
 
 
@@ -187,7 +190,9 @@ def _preprocess(
     in_template_space: bool,
 ) -> PreprocessedScan:
     template = settings.load_template()
-    whole = Image(scan.data, scan.affine)
+    whole, cut = without_spikes(Image(scan.data, scan.affine))
+    whole, cleared = clear_background(whole)
+    notes = "; ".join(filter(None, (*scan.notes, cut, cleared)))
     working = block_mean(whole, WORKING_SPACING)
     bias: Image | None = None
     if settings.n4 and not in_template_space:
@@ -219,6 +224,7 @@ def _preprocess(
         "registration": "t1-linear" if in_template_space else "affine",
         "intensity_scale": float(scale),
         "to_scan": " ".join(f"{x:.9g}" for x in fit.matrix[:3].ravel()),
+        **({"reading": notes} if notes else {}),
     }
     return PreprocessedScan(volume, on_grid, grid.affine, fit.matrix, {**figures, **steps})
 
@@ -293,7 +299,7 @@ def _extract(
             raise UserError("brain: mask: this scan has no mask file")
         indicator = block_mean(Image(fine.astype(np.float32), whole.affine), WORKING_SPACING)
         mask = indicator.data >= 0.5
-    volume = brain.millilitres(mask, working.affine)
+    volume = millilitres(mask, working.affine)
     largest = np.inf if method == "mask" else brain.LARGEST_BRAIN
     if not brain.SMALLEST_BRAIN <= volume <= largest:
         raise UserError(
@@ -304,22 +310,10 @@ def _extract(
 
 
 def _read_mask(
-    path: Path | str | None, scan: Scan, settings: PreprocessSettings
+    path: Path | str | None, scan: Scan, settings: PreprocessSettings, orientation: str
 ) -> np.ndarray | None:
     if settings.brain != "mask":
         return None
     if path is None:
         raise UserError("brain: mask: this scan has no mask file")
-    import nibabel as nib
-
-    try:
-        image = nib.as_closest_canonical(nib.load(path))
-        data = np.asarray(image.dataobj)
-    except Exception as error:
-        raise UserError(f"{Path(path).name}: the mask cannot be read ({error})") from None
-    if data.shape != scan.data.shape or not np.allclose(image.affine, scan.affine, atol=1e-2):
-        raise UserError(
-            f"{Path(path).name}: the mask's voxels {data.shape} are not the scan's "
-            f"{scan.data.shape}, or lie elsewhere"
-        )
-    return data > 0
+    return read_mask(Path(path), scan, orientation)

@@ -34,6 +34,7 @@ FIGURES = {
     "missing": ("part of the template's inner brain (6 mm deep) outside the mask", "high"),
     "form_gap_mm": ("largest distance between qform and sform, mm", "high"),
     "mirrored_forms": ("1 when qform and sform differ in handedness: left-right flip", "high"),
+    "filled_voxels": ("voxels inside the head that were NaN or infinite and were filled", "high"),
 }
 # A figure is flagged when it lies this many robust SDs from the median of the store, or beyond a
 # limit that holds for any adult head whatever the store.
@@ -46,6 +47,7 @@ LIMITS = {
     "missing": (-np.inf, 0.02),
     "form_gap_mm": (-np.inf, 5.0),
     "mirrored_forms": (-np.inf, 0.5),
+    "filled_voxels": (-np.inf, 0.5),
 }
 _DEPTH = 6.0
 
@@ -84,6 +86,8 @@ def figures(
         "missing": there["missing"],
         "form_gap_mm": _round(scan.form_disagreement),
         "mirrored_forms": int(scan.forms_mirrored),
+        # Hardly any scan has such voxels, so that most stores have no such column.
+        **({"filled_voxels": scan.filled} if scan.filled else {}),
     }
 
 

@@ -17,6 +17,7 @@ from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 
 from mri_jax.errors import UserError
+from mri_jax.volumes.intensities import head_level
 from mri_jax.volumes.resampling import Image, coarsen, pull, smoothing_sigma, transform_points
 from mri_jax.volumes.templates import Template
 
@@ -70,11 +71,10 @@ def register_head(scan: Image, template: Template) -> AffineFit:
 def cut_bright(image: Image) -> Image:
     """Cut intensities at the median of the head, so that fat is no brighter than brain.
 
-    The head is what exceeds a quarter of the intensity-weighted mean.
+    The head is what exceeds `head_level`.
     """
     data = np.asarray(image.data, np.float32)
-    low = np.minimum(data, np.percentile(data, 99)).astype(np.float64)
-    head = data > 0.25 * (low**2).sum() / max(low.sum(), 1e-12)
+    head = data > head_level(data)
     return Image(np.minimum(data, np.median(data[head]) if head.any() else 0), image.affine)
 
 

@@ -16,11 +16,11 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from mri_jax.errors import UserError
-from mri_jax.volumes.headers import Opened, check_size, open_header, open_image
+from mri_jax.volumes.headers import Opened, check_size, is_label_name, open_header, open_image
+from mri_jax.volumes.intensities import Mended, mended
 
 SIMULATED = b"SIMULATED"
 MIN_DISTINCT = 24
-MAX_NEGATIVE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class Scan:
       form_disagreement: Largest distance (mm) over the corners of the image between where the
         NIfTI qform and sform place it; NaN unless the header holds both.
       forms_mirrored: Whether qform and sform differ in handedness: left and right may be swapped.
+      filled: How many voxels inside the head were NaN or infinite and were filled.
       notes: What was not as usual in reading it, such as a declared orientation.
     """
 
@@ -40,6 +41,7 @@ class Scan:
     affine: np.ndarray
     form_disagreement: float = float("nan")
     forms_mirrored: bool = False
+    filled: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -60,12 +62,17 @@ def read_scan(path: Path, orientation: str = "") -> Scan:
         names the file and the rule.
     """
     with _named(path):
-        opened = open_header(path, orientation)
-        data = _read_voxels(opened, path)
-        canonical = nib.as_closest_canonical(nib.Nifti1Image(data, opened.affine))
+        opened = _open(path, orientation)
+        read = _read_voxels(opened, path)
+        canonical = nib.as_closest_canonical(nib.Nifti1Image(read.data, opened.affine))
         disagreement, mirrored = _compare_forms(opened)
     return Scan(
-        np.asarray(canonical.dataobj), canonical.affine, disagreement, mirrored, opened.notes
+        np.asarray(canonical.dataobj),
+        canonical.affine,
+        disagreement,
+        mirrored,
+        read.filled,
+        (*opened.notes, *read.notes),
     )
 
 
@@ -83,10 +90,34 @@ def check_header(path: Path, orientation: str = "") -> str | None:
     """
     try:
         with _named(path):
-            open_header(path, orientation)
+            _open(path, orientation)
     except UserError as error:
         return str(error)
     return None
+
+
+def read_mask(path: Path, scan: Scan, orientation: str = "") -> np.ndarray:
+    """The brain mask of a scan, (X, Y, Z) bool on its voxels: True where the file is above 0.
+
+    Args:
+      path: In any form that a scan may have.
+      scan: As read.
+      orientation: As in `read_scan`.
+
+    Raises:
+      UserError: It cannot be read, or its voxels are not the scan's.
+    """
+    with _named(path):
+        opened = open_header(path, orientation)
+        check_size(opened.image, path, whole=True)
+        data = np.asanyarray(opened.image.dataobj).reshape(opened.shape) > 0
+        image = nib.as_closest_canonical(nib.Nifti1Image(data.view(np.uint8), opened.affine))
+        if image.shape != scan.data.shape or not np.allclose(image.affine, scan.affine, atol=1e-2):
+            raise UserError(
+                f"the mask's voxels {image.shape} are not the scan's {scan.data.shape}, or lie "
+                "elsewhere"
+            )
+    return np.asarray(image.dataobj).view(bool)
 
 
 def is_simulated(path: Path) -> bool | None:
@@ -98,6 +129,12 @@ def is_simulated(path: Path) -> bool | None:
     except UserError:
         return None
     return isinstance(header, nib.Nifti1Header) and bytes(header["descrip"]).startswith(SIMULATED)
+
+
+def _open(path: Path, orientation: str) -> Opened:
+    if is_label_name(path.name):
+        raise UserError("is a segmentation of FreeSurfer, not an image; give orig.mgz or T1.mgz")
+    return open_header(path, orientation)
 
 
 @contextmanager
@@ -112,24 +149,15 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"{path.name}: cannot be read ({first})") from None
 
 
-def _read_voxels(opened: Opened, path: Path) -> np.ndarray:
+def _read_voxels(opened: Opened, path: Path) -> Mended:
     check_size(opened.image, path, whole=True)
     data = np.asarray(np.asanyarray(opened.image.dataobj).reshape(opened.shape), np.float32)
-    bad = data.size - int(np.isfinite(data).sum())
-    if bad:
-        raise UserError(f"{bad} voxels are NaN or infinite")
-    low, high = float(data.min()), float(data.max())
-    if low == high:
-        raise UserError(f"every voxel is {low:g}")
-    if low < -MAX_NEGATIVE * high:
-        raise UserError(f"has intensities down to {low:g}; those of a T1w magnitude are positive")
-    if low < 0:
-        # Interpolation overshoots by a little below an air background of zero.
-        data = np.maximum(data, 0)
+    usable = mended(data)
+    data = usable.data
     distinct = len(np.unique(data[:: max(1, data.shape[0] // 40), ::2, ::2]))
     if distinct < MIN_DISTINCT:
         raise UserError(f"holds {distinct} distinct intensities: a mask or label map, not a T1w")
-    return data
+    return usable
 
 
 def _compare_forms(opened: Opened) -> tuple[float, bool]:

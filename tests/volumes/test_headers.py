@@ -127,6 +127,12 @@ def test_a_quaternion_too_long_by_rounding_is_a_half_turn(tmp_path):
     np.testing.assert_allclose(scan.affine[:3, :3], canonical.affine[:3, :3], atol=1e-5)
     (tmp_path / "b.nii").write_bytes(spoilt_quaternion(0.01))
     assert "its qform is no rotation" in check_header(tmp_path / "b.nii")
+    data = bytearray(image().to_bytes())
+    data[256:268] = np.float32([0.9, 0.8, 0.7]).tobytes()
+    (tmp_path / "c.nii").write_bytes(data)
+    scan = read_scan(tmp_path / "c.nii")
+    np.testing.assert_allclose(scan.affine, AFFINE)
+    assert scan.notes == ("its qform is no rotation; its sform was taken",)
 
 
 def test_says_that_the_voxels_have_no_beginning(tmp_path):
@@ -156,8 +162,8 @@ def test_special_files_are_refused_without_being_read(tmp_path):
     (tmp_path / "._a.nii.gz").write_bytes(b"\0\5\x16\7")
     (tmp_path / "folder.nii").mkdir()
     rules = {
-        "pipe.nii.gz": "no regular file",
-        "zero.nii": "no regular file",
+        "pipe.nii.gz": "is a pipe",
+        "zero.nii": "is a device",
         "lost.nii.gz": "link that leads nowhere",
         "._a.nii.gz": "hidden file",
         "folder.nii": "is a folder",

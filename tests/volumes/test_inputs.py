@@ -98,3 +98,66 @@ def test_refuses_nothing(tmp_path):
         inputs.find(tmp_path)
     with pytest.raises(UserError, match="no such file or folder"):
         inputs.find(tmp_path / "absent")
+
+
+def test_files_that_are_no_scans_are_left_out_and_lost_links_are_said(tmp_path):
+    anat = "sub-1/anat"
+    touch(tmp_path, f"{anat}/sub-1_run-2_T1w.nii.gz", f"{anat}/._sub-1_run-2_T1w.nii.gz")
+    touch(tmp_path, f"{anat}/sub-1_T1w.nii.gz.part", f"{anat}/sub-1_T1w.json")
+    (tmp_path / anat / "sub-1_run-1_T1w.nii.gz").symlink_to("../../.git/annex/objects/x")
+    result = inputs.find(tmp_path)
+    (entry,) = result.entries
+    assert entry.path.name == "sub-1_run-2_T1w.nii.gz"
+    assert "1 files are links that lead nowhere" in result.notes[0]
+    assert "sub-1_run-1_T1w.nii.gz" in result.notes[0]
+
+
+def test_a_plain_folder_knows_suffixes_in_any_case_pairs_and_label_maps(tmp_path):
+    touch(tmp_path, "ONE_T1W.NII.GZ", "two.img", "two.hdr", "disk.img", "aseg.mgz", "._x.nii")
+    assert set(found(tmp_path)) == {("ONE", "ses-1"), ("two", "ses-1")}
+
+
+def test_freesurfer_subjects_give_one_image_each(tmp_path):
+    touch(
+        tmp_path, "sub-1_ses-2/mri/orig.mgz", "sub-1_ses-2/mri/T1.mgz", "sub-1_ses-2/mri/aseg.mgz"
+    )
+    touch(tmp_path, "P2/mri/T1.mgz", "P2/mri/aparc+aseg.mgz", "fsaverage/mri/orig.mgz")
+    touch(tmp_path, "P3/mri/orig.mgz", "P3.long.base3/mri/orig.mgz", "P4.long.base4/mri/orig.mgz")
+    touch(tmp_path, "base3/mri/orig.mgz", "base3/base-tps", "P5/mri/aseg.mgz")
+    result = inputs.find(tmp_path)
+    images = {entry.key: entry.path.relative_to(tmp_path).as_posix() for entry in result.entries}
+    assert images == {
+        ("sub-1", "ses-2"): "sub-1_ses-2/mri/orig.mgz",
+        ("P2", "ses-1"): "P2/mri/T1.mgz",
+        ("P3", "ses-1"): "P3/mri/orig.mgz",
+        ("P4", "ses-1"): "P4.long.base4/mri/orig.mgz",
+    }
+    assert result.form.startswith("FreeSurfer")
+    assert "P3.long.base3, base3, fsaverage" in result.notes[0]
+    assert "1 subjects have no orig.mgz" in result.notes[1]
+    # One subject's own folder is read in the same way.
+    (alone,) = inputs.find(tmp_path / "P3").entries
+    assert alone.key == ("P3", "ses-1")
+
+
+def test_says_what_was_looked_for_and_what_is_there(tmp_path):
+    touch(tmp_path, "a/1.dcm", "a/2.dcm", "a/3.IMA", "notes.txt", "x.tar.gz")
+    with pytest.raises(UserError) as caught:
+        inputs.find(tmp_path)
+    said = str(caught.value)
+    for part in ("BIDS tree", "CAPS tree", "SUBJECTS_DIR", "2 .dcm", "1 .tar.gz", "dcm2niix"):
+        assert part in said
+
+
+def test_orientation_and_scanner_come_from_the_table_or_the_command(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii")
+    (tmp_path / "t.csv").write_text(
+        "subject_id,image,orientation,Manufacturer,field_strength,site\n"
+        "s1,a.nii,las,GE,3.0,7\ns2,b.nii,,n/a,,7\n",
+        encoding="utf-8",
+    )
+    entries = found(tmp_path / "t.csv", orientation="ras")
+    assert [e.orientation for e in entries.values()] == ["LAS", "RAS"]
+    assert [e.scanner for e in entries.values()] == ["GE 3 T", "7"]
+    with pytest.raises(UserError, match="orientation: 'up'"):
+        inputs.find(tmp_path / "t.csv", orientation="up")

@@ -27,7 +27,7 @@ def image(data=None, affine=AFFINE, codes=(1, 1)):
 
 def with_value(value):
     data = voxels(np.float32)
-    data[3, 4, 5] = value
+    data[12:16, 14:18, 15:19] = value
     return data
 
 
@@ -85,8 +85,8 @@ BAD = {
     "constant": (saved(np.full(SHAPE, 7, np.int16)), "every voxel is 7"),
     "binary": (saved((voxels() > 400).astype(np.uint8)), "2 distinct intensities"),
     "label map": (saved((voxels() // 100).astype(np.uint8)), "distinct intensities"),
-    "NaN": (saved(with_value(np.nan)), "1 voxels are NaN or infinite"),
-    "infinity": (saved(with_value(np.inf)), "1 voxels are NaN or infinite"),
+    "NaN": (saved(with_value(np.nan)), "64 voxels inside the head are NaN or infinite"),
+    "infinity": (saved(with_value(np.inf)), "64 voxels inside the head are NaN or infinite"),
     "Hounsfield units": (saved(voxels() - np.int16(450)), "positive"),
     "no affine": (saved(codes=(0, 0)), "no affine"),
     "singular affine": (bad_sform(0), "singular"),
