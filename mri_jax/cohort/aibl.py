@@ -269,7 +269,7 @@ def _images(
     problems: list[Problem],
     order: str,
 ) -> tuple[pd.DataFrame, list[str]]:
-    found, notes = archive.find_images(images, None, subject_of, today, problems, _visit, order)
+    found, notes = archive.find_images(images, None, subject_of, today, problems, visit_of, order)
     if found["level"].eq("bids").all():
         return found, notes
     found = _matched(found, scans)
@@ -290,11 +290,14 @@ def subject_of(text: str) -> str | None:
     return aibl_id(number) if family == NAME else None
 
 
-def _visit(text: str) -> str:
-    """Visits are 18 months apart; some search tables number them from 1."""
-    if re.fullmatch(r"[1-9]", text):
+def visit_of(text: str) -> str:
+    """The code of a search table's visit, empty where it says no month.
+
+    Names are ``bl``, ``18 mo``, ``18 Month follow-up``, or numbers from 1, 18 months apart.
+    """
+    if re.fullmatch(r"[1-9]", text, re.ASCII):
         return code_of_month(18.0 * (int(text) - 1))
-    return code_of_month(month_of_visit(text))
+    return code_of_month(month_of_visit(re.sub(r"(?i)\s+follow-?\s?up$", "", text)))
 
 
 def _matched(found: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
