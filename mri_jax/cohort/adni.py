@@ -234,17 +234,19 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
     names = ("RID", "PTID", "VISCODE", "VISCODE2", "EXAMDATE")
     wanted: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
     wanted["PHASE"] = ("PHASE", "COLPROT")
+    wanted["ORIGPROT"] = ("ORIGPROT",)
     dialects = {"DIAGNOSIS": CURRENT, "DXCHANGE": CHANGE, "DXCURREN": CURRENT}
     wanted.update({name: (name,) for name in dialects})
-    rows = read_rows(path, wanted, (*dialects, "PTID", "VISCODE2"))
+    rows = read_rows(path, wanted, (*dialects, "PTID", "VISCODE2", "ORIGPROT"))
     problems += formula_cells(rows, file)
     if (rows[list(dialects)] == "").all(axis=None):
         raise UserError(f"{path}: has none of the diagnosis columns {', '.join(dialects)}")
     phase = _phases(rows["PHASE"], file, problems)
+    stated = _phases(rows["ORIGPROT"], file, problems)
     place = phase.map({name: place for place, name in enumerate(PHASES)})
     rid, own_id = adni_people.who(rows, file, problems)
     first = place.groupby(rid).transform("min")
-    origin = as_text(first.map(dict(enumerate(PHASES))))
+    origin = stated.where(stated != "", as_text(first.map(dict(enumerate(PHASES)))))
     told = rows["VISCODE2"].where(~is_missing(rows["VISCODE2"]), rows["VISCODE"])
     rows = rows.assign(rid=rid, own_id=own_id, phase=phase, origin=origin)
     rows = _told(rows, told, file, problems)

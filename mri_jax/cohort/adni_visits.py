@@ -19,7 +19,7 @@ _NEW = {
 _SAME = {"baseline": "bl", "screening": "sc", "screening mri": "scmri", "no visit": NO_VISIT}
 _MONTH = re.compile(r"m(?:onth)? ?0*(\d{1,3})", re.ASCII)
 _YEAR = re.compile(r"y(\d{1,2})", re.ASCII)
-_ADNI2 = re.compile(r"v([1-9])([12])", re.ASCII)
+_ADNI2 = re.compile(r"v([1-9])1", re.ASCII)
 _ADNI4 = re.compile(r"4_m0*(\d{1,3})", re.ASCII)
 _PLAIN = re.compile(r"bl|sc|scmri|m\d{2,}", re.ASCII)
 # What the image search calls visits: "ADNI1/GO Month 12", "ADNI2 Screening MRI-New Pt".
@@ -51,8 +51,7 @@ def plain_code(code: str, enrolled: bool) -> str:
     if match := _YEAR.fullmatch(text):
         return _of_month(12 * int(match[1]))
     if match := _ADNI2.fullmatch(text):
-        # vN1 is year N, vN2 the telephone check half a year later.
-        return _of_month(12 * int(match[1]) + (6 if match[2] == "2" else 0))
+        return _of_month(12 * int(match[1]))
     if match := _ADNI4.fullmatch(text):
         return _of_month(int(match[1]))
     return _NEW.get(text, text)

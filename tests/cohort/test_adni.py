@@ -290,6 +290,19 @@ def test_months_of_a_phase_are_not_those_of_a_person_who_continues(folder):
     assert "AD first seen after the horizon" in lost.loc[("sub-ADNI001S0903", "ADNI1"), "detail"]
 
 
+def test_a_table_of_one_phase_that_names_the_first_one(folder):
+    """As ADNIMERGE2 writes it: COLPROT and ORIGPROT in place of PHASE."""
+    frame = dxsum().rename(columns={"PHASE": "COLPROT"}).assign(COLPROT="ADNI3", VISCODE2="")
+    frame["ORIGPROT"] = ["ADNI3"] * 6 + ["ADNI1"] * 3
+    frame.loc[6:, "VISCODE"] = ["init", "y1", "y3"]
+    write(folder, "DXSUM.csv", frame)
+    result = made(folder)
+    assert labels(result) == {k: v for k, v in RIGHT.items() if k != "sub-ADNI001S0903"}
+    assert result.excluded[["subject_id", "cohort", "reason"]].values.tolist() == [
+        ["sub-ADNI001S0903", "ADNI3", "duplicate"]
+    ]
+
+
 def test_a_phase_in_every_spelling(folder):
     for text in ("ADNI 1", "adni-1", "ADNI_1"):
         write(folder, "ADNIMERGE.csv", adnimerge().assign(COLPROT=text))
