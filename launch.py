@@ -113,13 +113,14 @@ def _main(argv: list[str]) -> int:
         raise UserError("--config: is missing, e.g. --config=configs/finetune_high.py")
     from etils import epath
 
-    from mri_jax.files import expanded
+    from mri_jax.files import expanded, safe_name
 
     if not flags.FLAGS["verbosity"].present:
         # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
         logging.set_verbosity(logging.FATAL)
     config = _CONFIG.value
-    workdir = epath.Path(expanded(_WORKDIR.value or f"runs/{config.name}-{config.preset}"))
+    name = f"{config.name}-{config.preset}"
+    workdir = epath.Path(expanded(_WORKDIR.value or f"runs/{safe_name(name, keep='_')}"))
     stages = epath.Path(expanded(_STAGES.value or workdir.parent / "stages"))
     trace = _PROFILE.value and expanded(_PROFILE.value)
 

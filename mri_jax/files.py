@@ -100,15 +100,16 @@ def expanded(path: epath.PathLike) -> str:
     return found
 
 
-def safe_name(text: str) -> str:
+def safe_name(text: str, keep: str = "") -> str:
     """A file name for an identifier, other than that of every other identifier.
 
-    Letters, digits, ``.`` and ``-`` stay; other characters become ``%xx``, and so does the first
-    character of what would be hidden, ``..``, or a device of Windows, and a dot at the end. Of what
-    then is longer than `LONGEST_NAME` the beginning stays, followed by ``~`` and a digest. Case is
-    kept: names that differ by case alone are different files on Linux, not on macOS and Windows.
+    Letters, digits, ``.`` and ``-`` stay, and ``_`` if it is in ``keep``; other characters become
+    ``%xx``, and so does the first character of what would be hidden, ``..``, or a device of
+    Windows, and a dot at the end. Of what then is longer than `LONGEST_NAME` the beginning stays,
+    followed by ``~`` and a digest. Case is kept: names that differ by case alone are different
+    files on Linux, not on macOS and Windows.
     """
-    name = re.sub(r"[^A-Za-z0-9.\-]", lambda m: _quoted(m[0]), text) or "%"
+    name = re.sub(rf"[^A-Za-z0-9.\-{keep}]", lambda m: _quoted(m[0]), text) or "%"
     if name.startswith(".") or _RESERVED.match(name):
         name = _quoted(name[0]) + name[1:]
     if name.endswith("."):
@@ -117,6 +118,13 @@ def safe_name(text: str) -> str:
         digest = sha256_of_bytes(text.encode(errors="surrogatepass"))[:24]
         name = f"{name[: LONGEST_NAME - 25]}~{digest}"
     return name
+
+
+def joined_name(*parts: str) -> str:
+    """One file name for several identifiers, other than that of all others: ``ONE__OTHER``."""
+    # Underscores stay where they cannot be taken for those between two parts.
+    names = (re.sub(r"(?<=.)(?<!%5f)%5f(?!%5f|$)", "_", safe_name(part)) for part in parts)
+    return "__".join(names)
 
 
 def _quoted(character: str) -> str:
@@ -149,6 +157,11 @@ def write_text(path: epath.PathLike, text: str) -> None:
         wrong = text[max(0, error.start - 20) : error.end + 20]
         raise UserError(f"{path}: {wrong!r} cannot be written as UTF-8; rename it") from None
     write_bytes(path, data)
+
+
+def write_markdown(path: epath.PathLike, text: str) -> None:
+    """Write Markdown in which nothing is HTML: names in it may come from anywhere."""
+    write_text(path, text.replace("<", "&lt;"))
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:

@@ -218,6 +218,19 @@ def test_names_of_files_are_injective_and_stay_in_their_folder(one: str, other: 
         assert len(name) <= files.LONGEST_NAME
 
 
+PARTS = st.lists(st.text("_a%5f/", min_size=1, max_size=8), min_size=1, max_size=3)
+
+
+@given(PARTS, PARTS)
+def test_joined_names_are_injective(one: list[str], other: list[str]):
+    assert (files.joined_name(*one) == files.joined_name(*other)) == (one == other)
+
+
+def test_joined_names_keep_the_underscores_of_ordinary_ids():
+    assert files.joined_name("002_S_0295", "bl") == "002_S_0295__bl"
+    assert files.joined_name("a_", "_b") == "a%5f__%5fb"
+
+
 @given(st.text("ab/", min_size=100, max_size=300), st.text("ab/", min_size=100, max_size=300))
 def test_long_names_are_shortened_and_stay_different(one: str, other: str):
     assert len(files.safe_name(one)) <= files.LONGEST_NAME

@@ -216,6 +216,7 @@ def _name(stage: str, step: str, reason: str) -> str:
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table with columns of even width."""
+    header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:

@@ -40,7 +40,7 @@ def describe(path: Path) -> int:
     """Write and print the demographics of a table."""
     described = demographics.describe(read_table(path))
     text = demographics.as_markdown(described)
-    files.write_text(beside(path, "demographics.md"), text)
+    files.write_markdown(beside(path, "demographics.md"), text)
     files.write_csv(beside(path, "demographics.csv"), described.groups)
     files.write_csv(beside(path, "demographics_tests.csv"), described.tests)
     files.write_text(beside(path, "demographics.tex"), demographics.as_latex(described))

@@ -18,6 +18,7 @@ from mri_jax.explanation.score import Network, scores
 from mri_jax.explanation.selection import Scan
 from mri_jax.explanation.statistics import region_rows
 from mri_jax.explanation.truth import Truth
+from mri_jax.files import safe_name
 from mri_jax.progress import Progress
 from mri_jax.trained import Member
 from mri_jax.volumes.export import nifti_bytes
@@ -161,7 +162,7 @@ def _keep(
     key = (stage, method, scan.label)
     found.sums[key] = found.sums[key] + values if key in found.sums else values
     found.counts[key] = found.counts.get(key, 0) + 1
-    name = f"maps/{stage}/{method}/{scan_name(scan.cohort, *scan.key)}.nii.gz"
+    name = f"maps/{safe_name(stage)}/{method}/{scan_name(scan.cohort, *scan.key)}.nii.gz"
     words = f"{'SIMULATED ' * setting.simulated}{method} {stage}, logits"
     files.write_bytes(out / name, nifti_bytes(values, reader.store.info.grid, words))
     row = {

@@ -57,7 +57,7 @@ def write_outputs(
         files.write_csv(out / f"tables/{name}.csv", frame.assign(scans_are=origin))
     view = TableView("Regions", summary)
     words = "SIMULATED scans.\n\n" if setting.simulated else ""
-    files.write_text(out / "tables/region_summary.md", f"{words}{markdown(view)}\n")
+    files.write_markdown(out / "tables/region_summary.md", f"{words}{markdown(view)}\n")
     speed = sections.cost_table(facts, table)
     verdicts = sections.verdict_table(checked)
     parts = [
@@ -84,7 +84,7 @@ def write_outputs(
             "completeness": sections.completeness(table),
         },
     )
-    files.write_text(out / "summary.md", markdown_page(title, parts, setting.simulated))
+    files.write_markdown(out / "summary.md", markdown_page(title, parts, setting.simulated))
     files.write_text(out / "summary.html", render(title, parts, setting.simulated))
     if setting.simulated:
         say("SIMULATED scans")

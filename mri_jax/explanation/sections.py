@@ -16,7 +16,7 @@ from mri_jax.explanation.page import Section, TableView
 from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
-from mri_jax.files import safe_name
+from mri_jax.files import joined_name, safe_name
 from mri_jax.trained import SOURCE
 
 _SHOWN_OF_CLASS = 2
@@ -111,7 +111,7 @@ def completeness(scans: pd.DataFrame) -> dict[str, float]:
 
 def stage_method(to: Folder, stage: str, method: str, note: str, summary: pd.DataFrame) -> Section:
     """Group means, their difference, and the regions of one stage and method."""
-    folder, key = f"maps/{stage}/{method}", f"{method}-{stage}"
+    folder, key = f"maps/{safe_name(stage)}/{method}", f"{method}-{stage}"
     title = to.title(method, stage)
     negative, positive = to.setting.classes
     means = {
@@ -198,7 +198,7 @@ def comparisons(to: Folder) -> list[Section]:
             source, tuned = (_over_all(to.collected, s, method) for s in (SOURCE, stage))
             change = tuned - source
             words = f"{method}, {stage} minus {SOURCE}"
-            name = f"maps/{stage}/{method}/minus-source.nii.gz"
+            name = f"maps/{safe_name(stage)}/{method}/minus-source.nii.gz"
             links.append((f"{words} (NIfTI)", to.nifti(name, change, words)))
             caption = f"{words}: means over all scans; red: more for {to.setting.learned[1]}."
             key = f"{method}-{stage}-minus-{SOURCE}"
@@ -230,7 +230,7 @@ def subjects(to: Folder, scans: Sequence[Scan], named: Sequence[str]) -> list[Se
         mine = table.loc[[scan.key]].to_dict("records")
         diagnosis = to.setting.classes[scan.label]
         name = f"{' '.join(filter(None, scan.key))}, {diagnosis}, {stage}"
-        key = "-".join(["subject", *map(safe_name, filter(None, scan.key))])
+        key = f"subject-{joined_name(*filter(None, scan.key))}"
         lines = []
         for row in mine:
             values = np.asarray(nib.Nifti1Image.from_filename(str(to.out / row["file"])).dataobj)

@@ -71,7 +71,7 @@ def save(model: Model, path: epath.PathLike) -> None:
             for network in ensemble.networks:
                 arrays.write(folder / _network_file(ensemble.stage, network.fold), _flat(network))
         files.write_json(folder / DESCRIPTION, _description(model))
-        files.write_text(folder / CARD, card(model))
+        files.write_markdown(folder / CARD, card(model))
         names = [DESCRIPTION, CARD, *_network_files(model)]
         listed = {}
         for name in names:
@@ -110,7 +110,7 @@ def load(path: epath.PathLike) -> Model:
 
 
 def _network_file(stage: str, fold: int) -> str:
-    return f"networks/{stage}-fold{fold}.npz"
+    return f"networks/{files.safe_name(stage)}-fold{fold}.npz"
 
 
 def _network_files(model: Model) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from mri_jax.errors import UserError
+from mri_jax.files import safe_name
 from mri_jax.prediction import folder
 from mri_jax.prediction.build import build, fingerprint_of
 from mri_jax.prediction.model import Model
@@ -45,7 +46,8 @@ def open_model(
     run = open_run(path, stage_folder, store)
     variant = network or run.variants[0]
     chosen = tuple(stages) or run.stages(variant)
-    kept = run.results.path / KEPT / f"{variant}-{fingerprint_of(run, variant, chosen)[:16]}"
+    digest = fingerprint_of(run, variant, chosen)
+    kept = run.results.path / KEPT / f"{safe_name(variant, keep='_')}-{digest[:16]}"
     if folder.is_model(kept):
         return folder.load(kept)
     model = build(run, variant, chosen)

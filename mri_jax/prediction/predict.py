@@ -10,7 +10,6 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.files import safe_name
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import Model
@@ -110,8 +109,8 @@ def _write_tables(folder: epath.Path, rows: list[dict[str, Any]], failures: list
 
 
 def page_name(scan: Scan) -> str:
-    """``SUBJECT__SESSION.html``: underscores stay, other odd characters become ``%xx``."""
-    return "__".join(safe_name(part).replace("%5f", "_") for part in scan.key) + ".html"
+    """``SUBJECT__SESSION.html``; other scans have other names."""
+    return files.joined_name(*scan.key) + ".html"
 
 
 def _batches(

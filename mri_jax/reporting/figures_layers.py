@@ -41,8 +41,8 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
 def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
     """``run/stage/fold0/conv1`` to (run, stage), the first fold of each, source first."""
     found: dict[tuple[str, str], np.ndarray] = {}
-    for key in sorted(arrays, key=lambda k: ("/source/" not in k, k.split("/"))):
-        parts = key.split("/")
+    for key in sorted(arrays, key=lambda k: ("/source/" not in k, k.rsplit("/", 3))):
+        parts = key.rsplit("/", 3)
         if len(parts) == 4 and parts[3] == "conv1":
             found.setdefault((parts[0], parts[1]), arrays[key])
     return found

@@ -1,6 +1,5 @@
 """From results folders to tables, figures and the page: ``python -m mri_jax report RUN ...``."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,20 +99,15 @@ def _section_of(picture: Picture, keys: Sequence[str]) -> str:
     return next(key for key in keys if picture.key.startswith(f"{key}-"))
 
 
-def file_name(key: str) -> str:
-    """A file name for any key; characters beyond letters, digits, ``.``, ``-`` become ``_``."""
-    return re.sub(r"[^A-Za-z0-9.\-]", "_", key)
-
-
 def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
-    name = file_name(table.key)
+    name = files.safe_name(table.key, keep="_")
     data = table.data.assign(simulated=True) if simulated else table.data
-    files.write_text(folder / f"{name}.md", forms.markdown(table, simulated))
+    files.write_markdown(folder / f"{name}.md", forms.markdown(table, simulated))
     files.write_text(folder / f"{name}.tex", forms.latex(table, simulated))
     files.write_csv(folder / f"{name}.csv", data)
 
 
 def _write_figure(folder: epath.Path, picture: Picture) -> None:
-    name = file_name(picture.key)
+    name = files.safe_name(picture.key, keep="_")
     files.write_bytes(folder / f"{name}.png", picture.png)
     files.write_bytes(folder / f"{name}.svg", picture.svg)

@@ -219,7 +219,13 @@ def _write_events(folder: epath.Path, lines: list[dict[str, Any]]) -> None:
         folder.rmtree()
     writers: dict[str, SummaryWriter] = {}
     for line in lines:
-        name = f"{line['run']}/{line['stage']}/repeat{line['repeat']}-fold{line['fold']}"
+        name = "/".join(
+            (
+                files.safe_name(line["run"], keep="_"),
+                files.safe_name(line["stage"], keep="_"),
+                f"repeat{line['repeat']}-fold{line['fold']}",
+            )
+        )
         if name not in writers:
             writers[name] = SummaryWriter(str(folder / name))
         for figure in ("train_loss", "validation_loss"):

@@ -11,6 +11,7 @@ from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import declare
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
+from mri_jax.reporting.forms import latex_escape
 
 SIMULATED = "SIMULATED cohorts: these scores test the software and say nothing about patients."
 EXPLORATORY = (
@@ -70,9 +71,9 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Compariso
 def write(workdir: epath.Path, tables: list[Comparison], simulated: bool) -> None:
     """Write each table as Markdown, CSV and LaTeX under ``tables/``."""
     for table in tables:
-        place = workdir / "tables" / f"test-{table.cohort}"
+        place = workdir / "tables" / f"test-{files.safe_name(table.cohort, keep='_')}"
         title = title_of(table, simulated)
-        files.write_text(f"{place}.md", f"{title}\n\n{markdown(table.frame)}\n")
+        files.write_markdown(f"{place}.md", f"{title}\n\n{markdown(table.frame)}\n")
         files.write_csv(f"{place}.csv", table.frame)
         files.write_text(f"{place}.tex", latex(table.frame, title))
 
@@ -86,7 +87,8 @@ def title_of(table: Comparison, simulated: bool) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A Markdown table whose columns line up in plain text too."""
-    cells = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
@@ -98,18 +100,12 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def latex(frame: pd.DataFrame, caption: str) -> str:
     """A LaTeX table (needs no package)."""
-
-    def cell(text: str) -> str:
-        for plain, escaped in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("±", r"$\pm$")):
-            text = text.replace(plain, escaped)
-        return text
-
     rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    lines = [" & ".join(map(cell, row)) + r" \\" for row in rows]
+    lines = [" & ".join(map(latex_escape, row)) + r" \\" for row in rows]
     body = "\n".join([lines[0], r"\hline", *lines[1:]])
     columns = "l" * len(frame.columns)
     return (
-        f"\\begin{{table}}\n\\caption{{{cell(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
+        f"\\begin{{table}}\n\\caption{{{latex_escape(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
         f"\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\end{{table}}\n"
     )
 

@@ -19,7 +19,7 @@ from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.page import runs_table
-from mri_jax.reporting.report import SHAREABLE, file_name, write_report
+from mri_jax.reporting.report import SHAREABLE, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 NASTY = "cnn5<script>alert(1)</script>&\"'_%$#-w1"
@@ -177,7 +177,11 @@ def test_names_from_data_are_escaped_everywhere(nasty):
     assert page.count("<script") == 1
     for path in (nasty / results.FIGURES).glob("*.svg"):
         assert "<script>" not in path.read_text(encoding="utf-8")
-    assert file_name("a/b <c>") == "a_b__c_"
+    written = [path.name for path in (nasty / results.TABLES).iterdir()]
+    assert written
+    assert all(re.fullmatch(r"[A-Za-z0-9._%~\-]+", name) for name in written)
+    for path in (nasty / results.TABLES).glob("*.md"):
+        assert "<" not in path.read_text(encoding="utf-8")
 
 
 def test_shareable_leaves_out_people_places_and_scans(tmp_path):
