@@ -53,7 +53,8 @@ class Source:
         unknown), ``date``, ``diagnosis``, ``group`` (stated at enrolment, or empty),
         ``baseline_rank`` (NaN: cannot be the baseline; the smallest is), ``age`` (years at the
         visit), ``born`` (decimal year, for an age at the scan where a visit has no date), ``sex``,
-        and covariates.
+        and covariates; optionally ``lacking`` and ``unsaid``: why there is no baseline, or no
+        diagnosis, in words.
       images: An images table (`mri_jax.cohort.images`).
       covariates: Names of the covariates.
       notes: What the user should know, a line each.
@@ -194,11 +195,11 @@ def _visits(pairs: pd.DataFrame) -> Iterator[tuple[int, Visit]]:
 
 def _reason(unit: dict[str, Any], decision: Decision, selection: Selection) -> tuple[str, str]:
     if decision.reason == NO_BASELINE:
-        return NO_BASELINE, "no baseline or screening visit"
+        return NO_BASELINE, unit.get("lacking") or "no baseline or screening visit"
     if unit["why_not"]:
         return NO_SCAN, unit["why_not"]
     if decision.reason == NO_DIAGNOSIS:
-        return NO_DIAGNOSIS, decision.detail
+        return NO_DIAGNOSIS, unit.get("unsaid") or decision.detail
     if unit["group"] in selection.exclude_groups:
         return LEFT_OUT, unit["group"]
     if decision.reason:

@@ -1,54 +1,35 @@
-"""BIDS and CAPS trees with their participants and sessions tables; for any disorder.
-
-Column names are looked up by `ALIASES`. Diagnoses pass unchanged unless a code is given for them.
-"""
+"""BIDS and CAPS trees with their tables, for any disorder: from folders to visits and images."""
 
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from mri_jax import trees
+from mri_jax.cohort import sessions as ses
 from mri_jax.cohort.assemble import Source
-from mri_jax.cohort.identity import canonical, month_of_visit, months_of_visits
-from mri_jax.cohort.problems import Problem, refuse
-from mri_jax.cohort.reading import (
-    as_text,
-    disagreeing_rows,
-    formula_cells,
-    is_missing,
-    read_rows,
-    to_codes,
-    to_numbers,
+from mri_jax.cohort.bids_tables import (
+    COVARIATES,
+    FACTS,
+    PHENOTYPE,
+    TableOptions,
+    read_tables,
 )
+from mri_jax.cohort.identity import canonical, likeness, months_of_visits
+from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.reading import as_text
 from mri_jax.errors import UserError
+from mri_jax.trees import NO_SESSION, listed
 
-ALIASES = {
-    "participant": ("participant_id", "subject_id", "subject"),
-    "session": ("session_id", "session"),
-    "diagnosis": (
-        "diagnosis",
-        "dx",
-        "diagnosis_bl",
-        "diagnosis_baseline",
-        "diagnosis_sc",
-        "dx_group",
-        "group",
-        "status",
-    ),
-    "age": ("age", "age_bl", "age_baseline", "age_at_scan", "age_at_first_scan_years"),
-    "sex": ("sex", "gender", "m/f"),
-    "education": ("education_level", "education", "educ", "years_of_education"),
-    "mmse": ("mmse", "mmse_bl"),
-    "cdr": ("cdr", "cdr_global"),
+# Days since entry become dates after this day, which is shown nowhere.
+_ENTRY = pd.Timestamp("2000-01-01")
+_PATTERN = {
+    False: "sub-*/[ses-*/]anat/*_T1w.nii.gz",
+    True: "subjects/sub-*/ses-*/t1_linear/*T1w.nii.gz",
 }
-COVARIATES = ("education", "mmse", "cdr")
-SEX = {"M": "M", "F": "F", "male": "M", "female": "F", "man": "M", "woman": "F"}
-NO_SESSION = "ses-1"
-_RUN = re.compile(r"_run-0*(\d+)")
-_NATURAL = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -61,15 +42,19 @@ class BidsOptions:
         several T1w images of a session the one with the earliest part wins, then the lowest run,
         then one without ``rec-`` or ``ce-``, then the first by name.
       session: The session to label and take the scan of; by default each subject's earliest.
-      codes: Diagnoses as they stand in the tables and what they become (``missing`` removes one).
+      order: Sessions, the earliest first, where neither their names nor the tables tell their time.
       family: Put before every id (``sub-FAMILY01``), for trees that number their subjects alike.
+      root: The folder that links must stay in; by default the tree.
+      tables: How cells are read.
     """
 
     cohort: str
     prefer: tuple[str, ...] = ()
     session: str = ""
-    codes: tuple[tuple[str, str], ...] = ()
+    order: tuple[str, ...] = ()
     family: str = ""
+    root: Path | None = None
+    tables: TableOptions = field(default_factory=TableOptions)
 
 
 def is_bids(folder: Path) -> bool:
@@ -79,14 +64,8 @@ def is_bids(folder: Path) -> bool:
 
 def scan(folder: Path, problems: list[Problem], prefer: tuple[str, ...] = ()) -> pd.DataFrame:
     """The T1w images of a BIDS tree, as an images table (`mri_jax.cohort.images`)."""
-    files = [*folder.glob("sub-*/anat/*_T1w.nii*"), *folder.glob("sub-*/ses-*/anat/*_T1w.nii*")]
-    return _images(folder, files, problems, prefer)
-
-
-def scan_caps(folder: Path, problems: list[Problem], prefer: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The images of ``t1-linear`` in a CAPS tree, as an images table."""
-    files = list((folder / "subjects").glob("sub-*/ses-*/t1_linear/*T1w.nii*"))
-    return _images(folder, files, problems, prefer or ("desc-Crop",))
+    images = _images(trees.bids_scans(folder), folder, problems, prefer)
+    return images.assign(visit=images["visit"].replace("", NO_SESSION))
 
 
 def read(
@@ -105,72 +84,86 @@ def read(
       Visits and images.
 
     Raises:
-      UserError: A file or column is missing, or there are no images.
-      TableError: Rows are wrong; all of them.
+      UserError: A file or column is missing, there are no images, or sessions have no order.
+      TableError: Rows or names of files are wrong; all of them.
     """
     problems: list[Problem] = []
-    table = people or folder / "participants.tsv"
     if caps and people is None:
         raise UserError(f"{folder}: a CAPS tree has no participants.tsv; give --participants FILE")
-    images = (scan_caps if caps else scan)(folder, problems, options.prefer)
-    if images.empty:
+    prefer = options.prefer or (("desc-Crop",) if caps else ())
+    scans = trees.caps_scans(folder) if caps else trees.bids_scans(folder)
+    if not scans:
         raise UserError(f"{folder}: has no T1w image ({_PATTERN[caps]})")
-    said = [_rows(table, options, problems)]
-    for path in sorted(folder.glob("sub-*/sub-*_sessions.tsv")):
-        said.append(_rows(path, options, problems, path.parent.name))
-    if (folder / "sessions.tsv").exists():
-        said.append(_rows(folder / "sessions.tsv", options, problems))
+    images = _images(scans, options.root or folder, problems, prefer)
+    people = people or folder / "participants.tsv"
+    said = read_tables(folder, people, options.tables, problems)
+    rows, notes = _as_in_tree(said.rows, images)
+    rows, images = _sessions_as_in_tree(rows, images)
+    images = images.assign(date=_entered(images["visit"].map(ses.day_of)))
+    _disagreements(rows, problems)
     refuse(problems)
-    visits = _visits(pd.concat(said, ignore_index=True), images, options)
+    visits = _visits(rows, images, options)
+    absent = [str(s.path.relative_to(folder)) for s in scans if s.absent]
+    if absent:
+        notes.append(
+            f"{len(absent)} of {len(scans)} T1w images are not there, only the link to them (fetch "
+            f"them with datalad get or git annex get): {listed(absent)}"
+        )
+    unknown = sorted(set(images["subject_id"]) - set(rows["subject_id"]))
+    if unknown:
+        notes.append(f"{len(unknown)} subjects of the tree are in no table: {listed(unknown)}")
+    found = f"{len(images)} T1w images of {images['subject_id'].nunique()} subjects"
     return Source(
         visits=_named(visits, options),
         images=_named(images, options),
         covariates=COVARIATES,
-        notes=(f"{len(images)} T1w images of {images['subject_id'].nunique()} subjects",),
+        notes=(found, *said.notes, *notes),
     )
 
 
-_PATTERN = {
-    False: "sub-*/[ses-*/]anat/*_T1w.nii.gz",
-    True: "subjects/sub-*/ses-*/t1_linear/*T1w.nii.gz",
-}
-
-
 def _images(
-    folder: Path, files: list[Path], problems: list[Problem], prefer: tuple[str, ...]
+    scans: Sequence[trees.TreeScan],
+    within: Path,
+    problems: list[Problem],
+    prefer: tuple[str, ...],
 ) -> pd.DataFrame:
-    inside = os.path.realpath(folder)
-    rows = []
-    for path in sorted(files):
-        parts = path.relative_to(folder).parts
-        if not os.path.realpath(path).startswith(inside + os.sep):
-            problems.append(Problem(str(path), None, "", "", "leaves the tree by a link"))
-        session = next((part for part in parts if part.startswith("ses-")), NO_SESSION)
-        subject = next(part for part in parts if part.startswith("sub-"))
-        run = _RUN.search(path.name)
-        wanted = next((i for i, part in enumerate(prefer) if part in path.name), len(prefer))
-        plain = not ("_rec-" in path.name or "_ce-" in path.name)
-        rows.append((canonical(subject), path.name, session, str(path), wanted, run, plain))
+    """An images table; a scan that is not there has no path."""
+    inside = os.path.realpath(within)
+    for found in scans:
+        if found.fault:
+            problems.append(Problem(str(found.path), None, "", "", found.fault))
+        place = os.path.realpath(found.path)
+        if not found.absent and not place.startswith(inside + os.sep):
+            rule = f"leaves the tree by a link, to {place}; allow it with --root, a folder that"
+            problems.append(Problem(str(found.path), None, "", "", f"{rule} holds both"))
+    spelt: dict[tuple[str, str], set[str]] = {}
+    for found in scans:
+        key = (found.subject, trees.session_key(found.session))
+        spelt.setdefault(key, set()).add(found.session)
+    for (subject, _), labels in spelt.items():
+        if len(labels) > 1:
+            rule = f"{subject} has one session in {len(labels)} spellings"
+            problems.append(Problem(str(within), None, "", " and ".join(sorted(labels)), rule))
     frame = pd.DataFrame(
         [
             {
-                "subject_id": subject,
-                "image_id": name,
+                "subject_id": canonical(found.subject),
+                "image_id": found.path.name,
                 "date": pd.NaT,
-                "visit": session,
-                "description": name,
+                "visit": found.session,
+                "description": found.path.name,
                 "level": "bids",
                 "field": np.nan,
                 "accelerated": False,
-                "repeat": bool(run and int(run[1]) > 1),
+                "repeat": found.run > 1,
                 "t1": True,
                 "quality": np.nan,
                 "selected": False,
-                "preference": wanted + 0.5 * (not plain),
-                "path": path,
+                "preference": found.wanted(prefer) + 0.5 * found.altered,
+                "path": "" if found.absent else str(found.path),
                 "dicom": False,
             }
-            for subject, name, session, path, wanted, run, plain in rows
+            for found in scans
         ],
         columns=[
             "subject_id", "image_id", "date", "visit", "description", "level", "field",
@@ -180,59 +173,102 @@ def _images(
     return frame.astype({"date": "datetime64[ns]", "field": float, "repeat": bool, "t1": bool})
 
 
-def _rows(
-    path: Path, options: BidsOptions, problems: list[Problem], subject: str = ""
-) -> pd.DataFrame:
-    """``participant``, ``session`` ("" if the row is of the person), diagnosis and covariates."""
-    optional = [name for name in ALIASES if name != "participant"]
-    wanted = {n: a for n, a in ALIASES.items() if not (subject and n == "participant")}
-    rows = read_rows(path, wanted, optional)
-    if subject:
-        rows = rows.assign(participant=subject)
-    file = str(path)
-    problems += formula_cells(rows, file)
-    rows = disagreeing_rows(rows, ["participant", "session"], file, problems)
-    # Other disorders have other names: a diagnosis passes unchanged unless a code is given.
-    said = rows["diagnosis"].where(~is_missing(rows["diagnosis"]), "")
-    session = rows["session"]
-    bare = (session != "") & ~session.str.startswith("ses-")
-    return pd.DataFrame(
-        {
-            "subject_id": [_subject(text) for text in rows["participant"]],
-            "session": session.mask(bare, "ses-" + session),
-            "diagnosis": said.replace(dict(options.codes)).replace("missing", ""),
-            "age": to_numbers(rows["age"], file, problems, 0, 120, "age"),
-            "sex": to_codes(rows["sex"], SEX, file, problems, "sex"),
-            "education": to_numbers(rows["education"], file, problems, 0, 40, "education"),
-            "mmse": to_numbers(rows["mmse"], file, problems, 0, 30, "mmse"),
-            "cdr": to_numbers(rows["cdr"], file, problems, 0, 3, "cdr"),
-        }
-    )
+def _entered(days: pd.Series) -> pd.Series:
+    """Days since entry as dates."""
+    return (_ENTRY + pd.to_timedelta(days.astype(float), "D")).astype("datetime64[ns]")
 
 
-def _subject(text: str) -> str:
-    spelt = canonical(text)
-    return spelt if spelt.startswith("sub-") else f"sub-{spelt}"
+def _as_in_tree(rows: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Add ``subject_id``: ids as the folders spell them, where only their spelling differs."""
+    folders = set(images["subject_id"])
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(folders):
+        alike.setdefault(likeness(name), []).append(name)
+    ids: dict[str, str] = {}
+    notes, changed, unclear = [], [], []
+    for text in rows["spelt"].unique():
+        bare = canonical(text)
+        name = bare if bare.startswith("sub-") else f"sub-{bare}"
+        candidates = [] if name in folders else alike.get(likeness(text), [])
+        if len(candidates) == 1:
+            changed.append(f"{text} is {candidates[0]}")
+        elif candidates:
+            unclear.append(f"{text} may be {' or '.join(candidates)}")
+        ids[text] = candidates[0] if len(candidates) == 1 else name
+    if changed:
+        rule = "ids of the tables are spelt otherwise in the tree and were taken for the same"
+        notes.append(f"{len(changed)} {rule}: {listed(changed)}")
+    if unclear:
+        notes.append(f"{len(unclear)} ids of the tables were left alone: {listed(unclear)}")
+    return rows.assign(subject_id=rows["spelt"].map(ids)), notes
+
+
+def _sessions_as_in_tree(
+    rows: pd.DataFrame, images: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sessions of tables as the folders spell them; of a scan without one, as the tables do."""
+    said = rows[rows["session"] != ""].groupby("subject_id", sort=False)["session"].agg(list)
+    tree = images.groupby("subject_id", sort=False)["visit"].agg(list)
+    labels: dict[tuple[str, str], str] = {}
+    visits = {}
+    for subject in tree.index.union(said.index, sort=False):
+        own = said.get(subject, [])
+        found = [label for label in dict.fromkeys(tree.get(subject, [])) if label]
+        keys = {trees.session_key(label) for label in own}
+        if subject in tree.index and not found:
+            # No folder and no name tells the session: it is the one that there is.
+            alone = own[0] if len(keys) == 1 else NO_SESSION
+            visits[subject] = alone
+            found = [alone]
+        labels |= {(subject, k): v for k, v in ses.aligned(found, own).items()}
+    pairs = zip(rows["subject_id"], rows["session"], strict=True)
+    rows = rows.assign(session=[labels.get(pair, pair[1]) for pair in pairs])
+    visit = [
+        label or visits.get(subject, NO_SESSION)
+        for subject, label in zip(images["subject_id"], images["visit"], strict=True)
+    ]
+    return rows, images.assign(visit=visit)
+
+
+def _disagreements(rows: pd.DataFrame, problems: list[Problem]) -> None:
+    """Rows of one person and session that say different things, each with the row that it is of."""
+    stated = rows[rows["kind"] != PHENOTYPE]
+    for name in FACTS:
+        known = stated[(stated[name].notna()) & (stated[name] != "")]
+        first = known.groupby(["subject_id", "session"], sort=False).head(1)
+        firsts = first.set_index(["subject_id", "session"])
+        for row in known.drop(index=first.index).to_dict("records"):
+            before = firsts.loc[(row["subject_id"], row["session"])]
+            if row[name] == before[name]:
+                continue
+            where = f"row {before['row']}"
+            where += f" of {before['file']}" if before["file"] != row["file"] else ""
+            where += f" ({before['spelt']})" if before["spelt"] != row["spelt"] else ""
+            what = "person" if not row["session"] else "person and session"
+            rule = f"of {row['spelt']} disagrees with {where}, {str(before[name])!r}: one {what}"
+            if not row["session"]:
+                rule += " (if the rows are visits, add a column session_id)"
+            problems.append(Problem(row["file"], int(row["row"]), name, str(row[name]), rule))
 
 
 def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> pd.DataFrame:
     """One row a (subject, session) that a table or an image knows."""
-    said = _as_in_tree(said, images)
-    of_person = said[said["session"] == ""].drop_duplicates("subject_id").set_index("subject_id")
-    facts = ["diagnosis", "age", "sex", *COVARIATES]
-    dated = said[said["session"] != ""].replace({"diagnosis": "", "sex": ""}, None)
-    dated = dated.groupby(["subject_id", "session"])[facts].first()
+    known = said.replace({"diagnosis": "", "sex": ""}, None)
+    facts = [*FACTS, "time", "days"]
+    of_person = known[known["session"] == ""].groupby("subject_id")[facts].first()
+    dated = known[known["session"] != ""].groupby(["subject_id", "session"])[facts].first()
     seen = images[["subject_id", "visit"]].drop_duplicates().rename(columns={"visit": "session"})
-    known = dated.index.to_frame(index=False)
     # A person with neither a session nor a scan is found all the same, and has no scan.
-    alone = of_person.index.difference([*seen["subject_id"], *known["subject_id"]])
+    with_session = {*seen["subject_id"], *dated.index.get_level_values(0)}
+    alone = [name for name in of_person.index if name not in with_session]
     lone = pd.DataFrame({"subject_id": alone, "session": options.session or NO_SESSION})
-    visits = pd.concat([known, seen, lone]).drop_duplicates().reset_index(drop=True)
+    visits = pd.concat([dated.index.to_frame(index=False), seen, lone])
+    visits = visits.drop_duplicates().reset_index(drop=True)
     visits = visits.join(dated, on=["subject_id", "session"])
     visits["month"] = months_of_visits(visits["session"])
-    visits["rank"] = _rank(visits, options.session)
+    visits["rank"] = _ranks(visits, images, options)
     first = visits["rank"] == visits.groupby("subject_id")["rank"].transform("min")
-    for name in facts:
+    for name in FACTS:
         told = visits["subject_id"].map(of_person[name])
         # What is said of the person holds at baseline; sex and education hold at any time.
         lasting = name in ("sex", "education")
@@ -243,38 +279,55 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
         cohort=options.cohort,
         origin=options.cohort,
         code=visits["session"],
-        date=pd.Series(pd.NaT, index=visits.index, dtype="datetime64[ns]"),
+        date=_dates(visits),
         group="",
+        lacking=f"no session {options.session}" if options.session else "",
+        unsaid=np.where(visits["subject_id"].isin(said["subject_id"]), "", "in no table"),
         born=np.nan,
         baseline_rank=visits["rank"],
-    ).drop(columns="rank")
+    ).drop(columns=["rank", "time", "days"])
 
 
-def _as_in_tree(said: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Session labels of the tables as the tree writes them: ``ses-M000`` is ``ses-M00``."""
-    seen = images[["subject_id", "visit"]].drop_duplicates()
-    seen = seen.assign(month=months_of_visits(seen["visit"])).dropna(subset="month")
-    label = seen.drop_duplicates(["subject_id", "month"]).set_index(["subject_id", "month"])[
-        "visit"
-    ]
-    keys = zip(said["subject_id"], months_of_visits(said["session"]), strict=True)
-    same = [label.get(key, own) for key, own in zip(keys, said["session"], strict=True)]
-    return said.assign(session=same)
+def _dates(visits: pd.DataFrame) -> pd.Series:
+    """Dates of visits, of one kind in a subject: days of labels, dates, or days of tables."""
+    by_label = _entered(visits["session"].map(ses.day_of))
+    dates = _entered(visits["days"])
+    for better in (visits["time"].astype("datetime64[ns]"), by_label):
+        has = better.notna().groupby(visits["subject_id"]).transform("any")
+        dates = better.where(has, dates)
+    return dates
 
 
-def _rank(visits: pd.DataFrame, session: str) -> pd.Series:
-    """The order of sessions: by month, else by label with numbers as numbers."""
-    if session:
-        label = session if session.startswith("ses-") else f"ses-{session}"
-        chosen = (visits["session"] == label) | (visits["month"] == month_of_visit(label))
-        return pd.Series(np.where(chosen, 0.0, np.nan), index=visits.index)
-
-    def order(label: str) -> list[tuple[int, str | int]]:
-        return [(0, int(p)) if p.isdigit() else (1, p) for p in _NATURAL.split(label) if p]
-
-    labels = sorted(visits["session"].unique(), key=order)
-    by_label = visits["session"].map({label: float(i) for i, label in enumerate(labels)})
-    return visits["month"].where(visits["month"].notna(), 1e4 + by_label)
+def _ranks(visits: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> pd.Series:
+    """The place of each session in its subject's time; NaN for all but the one asked for."""
+    scanned = set(zip(images["subject_id"], images["visit"], strict=True))
+    ranks = pd.Series(np.nan, index=visits.index)
+    unordered = []
+    for subject, of in visits.groupby("subject_id", sort=False):
+        labels = of["session"].tolist()
+        if options.session:
+            order = [label for label in [ses.asked(labels, options.session)] if label]
+        else:
+            known = of.set_index("session")
+            clock = ses.Clock(
+                time=known["time"].dropna().to_dict(),
+                days=known["days"].dropna().to_dict(),
+                age=known["age"].dropna().to_dict(),
+                scanned=frozenset(label for label in labels if (subject, label) in scanned),
+            )
+            in_time = ses.in_time(labels, clock, options.order)
+            if in_time is None:
+                unordered.append(f"{subject} ({', '.join(sorted(labels))})")
+            order = in_time or []
+        place = {label: float(i) for i, label in enumerate(order)}
+        ranks[of.index] = of["session"].map(place).astype(float)
+    if unordered:
+        raise UserError(
+            f"sessions: nothing tells which came first of {listed(unordered)}; give "
+            "--session-order FIRST,SECOND, or --session NAME, or a sessions.tsv with acq_time, "
+            "age or days"
+        )
+    return ranks
 
 
 def _named(frame: pd.DataFrame, options: BidsOptions) -> pd.DataFrame:

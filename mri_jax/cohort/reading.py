@@ -16,11 +16,13 @@ from mri_jax.files import opened
 __all__ = [
     "MISSING",
     "as_text",
+    "columns_of",
     "disagreeing_rows",
     "formula_cells",
     "header_of",
     "is_missing",
     "read_rows",
+    "select",
     "to_codes",
     "to_numbers",
 ]
@@ -47,20 +49,25 @@ def read_rows(
       optional: Our names that need not be there; they come back empty.
 
     Returns:
-      A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts. The names
-      in the file of those that were found are in ``attrs["names"]``.
+      A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts.
 
     Raises:
       UserError: The file is no table (`mri_jax.delimited.read`), or a column is missing (those
         found are named).
       TableError: Rows cannot be read, or a wanted column occurs twice.
     """
-    rows = delimited.read(path)
-    names = {ours: _find(rows.header, aliases) for ours, aliases in wanted.items()}
+    return select(delimited.read(path), wanted, optional)
+
+
+def select(
+    rows: delimited.Rows, wanted: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """`read_rows` of a file that was read already."""
+    names = columns_of(rows, wanted)
     for ours, found in names.items():
         if found is None and ours not in optional:
             raise UserError(
-                f"{path}: column {' or '.join(wanted[ours])} is missing; found "
+                f"{rows.path}: column {' or '.join(wanted[ours])} is missing; found "
                 f"{', '.join([name for name in rows.header if name][:40])}"
             )
     used = {ours: name for ours, name in names.items() if name is not None}
@@ -70,9 +77,12 @@ def read_rows(
         index=read.index,
         dtype=object,
     )
-    frame = frame[(frame[list(used)] != "").any(axis=1)]
-    frame.attrs["names"] = used
-    return frame
+    return frame[(frame[list(used)] != "").any(axis=1)]
+
+
+def columns_of(rows: delimited.Rows, wanted: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """Our names of columns to those in the file, None where it has none of the names wanted."""
+    return {ours: _find(rows.header, aliases) for ours, aliases in wanted.items()}
 
 
 def _find(header: Sequence[str], aliases: Sequence[str]) -> str | None:

@@ -36,12 +36,14 @@ from mri_jax.cohort.assemble import (
     Source,
     assemble,
 )
+from mri_jax.cohort.bids_tables import TableOptions
 from mri_jax.cohort.dates import AUTO, CHOICES
 from mri_jax.cohort.images import LEVELS, NO_SCAN, ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.table import read_table
 from mri_jax.commands import cohort_tables
 from mri_jax.commands.cohort_tables import beside, check_name
+from mri_jax.delimited import MISSING, words_for_missing
 from mri_jax.errors import UserError
 from mri_jax.progress import track
 
@@ -149,7 +151,36 @@ def _bids_options(command: argparse.ArgumentParser) -> None:
         "--prefer", default="", help="parts of file names, most wanted first (acq-MPRAGE,run-1)"
     )
     command.add_argument("--session", default="", help="session to label (default: the earliest)")
+    command.add_argument(
+        "--session-order", default="", metavar="NAMES",
+        help="sessions, the earliest first, where nothing tells their time (pre,post,fu)",
+    )  # fmt: skip
+    command.add_argument(
+        "--days", type=float, default=ImageChoice.days,
+        help="from the session to its scan, where labels are days (ses-d0129)",
+    )  # fmt: skip
     command.add_argument("--family", default="", help="put before every subject id")
+    command.add_argument("--root", type=Path, help="folder that links may lead to (default: TREE)")
+    group = command.add_argument_group("cells of the tables")
+    group.add_argument(
+        "--diagnosis-column", default="", metavar="NAME",
+        help="column of the classes, e.g. sex (default: the first that has classes)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sex-code", action="append", default=[], metavar="CODE=F|M|O|missing",
+        help="1=M and 2=F in ABIDE",
+    )  # fmt: skip
+    group.add_argument("--coarse-ages", action="store_true", help="take 89+ as 89, and 18-38 as 28")
+    _missing_option(group)
+
+
+def _missing_option(group: argparse._ActionsContainer) -> None:
+    words = ", ".join(sorted(word for word in MISSING if word)).replace("%", "%%")
+    group.add_argument(
+        "--missing", default="", metavar="WORDS",
+        help="what counts as missing, in place of the list, or with a + in front besides it "
+        f"(--missing=+-9,unknown); a --code counts before it. The list: the empty cell, {words}",
+    )  # fmt: skip
 
 
 def _check_options(command: argparse.ArgumentParser) -> None:
@@ -215,11 +246,20 @@ def _source(
             cohort=args.cohort or args.tree.resolve().name,
             prefer=_names(args.prefer),
             session=args.session,
-            codes=codes,
+            order=_names(args.session_order),
             family=args.family,
+            root=args.root,
+            tables=TableOptions(
+                codes=codes,
+                sex_codes=tuple(_pair(text, "sex-code") for text in args.sex_code),
+                diagnosis_column=args.diagnosis_column,
+                coarse_ages=args.coarse_ages,
+                missing=words_for_missing(args.missing) if args.missing else MISSING,
+            ),
         )
         source = bids.read(args.tree, options, args.participants, caps=args.source == "caps")
-        return source, rules, ImageChoice(level="bids"), Selection(exclude_groups=())
+        choice = ImageChoice(days=args.days, level="bids")
+        return source, rules, choice, Selection(exclude_groups=())
     today = date.today()
     if args.source == "adni":
         how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes, args.dates)

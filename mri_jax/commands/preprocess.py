@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--template-mask", type=files.expanded, default="", help="brain mask of that head"
     )
     parser.add_argument("--cohort", default="", help="name of the cohort, where the input has none")
-    parser.add_argument("--root", type=Path, help="folder that the paths of a table stay in")
+    parser.add_argument(
+        "--root", type=Path, help="folder that paths and links stay in (default: of the input)"
+    )
     parser.add_argument(
         "--orientation",
         default="",

@@ -3,12 +3,12 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mri_jax import delimited
+from mri_jax import delimited, trees
 from mri_jax.errors import UserError
+from mri_jax.trees import NO_SESSION
 from mri_jax.volumes import scanners
 from mri_jax.volumes.headers import (
     SUFFIXES,
@@ -18,10 +18,7 @@ from mri_jax.volumes.headers import (
     is_scan_name,
 )
 
-NO_SESSION = "ses-1"
-_RUN = re.compile(r"_run-0*(\d+)")
 _BIDS_NAME = re.compile(r"(sub-[^_]+)(?:_(ses-[^_]+))?")
-_BIDS_T1W = re.compile(r"_T1w\.nii(\.gz)?$", re.IGNORECASE)
 _ENDING = re.compile(r"([_-]T1w?)?(\.nii|\.nii\.gz|\.mgz|\.mgh|\.img|\.img\.gz)$", re.IGNORECASE)
 # Of a FreeSurfer subject: the scan as it came, on 1 mm voxels; the other is corrected and scaled.
 FREESURFER = ("mri/orig.mgz", "mri/T1.mgz")
@@ -96,8 +93,8 @@ def find(
         a CSV or TSV with the columns subject_id and image, and optionally session_id, cohort,
         mask, orientation, and those that name the scanner (`scanners`).
       cohort: Name of the cohort, for sources that do not give it; by default the folder's name.
-      root: The folder that a table's paths are relative to and must stay in; by default the
-        table's own.
+      root: The folder that a table's paths are relative to and must stay in, by default the
+        table's own; of a folder, the one that its links must stay in, by default itself.
       masks: A folder of brain masks, one for every scan under the same relative path or as
         ``SUBJECT_SESSION.nii.gz``.
       orientation: Where the voxel axes run to, such as RAS, of files that state no orientation and
@@ -111,15 +108,15 @@ def find(
         name = cohort or source.resolve().name
         ways = (_caps, _bids, _freesurfer, _folder)
         found = next(found for way in ways if (found := way(source, name)) is not None)
-        base = source
+        base, within = source, root or source
     elif source.is_file():
-        base = root or source.parent
+        base = within = root or source.parent
         found = Inputs(tuple(_table(source, base, cohort)), form="table")
     else:
         raise UserError(f"input: {source}: no such file or folder")
     if not found.entries:
         raise UserError(_nothing(source, found.notes))
-    entries = [_inside(entry, base) for entry in _mark_duplicates(found.entries)]
+    entries = [_inside(entry, within) for entry in _mark_duplicates(found.entries)]
     if masks is not None:
         entries = [_with_mask(entry, base, masks) for entry in entries]
     entries = [replace(e, orientation=e.orientation or orientation) for e in entries]
@@ -158,17 +155,14 @@ def _is_whole(path: Path) -> bool:
     return all(beside.exists() for beside in companions(path))
 
 
-def _there(paths: Iterable[Path]) -> tuple[list[Path], tuple[str, ...]]:
-    """Files that may be scans, and what to say of links that lead nowhere."""
-    named = [path for path in sorted(paths) if is_scan_name(path.name)]
-    lost = [path for path in named if not path.exists()]
-    if not lost:
-        return named, ()
-    note = (
-        f"{len(lost)} files are links that lead nowhere and are left out, e.g. {lost[0].name} "
-        "(git-annex, DataLad: get the files first)"
-    )
-    return [path for path in named if path.exists()], (note,)
+def _lost(paths: list[Path]) -> list[str]:
+    """What to say of links that lead nowhere."""
+    if not paths:
+        return []
+    return [
+        f"{len(paths)} files are links that lead nowhere and are left out: "
+        f"{trees.listed([path.name for path in paths])} (git-annex, DataLad: get the files first)"
+    ]
 
 
 def _nothing(source: Path, notes: tuple[str, ...]) -> str:
@@ -193,15 +187,13 @@ def _kind(name: str) -> str:
 
 
 def _caps(folder: Path, cohort: str) -> Inputs | None:
-    paths, notes = _there(folder.glob("subjects/sub-*/ses-*/t1_linear/*T1w.nii*"))
-    return _choose(paths, cohort, ("desc-Crop",), notes, "CAPS tree") if paths or notes else None
+    scans = trees.caps_scans(folder)
+    return _choose(scans, cohort, ("desc-Crop",), "CAPS tree") if scans else None
 
 
 def _bids(folder: Path, cohort: str) -> Inputs | None:
-    patterns = ("sub-*/anat/*", "sub-*/ses-*/anat/*")
-    found = (path for pattern in patterns for path in folder.glob(pattern))
-    paths, notes = _there(path for path in found if _BIDS_T1W.search(path.name))
-    return _choose(paths, cohort, (), notes, "BIDS tree") if paths or notes else None
+    scans = trees.bids_scans(folder)
+    return _choose(scans, cohort, (), "BIDS tree") if scans else None
 
 
 def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
@@ -232,33 +224,28 @@ def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
     return Inputs(tuple(entries), tuple(notes), f"FreeSurfer SUBJECTS_DIR ({FREESURFER[0]})")
 
 
-def _choose(
-    paths: list[Path], cohort: str, prefer: tuple[str, ...], notes: tuple[str, ...], form: str
-) -> Inputs:
+def _choose(scans: list[trees.TreeScan], cohort: str, prefer: tuple[str, ...], form: str) -> Inputs:
     """One image a session: the preferred part of a name, the lowest run, then the first name."""
-    sessions: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in paths:
-        subject = next(part for part in path.parts[::-1] if part.startswith("sub-"))
-        if path.name.startswith("sub-"):
-            subject = next(p for p in path.parts[:-1][::-1] if p.startswith("sub-"))
-        session = next((p for p in path.parts[:-1][::-1] if p.startswith("ses-")), NO_SESSION)
-        sessions[subject, session].append(path)
-
-    def rank(path: Path) -> tuple[bool, int, bool, str]:
-        run = _RUN.search(path.name)
-        altered = "_rec-" in path.name or "_ce-" in path.name
-        wanted = any(part in path.name for part in prefer)
-        return not wanted, int(run[1]) if run else 0, altered, path.name
-
-    entries = [
-        ScanEntry(*key, cohort, min(found, key=rank), in_template_space=is_t1_linear(found[0]))
-        for key, found in sessions.items()
-    ]
-    left = len(paths) - len(entries)
-    if left:
-        further = f"{left} further T1w images of the same sessions are not used (lowest run wins)"
-        notes = (further, *notes)
-    return Inputs(tuple(entries), notes, form)
+    entries, left = [], []
+    for (subject, session), found in trees.by_session(scans).items():
+        usable = [scan for scan in found if not (scan.fault or scan.absent)]
+        best = min(usable or found, key=lambda scan: trees.preference(scan, prefer))
+        problem = best.fault or best.absent
+        entries.append(
+            ScanEntry(
+                subject, session, cohort, best.path,
+                in_template_space=is_t1_linear(best.path),
+                problem=f"{best.path.name}: {problem}" if problem else "",
+            )
+        )  # fmt: skip
+        left += [scan for scan in found if scan is not best]
+    further = [scan for scan in left if not (scan.fault or scan.absent)]
+    notes = [f"{scan.path}: left out: {scan.fault}" for scan in left if scan.fault]
+    if further:
+        rule = "of the same sessions are not used (lowest run wins)"
+        notes.append(f"{len(further)} further T1w images {rule}")
+    notes += _lost([scan.path for scan in scans if scan.absent])
+    return Inputs(tuple(entries), tuple(notes), form)
 
 
 def is_t1_linear(path: Path) -> bool:
@@ -268,15 +255,33 @@ def is_t1_linear(path: Path) -> bool:
 
 def _folder(folder: Path, cohort: str) -> Inputs:
     people = _participants(folder)
-    paths, notes = _there(_scans_under(folder))
-    entries = []
+    paths = [path for path in _scans_under(folder) if not is_label_name(path.name)]
+    lost = [path for path in paths if trees.why_absent(path)]
+    entries, unlisted = [], []
     for path in paths:
-        if is_label_name(path.name):
+        if path in lost:
             continue
         stem = _ENDING.sub("", path.name)
-        subject = max((p for p in people if path.name.startswith(p)), key=len, default=stem)
-        entries.append(ScanEntry(subject, NO_SESSION, cohort, path))
-    return Inputs(tuple(entries), notes, "folder of files")
+        # sub1 does not begin sub10: what follows an id is no letter and no digit.
+        begins = [
+            p for p in people if stem.startswith(p) and not stem[len(p) : len(p) + 1].isalnum()
+        ]
+        if not begins:
+            unlisted.append(path.name)
+        entries.append(ScanEntry(max(begins, key=len, default=stem), NO_SESSION, cohort, path))
+    notes = _lost(lost)
+    if people and unlisted:
+        notes.append(
+            f"{len(unlisted)} of {len(entries)} scans begin with no id of participants.tsv, their "
+            f"names are taken as ids: {trees.listed(unlisted)}"
+        )
+    absent = sorted(set(people) - {entry.subject_id for entry in entries})
+    if absent:
+        notes.append(
+            f"{len(absent)} of {len(people)} ids of participants.tsv begin the name of no scan: "
+            f"{trees.listed(absent)}"
+        )
+    return Inputs(tuple(entries), tuple(notes), "folder of files")
 
 
 def _participants(folder: Path) -> list[str]:
@@ -349,7 +354,8 @@ def _inside(entry: ScanEntry, base: Path) -> ScanEntry:
         return entry
     for path in filter(None, (entry.path, entry.mask_path)):
         if not path.resolve().is_relative_to(base.resolve()):
-            return replace(entry, problem=f"{path.name}: leaves the input folder; give --root")
+            rule = f"leaves the input folder {base}; give --root a folder that holds it"
+            return replace(entry, problem=f"{path.name}: {rule}")
     return entry
 
 

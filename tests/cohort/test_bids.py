@@ -4,6 +4,7 @@ import pytest
 
 from mri_jax.cohort.assemble import Assembled, Selection, assemble
 from mri_jax.cohort.bids import BidsOptions, is_bids, read
+from mri_jax.cohort.bids_tables import TableOptions
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.problems import TableError
@@ -38,7 +39,7 @@ def plain(tmp_path) -> Path:
 
 def test_a_plain_tree_of_any_disorder(plain):
     assert is_bids(plain)
-    result = made(plain, codes=(("HC", "CN"),))
+    result = made(plain, tables=TableOptions(codes=(("HC", "CN"),)))
     table = result.table.set_index("subject_id")
     assert table["diagnosis"].to_dict() == {"sub-01": "PD", "sub-02": "CN"}
     assert table.loc["sub-02", ["age", "sex"]].tolist() == [64.5, "F"]

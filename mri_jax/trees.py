@@ -1,0 +1,138 @@
+"""The T1w scans of a BIDS or CAPS tree, and whose they are.
+
+Folders and the names of files both say who and when. What only one of them says is taken from it;
+where they contradict each other nobody is believed and the scan carries the contradiction.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+NO_SESSION = "ses-1"
+"""The session of a scan of which neither folders nor name tell one."""
+_T1W = re.compile(r"^(?!\.).*T1w\.nii(?:\.gz)?$", re.IGNORECASE)
+_SUBJECT = re.compile(r"^(sub-[^_]+)", re.IGNORECASE)
+_SESSION = re.compile(r"_(ses-[^_]+)", re.IGNORECASE)
+_RUN = re.compile(r"_run-0*(\d+)")
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+# A file that git, git-annex or git-lfs put in place of the one that was not fetched.
+_POINTER_BYTES = 1024
+_POINTER = re.compile(rb"^(version https://git-lfs|(\.\./|/)[^\n]*/objects/[^\n]*\n?$)")
+
+
+@dataclass(frozen=True)
+class TreeScan:
+    """One T1w scan of a tree.
+
+    Attributes:
+      path: The file.
+      subject: As its folder spells it (``sub-01``).
+      session: As its folder, or else its name, spells it (``ses-M00``); empty where neither does.
+      fault: Why it is nobody's scan, or empty.
+      absent: Why there is no image behind its name, or empty.
+    """
+
+    path: Path
+    subject: str
+    session: str
+    fault: str = ""
+    absent: str = ""
+
+    @property
+    def run(self) -> int:
+        """Its run, 0 where the name has none."""
+        found = _RUN.search(self.path.name)
+        return int(found[1]) if found else 0
+
+    @property
+    def altered(self) -> bool:
+        """Whether it was reconstructed otherwise (``rec-``) or with contrast (``ce-``)."""
+        return "_rec-" in self.path.name or "_ce-" in self.path.name
+
+    def wanted(self, prefer: Sequence[str]) -> int:
+        """The place of the first part in ``prefer`` that its name has, their number if none."""
+        name = self.path.name
+        return next((i for i, part in enumerate(prefer) if part in name), len(prefer))
+
+
+def session_key(label: str) -> str:
+    """A session without its spelling: ``1``, ``ses-01`` and ``SES-1`` are one, M0 and m00 too."""
+    text = label.strip().casefold().removeprefix("ses-")
+    return _ZEROS.sub("", text)
+
+
+def bids_scans(folder: Path) -> list[TreeScan]:
+    """The T1w scans ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]``; hidden files are none."""
+    paths = [*folder.glob("sub-*/anat/*"), *folder.glob("sub-*/ses-*/anat/*")]
+    return _scans(folder, (p for p in paths if p.name.lower().find("_t1w.") > 0))
+
+
+def caps_scans(folder: Path) -> list[TreeScan]:
+    """The outputs of ``t1-linear``: ``subjects/sub-*/ses-*/t1_linear/*T1w.nii[.gz]``."""
+    return _scans(folder / "subjects", folder.glob("subjects/sub-*/ses-*/t1_linear/*"))
+
+
+def _scans(folder: Path, paths: Iterable[Path]) -> list[TreeScan]:
+    found = [
+        _scan(path, path.relative_to(folder).parts)
+        for path in sorted(paths)
+        if _T1W.match(path.name) and not path.is_dir()
+    ]
+    labelled = {scan.subject for scan in found if scan.session}
+    return [
+        replace(scan, fault="neither its folder nor its name tells a session, as those of its "
+                "subject's other scans do")
+        if not (scan.session or scan.fault) and scan.subject in labelled
+        else scan
+        for scan in found
+    ]  # fmt: skip
+
+
+def _scan(path: Path, parts: Sequence[str]) -> TreeScan:
+    subject = parts[0]
+    session = parts[1] if parts[1].startswith("ses-") else ""
+    faults = []
+    # A label may hold an underscore, against the rules: the folder's is looked for first.
+    if path.name.casefold().startswith(f"{subject}_".casefold()):
+        rest = path.name[len(subject) :]
+    else:
+        rest = path.name
+        if named := _SUBJECT.match(path.name):
+            faults.append(f"its name says {named[1]}, its folder {subject}")
+    if named := _SESSION.search(rest):
+        if session and session_key(named[1]) != session_key(session):
+            faults.append(f"its name says {named[1]}, its folder {session}")
+        session = session or f"ses-{named[1][4:]}"
+    return TreeScan(path, subject, session, "; ".join(faults), why_absent(path))
+
+
+def why_absent(path: Path) -> str:
+    """Why a path that is listed holds no image: a link that leads nowhere, or the text of one."""
+    if not path.exists():
+        return "is a link that leads nowhere; fetch the file (datalad get, git annex get)"
+    if path.stat().st_size <= _POINTER_BYTES:
+        with open(path, "rb") as file:
+            if _POINTER.match(file.read(_POINTER_BYTES)):
+                return "holds the text of a link; fetch the file (datalad get, git lfs pull)"
+    return ""
+
+
+def by_session(scans: Iterable[TreeScan]) -> dict[tuple[str, str], list[TreeScan]]:
+    """The scans of each (subject, session), `NO_SESSION` where they have none."""
+    found: dict[tuple[str, str], list[TreeScan]] = defaultdict(list)
+    for scan in scans:
+        found[scan.subject, scan.session or NO_SESSION].append(scan)
+    return dict(found)
+
+
+def preference(scan: TreeScan, prefer: Sequence[str]) -> tuple[int, int, bool, str]:
+    """The order of the scans of one session: parts asked for, run, neither rec- nor ce-, name."""
+    return scan.wanted(prefer), scan.run, scan.altered, scan.path.name
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Some names for a message: ``a, b, c and 7 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
