@@ -112,7 +112,7 @@ def why_absent(path: Path) -> str:
     """Why a path that is listed holds no image: a link that leads nowhere, or the text of one."""
     if not path.exists():
         return "is a link that leads nowhere; fetch the file (datalad get, git annex get)"
-    if path.stat().st_size <= _POINTER_BYTES:
+    if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
         with open(path, "rb") as file:
             if _POINTER.match(file.read(_POINTER_BYTES)):
                 return "holds the text of a link; fetch the file (datalad get, git lfs pull)"

@@ -159,10 +159,9 @@ def _lost(paths: list[Path]) -> list[str]:
     """What to say of links that lead nowhere."""
     if not paths:
         return []
-    return [
-        f"{len(paths)} files are links that lead nowhere and are left out: "
-        f"{trees.listed([path.name for path in paths])} (git-annex, DataLad: get the files first)"
-    ]
+    names = trees.listed([path.name for path in paths])
+    rule = "files are links that lead nowhere and are left out (git-annex, DataLad: get them first)"
+    return [f"{len(paths)} {rule}: {names}"]
 
 
 def _nothing(source: Path, notes: tuple[str, ...]) -> str:
