@@ -5,9 +5,11 @@
   qc STORE ... --cohort cohort.csv --cohort-out cohort_qc.csv      also the table without them
 
 The page opens from disk without a network; mark scans there and export decisions.csv. A scan is
-left out only by such a decision or a stated threshold, with the reason in exclusions.csv. With
---cohort the exclusions are counted by class and site, and cohort_qc_flow.csv continues the flow of
-subjects that stands beside the cohort table.
+left out only by such a decision or a stated threshold, with the reason in exclusions.csv. Flags
+are only a hint: a figure is compared with scans of the same scanner where that is known (columns
+scanner, or manufacturer, model and field_strength, or site) and made 8 or more, else of the cohort.
+With --cohort the scanners are read from that table, too, the exclusions are counted by class and
+site, and cohort_qc_flow.csv continues the flow of subjects that stands beside the cohort table.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from mri_jax.cohort import flow as flows
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.commands.cohort_tables import beside
 from mri_jax.errors import UserError
-from mri_jax.volumes import quality
+from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.qc_page import page, pictures
 from mri_jax.volumes.store import KEY, VolumeStore
 from mri_jax.volumes.templates import load_template
@@ -48,14 +50,17 @@ def run(args: argparse.Namespace) -> int:
     decisions = _read_decisions(args.decisions)
     excluded = quality.exclusions(store.index, decisions, args.threshold)
     cohort = None if args.cohort is None else read_table(args.cohort)
-    table = quality.quality_table(store.index)
+    index = outliers.with_scanners(store.index, cohort)
+    table = outliers.quality_table(index)
     files.write_csv(args.store / "quality.csv", table)
     out = args.out or args.store / "qc.html"
     settings = store.info.settings
     template = load_template(settings.get("template", "mni152"), settings.get("template_mask", ""))
-    files.write_text(out, page(store, pictures(store, template), decisions))
+    files.write_text(out, page(store, pictures(store, template), decisions, index))
     flagged = int((table["flags"] != "").sum())
     print(f"{out}: {len(store)} scans, {flagged} flagged")
+    for group in outliers.groups_of(index).groups:
+        print(f"  {group.describe()}")
     if args.decisions or args.threshold:
         files.write_csv(args.store / "exclusions.csv", excluded)
         _say(excluded, cohort)

@@ -44,7 +44,7 @@ from mri_jax.prediction.model import (
 from mri_jax.progress import Progress
 from mri_jax.trained import SOURCE, Member, TrainedRun
 from mri_jax.training.checkpoints import Network
-from mri_jax.volumes import quality
+from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.pipeline import settings_of
 from mri_jax.volumes.store import KEY
 from mri_jax.volumes.stream import Key
@@ -296,9 +296,9 @@ def _quality(run: TrainedRun, variant: str) -> dict[str, FigureReference]:
     keys = _source_keys(run, variant)
     index = run.store.index.loc[pd.MultiIndex.from_frame(keys)].reset_index(drop=True)
     if "correlation" not in index:
-        index = _measured(run, keys)
+        index = _measured(run, keys).assign(cohort=index["cohort"].to_numpy())
     found = {}
-    for name, (low, high) in quality.bounds_of(index).items():
+    for name, (low, high) in outliers.widest(outliers.groups_of(index).groups).items():
         values = pd.to_numeric(index[name], errors="coerce").dropna()
         if len(values):
             found[name] = FigureReference(len(values), float(values.median()), low, high)

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import expit
 
 from mri_jax.errors import UserError
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import Ensemble, Model, OperatingPoint
 from mri_jax.prediction.scans import Scan
-from mri_jax.volumes import quality
+from mri_jax.volumes import outliers, quality
 
 
 @dataclass(frozen=True)
@@ -132,5 +131,5 @@ def points_of(model: Model, name: str) -> list[OperatingPoint]:
 def _flags(model: Model, scan: Scan) -> tuple[str, ...]:
     bounds = {name: (figure.low, figure.high) for name, figure in model.quality.items()}
     bounds = {**quality.LIMITS, **bounds}
-    found = quality.flags(pd.DataFrame([scan.figures]), bounds)[0]
+    found = outliers.outside(scan.figures, bounds)
     return tuple(found.split(", ")) if found else ()

@@ -17,7 +17,7 @@ from mri_jax.prediction.opinion import Opinion, Prediction, judge, points_of
 from mri_jax.prediction.page import page
 from mri_jax.prediction.scans import Failure, Scan, Wanted
 from mri_jax.progress import Progress
-from mri_jax.volumes import quality
+from mri_jax.volumes import outliers, quality
 
 TABLE = "predictions.csv"
 FAILED = "failed.csv"
@@ -130,7 +130,7 @@ def _refused(scan: Scan, options: Options) -> Failure | None:
     """A scan beyond the limits that hold for any adult head is not predicted, unless asked for."""
     if options.despite_quality:
         return None
-    found = quality.flags(pd.DataFrame([scan.figures]), quality.LIMITS)[0]
+    found = outliers.outside(scan.figures, quality.LIMITS)
     if not found:
         return None
     reason = f"fails quality control: {found} (--despite-quality predicts it all the same)"

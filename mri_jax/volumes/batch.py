@@ -24,8 +24,8 @@ from mri_jax.errors import UserError
 from mri_jax.progress import Progress
 from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
+from mri_jax.volumes.outliers import quality_table
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
-from mri_jax.volumes.quality import quality_table
 from mri_jax.volumes.scans import is_simulated
 from mri_jax.volumes.store import INDEX_COLUMNS, KEY, StoreInfo, StoreWriter, scan_name
 

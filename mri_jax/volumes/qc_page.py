@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from mri_jax.volumes import quality
+from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.resampling import Image, pull
 from mri_jax.volumes.store import VolumeStore
@@ -78,16 +78,23 @@ def pictures(store: VolumeStore, template: Template) -> Iterator[str]:
         yield base64.b64encode(buffer.getvalue()).decode()
 
 
-def page(store: VolumeStore, images: Iterable[str], decisions: pd.DataFrame | None = None) -> str:
+def page(
+    store: VolumeStore,
+    images: Iterable[str],
+    decisions: pd.DataFrame | None = None,
+    index: pd.DataFrame | None = None,
+) -> str:
     """The HTML of the page.
 
     Args:
       store: Whose scans are shown.
       images: From `pictures`, one a row of the index.
       decisions: Earlier decisions, shown as marks.
+      index: The store's index, if more is known of its scanners than the store says.
     """
-    index = store.index.reset_index(drop=True)
-    flagged, suspicion = quality.flags(index), quality.suspicion(index)
+    index = (store.index if index is None else index).reset_index(drop=True)
+    groups = outliers.groups_of(index)
+    flagged, suspicion = outliers.flags(index, groups), outliers.suspicion(index, groups)
     named = [name for name in quality.FIGURES if name in index]
     numbers = {name: pd.to_numeric(index[name], errors="coerce") for name in named}
     scans = []
@@ -100,6 +107,7 @@ def page(store: VolumeStore, images: Iterable[str], decisions: pd.DataFrame | No
                 "subject_id": index["subject_id"][i],
                 "session_id": index["session_id"][i],
                 "cohort": index["cohort"][i],
+                "group": int(groups.of_row[i]),
                 "flags": flagged[i],
                 "suspicion": round(float(suspicion[i]), 3),
                 "figures": {n: _number(numbers[n][i]) for n in named},
@@ -117,9 +125,16 @@ def page(store: VolumeStore, images: Iterable[str], decisions: pd.DataFrame | No
                 "name": name,
                 "meaning": quality.FIGURES[name][0],
                 "side": quality.FIGURES[name][1],
-                "median": _number(numbers[name].median()) or 0,
             }
             for name in named
+        ],
+        "groups": [
+            {
+                "text": group.describe(),
+                "medians": {n: _number(middle) for n, (middle, _) in group.middles.items()},
+                "limits": {n: _limit(n, group.bounds[n]) for n in named if n in group.bounds},
+            }
+            for group in groups.groups
         ],
         "decisions": _marks(decisions),
         "scans": scans,
@@ -132,6 +147,16 @@ def page(store: VolumeStore, images: Iterable[str], decisions: pd.DataFrame | No
         "Quality control</title>", title + "</title>"
     )
     return document.replace("__DATA__", text)
+
+
+def _limit(name: str, bounds: tuple[float, float]) -> str:
+    """What a figure may be, in words: ``0.45 or more``, ``800 to 2200``; empty without limits."""
+    side = quality.FIGURES[name][1]
+    low = "" if side == "high" or not np.isfinite(bounds[0]) else f"{bounds[0]:.4g}"
+    high = "" if side == "low" or not np.isfinite(bounds[1]) else f"{bounds[1]:.4g}"
+    if low and high:
+        return f"{low} to {high}"
+    return f"{low} or more" if low else f"at most {high}" if high else ""
 
 
 def _number(value: float) -> float | None:

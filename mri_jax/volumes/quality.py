@@ -1,4 +1,4 @@
-"""Figures of quality for one scan, outliers among many, and written decisions to exclude.
+"""Figures of quality for one scan, and written decisions to exclude (outliers: `outliers`).
 
 No figure judges a step by itself: the volume of the brain is taken before registration, the
 correlation is with a template that the scan did not make, the leakage is measured against the
@@ -7,7 +7,6 @@ template's brain and not against the mask.
 
 import operator
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -36,10 +35,7 @@ FIGURES = {
     "mirrored_forms": ("1 when qform and sform differ in handedness: left-right flip", "high"),
     "filled_voxels": ("voxels inside the head that were NaN or infinite and were filled", "high"),
 }
-# A figure is flagged when it lies this many robust SDs from the median of the store, or beyond a
-# limit that holds for any adult head whatever the store.
-ROBUST_SDS = 4.0
-FEWEST_FOR_OUTLIERS = 8
+# Limits that hold for any adult head, whatever the scans beside it.
 LIMITS = {
     "correlation": (0.45, np.inf),
     "brain_ml": (800.0, 2200.0),
@@ -148,84 +144,6 @@ def signal_to_noise(data: np.ndarray, mask: np.ndarray) -> float:
     # The response of white noise has SD 6^(3/2); the median absolute value is 0.6745 SD.
     noise = float(np.median(np.abs(response[inner]))) / 0.6745 / 6**1.5
     return float(np.median(data[mask])) / max(noise, 1e-6)
-
-
-Bounds = Mapping[str, tuple[float, float]]
-
-
-def flags(index: pd.DataFrame, bounds: Bounds | None = None) -> pd.Series:
-    """For every row, the figures that are outliers, e.g. ``"correlation low, leakage high"``.
-
-    Args:
-      index: Rows with figures.
-      bounds: What is no outlier, from `bounds_of` other scans; by default these scans' own.
-    """
-    bounds = bounds_of(index) if bounds is None else bounds
-    found: list[list[str]] = [[] for _ in range(len(index))]
-    for name, (_, side) in FIGURES.items():
-        if name not in index or name not in bounds:
-            continue
-        values = pd.to_numeric(index[name], errors="coerce").to_numpy(float)
-        low, high = bounds[name]
-        for row, value in enumerate(values):
-            if value < low and side != "high":
-                found[row].append(f"{name} low")
-            elif value > high and side != "low":
-                found[row].append(f"{name} high")
-    return pd.Series([", ".join(names) for names in found], index=index.index, dtype=object)
-
-
-def bounds_of(index: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """For every figure, the values that are no outliers among these scans, nor beyond `LIMITS`."""
-    numbers = {
-        name: pd.to_numeric(index[name], errors="coerce") for name in FIGURES if name in index
-    }
-    return {name: _bounds(name, values.to_numpy(float)) for name, values in numbers.items()}
-
-
-def _bounds(name: str, values: np.ndarray) -> tuple[float, float]:
-    low, high = LIMITS.get(name, (-np.inf, np.inf))
-    known = values[np.isfinite(values)]
-    if len(known) >= FEWEST_FOR_OUTLIERS:
-        middle, spread = _middle_and_spread(known)
-        low = max(low, middle - ROBUST_SDS * spread)
-        high = min(high, middle + ROBUST_SDS * spread)
-    return low, high
-
-
-def _middle_and_spread(known: np.ndarray) -> tuple[float, float]:
-    """Median and robust SD; the SD has a floor, for figures that hardly vary (a leakage of 0)."""
-    middle = float(np.median(known))
-    spread = 1.4826 * float(np.median(np.abs(known - middle)))
-    return middle, max(spread, 0.01 * abs(middle), 1e-3)
-
-
-def suspicion(index: pd.DataFrame) -> np.ndarray:
-    """(N,) how far the worst figure of a row lies from the store's median, in robust SDs."""
-    worst = np.zeros(len(index))
-    for name, (_, side) in FIGURES.items():
-        if name not in index:
-            continue
-        values = pd.to_numeric(index[name], errors="coerce").to_numpy(float)
-        known = values[np.isfinite(values)]
-        if not len(known):
-            continue
-        middle, spread = _middle_and_spread(known)
-        distance = (values - middle) / spread
-        distance = {"low": -distance, "high": distance, "both": np.abs(distance)}[side]
-        worst = np.maximum(worst, np.nan_to_num(distance, nan=0.0))
-    return worst
-
-
-def quality_table(index: pd.DataFrame) -> pd.DataFrame:
-    """The content of ``quality.csv``: key, cohort, figures, steps and flags, worst first."""
-    columns = [*KEY, "cohort", *(name for name in FIGURES if name in index)]
-    columns += [name for name in ("inhomogeneity", "brain", "registration") if name in index]
-    table = index[columns].copy().reset_index(drop=True)
-    table["flags"] = flags(table).to_numpy()
-    table["suspicion"] = np.round(suspicion(table), 2)
-    order = np.lexsort((table["session_id"], table["subject_id"], -table["suspicion"]))
-    return table.iloc[order].reset_index(drop=True)
 
 
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
