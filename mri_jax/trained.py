@@ -18,7 +18,7 @@ from functools import cached_property
 import pandas as pd
 from etils import epath
 
-from mri_jax import files, results
+from mri_jax import files, results, stage_note
 from mri_jax.errors import UserError
 from mri_jax.results import Results
 from mri_jax.training.checkpoints import Network, load_params
@@ -58,8 +58,9 @@ class Member:
         """The network, as NumPy arrays.
 
         Raises:
-          UserError: Its checkpoint is absent or unreadable.
+          UserError: Its checkpoint is absent or damaged, or its folder holds another network.
         """
+        stage_note.require(self.folder, self.fingerprint)
         return load_params(self.folder)
 
 

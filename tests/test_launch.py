@@ -203,7 +203,7 @@ def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished
 
 def half_written(stages: Path) -> list[Path]:
     """Checkpoints that Orbax has begun and not finished."""
-    return list(stages.glob("*/training/*orbax-checkpoint-tmp*"))
+    return list(stages.glob("*/training/*/*orbax-checkpoint-tmp*"))
 
 
 def done_stages(stages: Path) -> int:

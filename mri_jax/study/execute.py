@@ -101,37 +101,34 @@ class Executor:
         jobs = [self._job(stage, place) for stage in stages]
         settings = stages[0].fit
         log_rules(settings.step.rules, jobs[0].variables["params"])
-        opened = [TrainingCheckpoints(self.folders.folder(s) / "training") for s in stages]
-        try:
-            states = [resume(settings, j, c) for j, c in zip(jobs, opened, strict=True)]
-            # Folds that were killed at different places of an epoch cannot share a program.
-            for _, found in itertools.groupby(
-                sorted(range(len(jobs)), key=lambda i: int(states[i].position)),
-                key=lambda i: int(states[i].position),
-            ):
-                chosen = list(found)
-                for i in chosen:
-                    progress.advance(int(states[i].stopping.epochs))
-                started = time.perf_counter()
-                wave, begun = self.wave.first(len(chosen)), [states[i] for i in chosen]
-                ready = on_features(settings, [jobs[i] for i in chosen], begun, feed, wave)
-                ended = fit(
-                    ready[0],
-                    ready[1],
-                    begun,
-                    [opened[i] for i in chosen],
-                    ready[2],
-                    wave,
-                    self._reporter([stages[i] for i in chosen], progress),
-                    self.interrupted,
-                    self.save_seconds,
-                )
-                seconds = time.perf_counter() - started
-                for i, state in zip(chosen, ended, strict=True):
-                    self._keep(stages[i], state, seconds / len(chosen))
-        finally:
-            for checkpoints in opened:
-                checkpoints.close()
+        places = [self.folders.folder(stage) / "training" for stage in stages]
+        opened = [TrainingCheckpoints(place, self.say) for place in places]
+        states = [resume(settings, j, c) for j, c in zip(jobs, opened, strict=True)]
+        # Folds that were killed at different places of an epoch cannot share a program.
+        for _, found in itertools.groupby(
+            sorted(range(len(jobs)), key=lambda i: int(states[i].position)),
+            key=lambda i: int(states[i].position),
+        ):
+            chosen = list(found)
+            for i in chosen:
+                progress.advance(int(states[i].stopping.epochs))
+            started = time.perf_counter()
+            wave, begun = self.wave.first(len(chosen)), [states[i] for i in chosen]
+            ready = on_features(settings, [jobs[i] for i in chosen], begun, feed, wave)
+            ended = fit(
+                ready[0],
+                ready[1],
+                begun,
+                [opened[i] for i in chosen],
+                ready[2],
+                wave,
+                self._reporter([stages[i] for i in chosen], progress),
+                self.interrupted,
+                self.save_seconds,
+            )
+            seconds = time.perf_counter() - started
+            for i, state in zip(chosen, ended, strict=True):
+                self._keep(stages[i], state, seconds / len(chosen))
 
     def _job(self, stage: TrainStage, place: dict[int, int]) -> Job:
         labels = np.zeros(len(place), np.int32)

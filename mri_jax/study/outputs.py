@@ -16,7 +16,7 @@ from etils import epath
 from tensorboardX import SummaryWriter
 
 import mri_jax
-from mri_jax import files, results
+from mri_jax import files, results, sealed
 from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
@@ -31,7 +31,7 @@ from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # What stands in a stage's note and not in its row of the plan, or there under its own name.
-_INSIDE = ("kind", "fingerprint", "seen", "normalisation")
+_INSIDE = ("kind", "fingerprint", "seen", "normalisation", *sealed.OWN)
 # Fields that change how a study runs, never what it finds.
 _FREE = ("data.placement", "data.threads", "data.prefetch", "save_seconds")
 # How many differing fields a message names.
@@ -175,7 +175,13 @@ def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> p
 
 def _part(entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame) -> pd.DataFrame:
     keys = [catalogue.keys[row] for row in answer.examples.rows]
-    found = logits.loc[keys]
+    try:
+        found = logits.loc[keys]
+    except KeyError as error:
+        raise UserError(
+            f"{answer.stage.kind}-{answer.stage.fingerprint[:16]}: its logits.csv lacks scans that "
+            f"it was asked about ({error}); move the folder away to have it built again"
+        ) from None
     values = found[["logit_0", "logit_1"]].to_numpy()
     cohorts = catalogue.frame["cohort"].to_numpy()
     return pd.DataFrame(

@@ -50,10 +50,11 @@ def run(
       UserError: Anything the user can mend.
     """
     study = Study.from_config(config)
-    workdir, folders, wave = epath.Path(workdir), StageFolders(stages), wave or one_fold_each()
+    workdir, folders, wave = epath.Path(workdir), StageFolders(stages, say), wave or one_fold_each()
     with work_directory_locked(workdir):
         outputs.write_config(workdir, dict(config))
         plan, volumes = prepare(study, folders, wave, interrupted)
+        folders.add_digests(plan.stages())
         say(summary(plan, folders))
         outputs.write_cohort(workdir, plan, volumes.catalogue)
         outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
@@ -146,7 +147,7 @@ def print_plan(
 
     Simulated cohorts that are not there yet are not made: their scans' names are enough.
     """
-    study, folders = Study.from_config(config), StageFolders(stages)
+    study, folders = Study.from_config(config), StageFolders(stages, say)
     wave = wave or one_fold_each()
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))

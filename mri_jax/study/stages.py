@@ -3,16 +3,19 @@
 ::
 
     STAGES/source-0123456789abcdef/stage.json        written last: the stage is finished
+                                                     (fingerprint, digests; `mri_jax.stage_note`)
                                    network/          the checkpoint (best epoch), by Orbax
                                    training/         the last two states of training, by Orbax
                                    history.json      a row an epoch
     STAGES/evaluate-.../stage.json, logits.csv
     STAGES/baseline-.../stage.json, logits.csv
+    STAGES/damaged/NAME-1/                           set aside: not as it was when finished
     STAGES/locks/NAME.lock
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,55 +23,127 @@ import pandas as pd
 from etils import epath
 from filelock import FileLock, Timeout
 
-from mri_jax import files
+from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
 from mri_jax.study.plan import Stage
 
-_DONE = "stage.json"
+_DAMAGED = "damaged"
 
 
 class StageFolders:
-    """Where stages are kept."""
+    """Where stages are kept.
 
-    def __init__(self, root: epath.PathLike):
+    Each finished stage is compared with its digests once, when it is first asked for. A damaged one
+    is as good as absent: it is said, and set aside when it is built again (`locked`).
+
+    Args:
+      root: The folder.
+      say: Where remarks about damaged stages go.
+    """
+
+    def __init__(self, root: epath.PathLike, say: Callable[[str], None] = print):
         self.root = epath.Path(root)
+        self._say = say
+        self._whole: dict[str, bool] = {}
 
     def folder(self, stage: Stage) -> epath.Path:
         """The folder of a stage, finished or not."""
-        return self.root / f"{stage.kind}-{stage.fingerprint[:16]}"
+        return self.root / stage_note.folder_name(stage.kind, stage.fingerprint)
 
     def finished(self, stage: Stage) -> bool:
-        """Whether its result is there."""
-        return (self.folder(stage) / _DONE).exists()
+        """Whether its result is there, as it was when it was finished.
+
+        Raises:
+          UserError: Its folder holds another stage.
+        """
+        folder = self.folder(stage)
+        if folder.name not in self._whole:
+            if not (folder / stage_note.NAME).exists():
+                return False  # not kept: another process may finish it
+            problem = _problem(folder)
+            if problem:
+                self._say(
+                    f"{problem}; the stage is built again, what is there goes to "
+                    f"{self.root / _DAMAGED}"
+                )
+            else:
+                stage_note.require(folder, stage.fingerprint)
+            self._whole[folder.name] = problem is None
+        return self._whole[folder.name]
 
     def note(self, stage: Stage) -> dict[str, Any]:
         """What `finish` wrote about it."""
-        return files.read_json(self.folder(stage) / _DONE)
+        return stage_note.require(self.folder(stage), stage.fingerprint)
 
     def finish(self, stage: Stage, note: dict[str, Any]) -> None:
         """Mark it as finished; everything else of it must be written before."""
-        files.write_json(
-            self.folder(stage) / _DONE,
-            {"fingerprint": stage.fingerprint, "kind": stage.kind, **note},
-        )
+        folder = self.folder(stage)
+        stage_note.write(folder, {"fingerprint": stage.fingerprint, "kind": stage.kind, **note})
+        self._whole[folder.name] = True
+
+    def add_digests(self, stages: Sequence[Stage]) -> None:
+        """Give finished stages of earlier versions, which have none, digests of their files."""
+        found = 0
+        for stage in stages:
+            if not self.finished(stage) or sealed.has_digests(self.note(stage)):
+                continue
+            with self.locked([stage], wait=False) as held:
+                if held:
+                    stage_note.write(self.folder(stage), self.note(stage))
+                    found += 1
+        if found:
+            self._say(
+                f"{self.root}: {found} finished stages of an earlier version had no digests of "
+                "their files; they are taken as they are, and have digests from now on"
+            )
+
+    def _renew(self, folder: epath.Path) -> None:
+        """Set the damaged result of a stage, which is locked now, out of the way.
+
+        Saved states of its training stay: they have digests of their own.
+        """
+        if self._whole.get(folder.name, True):
+            return
+        del self._whole[folder.name]
+        if not (folder / stage_note.NAME).exists() or _problem(folder) is None:
+            return  # another process has built it again, or is about to
+        damaged = self.root / _DAMAGED
+        damaged.mkdir(parents=True, exist_ok=True)
+        names = (f"{folder.name}-{number}" for number in itertools.count(1))
+        place = next(damaged / name for name in names if not (damaged / name).exists())
+        place.mkdir()
+        for child in folder.iterdir():
+            if child.name != "training":
+                child.rename(place / child.name)
 
     def write_logits(self, stage: Stage, keys: Sequence[tuple[str, str]], logits: Any) -> None:
-        """Write (N, 2) logits for N scans, exactly."""
+        """Write (N, 2) logits for N scans, exactly; NaN for what is missing."""
         frame = pd.DataFrame(keys, columns=["subject_id", "session_id"])
         logits = np.asarray(logits, np.float64)
         frame = frame.assign(logit_0=logits[:, 0], logit_1=logits[:, 1])
         files.write_csv(self.folder(stage) / "logits.csv", frame)
 
     def logits(self, stage: Stage) -> pd.DataFrame:
-        """What `write_logits` wrote, indexed by (subject_id, session_id)."""
-        # Text first: Python's own conversion gives back the very floats that were written.
-        frame = files.read_csv(self.folder(stage) / "logits.csv", whole=True)
-        exact = {name: [float(x) for x in frame[name]] for name in ("logit_0", "logit_1")}
-        return frame.assign(**exact).set_index(["subject_id", "session_id"])
+        """What `write_logits` wrote, indexed by (subject_id, session_id).
+
+        Raises:
+          UserError: The file is absent or damaged, in a stage without digests.
+        """
+        path = self.folder(stage) / "logits.csv"
+        frame = files.read_csv(path, whole=True)
+        try:
+            # Text first: Python's own conversion gives back the very floats that were written. NaN
+            # is written as an empty cell.
+            exact = {n: [float(x or "nan") for x in frame[n]] for n in ("logit_0", "logit_1")}
+            return frame.assign(**exact).set_index(["subject_id", "session_id"])
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path}: is no table of logits ({error})") from None
 
     @contextlib.contextmanager
     def locked(self, stages: Sequence[Stage], wait: bool) -> Iterator[list[Stage]]:
         """Lock stages against other processes; yields those that could be locked.
+
+        Damaged results among them are set aside.
 
         Args:
           stages: To lock, in this order.
@@ -82,8 +157,18 @@ class StageFolders:
                     stack.enter_context(lock.acquire(timeout=-1 if wait else 0))
                 except Timeout:
                     continue
+                self._renew(self.folder(stage))
                 held.append(stage)
             yield held
+
+
+def _problem(folder: epath.Path) -> str | None:
+    """Why the result in a folder is not as it was when it was finished; None if it is."""
+    try:
+        stage_note.check(folder)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ opens on any other. A checkpoint appears whole or not at all.
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +16,14 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from mri_jax import files
+from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
 
 FORMAT = 1
+# Of states of a training; 1, without a number, held its arrays by their count alone.
+STATE_FORMAT = 2
+_ARRAYS, _STATE = "arrays", "state.json"
 _STAGE_CHECKPOINT = "network"
 
 
@@ -57,7 +62,7 @@ def save_network(
       spec: The architecture.
       info: JSON-serialisable notes.
     """
-    with _disk_full_in_one_line(path):
+    with _disk_errors_in_one_line(path):
         ocp.save(
             files.absolute(path),
             _to_host(dict(variables)),
@@ -77,7 +82,8 @@ def load_params(checkpoint: epath.PathLike) -> Network:
       A `Network` of NumPy arrays.
 
     Raises:
-      UserError: There is no checkpoint, or it is of another format.
+      UserError: There is no checkpoint, it is of another format, damaged, or not as its stage was
+        when it was finished.
 
     Example:
       network = mri_jax.load_params("stages/source-1a2b3c4d5e6f")
@@ -86,16 +92,22 @@ def load_params(checkpoint: epath.PathLike) -> Network:
     path = files.absolute(checkpoint)
     if (path / _STAGE_CHECKPOINT).exists():
         path = path / _STAGE_CHECKPOINT
+    if path.name == _STAGE_CHECKPOINT and (path.parent / stage_note.NAME).exists():
+        stage_note.check(path.parent, below=f"{_STAGE_CHECKPOINT}/")
     try:
         metadata = ocp.metadata(path).custom_metadata
     except (FileNotFoundError, ValueError):  # Orbax's InvalidLayoutError is a ValueError
         raise UserError(f"{checkpoint}: holds no checkpoint") from None
+    except Exception as error:  # TensorStore and Orbax raise many kinds for damaged files
+        raise UserError(f"{checkpoint}: cannot be read ({_first_line(error)})") from None
     if not metadata or metadata.get("format") != FORMAT:
         raise UserError(f"{checkpoint}: is a checkpoint of another format than {FORMAT}")
-    tree = ocp.load(path)
-    return Network(
-        tree["params"], tree["batch_stats"], CNNSpec.from_dict(metadata["spec"]), metadata["info"]
-    )
+    try:
+        tree = ocp.load(path)
+        spec = CNNSpec.from_dict(metadata["spec"])
+        return Network(tree["params"], tree["batch_stats"], spec, metadata["info"])
+    except Exception as error:
+        raise UserError(f"{checkpoint}: cannot be read ({_first_line(error)})") from None
 
 
 def network_path(stage_folder: epath.PathLike) -> epath.Path:
@@ -106,65 +118,145 @@ def network_path(stage_folder: epath.PathLike) -> epath.Path:
 class TrainingCheckpoints:
     """The states of one training, the last two kept, so that a killed run can go on.
 
-    Leaves of a state may be any arrays, PRNG keys as their key data. The structure comes from the
-    caller when loading (`load_last`), so that named tuples and optimizer states come back as they
-    were.
+    A state is a pytree of arrays, PRNG keys as their key data. Each array is saved by its path in
+    the tree (``state/params/conv1/kernel``). A note written last lists shapes and dtypes, and
+    digests of the files. The structure comes from the caller when loading (`load_last`), so that
+    named tuples and optimizer states come back as they were.
+
+    ::
+
+        FOLDER/17/arrays/       by Orbax
+        FOLDER/17/state.json    written last: the state is whole
+
+    Args:
+      folder: Of the states.
+      say: Where remarks about states that cannot be used go.
     """
 
-    def __init__(self, folder: epath.PathLike):
+    def __init__(self, folder: epath.PathLike, say: Callable[[str], None] = print):
         self.folder = files.absolute(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._checkpointer = ocp.training.Checkpointer(
-            self.folder,
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(2),
-            cleanup_tmp_directories=True,
-        )
+        self._say = say
+        self._usable: list[int] = []
+        with _disk_errors_in_one_line(self.folder):
+            if self.folder.exists() and not self.folder.is_dir():
+                self.folder.unlink()
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Any) -> None:
         """Write the state as the newest; returns when it is on disk."""
-        latest = self._checkpointer.latest
-        number = 0 if latest is None else latest.step + 1
-        leaves = jax.tree.leaves(_to_host(state))
-        named = {f"leaf{index:05d}": leaf for index, leaf in enumerate(leaves)}
-        with _disk_full_in_one_line(self.folder):
-            self._checkpointer.save(number, named, force=True)
+        number = max(self._numbers(), default=-1) + 1
+        named = _named(_to_host(state))
+        place = self.folder / str(number)
+        with _disk_errors_in_one_line(self.folder):
+            place.mkdir(parents=True, exist_ok=True)
+            ocp.save(place / _ARRAYS, named)
+        arrays = {name: _kind(leaf) for name, leaf in named.items()}
+        sealed.write(place / _STATE, {"format": STATE_FORMAT, "arrays": arrays}, [_ARRAYS])
+        self._usable = [*self._usable, number][-2:]
+        self._remove_others()
 
     def load_last(self, like: Any) -> Any | None:
-        """The newest state in the structure of ``like``, as NumPy arrays; None if there is none."""
-        latest = self._checkpointer.latest
-        if latest is None:
-            return None
-        named = self._checkpointer.load(latest.step)
-        leaves, structure = jax.tree.flatten(like)
-        if len(leaves) != len(named):
+        """The newest state that is whole and fits ``like``, in its structure, as NumPy arrays.
+
+        States that are not whole, or do not match by name, shape and dtype, are passed over with a
+        line each, and without one where a save was not finished.
+
+        Returns:
+          The state; None where the training has to start anew.
+        """
+        passed_over = False
+        for number in sorted(self._numbers(), reverse=True):
+            place = self.folder / str(number)
+            if _unfinished(place):
+                continue
+            try:
+                found = _load_state(place, like)
+            except UserError as error:
+                self._say(f"{error}; this saved state of training is passed over")
+                passed_over = True
+                continue
+            self._usable = [number]
+            return found
+        if passed_over:
+            self._say(f"{self.folder}: none of its states can be used; this network starts anew")
+        return None
+
+    def _numbers(self) -> list[int]:
+        return [int(p.name) for p in self.folder.iterdir() if re.fullmatch("[0-9]{1,9}", p.name)]
+
+    def _remove_others(self) -> None:
+        """Remove all but the last two states; what cannot be removed does no harm."""
+        kept = {str(number) for number in self._usable}
+        for path in self.folder.iterdir():
+            if path.name not in kept:
+                with contextlib.suppress(OSError):
+                    path.rmtree() if path.is_dir() else path.unlink()
+
+
+def _unfinished(place: epath.Path) -> bool:
+    """Whether a folder is what a save leaves that was killed before its end."""
+    if not place.is_dir() or (place / _STATE).exists():
+        return False
+    return {path.name.split(".")[0] for path in place.iterdir()} <= {_ARRAYS, ""}
+
+
+def _load_state(place: epath.Path, like: Any) -> Any:
+    """A state in the structure of ``like``.
+
+    Raises:
+      UserError: It is damaged, of another version, or of another training.
+    """
+    if not (place / _STATE).exists():
+        raise UserError(f"{place}: is of an earlier version, or lacks its {_STATE}")
+    note = sealed.read(place / _STATE)
+    if note.get("format") != STATE_FORMAT or not isinstance(note.get("arrays"), dict):
+        raise UserError(f"{place}: is of format {note.get('format')!r}, not {STATE_FORMAT}")
+    there, here = note["arrays"], {name: _kind(leaf) for name, leaf in _named(like).items()}
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
             raise UserError(
-                f"{self.folder}: its {len(named)} arrays do not fit this training's "
-                f"{len(leaves)}; remove the folder to train this stage anew"
+                f"{place}: its {name} is {there.get(name, 'absent')}, this training's is "
+                f"{here.get(name, 'absent')}"
             )
-        return jax.tree.unflatten(structure, [named[name] for name in sorted(named)])
+    sealed.check(place / _STATE, note)
+    try:
+        named = ocp.load(place / _ARRAYS)
+        leaves = [named[name] for name in here]
+    except Exception as error:  # of many kinds, from Orbax and TensorStore
+        raise UserError(f"{place}: cannot be read ({_first_line(error)})") from None
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-    def close(self) -> None:
-        """Release Orbax's threads."""
-        with _disk_full_in_one_line(self.folder):  # it tells of a failed save again
-            self._checkpointer.close()
 
-    def __enter__(self) -> "TrainingCheckpoints":
-        return self
+def _named(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree, in its order, by their paths: ``state/params/conv1/kernel``."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+
+def _kind(leaf: Any) -> str:
+    """Shape and dtype of an array: ``float32 (3, 3, 3, 1, 8)``."""
+    return f"{np.asarray(leaf).dtype} {np.shape(leaf)}"
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
 
 
 @contextlib.contextmanager
-def _disk_full_in_one_line(path: epath.PathLike) -> Iterator[None]:
+def _disk_errors_in_one_line(path: epath.PathLike) -> Iterator[None]:
     """TensorStore tells of a full disk by a ValueError, in many lines."""
     try:
         yield
     except (OSError, ValueError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        number = getattr(error, "errno", None)
+        full = number in (errno.ENOSPC, errno.EDQUOT)
         if full or "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error):
             raise UserError(f"{path}: the disk is full") from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from error
         raise
 
 

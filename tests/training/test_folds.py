@@ -102,7 +102,8 @@ def test_devices_that_cannot_be_shared_out_are_refused():
 def test_a_nan_is_found_where_it_arises(tmp_path):
     how = with_step(settings(), optimizer=OptimizerSettings(learning_rate=1e30))
     one, wave = job(0), Wave(tuple(jax.local_devices()[:1]))
-    with TrainingCheckpoints(tmp_path) as place, jax.debug_nans(True):
+    place = TrainingCheckpoints(tmp_path)
+    with jax.debug_nans(True):
         states = [resume(how, one, place)]
         feed = OnDevice(volumes())
         with pytest.raises(FloatingPointError, match="invalid value"):

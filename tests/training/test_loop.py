@@ -28,11 +28,10 @@ WAVE = Wave((jax.local_devices()[0],))
 
 def train(folder, fold=0, how=None, feed=None, interrupted=lambda: False, one=None):
     one, epochs = one or job(fold), []
-    with TrainingCheckpoints(folder) as place:
-        how = how or settings()
-        states = [resume(how, one, place)]
-        feed = feed or OnDevice(volumes())
-        ended = fit(how, [one], states, [place], feed, WAVE, epochs.append, interrupted)
+    place, how = TrainingCheckpoints(folder), how or settings()
+    states = [resume(how, one, place)]
+    feed = feed or OnDevice(volumes())
+    ended = fit(how, [one], states, [place], feed, WAVE, epochs.append, interrupted)
     return ended[0], epochs
 
 
@@ -113,15 +112,25 @@ def test_augmentation_is_deterministic_and_does_something(tmp_path):
     assert first.history[0, 0] != plain.history[0, 0]
 
 
+def test_a_training_goes_on_from_the_state_before_a_damaged_one(tmp_path, whole):
+    train(tmp_path)
+    newest = max(tmp_path.iterdir(), key=lambda path: int(path.name))
+    (newest / "state.json").write_text("{", encoding="utf-8")
+    ended, epochs = train(tmp_path)
+    assert [each.epoch for each in epochs] == [int(ended.stopping.epochs)]
+    same(ended.state, whole[0].state)
+    same(ended.best, whole[0].best)
+
+
 def test_states_are_saved_now_and_then_and_at_the_end(tmp_path):
     """A long interval saves once, at the end; what is saved there is the end."""
     one, how = job(0), settings()
-    with TrainingCheckpoints(tmp_path) as place:
-        states = [resume(how, one, place)]
-        ended = fit(how, [one], states, [place], OnDevice(volumes()), WAVE,
-                    lambda _: None, lambda: False, save_seconds=1000.0)[0]  # fmt: skip
-        assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["0"]
-        again = resume(how, one, place)
+    place = TrainingCheckpoints(tmp_path)
+    states = [resume(how, one, place)]
+    ended = fit(how, [one], states, [place], OnDevice(volumes()), WAVE,
+                lambda _: None, lambda: False, save_seconds=1000.0)[0]  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["0"]
+    again = resume(how, one, place)
     same(again.state, ended.state)
     same(again.best, ended.best)
     assert int(again.stopping.epochs) == int(ended.stopping.epochs) > 1

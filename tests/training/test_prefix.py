@@ -29,9 +29,9 @@ def test_tuning_on_features_is_tuning_on_volumes(tmp_path, layers, layers_frozen
     for number, ready in enumerate(
         [(how, [one], feed), on_features(how, [one], [first], feed, WAVE)]
     ):
-        with TrainingCheckpoints(tmp_path / str(number)) as place:
-            ended = fit(ready[0], ready[1], [first], [place], ready[2], WAVE,
-                        lambda _: None, lambda: False)[0]  # fmt: skip
+        place = TrainingCheckpoints(tmp_path / str(number))
+        ended = fit(ready[0], ready[1], [first], [place], ready[2], WAVE,
+                    lambda _: None, lambda: False)[0]  # fmt: skip
         results.append(ended)
     assert ready[0].step.first == layers_frozen + 1
     volumes_way, features_way = results
