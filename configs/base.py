@@ -86,6 +86,10 @@ def get_config(preset: str = "demo") -> ConfigDict:
             "max_epochs": 50,
             "patience": 10,
             "min_delta": 1e-3,
+            # The same in steps, for cohorts so small that an epoch has few: of each limit the later
+            # one holds, and `max_epochs` is raised to reach `min_steps`. 0: none (the paper).
+            "min_steps": 0,
+            "patience_steps": 0,
         }
     )
     config.finetune = ConfigDict(
@@ -125,7 +129,15 @@ def _apply_preset(config: ConfigDict, preset: str) -> None:
     if preset == "demo":
         # A quarter of the paper's subjects make a quarter of its steps an epoch: a higher rate.
         config.train.update(
-            {"learning_rate": 3e-4, "min_epochs": 12, "max_epochs": 20, "patience": 5}
+            {
+                "learning_rate": 3e-4,
+                "min_epochs": 12,
+                "max_epochs": 20,
+                "patience": 5,
+                # Smaller cohorts take as many steps as this preset's own (48 an epoch) at least.
+                "min_steps": 576,
+                "patience_steps": 240,
+            }
         )
         config.finetune.update({"epochs": 10, "inner_folds": 3})
     elif preset == "smoke":
@@ -134,5 +146,6 @@ def _apply_preset(config: ConfigDict, preset: str) -> None:
         config.finetune.update({"epochs": 4, "inner_folds": 2})
     elif preset == "dev":
         config.simulation.update({"grid": "dev", "subjects_per_class": 100})
+        config.train.update({"min_steps": 2400, "patience_steps": 800})  # of 80 an epoch
     else:
         config.simulation.update({"grid": "paper", "paper_counts": True})

@@ -217,10 +217,15 @@ def open_run(
 
 
 def _members(plan: pd.DataFrame, moved: epath.Path, as_written: bool) -> Iterator[Member]:
-    """The networks whose folder is there: where the plan says, or of that name in ``moved``."""
+    """The networks whose folder is there: where the plan says, or of that name in ``moved``.
+
+    Trainings that failed left none.
+    """
     if "finished" not in plan:
         return
     rows = plan[plan["finished"].astype(bool) & plan["kind"].isin(("source", "tune"))]
+    if "failed" in rows:
+        rows = rows[rows["failed"].isna()]
     for row in rows.to_dict("records"):
         written = epath.Path(row["folder"])
         places = [written] * as_written + [moved / written.name]

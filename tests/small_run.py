@@ -1,5 +1,6 @@
 """A finished run with real networks, trained in this process on tiny volumes."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from configs.finetune_high import get_config
@@ -7,14 +8,23 @@ from mri_jax.study.run import run as run_study
 from tests.study.tiny import SMALL_MODEL, make_cohorts
 
 
-def make_run(folder: Path, **fields: object) -> Path:
+def make_run(
+    folder: Path,
+    factors: Mapping[str, float] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    **fields: object,
+) -> Path:
     """Train and write ``folder/run`` with its stages in ``folder/stages``; returns the run.
 
     Args:
-      folder: Also gets the cohort table and the store.
+      folder: Also gets the cohort table and the store, unless they are there.
+      factors: On the intensities of single subjects.
+      say: Where the study's summary goes.
       **fields: Overrides such as ``finetune={"inner_folds": 2}``.
     """
-    table, store = make_cohorts(folder / "data", subjects=10, cohorts=("ADNI1", "ADNI2"))
+    table, store = folder / "data" / "cohort.csv", folder / "data" / "store"
+    if not table.exists():
+        make_cohorts(table.parent, 10, ("ADNI1", "ADNI2"), factors)
     config = get_config("smoke").to_dict()
     config["data"] |= {"cohort": str(table), "store": str(store)}
     config["model"] |= SMALL_MODEL
@@ -24,5 +34,5 @@ def make_run(folder: Path, **fields: object) -> Path:
     config["baselines"] |= {"voxels": False}
     for name, value in fields.items():
         config[name] = config[name] | value if isinstance(value, dict) else value
-    run_study(config, folder / "run", folder / "stages", say=lambda _: None, report=False)
+    run_study(config, folder / "run", folder / "stages", say=say, report=False)
     return folder / "run"

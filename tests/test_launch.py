@@ -25,6 +25,8 @@ FIELDS = {
     "train.folds": 3,
     "train.learning_rate": 1e-3,
     "train.min_epochs": 4,
+    "train.min_steps": 0,
+    "train.patience_steps": 0,
     "train.max_epochs": 6,
     "finetune.epochs": 3,
     "finetune.inner_folds": 0,

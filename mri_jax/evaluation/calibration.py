@@ -23,11 +23,12 @@ def temperature(label: np.ndarray, score: np.ndarray) -> float:
       score: (N,) difference of the logits.
 
     Returns:
-      Between 0.01 and 100; NaN where a class is absent or the scores are all zero. A network that
-      separates the subjects perfectly gets the lower bound: their scores cannot say more.
+      Between 0.01 and 100; NaN where a class is absent, a score is NaN or the scores are all zero.
+      A network that separates the subjects perfectly gets the lower bound: their scores cannot say
+      more.
     """
     label, score = np.asarray(label), np.asarray(score, float)
-    if len(np.unique(label)) < 2 or not np.any(score):
+    if len(np.unique(label)) < 2 or np.isnan(score).any() or not np.any(score):
         return float("nan")
     margin = np.where(label == 1, score, -score)
     found = optimize.minimize_scalar(

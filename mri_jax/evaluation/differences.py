@@ -13,6 +13,10 @@ from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.evaluation.scores import Scores, estimate
 from mri_jax.evaluation.summary import ensemble_probability
 
+COLUMNS = (
+    "family", "cohort", "split", "first", "second", "metric", "point", "test", "difference", "low",
+    "high", "p", "note", "p_delong", "odds", "odds_low", "odds_high", "p_mcnemar", "p_holm",
+)  # fmt: skip
 NAN = float("nan")
 
 
@@ -27,7 +31,8 @@ def compare(
       t-test, as ``test`` says), ``p_holm`` (within the table and metric; source folds, and source
       networks at a refitted threshold, are families of their own), ``p_delong`` (AUC), ``odds``
       with limits and ``p_mcnemar`` (ACC: the ensembles' decisions), and ``note``. ``point`` is the
-      operating point of the second method; the first decides at argmax.
+      operating point of the second method; the first decides at argmax. All `COLUMNS` are there,
+      also where no pair could be tested.
     """
     table = entries(predictions, family) if found is None else found
     place = {(e.method, e.cohort, e.split): e for e in table}
@@ -43,11 +48,10 @@ def compare(
             if split == "test" and first.stage != SOURCE and second == Method(first.run):
                 found_at = _at_refitted(predictions, pair[0], pair[1], seed)
                 rows += [base | {"point": REFITTED} | row for row in found_at]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if len(frame):
-        frame["p_holm"] = frame.groupby(["split", "point", "metric"])["p"].transform(
-            comparisons.holm
-        )
+        adjusted = frame.groupby(["split", "point", "metric"])["p"].transform(comparisons.holm)
+        frame["p_holm"] = adjusted.astype(float)
     return frame
 
 

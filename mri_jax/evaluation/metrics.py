@@ -90,8 +90,12 @@ def five_metrics(
 
 
 def score_of(predictions: pd.DataFrame) -> np.ndarray:
-    """(N,) difference of the logits: orders scans as the probability does, without saturating."""
-    return (predictions["logit_1"] - predictions["logit_0"]).to_numpy(float)
+    """(N,) difference of the logits: orders scans as the probability does, without saturating.
+
+    NaN where a logit is not finite.
+    """
+    logits = predictions[["logit_0", "logit_1"]].to_numpy(float)
+    return np.where(np.isfinite(logits).all(axis=1), logits[:, 1] - logits[:, 0], np.nan)
 
 
 def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +106,8 @@ def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       One row per (run, stage, repeat, fold, cohort, split) with ``n_positive``, ``n_negative``,
-      ``n_nan`` (scores that are not a number) and the fractions `METRICS`: NaN where a class is
-      absent or any score is NaN.
+      ``n_nan`` (scores whose logits are not finite) and the fractions `METRICS`: NaN where a class
+      is absent or any score is NaN.
     """
     rows = []
     for key, group in predictions.groupby(GROUP, sort=True, observed=True):
@@ -124,8 +128,9 @@ def ensemble(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       A predictions table with ``fold == ENSEMBLE`` (-1). Its logits are the logarithms of the mean
-      probabilities of the two classes. A (run, stage, repeat, cohort) with a single fold is left
-      out; so is a scan that not every fold of the group was tested on.
+      probabilities of the two classes, NaN where those of a fold are. A (run, stage, repeat,
+      cohort) with a single fold is left out; so is a scan that not every fold of the group was
+      tested on.
     """
     test = predictions[(predictions["split"] == "test") & (predictions["fold"] != ENSEMBLE)]
     group = ["run", "stage", "repeat", "cohort"]
@@ -133,18 +138,19 @@ def ensemble(predictions: pd.DataFrame) -> pd.DataFrame:
     test = test[folds > 1].assign(folds=folds[folds > 1])
     scan = [*group, "split", "subject_id", "session_id"]
     difference = score_of(test)
-    test = test.assign(
-        log_0=-np.logaddexp(0.0, difference), log_1=-np.logaddexp(0.0, -difference)
-    ).sort_values([*scan, "fold"], kind="stable")
+    with np.errstate(invalid="ignore"):
+        logs = -np.logaddexp(0.0, np.stack([difference, -difference]))
+    test = test.assign(log_0=logs[0], log_1=logs[1]).sort_values([*scan, "fold"], kind="stable")
     complete = test.groupby(scan, observed=True)["fold"].transform("size") == test["folds"]
     test = test[complete]
     grouped = test.groupby(scan, observed=True, sort=True)
     rows = grouped[["label", "folds"]].first().reset_index()
     if not len(rows):
         return predictions.iloc[:0].copy()
-    logs = test[["log_0", "log_1"]].to_numpy()
+    pairs = test[["log_0", "log_1"]].to_numpy()
     starts = np.flatnonzero(~test.duplicated(scan).to_numpy())
-    sums = np.logaddexp.reduceat(logs, starts, axis=0)
+    with np.errstate(invalid="ignore"):
+        sums = np.logaddexp.reduceat(pairs, starts, axis=0)
     means = sums - np.log(rows["folds"].to_numpy(float))[:, None]
     rows = rows.assign(
         fold=ENSEMBLE, logit_0=means[:, 0], logit_1=means[:, 1], probability=np.exp(means[:, 1])

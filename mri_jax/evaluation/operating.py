@@ -28,11 +28,11 @@ def best_threshold(label: np.ndarray, score: np.ndarray) -> float:
 
     Returns:
       A value midway between two neighbouring scores (or one below the least, above the greatest);
-      a score above it is decided positive. NaN where a class is absent.
+      a score above it is decided positive. NaN where a class is absent or a score is NaN.
     """
     label, score = np.asarray(label), np.asarray(score, float)
     positive = label == 1
-    if not positive.any() or positive.all():
+    if not positive.any() or positive.all() or np.isnan(score).any():
         return float("nan")
     order = np.sort(np.unique(score))
     cuts = np.concatenate([[order[0] - 1.0], (order[1:] + order[:-1]) / 2, [order[-1] + 1.0]])

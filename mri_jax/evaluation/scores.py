@@ -70,8 +70,10 @@ def gather(predictions: pd.DataFrame) -> Scores:
         raise UserError("predictions: no rows to compare")
     where = " ".join(map(str, rows.iloc[0][["run", "stage", "cohort"]]))
     score = score_of(rows)
-    if np.isnan(score).any():
-        raise UserError(f"{where}: {int(np.isnan(score).sum())} of {len(score)} scores are NaN")
+    bad = np.isnan(score)
+    if bad.any():
+        folds = ", ".join(map(str, sorted(set(rows["fold"].to_numpy()[bad]))))
+        raise UserError(f"{where}: {bad.sum()} of {len(score)} scores are NaN (fold {folds})")
     scan, scans = pd.factorize(rows["subject_id"] + "/" + rows["session_id"], sort=True)
     pairs = pd.MultiIndex.from_frame(rows[["repeat", "fold"]])
     network, networks = pd.factorize(pairs, sort=True)

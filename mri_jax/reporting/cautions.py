@@ -1,12 +1,19 @@
 """What a reader must be warned of, one plain line each."""
 
 import numpy as np
+import pandas as pd
 
 from mri_jax.evaluation.baselines import AGE_SEX
 from mri_jax.evaluation.families import SOURCE, is_baseline
+from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.operating import INNER
+from mri_jax.evaluation.scores import Scores
+from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, Section
+from mri_jax.results import Results
 
+NEAR_DUPLICATES = "near_duplicates"
+"""Where a run's provenance says how its scans were compared with each other."""
 FEW = 20
 """A class with fewer subjects than this is pointed out."""
 WIDE = 20.0
@@ -27,10 +34,24 @@ def cautions(analysis: Analysis) -> list[str]:
         lines += [f"{name}: {line}." for line in run.missing]
         if "simulated" not in run.provenance:
             lines.append(f"{name}: its provenance does not say whether the scans are simulated.")
+        if not searched_for_near_duplicates(run):
+            lines.append(
+                f"{name}: no search for near-duplicate scans is recorded. A person scanned under "
+                "two ids may stand on both sides of an evaluation and make scores too good; "
+                "python -m mri_jax cohort check TABLE --store STORE looks for them."
+            )
+    lines += trainings.sentences(analysis)
+    lines += trainings.left_out(analysis)
     lines += _of_baselines(analysis)
     for section in analysis.sections:
         lines += _of_section(section)
     return list(dict.fromkeys(lines))
+
+
+def searched_for_near_duplicates(run: Results) -> bool:
+    """Whether a run says that its scans were compared, or made their persons itself."""
+    own = bool(run.config) and not run.config.get("data", {}).get("cohort")
+    return (own and run.simulated) or bool(run.provenance.get(NEAR_DUPLICATES))
 
 
 def _of_baselines(analysis: Analysis) -> list[str]:
@@ -107,11 +128,31 @@ def _of_intervals(section: Section, cohort: str, where: str) -> list[str]:
             )
     for cell in section.tested(cohort):
         scores = cell.scores
-        if scores is None or len(scores.score) < 2 or is_baseline(cell.method.run):
+        if scores is None or is_baseline(cell.method.run):
+            continue
+        lines += _one_class(cell.method.name, scores, where)
+        if len(scores.score) < 2:
             continue
         if scores.tested.all() and np.ptp(scores.score, axis=0).max() == 0.0:
             lines.append(
                 f"{where}: all networks of {cell.method.name} give identical scores; their spread "
                 "says nothing about retraining."
+            )
+    return lines
+
+
+def _one_class(name: str, scores: Scores, where: str) -> list[str]:
+    """Which networks decide all subjects of a cohort with both classes alike."""
+    lines = []
+    decided = decisions(scores)
+    for value, word in ((False, "negative"), (True, "positive")):
+        alike = ((decided == value) | ~scores.tested).all(axis=1)
+        both = (scores.tested & (scores.label == 1)).any(axis=1)
+        both &= (scores.tested & (scores.label == 0)).any(axis=1)
+        found = pd.Series(scores.fold[alike & both])
+        if len(found):
+            lines.append(
+                f"{where}: {trainings.folds(found)} of {name} decides every subject {word} at "
+                "argmax; the SD of SEN and SPE contains that."
             )
     return lines

@@ -72,7 +72,7 @@ FLOW = ["stage", "step", "reason", "cohort", "class", "n"]
 def flow_table(analysis: Analysis) -> Table:
     """What each step of the selection left and why it left the rest out, a column a cohort."""
     flows = {
-        name: run.flow[FLOW].fillna({"reason": "", "class": ""})
+        name: run.flow[FLOW].astype({"reason": object, "class": object}).fillna("")
         for name, run in zip(analysis.names, analysis.runs, strict=True)
         if set(FLOW) <= set(run.flow.columns)
     }

@@ -1,16 +1,20 @@
 """What a report found, in sentences, before any table: the AUC of every declared pair."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
+from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, Section
 from mri_jax.reporting.table import interval, p_value, percent, signed
 
 ALPHA = 0.05
+TRAINING = "Training"
+"""Title of what is said of networks that failed or have not learnt."""
 # Of more pairs than this the ones that differ most are spelled out, and the others counted.
 _SPELLED = 2
 
@@ -21,7 +25,7 @@ class Finding:
 
     Attributes:
       title: Of the table.
-      lines: A paragraph a test cohort.
+      lines: A paragraph a test cohort, or a sentence a fault of training.
     """
 
     title: str
@@ -29,7 +33,12 @@ class Finding:
 
 
 def findings(analysis: Analysis) -> list[Finding]:
-    """What each table says, in the order of the tables."""
+    """What is wrong with networks, then what each table says, in the order of the tables."""
+    wrong = tuple(trainings.sentences(analysis))
+    return [*([Finding(TRAINING, wrong)] if wrong else []), *_of_tables(analysis)]
+
+
+def _of_tables(analysis: Analysis) -> list[Finding]:
     return [
         Finding(
             section.family.title + (" (exploratory)" if section.family.exploratory else ""),
@@ -56,6 +65,8 @@ def _of_cohort(section: Section, cohort: str) -> Iterator[str]:
     explored = section.family.exploratory
     yield from _pairs(auc[~beside], "networks", explored)
     yield from _pairs(auc[beside], "a network and a baseline", explored)
+    if not explored:
+        yield from _outdone(auc[beside])
     yield from _refitted(rows[rows["metric"].eq("bac")])
 
 
@@ -70,7 +81,8 @@ def _auc(section: Section, cohort: str) -> str:
         & rows["method"].eq(first)
     ]
     if not len(found) or pd.isna(found.iloc[0]["mean"]):
-        return f"the AUC of {first} is undefined here."
+        why = str(found.iloc[0]["note"]) if len(found) else ""
+        return f"the AUC of {first} is undefined here{f' ({why})' if why else ''}."
     row = found.iloc[0]
     limits = interval(row["a_low"], row["a_high"])
     told = f"the networks of {first} have a mean AUC of {percent(row['mean'])}%"
@@ -108,6 +120,20 @@ def _pairs(rows: pd.DataFrame, whose: str, explored: bool) -> Iterator[str]:
     yield f"{count} {len(hold)} differ{'s' * (len(hold) == 1)} in AUC{which}: {told}."
 
 
+def _outdone(rows: pd.DataFrame) -> Iterator[str]:
+    """Which plain baselines are better than networks: the test is two-sided, the sign decides."""
+    better = rows[(rows["p_holm"] < ALPHA) & (rows["difference"] < 0)].sort_values("difference")
+    for networks, group in better.groupby("first", sort=False):
+        told = [
+            f"{row['second']} (by {percent(-row['difference'])} points of AUC, {_holm(row)})"
+            for row in group.to_dict("records")
+        ]
+        yield (
+            f"Plain baselines are significantly better than the networks of {networks}: "
+            f"{', '.join(told)}."
+        )
+
+
 def _told(row: pd.Series) -> str:
     return f"{row['first']} minus {row['second']} {_change(row)} points, {_holm(row)}"
 
@@ -116,7 +142,7 @@ def _change(row: pd.Series) -> str:
     return f"{signed(row['difference'])} {interval(row['low'], row['high'])}".rstrip()
 
 
-def _holm(row: pd.Series) -> str:
+def _holm(row: Mapping[Hashable, Any] | pd.Series) -> str:
     return "no test" if pd.isna(row["p_holm"]) else f"Holm p {p_value(row['p_holm'])}"
 
 

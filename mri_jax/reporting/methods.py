@@ -9,6 +9,7 @@ from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.reporting.analysis import Analysis
+from mri_jax.results import Results
 
 REFERENCES = (
     (
@@ -59,6 +60,88 @@ def _shared(analysis: Analysis, *path: str) -> Any:
     return found[0] if all(value == found[0] for value in found) else None
 
 
+_STEPS = {
+    "inhomogeneity": {
+        "n4": (
+            "intensity inhomogeneity was corrected with N4 (Tustison et al. 2010, "
+            "doi:10.1109/TMI.2010.2046908)"
+        ),
+        "none": "intensity inhomogeneity was not corrected",
+        "t1-linear": "intensity inhomogeneity had been corrected by Clinica's t1-linear",
+    },
+    "brain": {
+        "template": "the brain was extracted with the template's mask, bent to each head by demons",
+        "deepbet": "the brain was extracted with deepbet",
+        "mask": "the brain was taken from masks given with the scans",
+        "none": "scans came without skull",
+    },
+    "registration": {
+        "affine": "scans were registered to {template} affinely, which removes head size",
+        "rigid": "scans were registered to {template} rigidly, which keeps head size",
+        "t1-linear": "scans had been registered to an MNI152 template by Clinica's t1-linear",
+    },
+}
+"""What the columns of a store's index say of each scan, in words."""
+
+
+def _recorded(run: Results) -> Any:
+    """What a run's provenance says of preprocessing; None for results of earlier versions."""
+    return run.provenance.get("preprocessing")
+
+
+def _preprocessing(analysis: Analysis) -> str:
+    """From scans to volumes, as far as the runs recorded it and agree."""
+    found = [_recorded(run) for run in analysis.runs]
+    if not isinstance(found[0], dict):
+        return (
+            "Preprocessing (correction of inhomogeneity, brain extraction, registration, grid) is "
+            "not recorded in these results."
+        )
+    if any(one != found[0] for one in found):
+        return "Scans of the runs were preprocessed differently; provenance.json of each says how."
+    made, settings = found[0], found[0].get("settings", {})
+    size = " × ".join(map(str, made["shape"]))
+    grid = f"a grid of {size} voxels of {made['spacing']:g} mm"
+    if "simulation" in settings:
+        return f"Volumes were simulated without skull on {grid}; no scan was preprocessed."
+    steps = made.get("scans", {})
+    if not set(_STEPS) <= set(steps):
+        return f"Volumes lay on {grid}; how they came to be is not recorded."
+    packaged = settings.get("template") == "mni152"
+    template = "the MNI152 template" if packaged else "a template of the study's own"
+    clauses = []
+    for step, words in _STEPS.items():
+        counts = steps[step]
+        for value, count in sorted(counts.items(), key=lambda item: -item[1]):
+            clause = words.get(value, f"{step}: {value}").format(template=template)
+            clauses.append(clause + (f" ({count} scans)" if len(counts) > 1 else ""))
+    text = "; ".join(clauses)
+    return f"{text[0].upper()}{text[1:]}; volumes lay on {grid}."
+
+
+def _stopping(analysis: Analysis) -> str:
+    """When training of source networks ended: as planned, else by the configs."""
+    plan = analysis.plan
+    names = ("min_epochs", "max_epochs", "patience")
+    delta = _shared(analysis, "train", "min_delta")
+    values = [_shared(analysis, "train", name) for name in names]
+    if set(names) <= set(plan.columns):
+        rows = plan.loc[plan["stage"].eq("source") & plan["max_epochs"].notna(), list(names)]
+        planned = rows.drop_duplicates().to_numpy(float)
+        if len(planned) > 1:
+            return "Networks stopped by rules that differ between them; plan.json has each."
+        values = [int(value) for value in planned[0]] if len(planned) else values
+    if None in (*values, delta):
+        return "The rule by which training stopped is not recorded in these results."
+    least, most, patience = values
+    if least == most:
+        return f"Training ran {most} epochs."
+    return (
+        "Training stopped when the loss on the held-out fold had not fallen by more than "
+        f"{delta:g} for {patience} epochs, after at least {least} and at most {most} epochs."
+    )
+
+
 def _training(analysis: Analysis, tuned: bool) -> list[str]:
     """How the networks were trained, as far as the configs say it and agree."""
     clauses = [
@@ -71,7 +154,7 @@ def _training(analysis: Analysis, tuned: bool) -> list[str]:
     if not known:
         return []
     said = f"Networks were trained with Adam [9] ({', '.join(known)}); the epoch with the lowest "
-    said += "loss on the held-out fold was kept."
+    said += f"loss on the held-out fold was kept. {_stopping(analysis)}"
     if _shared(analysis, "data", "normalisation") == "zscore":
         said += " Intensities were standardised within the brain of each scan"
         clip = _shared(analysis, "data", "clip")
@@ -111,7 +194,7 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
             f"source and tuned networks are compared on the same remaining subjects"
             + (f", over {repeats} disjoint parts." if repeats > 1 else ".")
         )
-    paragraphs.append(first)
+    paragraphs += [first, _preprocessing(analysis)]
     paragraphs += _training(analysis, bool(stages))
     paragraphs.append(
         "Scores are the mean and standard deviation (n - 1) over networks. Two intervals are given "

@@ -28,6 +28,7 @@ NAME, NO_NAME = Text(), Text(empty=True)
 PATH = Text(longest=4096, empty=True)
 COHORTS = Many(NAME, 1, 100, distinct=True)
 EPOCHS = Whole(1, 100_000)
+STEPS = Whole(0, 100_000_000)
 SIZES = Many(Whole(1, 65536), 1, 10)
 STATISTICS = ("keep", "adapt")
 # What a variant may change; the rest of a study is one for all its variants.
@@ -123,6 +124,8 @@ class Train:
     max_epochs: int = field(EPOCHS, "never more")
     patience: int = field(EPOCHS, "epochs without a fall of the held-out loss")
     min_delta: float = field(Number(0, 100), "what counts as a fall")
+    min_steps: int = field(STEPS, "never fewer steps, even where max_epochs has fewer; 0: any", 0)
+    patience_steps: int = field(STEPS, "steps without a fall of the held-out loss; 0: any", 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,14 @@ from mri_jax.study.data import Examples
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.verdicts import of_training
 from mri_jax.training.checkpoints import (
     TrainingCheckpoints,
     load_params,
     network_path,
     save_network,
 )
+from mri_jax.training.failure import failure
 from mri_jax.training.folds import Wave
 from mri_jax.training.freezing import log_rules, trainable_mask
 from mri_jax.training.loop import HISTORY, Epoch, Interrupted, Job, Progressed, fit, predict, resume
@@ -77,6 +79,20 @@ class Executor:
     def _pending(self, stages: Sequence[Any]) -> list[Any]:
         return [stage for stage in stages if not self.folders.finished(stage)]
 
+    def _usable(self, stages: Sequence[Any]) -> list[Any]:
+        """Stages without those that rest on a network whose training failed: they fail with it."""
+        kept = []
+        for stage in stages:
+            parent = stage.parent if isinstance(stage, TrainStage) else stage.network
+            reason = self.folders.failure(parent) if parent else ""
+            if reason:
+                if isinstance(stage, TrainStage):
+                    files.write_json(self.folders.folder(stage) / "history.json", [])
+                self.folders.finish(stage, {"failed": f"its network failed ({reason})"})
+            else:
+                kept.append(stage)
+        return kept
+
     def _train_all(self, stages: Sequence[TrainStage]) -> None:
         """Stages of one program together, as many at a time as the wave has folds."""
         for wait in (False, True):
@@ -89,7 +105,7 @@ class Executor:
                         self.say(f"{label}: {idle} devices stay idle")
                     for together in batched(group, self.wave.folds):
                         with self.folders.locked(together, wait) as held:
-                            pending = self._pending(held)
+                            pending = self._usable(self._pending(held))
                             if pending:
                                 self._train_wave(pending, progress)
                 if self.interrupted():
@@ -167,7 +183,7 @@ class Executor:
             losses = {"loss": figures["train_loss"], "validation": figures["validation_loss"]}
             progress.advance(
                 1 + left,
-                fold=stage.purpose[stage.purpose.index("source") + 1],
+                fold=stage.fold,
                 epoch=epoch.epoch,
                 **{name: f"{loss:.3f}" for name, loss in losses.items() if np.isfinite(loss)},
                 volumes_per_s=f"{epoch.volumes_per_second:.1f}",
@@ -182,6 +198,8 @@ class Executor:
         folder = self.folders.folder(stage)
         mask = trainable_mask(stage.fit.step.rules, state.best["params"])
         sizes = jax.tree.map(lambda p, on: int(p.size) * bool(on), state.best["params"], mask)
+        steps = len(stage.train) // stage.fit.batch
+        failed = failure(state, steps, bool(len(stage.validation)))
         note = {
             "epochs": int(state.stopping.epochs),
             "best_epoch": int(state.stopping.best_epoch),
@@ -192,15 +210,20 @@ class Executor:
             "device": self.wave.devices[0].device_kind,
             "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
             "seen": stage.seen.to_json(),
+            **({"failed": failed} if failed else {}),
         }
-        save_network(
-            network_path(folder),
-            state.best,
-            stage.fit.step.spec,
-            {k: v for k, v in note.items() if k != "seen"},
-        )
+        if not failed:
+            save_network(
+                network_path(folder),
+                state.best,
+                stage.fit.step.spec,
+                {k: v for k, v in note.items() if k != "seen"},
+            )
         files.write_json(folder / "history.json", history_rows(state))
         self.folders.finish(stage, note)
+        verdict = of_training(stage, note)
+        if verdict:
+            self.say(f"{stage.label} fold {stage.fold}: {verdict}")
 
     def _evaluate_all(self, stages: Sequence[EvaluateStage]) -> None:
         pending = self._pending(stages)
@@ -217,7 +240,7 @@ class Executor:
                 for group in groups.values():
                     for together in batched(group, self.wave.folds):
                         with self.folders.locked(together, wait) as held:
-                            self._evaluate_wave(self._pending(held), progress)
+                            self._evaluate_wave(self._usable(self._pending(held)), progress)
                         if self.interrupted():
                             raise Interrupted
 

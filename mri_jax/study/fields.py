@@ -238,6 +238,17 @@ def read(kind: type[T], values: Any, at: str) -> T:
     return kind(**found)
 
 
+def later(kind: type, at: str = "") -> dict[str, Any]:
+    """Fields of a section and those inside it that a config may leave out, with their values."""
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(kind):
+        if (inside := _section(each)) is not None:
+            found |= later(inside, f"{at}{each.name}.")
+        elif each.default is not dataclasses.MISSING:
+            found[f"{at}{each.name}"] = each.default
+    return found
+
+
 def unknown_field(name: str, known: Sequence[str]) -> str:
     """The message for a field that does not exist, with the nearest that does."""
     near = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.0)

@@ -5,6 +5,8 @@ import json
 import platform
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,15 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.study.config import Config
 from mri_jax.study.data import Catalogue
 from mri_jax.study.feeds import Volumes
+from mri_jax.study.fields import later
 from mri_jax.study.plan import Answer, Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.verdicts import Name, chance_of, name_of
 from mri_jax.training.checkpoints import load_params
-from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.store import KEY, VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # What stands in a stage's note and not in its row of the plan, or there under its own name.
@@ -47,7 +52,8 @@ def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:
     path = workdir / results.CONFIG
     wanted = json.loads(json.dumps(config))
     if path.exists():
-        there, here = _flat(files.read_json(path)), _flat(wanted)
+        # A field that came later stands in no older config.
+        there, here = (later(Config) | _flat(each) for each in (files.read_json(path), wanted))
         names = [n for n in sorted(there.keys() | here.keys()) if n not in _FREE]
         differ = [n for n in names if there.get(n) != here.get(n)]
         if differ:
@@ -75,13 +81,31 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:
     return {at[:-1]: value}
 
 
-def write_plan(workdir: epath.Path, plan: Plan, folders: StageFolders) -> None:
-    """Write ``plan.json``: a row an entry, with the folder of its stage."""
+def write_plan(
+    workdir: epath.Path,
+    plan: Plan,
+    folders: StageFolders,
+    remarks: Mapping[Name, Mapping[str, str]] | None = None,
+) -> None:
+    """Write ``plan.json``: a row an entry, with the folder of its stage and what is wrong with it.
+
+    Args:
+      workdir: The results folder.
+      plan: The plan.
+      folders: Where its stages are.
+      remarks: From `mri_jax.study.verdicts`, once there are predictions.
+    """
     rows = []
     for entry in plan.entries:
         stage = entry.network
         done = folders.finished(stage)
         note = folders.note(stage) if done else {}
+        if isinstance(stage, TrainStage):
+            length = stage.fit.stopping
+            note |= {"min_epochs": length.min_epochs, "max_epochs": length.max_epochs}
+            note |= {"patience": length.patience if len(stage.validation) else None}
+            note |= {"not_learnt": ""} | dict((remarks or {}).get(name_of(entry), {}))
+            note |= {"chance_loss": chance_of(stage)} if stage.kind == "source" else {}
         rows.append(
             {
                 "kind": stage.kind,
@@ -114,11 +138,25 @@ def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeSto
             "command": sys.argv,
             "store": str(store.path),
             "store_fingerprint": store.info.fingerprint,
+            "preprocessing": _preprocessing(catalogue, store),
             "data_fingerprint": files.fingerprint(
                 catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
             ),
         },
     )
+
+
+def _preprocessing(catalogue: Catalogue, store: VolumeStore) -> dict[str, Any]:
+    """How the scans came to be volumes: the store's settings, and of how many scans each step."""
+    index = store.index.loc[list(catalogue.keys)]
+    steps = [name for name in ("inhomogeneity", "brain", "registration") if name in index.columns]
+    return {
+        "shape": list(store.info.grid.shape),
+        "spacing": store.info.grid.spacing,
+        "dtype": store.info.dtype,
+        "settings": dict(store.info.settings),
+        "scans": {name: dict(Counter(map(str, index[name]))) for name in steps},
+    }
 
 
 def _version(name: str) -> str | None:
@@ -161,22 +199,30 @@ def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
 
 
 def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> pd.DataFrame:
-    """The predictions table of a finished plan."""
+    """The predictions table of a finished plan; logits of failed networks are NaN."""
     read: dict[str, pd.DataFrame] = {}
     parts = []
     for entry in plan.entries:
         for answer in entry.answers:
             name = answer.stage.fingerprint
             if name not in read:
-                read[name] = folders.logits(answer.stage)
+                failed = folders.failure(answer.stage)
+                read[name] = _nothing() if failed else folders.logits(answer.stage)
             parts.append(_part(entry, answer, catalogue, read[name]))
     return table.validate(pd.concat(parts, ignore_index=True), results.PREDICTIONS)
+
+
+def _nothing() -> pd.DataFrame:
+    """Logits for no scan."""
+    nobody = pd.MultiIndex.from_arrays([[], []], names=KEY)
+    return pd.DataFrame({"logit_0": [], "logit_1": []}, index=nobody, dtype=float)
 
 
 def _part(entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame) -> pd.DataFrame:
     keys = [catalogue.keys[row] for row in answer.examples.rows]
     try:
-        found = logits.loc[keys]
+        # A finished stage holds all of its scans, a failed one none.
+        found = logits.loc[keys] if len(logits) else logits.reindex(keys)
     except KeyError as error:
         raise UserError(
             f"{answer.stage.kind}-{answer.stage.fingerprint[:16]}: its logits.csv lacks scans that "
@@ -254,8 +300,17 @@ def entry_names(entry: Entry) -> dict[str, Any]:
 def write_first_layer(
     workdir: epath.Path, plan: Plan, volumes: Volumes, folders: StageFolders
 ) -> None:
-    """Write ``filters.npz`` and ``feature_maps.npz``: conv1 of every network, and on one scan."""
-    entries = [e for e in plan.entries if isinstance(e.network, TrainStage) and e.repeat == 0]
+    """Write ``filters.npz`` and ``feature_maps.npz``: conv1 of every network, and on one scan.
+
+    Networks whose training failed are not among them.
+    """
+    entries = [
+        e
+        for e in plan.entries
+        if isinstance(e.network, TrainStage) and e.repeat == 0 and not folders.failure(e.network)
+    ]
+    if not entries:
+        return
     tested = [a for a in entries[0].answers if a.split == "test"]
     scan = (tested or list(entries[0].answers))[0].examples.rows[0]
     filters: dict[str, np.ndarray] = {}

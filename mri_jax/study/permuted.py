@@ -68,6 +68,9 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
         interrupted=lambda: False,
         on_epoch=lambda stage, figures: None,
     ).run([shuffled])
+    failed = folders.failure(shuffled)
+    if failed:
+        raise UserError(f"training on permuted labels failed ({failed}); leave out --sanity")
     history = files.read_json(folders.folder(shuffled) / "history.json")
     return Permuted(load_params(folders.folder(shuffled)), fold, _described(history))
 

@@ -50,6 +50,11 @@ class TrainStage:
         """Everything it reads."""
         return self.train, self.validation
 
+    @property
+    def fold(self) -> int:
+        """The source fold that was held out from it or its parent."""
+        return int(self.purpose[self.purpose.index("source") + 1])
+
 
 @dataclass(frozen=True)
 class EvaluateStage:

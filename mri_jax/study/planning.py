@@ -75,16 +75,21 @@ class _Planner:
         scans = source_examples(self.run.source, self.study.seed, self.catalogue)
         with _field("config.train."):
             folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
-        return [self._source(scans, fold, number) for number, fold in enumerate(folds)]
+        # One length for all folds, that of the smallest: their networks are compared.
+        smallest = min(len(_of(scans, fold.train_ids)) for fold in folds)
+        fit = source_fit(self.run, smallest)
+        return [self._source(scans, fold, number, fit) for number, fold in enumerate(folds)]
 
-    def _source(self, scans: pd.DataFrame, fold: splits.Fold, number: int) -> TrainStage:
+    def _source(
+        self, scans: pd.DataFrame, fold: splits.Fold, number: int, fit: FitSettings
+    ) -> TrainStage:
         train = self.catalogue.examples(_of(scans, fold.train_ids))
         validation = self.catalogue.examples(_of(scans, fold.validation_ids))
         return self._named(
             TrainStage(
                 kind="source",
                 fingerprint="",
-                fit=self.run.train,
+                fit=fit,
                 seed=self.study.seed,
                 purpose=("source", number),
                 train=train,
@@ -353,6 +358,12 @@ def _known(stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
         for name in stage.covariates
         for e in stage.examples
     ]
+
+
+def source_fit(run: Run, scans: int) -> FitSettings:
+    """How a source network is trained on so many scans: its limits in steps come to be epochs."""
+    steps = scans // run.train.batch
+    return replace(run.train, stopping=run.limits.applied(run.train.stopping, steps))
 
 
 def tuning_fit(run: Run, choice: Tuning) -> FitSettings:

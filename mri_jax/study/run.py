@@ -10,7 +10,7 @@ from etils import epath
 
 from mri_jax import files, results
 from mri_jax.reporting.report import write_report
-from mri_jax.study import estimate, outputs, simulated, tables
+from mri_jax.study import estimate, outputs, simulated, tables, verdicts
 from mri_jax.study.costs import Costs
 from mri_jax.study.data import Catalogue, open_catalogue
 from mri_jax.study.device import memory_of, one_fold_each
@@ -55,7 +55,7 @@ def run(
         outputs.write_config(workdir, dict(config))
         plan, volumes = prepare(study, folders, wave, interrupted)
         folders.add_digests(plan.stages())
-        say(summary(plan, folders))
+        say("\n".join([summary(plan, folders), *lengths(study, plan)]))
         outputs.write_cohort(workdir, plan, volumes.catalogue)
         outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
         outputs.write_plan(workdir, plan, folders)
@@ -151,10 +151,30 @@ def print_plan(
     wave = wave or one_fold_each()
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))
-    say(summary(plan, folders))
+    say("\n".join([summary(plan, folders), *lengths(study, plan)]))
     check_memory(plan, catalogue, folders, wave)
     costs = Costs(folders.root, wave, study)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans, memory_of(wave)))
+
+
+def lengths(study: Study, plan: Plan) -> list[str]:
+    """A line for each run whose limits in steps change its limits in epochs."""
+    lines = []
+    for run in study.runs:
+        stages = (e.network for e in plan.entries if e.run == run.name and e.stage == "source")
+        stage = next(s for s in stages if isinstance(s, TrainStage))
+        length, asked = stage.fit.stopping, run.train.stopping
+        if length != asked:
+            steps = len(stage.train) // stage.fit.batch
+            raised = length.max_epochs > asked.max_epochs
+            lines.append(
+                f"{run.name}: {steps} steps an epoch, so {length.min_epochs} to "
+                f"{length.max_epochs} epochs, patience {length.patience} "
+                f"(config.train.min_steps={run.limits.min_steps}, "
+                f"patience_steps={run.limits.patience_steps}"
+                + (f", which raise max_epochs={asked.max_epochs})" if raised else ")")
+            )
+    return lines
 
 
 def summary(plan: Plan, folders: StageFolders) -> str:
@@ -199,16 +219,19 @@ def _write_results(
     say: Callable[[str], None],
 ) -> None:
     catalogue = volumes.catalogue
-    outputs.write_plan(workdir, plan, folders)
+    predictions = outputs.predictions_of(plan, catalogue, folders)
+    remarks = verdicts.remarks(plan, folders, predictions)
+    outputs.write_plan(workdir, plan, folders, remarks)
     outputs.write_history(workdir, plan, folders)
     outputs.write_first_layer(workdir, plan, volumes, folders)
-    predictions = outputs.predictions_of(plan, catalogue, folders)
     outputs.write_scores(workdir, predictions)
     written = pd.DataFrame(files.read_json(workdir / results.PLAN)["stages"])
     found = tables.comparisons(predictions, written)
     tables.write(workdir, found, catalogue.simulated)
     for table in found:
         say(f"\n{tables.title_of(table, catalogue.simulated)}\n{tables.markdown(table.frame)}")
+    if remarks:
+        say("\n" + "\n".join(map(verdicts.line, remarks, remarks.values())))
     effects = tables.effects(predictions)
     if effects:
         say("\n" + "\n".join(effects))

@@ -21,7 +21,7 @@ from mri_jax.study.fields import read, shown
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
-from mri_jax.training.stopping import StoppingSettings
+from mri_jax.training.stopping import StepLimits, StoppingSettings
 from mri_jax.volumes.normalise import Normalisation
 
 
@@ -87,6 +87,7 @@ class Run:
       targets: Test cohorts.
       folds: How many networks.
       train: How source networks are trained; class weights are set for each fold.
+      limits: Of their length in steps, which a plan turns into epochs.
       balanced: Whether the loss weighs classes inversely to their frequency.
       finetuning: How they are fine-tuned.
     """
@@ -99,6 +100,7 @@ class Run:
     targets: tuple[str, ...]
     folds: int
     train: FitSettings
+    limits: StepLimits
     balanced: bool
     finetuning: Finetuning
 
@@ -246,6 +248,7 @@ def _run(config: Config, at: str) -> Run:
         targets=targets,
         folds=config.train.folds,
         train=_fit(config, spec, f"{at}.train"),
+        limits=StepLimits(config.train.min_steps, config.train.patience_steps),
         balanced=config.train.class_weights == "balanced",
         finetuning=finetuning,
     )

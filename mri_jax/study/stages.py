@@ -75,6 +75,10 @@ class StageFolders:
         """What `finish` wrote about it."""
         return stage_note.require(self.folder(stage), stage.fingerprint)
 
+    def failure(self, stage: Stage) -> str:
+        """Why it failed, as `finish` wrote it under ``failed``; empty where it did not."""
+        return str(self.note(stage).get("failed", "")) if self.finished(stage) else ""
+
     def finish(self, stage: Stage, note: dict[str, Any]) -> None:
         """Mark it as finished; everything else of it must be written before."""
         folder = self.folder(stage)

@@ -1,5 +1,6 @@
 """The study's own tables: mean and SD over the networks, in percent, as the paper prints them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from mri_jax.evaluation.families import declare
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
 from mri_jax.reporting.forms import latex_escape
+from mri_jax.study.verdicts import WORDS
 
 SIMULATED = "SIMULATED cohorts: these scores test the software and say nothing about patients."
 EXPLORATORY = (
@@ -25,7 +27,8 @@ class Comparison:
 
     Attributes:
       cohort: The test cohort.
-      frame: ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``.
+      frame: ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``, and
+        ``note`` where something is wrong with a network of a row.
       exploratory: Whether so many sets of layers were tuned that their ranking proves nothing.
     """
 
@@ -42,7 +45,8 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Compariso
       plan: A row an entry, as in ``plan.json``; gives the order and the parameter counts.
     """
     tested = predictions[predictions["split"] == "test"]
-    scores = mean_and_sd(_metrics(tested)).set_index(["run", "stage", "cohort"])
+    each = metrics_table(tested)
+    scores = mean_and_sd(each).set_index(["run", "stage", "cohort"])
     together = ensemble(predictions)
     exploratory = any(family.exploratory for family in declare(predictions))
     order = plan[["run", "stage"]].drop_duplicates().to_numpy().tolist()
@@ -62,10 +66,37 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Compariso
                     "n": f"{row['n_positive']:.0f}+{row['n_negative']:.0f}",
                     **{m.upper(): _mean_sd(row[f"{m}_mean"], row[f"{m}_sd"]) for m in METRICS},
                     "ensemble AUC [95% CI]": _interval(together, run, stage, cohort),
+                    "note": _note(trained, each, (run, stage, cohort)),
                 }
             )
-        tables.append(Comparison(cohort, pd.DataFrame(rows), exploratory))
+        frame = pd.DataFrame(rows)
+        noted = len(frame) and frame["note"].ne("").any()
+        shown = frame if noted else frame.drop(columns="note", errors="ignore")
+        tables.append(Comparison(cohort, shown, exploratory))
     return tables
+
+
+def _note(trained: pd.DataFrame, each: pd.DataFrame, where: tuple[str, str, str]) -> str:
+    """What is wrong with the networks of a row, by fold: what the plan says, and NaN scores."""
+    of_row = (each[["run", "stage", "cohort"]] == list(where)).all(axis=1)
+    nan = set(each.loc[of_row & each["n_nan"].gt(0), "fold"])
+    told = {}
+    for kind, word in WORDS.items():
+        if kind in trained.columns:
+            told[word] = set(trained.loc[trained[kind].map(_stated), "fold"])
+    told["NaN scores"] = nan - told.get(WORDS["failed"], set())
+    return "; ".join(f"{_folds(folds)} {word}" for word, folds in told.items() if folds)
+
+
+def _stated(value: object) -> bool:
+    """Whether a cell of the plan says something; absent ones are NaN."""
+    return isinstance(value, str) and value != ""
+
+
+def _folds(numbers: Iterable[int]) -> str:
+    """``fold 3:`` or ``folds 0, 3:``."""
+    found = sorted(set(map(int, numbers)))
+    return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}:"
 
 
 def write(workdir: epath.Path, tables: list[Comparison], simulated: bool) -> None:
@@ -113,7 +144,7 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
 def effects(predictions: pd.DataFrame) -> list[str]:
     """What fine-tuning changed: one line a (run, tuned stage, cohort), in points of AUC."""
     tested = predictions[predictions["split"] == "test"]
-    scores = _metrics(tested).set_index(["run", "stage", "cohort", "repeat", "fold"])["auc"]
+    scores = metrics_table(tested).set_index(["run", "stage", "cohort", "repeat", "fold"])["auc"]
     lines = []
     for (run, stage, cohort), tuned in scores.groupby(["run", "stage", "cohort"], sort=False):
         if not str(stage).startswith("tuned-"):
@@ -125,6 +156,12 @@ def effects(predictions: pd.DataFrame) -> list[str]:
             for r, f in tuned.loc[(run, stage, cohort)].index
         ]
         change = 100 * (tuned.to_numpy() - source.loc[places].to_numpy())
+        if np.isnan(change).any():
+            lines.append(
+                f"{run} {stage} minus source on {cohort}: undefined for {np.isnan(change).sum()} "
+                f"of {len(change)} networks"
+            )
+            continue
         spread = f" ± {change.std(ddof=1):.2f}" if len(change) > 1 else ""
         lines.append(
             f"{run} {stage} minus source on {cohort}: AUC {_signed(change.mean())}{spread} points "
@@ -138,10 +175,6 @@ def _signed(points: float) -> str:
     return f"{round(float(points), 2) + 0.0:+.2f}"
 
 
-def _metrics(tested: pd.DataFrame) -> pd.DataFrame:
-    return metrics_table(tested)
-
-
 def _parameters(trained: pd.DataFrame) -> str:
     counts = trained.get("trainable_parameters")
     if counts is None or counts.isna().all():
@@ -150,6 +183,8 @@ def _parameters(trained: pd.DataFrame) -> str:
 
 
 def _mean_sd(mean: float, sd: float) -> str:
+    if np.isnan(mean):
+        return "undefined"
     return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
 
 
@@ -161,7 +196,7 @@ def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
     chosen = chosen[chosen["repeat"] == chosen["repeat"].min()]
     positive = int(chosen["label"].sum())
     counts = (positive, len(chosen) - positive)
-    if min(counts) == 0:
+    if min(counts) == 0 or np.isnan(score_of(chosen)).any():
         return ""
     found = auc_interval(chosen["label"].to_numpy(), score_of(chosen))
     missing = without_interval("auc", found.estimate, found.low, counts)

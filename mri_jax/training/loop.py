@@ -341,7 +341,9 @@ def _validation_losses(
 
 
 def cross_entropy(logits: np.ndarray, label: np.ndarray) -> float:
-    """Mean cross-entropy in float64: (N, 2) logits, (N,) labels."""
+    """Mean cross-entropy in float64: (N, 2) logits, (N,) labels; NaN for logits not finite."""
+    if not np.isfinite(logits).all():
+        return float("nan")
     margin = (logits[:, 1].astype(float) - logits[:, 0].astype(float)) * (2 * label - 1)
     return float(np.logaddexp(0.0, -margin).mean())
 

@@ -1,6 +1,6 @@
 """Early stopping as a pure, checkpointable state: when to stop and which epoch was best."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,34 @@ class StoppingSettings:
             raise UserError(f"patience: {self.patience} must be at least 1")
         if not self.min_delta >= 0:
             raise UserError(f"min_delta: {self.min_delta} must not be negative")
+
+
+@dataclass(frozen=True)
+class StepLimits:
+    """Limits of a training in steps, so that small cohorts, whose epochs are short, learn as long.
+
+    Attributes:
+      min_steps: Never stop before this many steps; 0 sets no limit.
+      patience_steps: Wait this many steps for a fall of the validation loss; 0 sets no limit.
+    """
+
+    min_steps: int = 0
+    patience_steps: int = 0
+
+    def applied(self, settings: StoppingSettings, steps: int) -> StoppingSettings:
+        """The rule in epochs for a training of ``steps`` steps an epoch.
+
+        Of each limit in epochs and in steps the later one holds. The largest number of epochs is
+        raised where fewer would not reach ``min_steps``; nothing else raises it.
+        """
+        in_epochs = [-(-limit // max(steps, 1)) for limit in (self.min_steps, self.patience_steps)]
+        least = max(settings.min_epochs, in_epochs[0])
+        return replace(
+            settings,
+            min_epochs=least,
+            max_epochs=max(settings.max_epochs, least),
+            patience=max(settings.patience, in_epochs[1]),
+        )
 
 
 class Stopping(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 import synthetic_run
 
 from mri_jax.reporting.analysis import analyse, load_runs
-from mri_jax.reporting.findings import findings
+from mri_jax.reporting.findings import TRAINING, findings
 from mri_jax.reporting.table import p_value, percent, signed
 
 
@@ -31,7 +31,7 @@ def with_section(analysis, **parts):
 
 def lines(analysis, cohort=""):
     """Every line about a cohort, or all."""
-    (finding,) = findings(analysis)
+    (finding,) = [f for f in findings(analysis) if f.title != TRAINING]
     return [line for line in finding.lines if line.startswith(cohort)]
 
 
@@ -60,7 +60,7 @@ def test_what_holds_is_counted_and_the_largest_spelled_out(analysis):
     for line in lines(changed(analysis, p_holm=0.2)):
         assert line.count("none differs in AUC beyond chance") == 2
     for line in lines(changed(analysis, p_holm=0.01)):
-        auc = line.split(" Balanced accuracy")[0]
+        auc = line.split(" Plain baselines")[0].split(" Balanced accuracy")[0]
         assert "Of 1 declared pair of networks 1 differs in AUC: " in auc
         assert "of a network and a baseline 2 differ in AUC: " in auc
         assert auc.count("Holm p 0.010") == 3
@@ -68,7 +68,7 @@ def test_what_holds_is_counted_and_the_largest_spelled_out(analysis):
     twice = [rows, rows[rows["metric"].eq("auc")]]
     doubled = pd.concat(twice, ignore_index=True).assign(p_holm=0.01)
     for line in lines(with_section(analysis, differences=doubled)):
-        auc = line.split(" Balanced accuracy")[0]
+        auc = line.split(" Plain baselines")[0].split(" Balanced accuracy")[0]
         assert "of a network and a baseline 4 differ in AUC, most of all: " in auc
         assert auc.count("Holm p 0.010") == 4
 
@@ -87,7 +87,7 @@ def test_an_exploratory_table_gets_no_verdict(analysis):
     family = dataclasses.replace(section.family, exploratory=True)
     rows = section.differences.assign(p_holm=0.001)
     explored = with_section(analysis, family=family, differences=rows)
-    (finding,) = findings(explored)
+    (finding,) = [f for f in findings(explored) if f.title != TRAINING]
     assert finding.title.endswith("(exploratory)")
     for line in finding.lines:
         assert "which were not planned for inference, most of all: " in line
@@ -125,3 +125,58 @@ def test_an_undefined_auc_and_chance_are_not_dressed_up(analysis):
     ):
         given = section.summary.assign(mean=0.55, a_low=low, a_high=high)
         assert all(told in line for line in lines(with_section(analysis, summary=given)))
+
+
+def baselines_differ(analysis, by):
+    """The analysis with the AUC's difference between networks and ``baseline-voxels`` replaced."""
+    rows = analysis.sections[0].differences
+    chosen = rows["second"].eq("baseline-voxels") & rows["metric"].eq("auc")
+    return changed(
+        analysis,
+        difference=rows["difference"].mask(chosen, by),
+        p_holm=rows["p_holm"].mask(chosen, 0.004).where(chosen, 0.5),
+    )
+
+
+def test_a_baseline_that_is_significantly_better_is_said(analysis):
+    said = (
+        "Plain baselines are significantly better than the networks of cnn5-w1: baseline-voxels "
+        "(by 12.3 points of AUC, Holm p 0.004)."
+    )
+    for line in lines(baselines_differ(analysis, -0.123)):
+        assert said in line
+        assert "baseline-age-sex (by" not in line
+    # As significant, and worse than the networks.
+    for line in lines(baselines_differ(analysis, 0.123)):
+        assert "Plain baselines" not in line
+        assert "cnn5-w1 minus baseline-voxels +12.3" in line
+    # Better, and not beyond chance.
+    assert not any("Plain baselines" in line for line in lines(changed(analysis, p_holm=0.2)))
+
+
+def with_held_out(analysis, strength, fold=2):
+    """The analysis with every held-out scan of one network right (or wrong) by ``strength``.
+
+    The other networks are right by 1.
+    """
+    (run,) = analysis.runs
+    rows = run.predictions
+    held = rows["split"].eq("validation") & rows["stage"].eq("source")
+    sign = rows["label"].map({0: -1.0, 1: 1.0})
+    score = sign.where(rows["fold"].ne(fold), sign * strength)
+    predictions = rows.assign(
+        logit_0=rows["logit_0"].mask(held, 0.0), logit_1=rows["logit_1"].mask(held, score)
+    )
+    changed_run = dataclasses.replace(run, predictions=predictions)
+    return dataclasses.replace(analysis, runs=(changed_run,), predictions=predictions)
+
+
+def test_a_network_that_has_not_learnt_is_named_first(analysis):
+    assert findings(with_held_out(analysis, 1.0))[0].title != TRAINING
+    first = findings(with_held_out(analysis, 0.0101))[0]
+    assert first.title == TRAINING
+    (line,) = first.lines
+    assert line == (
+        "Fold 2 of cnn5-w1: has not learnt (its held-out loss, 0.688, is not 5% below chance, "
+        "0.691); it counts in every mean, SD and interval."
+    )

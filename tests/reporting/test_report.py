@@ -13,6 +13,7 @@ import synthetic_run
 from mri_jax import files, results
 from mri_jax.cli import main
 from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.demographics import flow_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
@@ -384,3 +385,99 @@ def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     for text in (shown, *forms):
         assert not re.search(r"\b(nan|inf|NaT)\b", text)
     assert ">None<" not in page
+
+
+def recorded(tmp_path, provenance, config=None, plan=None):
+    """The methods and cautions of a run with these entries in its files."""
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "run", simulated=False, cohorts=cohorts)
+    for name, more in ((results.PROVENANCE, provenance), (results.CONFIG, config)):
+        files.write_json(folder / name, files.read_json(folder / name) | (more or {}))
+    if plan:
+        stages = files.read_json(folder / results.PLAN)["stages"]
+        rows = [row | plan if row["stage"] == "source" else row for row in stages]
+        files.write_json(folder / results.PLAN, {"stages": rows})
+    found = analyse(load_runs([str(folder)]))
+    return " ".join(methods_paragraphs(found)), " ".join(cautions(found))
+
+
+PREPROCESSED = {
+    "shape": [96, 112, 96],
+    "spacing": 2.0,
+    "dtype": "float16",
+    "settings": {"brain": "deepbet", "n4": True, "template": "mni152"},
+    "scans": {
+        "inhomogeneity": {"n4": 40},
+        "brain": {"deepbet": 40},
+        "registration": {"affine": 40},
+    },
+}
+
+
+def test_methods_say_how_scans_came_to_be_volumes(tmp_path):
+    methods, _ = recorded(tmp_path / "whole", {"preprocessing": PREPROCESSED})
+    assert (
+        "Intensity inhomogeneity was corrected with N4 (Tustison et al. 2010, "
+        "doi:10.1109/TMI.2010.2046908); the brain was extracted with deepbet; scans were "
+        "registered to the MNI152 template affinely, which removes head size; volumes lay on a "
+        "grid of 96 × 112 × 96 voxels of 2 mm."
+    ) in methods
+    steps = {
+        "inhomogeneity": {"none": 30, "t1-linear": 10},
+        "brain": {"none": 40},
+        "registration": {"rigid": 30, "t1-linear": 10},
+    }
+    mixed = PREPROCESSED | {"scans": steps, "settings": {"template": "/a/head.nii"}}
+    methods, _ = recorded(tmp_path / "mixed", {"preprocessing": mixed})
+    assert "inhomogeneity was not corrected (30 scans); intensity inhomogeneity had been" in methods
+    assert "to a template of the study's own rigidly, which keeps head size (30 scans);" in methods
+    assert "/a/head.nii" not in methods
+    made = PREPROCESSED | {"scans": {}, "settings": {"simulation": {"seed": 1}}}
+    methods, _ = recorded(tmp_path / "made", {"preprocessing": made})
+    assert "simulated without skull on a grid of 96 × 112 × 96 voxels of 2 mm" in methods
+    methods, _ = recorded(tmp_path / "old", {})
+    assert "registration, grid) is not recorded in these results." in methods
+
+
+def test_methods_state_the_stopping_rule_that_was_planned(tmp_path):
+    train = {"train": {"min_epochs": 12, "max_epochs": 20, "patience": 5, "min_delta": 1e-3,
+                       "learning_rate": 3e-4}}  # fmt: skip
+    said = (
+        "had not fallen by more than 0.001 for {} epochs, after at least {} and at most {} epochs."
+    )
+    methods, _ = recorded(tmp_path / "config", {}, train)
+    assert said.format(5, 12, 20) in methods
+    planned = {"min_epochs": 36, "max_epochs": 48, "patience": 15}
+    methods, _ = recorded(tmp_path / "plan", {}, train, planned)
+    assert said.format(15, 36, 48) in methods
+    fixed = {"min_epochs": 36, "max_epochs": 36, "patience": 15}
+    methods, _ = recorded(tmp_path / "fixed", {}, train, fixed)
+    assert "Training ran 36 epochs." in methods
+    train["train"].pop("min_delta")
+    methods, _ = recorded(tmp_path / "unknown", {}, train)
+    assert "The rule by which training stopped is not recorded" in methods
+
+
+def test_a_study_without_a_search_for_near_duplicates_says_so(tmp_path):
+    said = "no search for near-duplicate scans is recorded"
+    given = {"data": {"cohort": "cohort.csv"}}
+    assert said in recorded(tmp_path / "none", {}, given)[1]
+    compared = {"near_duplicates": {"compared": 40}}
+    assert said not in recorded(tmp_path / "done", compared, given)[1]
+    own = {"simulated": True}
+    assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": ""}})[1]
+
+
+def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts)
+    table = pd.read_csv(folder / results.PREDICTIONS)
+    chosen = table["split"].eq("test") & table["run"].eq("cnn5-w1") & table["fold"].eq(3)
+    flat = table.assign(
+        logit_0=table["logit_0"].mask(chosen, 2.0),
+        logit_1=table["logit_1"].mask(chosen, table["logit_1"] / 100),
+    )
+    probability = 1 / (1 + np.exp(flat["logit_0"] - flat["logit_1"]))
+    files.write_csv(folder / results.PREDICTIONS, flat.assign(probability=probability))
+    said = "AIBL (source): fold 3 of cnn5-w1 decides every subject negative at argmax"
+    assert any(line.startswith(said) for line in cautions(analyse(load_runs([str(folder)]))))

@@ -11,6 +11,7 @@ from mri_jax.study import estimate
 from mri_jax.study.costs import Costs, ProgramCost
 from mri_jax.study.data import open_catalogue
 from mri_jax.study.planning import make_plan
+from mri_jax.study.run import lengths
 from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Wave
@@ -44,12 +45,20 @@ class Known:
 
 
 @pytest.fixture(scope="module")
-def study_and_plan(tmp_path_factory):
-    places = make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=10)
+def places(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=10)
+
+
+@pytest.fixture(scope="module")
+def study_and_plan(places):
+    return planned(places, train__min_steps=0, train__patience_steps=0)
+
+
+def planned(places, **more):
     small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
     overrides = {
         "train__folds": 5, "train__max_epochs": 10, "train__min_epochs": 10,
-        "data__cohort": str(places[0]), "data__store": str(places[1]),
+        "data__cohort": str(places[0]), "data__store": str(places[1]), **more,
     }  # fmt: skip
     study = Study.from_config(config("baseline", **{**small, **overrides}, targets=("ADNI2",)))
     catalogue = open_catalogue(places[0], VolumeStore(places[1]), study)
@@ -91,6 +100,20 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     split = report(plan, StageFolders(tmp_path), Known(1, split=16))
     longer = duration(5 * (2 * 4.0 + (16 + 32) * 0.5))
     assert line_of(split, "evaluate")[3] == longer != duration(evaluation)
+
+
+def test_a_length_in_steps_is_planned_for_and_said(places, tmp_path):
+    study, plan = planned(places, train__min_steps=100, train__patience_steps=90)
+    text = report(plan, StageFolders(tmp_path), Known())
+    # 100 steps of 8 an epoch are 13 epochs, where 10 were the most; a save each.
+    source = 5 * (3.0 + 13 * (8 * 1.0 + 8 * 0.25) + 13 * 2.0) + 100.0
+    assert line_of(text, "source cnn2-w1")[1:] == ["5", "0", duration(source), "3.00"]
+    (line,) = lengths(study, plan)
+    assert line == (
+        "cnn2-w1: 8 steps an epoch, so 13 to 13 epochs, patience 12 (config.train.min_steps=100, "
+        "patience_steps=90, which raise max_epochs=10)"
+    )
+    assert lengths(*planned(places, train__min_steps=80, train__patience_steps=0)) == []
 
 
 def test_a_finished_stage_costs_nothing(study_and_plan, tmp_path):

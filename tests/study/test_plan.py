@@ -56,7 +56,8 @@ def test_configs_that_differ_in_tuning_share_their_source_networks(cohorts, plan
     [
         {"seed": 4},
         {"train__learning_rate": 2e-4},
-        {"train__patience": 3},
+        {"train__patience": 31},
+        {"train__min_steps": 600},
         {"model__filters": (4, 9)},
         {"data__normalisation": "minmax"},
         {"augment__flip": True},
@@ -67,6 +68,25 @@ def test_whatever_determines_a_network_changes_its_fingerprint(cohorts, planned,
     before, _ = planned
     after, _ = plan_of(cohorts, **change)
     assert not fingerprints(before, "source") & fingerprints(after, "source")
+
+
+def test_limits_in_steps_are_those_of_the_smallest_fold_and_orphan_nothing_they_do_not_change(
+    cohorts,
+):
+    # 30 scans in 4 folds: 22 or 23 train, in 11 steps an epoch.
+    in_epochs = {"train__min_steps": 0, "train__patience_steps": 0, "train__folds": 4}
+    plain, _ = plan_of(cohorts, **in_epochs)
+    networks = [s for s in plain.stages() if s.kind == "source"]
+    lengths = [s.fit.stopping for s in networks]
+    assert {(each.min_epochs, each.max_epochs) for each in lengths} == {(12, 20)}
+    longer, _ = plan_of(cohorts, **{**in_epochs, "train__min_steps": 250})
+    sources = [s for s in longer.stages() if s.kind == "source"]
+    assert {len(s.train) for s in sources} == {22, 23}
+    assert {(s.fit.stopping.min_epochs, s.fit.stopping.max_epochs) for s in sources} == {(23, 23)}
+    # 12 epochs of 11 steps are 132: a limit below that changes nothing, so no network is orphaned.
+    same, _ = plan_of(cohorts, **{**in_epochs, "train__min_steps": 132})
+    assert fingerprints(same, "source") == fingerprints(plain, "source")
+    assert not fingerprints(longer, "source") & fingerprints(plain, "source")
 
 
 def test_names_places_and_threads_do_not_change_fingerprints(cohorts, planned):

@@ -1,5 +1,6 @@
 """A cohort table and a store of tiny volumes with a known difference, made in a moment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,17 @@ SMALL_MODEL = {
 
 
 def make_cohorts(
-    folder: Path, subjects: int = 12, cohorts: tuple[str, ...] = ("ADNI1", "ADNI2", "ADNI3")
+    folder: Path,
+    subjects: int = 12,
+    cohorts: tuple[str, ...] = ("ADNI1", "ADNI2", "ADNI3"),
+    factors: Mapping[str, float] | None = None,
 ) -> tuple[Path, Path]:
-    """``subjects`` AD and as many CN a cohort; AD is brighter in a corner. Returns table, store."""
-    info = StoreInfo(GRID, "float16", simulated=True, settings={"made": "tiny"}, provenance={})
+    """``subjects`` AD and as many CN a cohort; AD is brighter in a corner. Returns table, store.
+
+    ``factors`` multiply the intensities of single subjects (``ADNI1-003``).
+    """
+    dtype = "float32" if factors else "float16"
+    info = StoreInfo(GRID, dtype, simulated=True, settings={"made": "tiny"}, provenance={})
     writer = StoreWriter(folder / "store", info)
     table, index = [], []
     for c, cohort in enumerate(cohorts):
@@ -35,6 +43,7 @@ def make_cohorts(
             mask = np.zeros(GRID.shape, bool)
             mask[1:-1, 1:-2, 1:-1] = True
             row = {"subject_id": f"{cohort}-{i:03d}", "session_id": "bl", "cohort": cohort}
+            volume *= (factors or {}).get(row["subject_id"], 1.0)
             index.append(writer.add(*row.values(), np.where(mask, volume, 0), mask))
             age, sex = 70 + rng.normal() + 2 * (i % 2), "FM"[(i // 2) % 2]
             table.append({**row, "diagnosis": diagnosis, "age": age, "sex": sex, "image": ""})

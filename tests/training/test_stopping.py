@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mri_jax.errors import UserError
 from mri_jax.training import stopping
-from mri_jax.training.stopping import StoppingSettings
+from mri_jax.training.stopping import StepLimits, StoppingSettings
 
 
 def run(losses, settings):
@@ -52,3 +52,34 @@ def test_bad_settings_are_named():
         StoppingSettings(min_epochs=5, max_epochs=4)
     with pytest.raises(UserError, match="patience: 0"):
         StoppingSettings(1, 4, patience=0)
+
+
+DEMO = StoppingSettings(min_epochs=12, max_epochs=20, patience=5, min_delta=1e-3)
+LIMITS = StepLimits(min_steps=576, patience_steps=240)
+
+
+@pytest.mark.parametrize(
+    ("steps", "least", "most", "patience"),
+    [
+        (48, 12, 20, 5),  # what the limits were taken from: nothing changes
+        (80, 12, 20, 5),
+        (47, 13, 20, 6),
+        (16, 36, 36, 15),  # 40 scans: 20 epochs would be 320 steps
+        (1, 576, 576, 240),
+        (0, 576, 576, 240),
+    ],
+)
+def test_limits_in_steps_lengthen_the_epochs_of_small_cohorts_alone(steps, least, most, patience):
+    found = LIMITS.applied(DEMO, steps)
+    assert (found.min_epochs, found.max_epochs, found.patience) == (least, most, patience)
+    assert found.min_delta == DEMO.min_delta
+    assert StepLimits().applied(DEMO, steps) == DEMO
+
+
+@given(st.integers(0, 5000), st.integers(0, 2000), st.integers(1, 200))
+def test_a_training_with_limits_in_steps_is_never_shorter_than_they_say(least, patience, steps):
+    found = StepLimits(least, patience).applied(DEMO, steps)
+    assert found.min_epochs * steps >= least
+    assert (found.min_epochs - 1) * steps < max(least, 12 * steps)
+    assert found.patience * steps >= patience
+    assert found.max_epochs == max(20, found.min_epochs)

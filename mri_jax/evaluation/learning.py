@@ -1,0 +1,89 @@
+"""Which source networks have learnt nothing, by their own held-out source folds.
+
+A network has not learnt where, at the epoch that was kept, its loss on the held-out fold is not
+below chance by `MARGIN`, or where it decides every scan of a held-out fold of both classes alike.
+Chance is the loss of one that knows nothing of the scans: of the share of each class (ln 2 where
+they are even), and ln 2 where the loss weighed the classes alike in training.
+
+Pure functions of a predictions table, so that they hold for every results folder; no target enters.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.evaluation.families import SOURCE, is_baseline
+from mri_jax.evaluation.metrics import score_of
+
+MARGIN = 0.05
+"""Share of the loss of chance by which a network's held-out loss must lie below it."""
+INHERITED = "it was tuned from a network that has not learnt"
+COLUMNS = ("run", "fold", "loss", "chance", "reason")
+
+
+def chance_loss(label: np.ndarray, balanced: bool = False) -> float:
+    """The least cross-entropy of one probability for all scans.
+
+    Args:
+      label: (N,) 0 or 1, of the held-out fold.
+      balanced: Whether training weighed the classes alike; one that knows nothing then says 1/2.
+
+    Returns:
+      The entropy of the classes' shares in nats, or ln 2; 0 where only one class is there.
+    """
+    share = float(np.mean(np.asarray(label) == 1))
+    if balanced or not 0.0 < share < 1.0:
+        return float(np.log(2)) if balanced else 0.0
+    return float(-share * np.log(share) - (1 - share) * np.log1p(-share))
+
+
+def at_chance(loss: float, chance: float) -> str:
+    """Why a held-out loss shows that nothing was learnt; empty where it does not."""
+    if not loss > (1 - MARGIN) * chance > 0:
+        return ""
+    return f"its held-out loss, {loss:.3f}, is not {MARGIN:.0%} below chance, {chance:.3f}"
+
+
+def not_learnt(label: np.ndarray, score: np.ndarray, balanced: bool = False) -> str:
+    """Why a network has learnt nothing; empty where it has, or where nothing can be said.
+
+    Args:
+      label: (N,) 0 or 1, of its held-out source fold.
+      score: (N,) difference of the logits.
+      balanced: As of `chance_loss`.
+    """
+    label, score = np.asarray(label), np.asarray(score, float)
+    if len(np.unique(label)) < 2 or np.isnan(score).any():
+        return ""
+    reasons = [at_chance(_loss(label, score), chance_loss(label, balanced))]
+    positive = score > 0
+    if positive.all() or not positive.any():
+        decided = "positive" if positive.all() else "negative"
+        reasons.append(f"it decides all {len(label)} scans of its held-out fold {decided}")
+    return ", and ".join(filter(None, reasons))
+
+
+def _loss(label: np.ndarray, score: np.ndarray) -> float:
+    return float(np.logaddexp(0.0, np.where(label == 1, -score, score)).mean())
+
+
+def unlearnt(predictions: pd.DataFrame, balanced: Mapping[str, bool] | None = None) -> pd.DataFrame:
+    """The source networks that have learnt nothing.
+
+    Args:
+      predictions: A predictions table; its ``validation`` rows are read.
+      balanced: Which runs weighed the classes alike in training; by default none.
+
+    Returns:
+      A row a network: ``run``, ``fold``, ``loss`` and ``chance`` (nats), ``reason``.
+    """
+    rows = predictions[predictions["split"].eq("validation") & predictions["stage"].eq(SOURCE)]
+    found = []
+    for (run, fold), group in rows[~rows["run"].map(is_baseline)].groupby(["run", "fold"]):
+        label, score = group["label"].to_numpy(), score_of(group)
+        alike = (balanced or {}).get(str(run), False)
+        reason = not_learnt(label, score, alike)
+        if reason:
+            found.append((run, fold, _loss(label, score), chance_loss(label, alike), reason))
+    return pd.DataFrame(found, columns=list(COLUMNS))

@@ -1,0 +1,80 @@
+"""Networks whose training failed or taught nothing, as the page and the tables name them."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from mri_jax.evaluation import learning
+from mri_jax.evaluation.families import SOURCE
+from mri_jax.reporting.analysis import Analysis
+from mri_jax.results import Results
+
+KEY = ["run", "stage", "repeat", "fold"]
+FAILED = "training failed"
+UNLEARNT = "has not learnt"
+
+
+def troubled(analysis: Analysis) -> pd.DataFrame:
+    """The networks with which something is wrong.
+
+    Returns:
+      A row a network: run, stage, repeat, fold, ``what`` (`FAILED` or `UNLEARNT`), ``reason``.
+    """
+    found = pd.concat([_of_run(run) for run in analysis.runs], ignore_index=True)
+    return found.drop_duplicates(KEY).reset_index(drop=True)
+
+
+def _of_run(run: Results) -> pd.DataFrame:
+    columns = [*KEY, "what", "reason"]
+    plan = run.plan
+    if "not_learnt" not in plan.columns:
+        return _recomputed(run).reindex(columns=columns)
+    parts = []
+    for kind, what in (("failed", FAILED), ("not_learnt", UNLEARNT)):
+        if kind in plan.columns:
+            told = plan[plan[kind].map(lambda value: isinstance(value, str) and value != "")]
+            parts.append(told[KEY].assign(what=what, reason=told[kind]))
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+
+
+def _recomputed(run: Results) -> pd.DataFrame:
+    """For results of earlier versions, which did not say it: by the predictions themselves."""
+    balanced = run.config.get("train", {}).get("class_weights") == "balanced"
+    runs = dict.fromkeys(run.predictions["run"], balanced)
+    found = learning.unlearnt(run.predictions, runs)
+    return found.assign(stage=SOURCE, repeat=0, what=UNLEARNT)
+
+
+def sentences(analysis: Analysis) -> Iterator[str]:
+    """A sentence for the source networks of a run that share a fault, and for tuned ones after."""
+    consequence = {
+        FAILED: "no score is given for it, and none for a mean over these networks",
+        UNLEARNT: "it counts in every mean, SD and interval",
+    }
+    rows = troubled(analysis)
+    for (run, stage, what, reason), group in rows.groupby(
+        ["run", "stage", "what", "reason"], sort=False
+    ):
+        name = run if stage == SOURCE else f"{run} {stage}"
+        who = folds(group["fold"]).capitalize()
+        yield f"{who} of {name}: {what} ({reason}); {consequence[what]}."
+
+
+def folds(numbers: pd.Series) -> str:
+    """``fold 3`` or ``folds 0, 3``."""
+    found = sorted(set(map(int, numbers)))
+    return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}"
+
+
+def left_out(analysis: Analysis) -> Iterator[str]:
+    """A sentence for networks in whose training steps were left out as not finite."""
+    history = analysis.history
+    if "not_finite" not in history.columns:
+        return
+    steps = history.groupby(KEY, sort=False)["not_finite"].sum().reset_index()
+    for (run, stage), group in steps[steps["not_finite"] > 0].groupby(["run", "stage"], sort=False):
+        name = run if stage == SOURCE else f"{run} {stage}"
+        yield (
+            f"{name}: {int(group['not_finite'].sum())} training steps were left out, because loss "
+            f"or gradient was not finite ({folds(group['fold'])})."
+        )

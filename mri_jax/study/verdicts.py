@@ -1,0 +1,77 @@
+"""What is said of a training that failed or taught nothing: in log, ``plan.json`` and tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.evaluation import learning
+from mri_jax.evaluation.families import SOURCE
+from mri_jax.study.plan import Entry, Plan, TrainStage
+from mri_jax.study.stages import StageFolders
+
+WORDS = {"failed": "training failed", "not_learnt": "has not learnt"}
+"""How tables and the log call what `remarks` gives."""
+
+
+def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
+    """What a finished training's own losses say; empty where nothing is wrong.
+
+    Args:
+      stage: The training.
+      note: What `StageFolders.note` keeps of it.
+    """
+    if note.get("failed"):
+        return f"{WORDS['failed']}: {note['failed']}; it is neither tuned nor scored"
+    loss = note.get("best_validation_loss")
+    if stage.kind != "source" or loss is None:
+        return ""
+    reason = learning.at_chance(float(loss), chance_of(stage))
+    return f"{WORDS['not_learnt']}: {reason}" if reason else ""
+
+
+def chance_of(stage: TrainStage) -> float:
+    """The held-out loss of a network that knows nothing of the scans, in nats."""
+    return learning.chance_loss(np.array(stage.validation.labels), stage.balanced)
+
+
+Name = tuple[str, str, int, int]
+
+
+def name_of(entry: Entry) -> Name:
+    """Run, stage, repeat and fold: what names a network in a results folder."""
+    return entry.run, entry.stage, entry.repeat, entry.fold
+
+
+def remarks(
+    plan: Plan, folders: StageFolders, predictions: pd.DataFrame
+) -> dict[Name, dict[str, str]]:
+    """What is wrong with networks of a finished plan: under ``failed`` or ``not_learnt``, why.
+
+    A tuned network has not learnt where its source network has not. Nothing is said of the others.
+    """
+    networks = [e for e in plan.entries if isinstance(e.network, TrainStage)]
+    balanced = {e.run: e.network.balanced for e in networks if isinstance(e.network, TrainStage)}
+    unlearnt = {
+        (row["run"], row["fold"]): row["reason"]
+        for row in learning.unlearnt(predictions, balanced).to_dict("records")
+    }
+    found = {}
+    for entry in networks:
+        failed = folders.failure(entry.network)
+        reason = unlearnt.get((entry.run, entry.fold))
+        if failed:
+            found[name_of(entry)] = {"failed": failed}
+        elif reason:
+            told = reason if entry.stage == SOURCE else learning.INHERITED
+            found[name_of(entry)] = {"not_learnt": told}
+    return found
+
+
+def line(name: Name, remark: Mapping[str, str]) -> str:
+    """``cnn5-w1 source, fold 3: has not learnt: ...``."""
+    run, stage, repeat, fold = name
+    part = f", part {repeat}" if stage != SOURCE else ""
+    told = "; ".join(f"{WORDS[kind]}: {reason}" for kind, reason in remark.items())
+    return f"{run} {stage}{part}, fold {fold}: {told}"

@@ -1,0 +1,61 @@
+"""A results folder of an earlier version: it lacks what came later, and is read all the same.
+
+``tests/data/results_of_0.1.0`` was written by commit 425d264 (three folds of a tiny network on
+simulated volumes, `tests/small_run.py`); figures' arrays are left out.
+"""
+
+import html
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mri_jax import results
+from mri_jax.evaluation import learning
+from mri_jax.reporting.report import write_report
+from mri_jax.study.settings import Study
+from mri_jax.training.stopping import StepLimits
+
+RECORDED = Path(__file__).parents[1] / "data" / "results_of_0.1.0"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return shutil.copytree(RECORDED, tmp_path_factory.mktemp("old") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return html.unescape(write_report([str(run)]).page.read_text(encoding="utf-8"))
+
+
+def test_it_has_none_of_the_later_columns():
+    found = results.load(RECORDED)
+    assert found.missing == ()
+    assert not {"failed", "not_learnt", "chance_loss", "max_epochs"} & set(found.plan.columns)
+    assert not {"preprocessing", "near_duplicates"} & set(found.provenance)
+    assert "min_steps" not in found.config["train"]
+
+
+def test_its_report_says_what_was_not_recorded(page):
+    assert "is not recorded in these results" in page
+    assert "no search for near-duplicate scans is recorded" in page
+    assert "Training ran 4 epochs" in page
+
+
+def test_its_networks_are_judged_by_its_predictions(page):
+    found = results.load(RECORDED)
+    unlearnt = learning.unlearnt(found.predictions).set_index("fold")
+    noted = found.plan.query("kind == 'source'").set_index("fold")["best_validation_loss"]
+    assert list(unlearnt.index) == [0, 1]
+    assert unlearnt["loss"].tolist() == pytest.approx(noted[[0, 1]].tolist(), abs=1e-6)
+    assert noted[2] < 0.95 * np.log(2) < noted[1]
+    for fold, reason in unlearnt["reason"].items():
+        assert f"Fold {fold} of cnn2-w1: has not learnt ({reason})" in page
+    assert "Fold 2 of cnn2-w1" not in page
+
+
+def test_its_config_is_still_a_study():
+    study = Study.from_config(results.load(RECORDED).config)
+    assert study.runs[0].limits == StepLimits(0, 0)
