@@ -108,8 +108,16 @@ class TrainedRun:
         """The networks of the folds, by fold.
 
         Raises:
-          UserError: The run has none such.
+          UserError: The run has none such, or the training of one failed: fewer networks would be
+            another ensemble.
         """
+        failed = self._failed(variant, stage, repeat)
+        if failed:
+            fold, reason = min(failed.items())
+            raise UserError(
+                f"{self.results.path}: {variant} {stage} is no whole ensemble: the training of "
+                f"fold {fold} failed ({reason})"
+            )
         if stage not in self.stages(variant):
             raise UserError(
                 f"stage: {stage!r} is not of {variant}; it has {', '.join(self.stages(variant))}"
@@ -119,6 +127,15 @@ class TrainedRun:
         if not found:
             raise UserError(f"repeat: {variant} {stage} has no repeat {repeat}")
         return tuple(sorted(found, key=lambda m: m.fold))
+
+    def _failed(self, variant: str, stage: str, repeat: int) -> dict[int, str]:
+        """Folds whose training failed, and why."""
+        plan = self.results.plan
+        if "failed" not in plan:
+            return {}
+        of_these = (plan[["run", "stage", "repeat"]] == [variant, stage, repeat]).all(axis=1)
+        rows = plan[of_these & plan["failed"].notna()]
+        return {int(fold): str(why) for fold, why in zip(rows["fold"], rows["failed"], strict=True)}
 
     @cached_property
     def store(self) -> VolumeStore:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mri_jax import files, results
+from mri_jax.errors import UserError
 from mri_jax.reporting.report import write_report
 from mri_jax.trained import open_run
 from tests.small_run import make_run
@@ -90,9 +91,11 @@ def test_the_same_command_again_gives_the_same_bytes(one_fold):
 
 def test_only_networks_that_were_trained_can_be_opened(one_fold):
     run, _ = one_fold
-    members = open_run(run).ensemble("cnn2-w1", "source")
-    assert {m.fold for m in members} == {0, 1, 2} - {failed_fold(run)}
-    assert all(np.isfinite(m.load().params["conv1"]["kernel"]).all() for m in members)
+    fold, opened = failed_fold(run), open_run(run)
+    assert {m.fold for m in opened.members} == {0, 1, 2} - {fold}
+    assert all(np.isfinite(m.load().params["conv1"]["kernel"]).all() for m in opened.members)
+    with pytest.raises(UserError, match=rf"no whole ensemble: the training of fold {fold} failed"):
+        opened.ensemble("cnn2-w1", "source")
 
 
 def test_a_study_whose_every_network_failed_ends_with_a_report_that_says_so(every_fold):
