@@ -240,7 +240,9 @@ def _facts(
         problems.append(Problem(file, int(row), ALIASES["participant"][0], "", "is empty"))
     ages = _ages(rows["age"], file, options, problems)
     missing = options.missing
-    sex = to_codes(rows["sex"], SEX | dict(options.sex_codes), file, problems, "sex", missing)
+    known = SEX | dict(options.sex_codes)
+    remedy = "; give others a meaning: --sex-code 1=M --sex-code 2=F (or O, or missing)"
+    sex = to_codes(rows["sex"], known, file, problems, "sex", missing, remedy)
     sessions = rows["session"].where(~is_missing(rows["session"], missing), "")
     return pd.DataFrame(
         {

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -13,12 +14,17 @@ from mri_jax.cohort.identity import person
 from mri_jax.cohort.problems import Problem, TableError, refuse
 from mri_jax.cohort.same_people import Apart
 from mri_jax.cohort.table import image_problems, read_table
+from mri_jax.delimited import MISSING
 
 _CHUNK = 1 << 16
 
 
-def read_all(paths: Sequence[Path]) -> list[pd.DataFrame]:
-    """Read tables; the faults of all of them are reported together.
+def read_all(
+    paths: Sequence[Path],
+    codes: Mapping[str, str] = MappingProxyType({}),
+    missing: frozenset[str] = MISSING,
+) -> list[pd.DataFrame]:
+    """Read tables as `read_table` does; the faults of all of them are reported together.
 
     Raises:
       UserError: A file cannot be read at all.
@@ -27,7 +33,7 @@ def read_all(paths: Sequence[Path]) -> list[pd.DataFrame]:
     tables, problems = [], []
     for path in paths:
         try:
-            tables.append(read_table(path))
+            tables.append(read_table(path, codes, missing))
         except TableError as error:
             problems += list(error.problems)
     refuse(problems)

@@ -30,8 +30,9 @@ class Demographics:
     """The two tables of `describe`.
 
     Attributes:
-      groups: One row a (cohort, class): ``n``, ``female``, ``sex_missing``, and for each variable
-        present its ``_mean``, ``_sd`` (n - 1) and ``_missing``.
+      groups: One row a (cohort, class): ``n``, ``female``, ``other_sex`` (neither female nor
+        male), ``sex_missing``, and for each variable present its ``_mean``, ``_sd`` (n - 1) and
+        ``_missing``.
       tests: One row a comparison: ``within`` (a cohort, or a class), ``between`` (the groups),
         ``variable``, ``test``, ``statistic``, ``p``.
     """
@@ -48,8 +49,8 @@ def describe(table: pd.DataFrame) -> Demographics:
 
     Returns:
       Groups, and tests between the classes of each cohort and between the cohorts of each class:
-      sex by Fisher's exact test (two groups) or chi-squared, variables by Welch's t-test (two
-      groups) or Welch's analysis of variance. They are not corrected for their number.
+      sex (female, male) by Fisher's exact test (two groups) or chi-squared, variables by Welch's
+      t-test (two groups) or Welch's analysis of variance. They are not corrected for their number.
     """
     rows = table.sort_values("session_id").drop_duplicates(["subject_id", "cohort"])
     present = [name for name in VARIABLES if name in rows and _numbers(rows[name]).notna().any()]
@@ -69,7 +70,8 @@ def _group(rows: pd.DataFrame, present: list[str]) -> dict:
     figures = {
         "n": len(rows),
         "female": int((rows["sex"] == "F").sum()),
-        "sex_missing": int((~rows["sex"].isin(["F", "M"])).sum()),
+        "other_sex": int((rows["sex"] == "O").sum()),
+        "sex_missing": int((rows["sex"] == "").sum()),
     }
     for name in present:
         values = _numbers(rows[name])
@@ -144,7 +146,8 @@ def as_rows(described: Demographics) -> tuple[list[str], list[list[str]]]:
         known = group["n"] - group["sex_missing"]
         share = f" ({100 * group['female'] / known:.0f}%)" if known else ""
         cells = [group["cohort"], group["class"], str(group["n"])]
-        cells.append(f"{group['female']}{share}{_missing(group['sex_missing'])}")
+        other = f", {group['other_sex']} other" if group["other_sex"] else ""
+        cells.append(f"{group['female']}{share}{other}{_missing(group['sex_missing'])}")
         for name in present:
             mean, sd = group[f"{name}_mean"], group[f"{name}_sd"]
             digits = 1 if name in ("age", "education", "mmse") else 2

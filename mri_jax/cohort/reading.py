@@ -126,6 +126,7 @@ def to_codes(
     problems: list[Problem],
     column: str = "",
     missing: frozenset[str] = MISSING,
+    remedy: str = "",
 ) -> pd.Series:
     """Text to our names by a table of codes (without regard to case); ``""`` where missing.
 
@@ -136,10 +137,8 @@ def to_codes(
     table = {code.lower(): name for code, name in codes.items()}
     named = text.map(table)
     unknown = named.isna() & ~is_missing(values, missing)
-    known = ", ".join(codes)
-    add_rows(
-        problems, file, column or str(values.name), values[unknown], f"is unknown; known: {known}"
-    )
+    rule = f"is unknown; known: {', '.join(codes)}{remedy}"
+    add_rows(problems, file, column or str(values.name), values[unknown], rule)
     return as_text(named)
 
 

@@ -9,7 +9,10 @@ different sessions.
 """
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -31,18 +34,24 @@ SEXES = ("F", "M", "O")
 """Female, male and other, as BIDS has them."""
 # A covariate may be -1; of these none can be, so that the numbers of the list count as well.
 _NEVER_NEGATIVE = ("age", "education", "mmse", "cdr", "cdrsb")
-_WORDS = frozenset(word for word in MISSING if not word.lstrip("-").replace(".", "").isdigit())
+_NUMBER = re.compile(r"^-?\d+(\.\d+)?$")
 _OTHER_PEOPLE = (
     ", in several cohorts; if these are different people, put the cohort before their ids "
     "(cohort bids --family NAME)"
 )
 
 
-def read_table(path: epath.PathLike) -> pd.DataFrame:
+def read_table(
+    path: epath.PathLike,
+    codes: Mapping[str, str] = MappingProxyType({}),
+    missing: frozenset[str] = MISSING,
+) -> pd.DataFrame:
     """Read and validate a cohort table.
 
     Args:
       path: A CSV file with at least the columns `REQUIRED`.
+      codes: Diagnoses that are renamed, before it is asked what counts as missing.
+      missing: What counts as missing. No class is called by a word of `MISSING` in any case.
 
     Returns:
       A frame of str columns `_TEXT` (empty string where missing), float ``age`` (years, NaN where
@@ -66,14 +75,17 @@ def read_table(path: epath.PathLike) -> pd.DataFrame:
     if not rows.cells and set(REQUIRED) <= set(rows.header):
         raise UserError(f"{path}: has the columns of a cohort table, but no row")
     frame = rows.frame()
+    words = frozenset(word for word in missing if not _NUMBER.match(word))
     for name in frame:
+        if name == "diagnosis":
+            frame[name] = frame[name].replace(dict(codes))
         if name in _NAMES:  # where it is missing it is refused, with what it says
             continue
         whole = name in _TEXT or name in _NEVER_NEGATIVE
-        known = ~is_missing(frame[name], MISSING if whole else _WORDS)
+        known = ~is_missing(frame[name], missing if whole else words)
         blank = frame[name].where(known, "")
         frame[name] = blank if name in _TEXT or name == "age" else _inferred(frame[name], known)
-    return validate(frame, str(path))
+    return validate(frame, str(path), missing)
 
 
 def _inferred(values: pd.Series, known: pd.Series) -> pd.Series:
@@ -87,12 +99,13 @@ def _inferred(values: pd.Series, known: pd.Series) -> pd.Series:
     return values.where(known, np.nan)
 
 
-def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+def validate(frame: pd.DataFrame, source: str, missing: frozenset[str] = MISSING) -> pd.DataFrame:
     """Check a cohort table and give its columns their types.
 
     Args:
       frame: The table.
       source: What to call it in an error, usually its path.
+      missing: What cannot be a name, besides `MISSING`.
 
     Returns:
       A copy with typed columns.
@@ -102,15 +115,16 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
       TableError: Identifiers are empty, a (subject, session) occurs twice, two ids are one person,
         an age or sex is impossible, or a cell looks like a formula. All rows are named.
     """
-    missing = [name for name in REQUIRED if name not in frame.columns]
-    if missing:
+    absent = [name for name in REQUIRED if name not in frame.columns]
+    if absent:
         found = ", ".join(map(str, frame.columns))
-        raise UserError(f"{source}: column {missing[0]!r} is missing; found {found}")
-    frame = frame.reset_index(drop=True)
-    frame.index += 2
+        raise UserError(f"{source}: column {absent[0]!r} is missing; found {found}")
+    if isinstance(frame.index, pd.RangeIndex):  # a table that was not read has no rows to point at
+        frame = frame.set_axis(pd.RangeIndex(2, len(frame) + 2))
+    frame = frame.copy()
     for name in _TEXT:
         frame[name] = as_text(frame[name]).astype(str).str.strip()
-    problems = _text_problems(frame, source)
+    problems = _text_problems(frame, source, missing | MISSING)
     age = pd.to_numeric(frame["age"], errors="coerce").astype(float)
     wrong = frame["age"].notna() & (frame["age"].astype(str).str.strip() != "") & ~np.isfinite(age)
     problems += _each(frame, source, "age", wrong, "is not a number")
@@ -121,18 +135,16 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _text_problems(frame: pd.DataFrame, source: str) -> list[Problem]:
+def _text_problems(frame: pd.DataFrame, source: str, missing: frozenset[str]) -> list[Problem]:
     problems: list[Problem] = []
     for name in _NAMES:
         problems += _each(frame, source, name, frame[name] == "", "is empty")
-        word = is_missing(frame[name]) & (frame[name] != "")
-        remedy = (
-            f"cohort join {source} --code=NAME_HERE=NEW_NAME --out NEW.csv"
-            if name == "diagnosis"
-            else "write another"
-        )
-        rule = f"counts as missing and cannot be a name ({remedy})"
-        problems += _each(frame, source, name, word, rule)
+        for text in frame.loc[is_missing(frame[name], missing), name].unique():
+            rule = "counts as missing and cannot be a name"
+            if name == "diagnosis":
+                rule += f" (to rename it: cohort join {source} --code={text}=NAME --out NEW.csv)"
+            if text:
+                problems += _each(frame, source, name, frame[name] == text, rule)
     sex = ~frame["sex"].isin([*SEXES, ""])
     problems += _each(frame, source, "sex", sex, f"must be {', '.join(SEXES)} or empty")
     text = frame[[name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]]
@@ -195,7 +207,8 @@ def image_problems(frame: pd.DataFrame, source: epath.PathLike) -> list[Problem]
                 Problem(str(source), row, "image", image, f"leaves the table's folder {folder}")
             )
         elif not path.exists():
-            problems.append(Problem(str(source), row, "image", image, "does not exist"))
+            hint = " (folders are separated by / here)" if "\\" in image else ""
+            problems.append(Problem(str(source), row, "image", image, f"does not exist{hint}"))
     return problems
 
 

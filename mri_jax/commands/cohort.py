@@ -15,7 +15,6 @@ the columns, docs/adni.md and docs/aibl.md the way from a download, docs/labels.
 """
 
 import argparse
-import os
 import shlex
 import shutil
 import subprocess
@@ -40,7 +39,6 @@ from mri_jax.cohort.bids_tables import TableOptions
 from mri_jax.cohort.dates import AUTO, CHOICES
 from mri_jax.cohort.images import LEVELS, NO_SCAN, ImageChoice
 from mri_jax.cohort.labels import LabelRules
-from mri_jax.cohort.table import read_table
 from mri_jax.commands import cohort_tables
 from mri_jax.commands.cohort_tables import beside, check_name
 from mri_jax.delimited import MISSING, words_for_missing
@@ -76,6 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _label_options(command, "baseline")
     command = _sub(commands, "join", "put cohort tables together")
     command.add_argument("inputs", type=Path, nargs="+")
+    command.add_argument(
+        "--code",
+        action="append",
+        default=[],
+        metavar="NAME=NEW",
+        help="give a class another name, such as one that counts as missing",
+    )
+    _missing_option(command)
     command.add_argument("--order", default="", help="cohorts, earliest first: a person of an "
                          "earlier one is removed from the later ones (ADNI1,ADNI2)")  # fmt: skip
     _check_options(commands.add_parser("check", help="everything that is wrong with tables"))
@@ -186,6 +192,9 @@ def _missing_option(group: argparse._ActionsContainer) -> None:
 def _check_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("inputs", type=Path, nargs="+")
     command.add_argument("--order", default="", help="cohorts, earliest first, as in join")
+    command.add_argument(
+        "--root", type=Path, help="folder that image paths stay in, as preprocess has it"
+    )
     command.add_argument("--store", type=Path, help="volume store: lists near-identical volumes")
     command.add_argument("--duplicates", type=Path, help="decisions (default: duplicates.csv)")
     command.add_argument("--threshold", type=float, help="correlation (default: calibrated)")
@@ -199,18 +208,21 @@ def run(args: argparse.Namespace) -> int:
     if args.source == "flow":
         return cohort_tables.continue_flow(args.table, args.store, args.run, args.out)
     if args.source == "join":
-        return cohort_tables.join(args.inputs, args.out, _names(args.order))
+        codes = dict(_pair(text, "code") for text in args.code)
+        return cohort_tables.join(args.inputs, args.out, _names(args.order), codes, _missing(args))
     if args.source == "check":
         return cohort_tables.check_tables(
-            args.inputs, _names(args.order), args.store, args.duplicates, args.threshold, args.out
-        )
+            args.inputs, _names(args.order), args.root, args.store, args.duplicates,
+            args.threshold, args.out,
+        )  # fmt: skip
     return _make(args)
 
 
 def _make(args: argparse.Namespace) -> int:
     check_name(args.out)
     rules = LabelRules(**{f.name: getattr(args, f.name) for f in fields(LabelRules)})
-    made = assemble(*_source(args, rules))
+    source, rules, choice, selection = _source(args, rules)
+    made = assemble(source, rules, choice, selection)
     if args.source in ("adni", "aibl"):
         made = _converted(made, args)
     cohort_tables.write(args.out, made.table, made.excluded, made.flow)
@@ -221,20 +233,24 @@ def _make(args: argparse.Namespace) -> int:
         print(
             f"Subjects here and in the paper, whose exact selection is not published:\n\n{counts}\n"
         )
+    print(_images_used(source.images, made.table))
     left = f"{len(made.excluded)} left out: {beside(args.out, 'excluded.csv')}"
     print(f"{len(made.table)} subjects: {args.out}; {left}")
     if made.table.empty:
         raise UserError(f"no subject is kept; {beside(args.out, 'excluded.csv')} says why")
-    print(f"next: {_next(args.out)}")
+    print(f"next: {cohort_tables.next_command(args.out)}")
     return 0
 
 
-def _next(out: Path) -> str:
-    """The command that preprocesses the table; images outside its folder need their root."""
-    images = [image for image in read_table(out)["image"] if os.path.isabs(image)]
-    root = ["--root", os.path.commonpath([os.path.dirname(i) for i in images])] if images else []
-    command = ["python", "-m", "mri_jax", "preprocess", "--input", str(out), *root]
-    return shlex.join([*command, "--out", "STORE"])
+def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What became of the images whose files were found."""
+    there = images[images["path"] != ""]
+    kept = there["subject_id"].isin(table["subject_id"])
+    others = kept.sum() - len(table)
+    return (
+        f"{len(there)} images with a file: {len(table)} chosen, {others} others of the same "
+        f"subjects, {(~kept).sum()} of subjects left out"
+    )
 
 
 def _source(
@@ -254,7 +270,7 @@ def _source(
                 sex_codes=tuple(_pair(text, "sex-code") for text in args.sex_code),
                 diagnosis_column=args.diagnosis_column,
                 coarse_ages=args.coarse_ages,
-                missing=words_for_missing(args.missing) if args.missing else MISSING,
+                missing=_missing(args),
             ),
         )
         source = bids.read(args.tree, options, args.participants, caps=args.source == "caps")
@@ -291,6 +307,10 @@ def _tesla(text: str, value: str) -> float:
         return float(value)
     except ValueError:
         raise UserError(f"--field: {text!r} must be COHORT=TESLA, e.g. ADNI1=1.5") from None
+
+
+def _missing(args: argparse.Namespace) -> frozenset[str]:
+    return words_for_missing(args.missing) if args.missing else MISSING
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

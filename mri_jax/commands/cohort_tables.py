@@ -1,6 +1,10 @@
 """Cohort tables that exist: written, joined, checked and described."""
 
+import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -10,10 +14,13 @@ from mri_jax.cohort import check, continued, demographics, flow_picture, same_pe
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import near_duplicates as near
 from mri_jax.cohort.assemble import EXCLUDED_COLUMNS
+from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.table import placed, read_table, write_table
 from mri_jax.cohort.task import remove_earlier
+from mri_jax.delimited import MISSING
 from mri_jax.errors import UserError
 from mri_jax.progress import track
+from mri_jax.volumes import inputs, scans
 from mri_jax.volumes.store import VolumeStore
 
 
@@ -48,10 +55,24 @@ def describe(path: Path) -> int:
     return 0
 
 
-def join(paths: list[Path], out: Path, order: tuple[str, ...]) -> int:
+def next_command(out: Path) -> str:
+    """The command that preprocesses a table; images outside its folder need their root."""
+    root = _root_of(out, read_table(out))
+    command = ["python", "-m", "mri_jax", "preprocess", "--input", str(out)]
+    command += ["--root", str(root)] if root else []
+    return shlex.join([*command, "--out", "STORE"])
+
+
+def join(
+    paths: list[Path],
+    out: Path,
+    order: tuple[str, ...],
+    codes: Mapping[str, str],
+    missing: frozenset[str],
+) -> int:
     """Put tables together, persons of an earlier cohort removed from the later ones."""
     check_name(out)
-    table = _read(paths)
+    table = _read(paths, codes, missing)
     apart = same_people.read(paths)
     if pairs := same_people.find(table, apart):
         way_out = same_people.way_out(pairs, out)
@@ -62,12 +83,15 @@ def join(paths: list[Path], out: Path, order: tuple[str, ...]) -> int:
         _reduce(paths, out, table, kept, "joined cohorts", reason.to_dict())
     else:
         _reduce(paths, out, table, table, "", {})
+    if (table["image"] != "").any():
+        print(f"next: {next_command(out)}")
     return 0
 
 
 def check_tables(
     paths: list[Path],
     order: tuple[str, ...],
+    root: Path | None,
     store: Path | None,
     duplicates: Path | None,
     threshold: float | None,
@@ -75,6 +99,7 @@ def check_tables(
 ) -> int:
     """Refuse what is wrong with tables; with a store, list near-identical volumes too."""
     check.refuse_all(paths, order)
+    _refuse_images(paths, root)
     table = _read(paths)
     counts = table.drop_duplicates(["subject_id", "cohort"]).groupby(["cohort", "diagnosis"]).size()
     for (cohort, name), n in counts.items():
@@ -125,9 +150,47 @@ def _scans_of(path: Path) -> list[tuple[str, str]]:
     return list(rows[["subject_id", "session_id"]].itertuples(index=False, name=None))
 
 
-def _read(paths: list[Path]) -> pd.DataFrame:
+def _refuse_images(paths: list[Path], root: Path | None) -> None:
+    """Refuse images that `preprocess` would refuse before it reads a voxel; says its ``--root``.
+
+    Raises:
+      TableError: A path leaves the root, a file has no name of a scan, or no header of one.
+    """
+    problems = []
+    for path in paths:
+        table = read_table(path)
+        rows = zip(table["subject_id"], table["session_id"], table["image"], strict=True)
+        named = {(subject, session): (i, image) for i, (subject, session, image) in enumerate(rows)}
+        needed = _root_of(path, table)
+        if needed and root is None:
+            print(f"{path}: images lie outside its folder: preprocess needs --root {needed}")
+        for entry in inputs.find(path, root=root or needed).entries:
+            row, image = named[entry.key]
+            reason = entry.problem or scans.check_header(entry.path, entry.orientation)
+            if image and reason:
+                rule = f"preprocess will refuse it: {reason.removeprefix(f'{entry.path.name}: ')}"
+                problems.append(Problem(str(path), row + 2, "image", image, rule))
+    refuse(problems)
+
+
+def _root_of(path: Path, table: pd.DataFrame) -> Path | None:
+    """The folder of all images of a table, links followed; None where its own folder is enough."""
+    images = [image for image in table["image"] if image]
+    outside = [image for image in images if os.path.isabs(image)]
+    if not outside:
+        return None
+    folders = {os.path.dirname(place) for i in outside for place in (i, os.path.realpath(i))}
+    within = {os.path.realpath(path.parent)} if len(outside) < len(images) else set()
+    return Path(os.path.commonpath([*folders, *within]))
+
+
+def _read(
+    paths: list[Path],
+    codes: Mapping[str, str] = MappingProxyType({}),
+    missing: frozenset[str] = MISSING,
+) -> pd.DataFrame:
     """All rows, image paths as seen from here."""
-    tables = check.read_all(paths)
+    tables = check.read_all(paths, codes, missing)
     for path, table in zip(paths, tables, strict=True):
         table["image"] = [str(path.parent / image) if image else "" for image in table["image"]]
     return pd.concat(tables, ignore_index=True)

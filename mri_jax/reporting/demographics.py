@@ -21,7 +21,7 @@ def demographics_table(analysis: Analysis) -> Table:
             people = group.drop_duplicates("subject_id")
             age = pd.to_numeric(people.get("age", pd.Series(dtype=float)), errors="coerce")
             sex = people.get("sex", pd.Series("", index=people.index))
-            women, men = int(sex.eq("F").sum()), int(sex.eq("M").sum())
+            women, men, other = (int(sex.eq(name).sum()) for name in "FMO")
             mean, sd = float(age.mean()), float(age.std(ddof=1)) if len(age) > 1 else np.nan
             records.append(
                 {
@@ -31,6 +31,7 @@ def demographics_table(analysis: Analysis) -> Table:
                     "scans": len(group),
                     "women": women,
                     "men": men,
+                    "other_sex": other,
                     "age_mean": mean,
                     "age_sd": sd,
                     "age_missing": int(age.isna().sum()),
@@ -39,7 +40,8 @@ def demographics_table(analysis: Analysis) -> Table:
             shown = "–" if np.isnan(mean) else f"{mean:.1f}"
             shown += "" if np.isnan(sd) else f" ± {sd:.1f}"
             shown += _unknown(int(age.isna().sum()))
-            sexes = f"{women} / {men}{_unknown(len(people) - women - men)}"
+            sexes = f"{women} / {men}" + (f" ({other} other)" if other else "")
+            sexes += _unknown(len(people) - women - men - other)
             rows.append(
                 (
                     text(cohort),

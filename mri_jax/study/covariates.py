@@ -19,7 +19,8 @@ def has_hippocampus(frame: pd.DataFrame) -> bool:
 def values(frame: pd.DataFrame, names: tuple[str, ...], rows: tuple[int, ...]) -> np.ndarray:
     """(N, P) covariates of some rows; NaN where unknown.
 
-    Ages are years, sex is 0 for F and 1 for M, a share is of the intracranial volume.
+    Ages are years, sex is 0 for F and 1 for M (a third sex enters as unknown: too few to estimate
+    a level of its own), a share is of the intracranial volume.
     """
     chosen = frame.iloc[list(rows)]
     return np.stack([_column(chosen, name) for name in names], axis=1)

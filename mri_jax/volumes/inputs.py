@@ -313,13 +313,13 @@ def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
     frame["scanner"] = scanners.names(frame)
     entries = []
     for row in frame.to_dict("records"):
-        image = base / row["image"]
+        image = _place(row["image"], base, path.parent)
         entry = ScanEntry(
             row["subject_id"],
             row.get("session_id") or NO_SESSION,
             row.get("cohort") or cohort or path.stem,
             image,
-            base / row["mask"] if row.get("mask") else None,
+            _place(row["mask"], base, path.parent) if row.get("mask") else None,
             is_t1_linear(image),
             check_orientation(row.get("orientation", "")),
             row["scanner"],
@@ -330,6 +330,12 @@ def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
             entry = replace(entry, problem="subject_id: the table names no subject")
         entries.append(entry)
     return entries
+
+
+def _place(name: str, root: Path, folder: Path) -> Path:
+    """Where a table's path leads: below the root, or else below the table's folder."""
+    path = root / name
+    return folder / name if not path.exists() and (folder / name).exists() else path
 
 
 def _mark_duplicates(entries: tuple[ScanEntry, ...]) -> list[ScanEntry]:

@@ -37,6 +37,18 @@ def test_means_counts_and_missing(table):
     assert "education_mean" not in groups
 
 
+def test_a_third_sex_is_counted_as_itself(table):
+    table.loc[[0, 3], "sex"] = "O"  # both AD of ADNI1
+    known = table[(table["cohort"] == "ADNI1") & (table["diagnosis"] == "AD")]
+    described = describe(table)
+    row = described.groups.set_index(["cohort", "class"]).loc[("ADNI1", "AD")]
+    assert row["other_sex"] == 2
+    assert row["sex_missing"] == (known["sex"] == "").sum()
+    women = (known["sex"] == "F").sum()
+    share = round(100 * women / known["sex"].isin(["F", "M", "O"]).sum())
+    assert as_rows(described)[1][0][3].startswith(f"{women} ({share}%), 2 other")
+
+
 def test_tests_between_classes_and_cohorts(table):
     tests = describe(table).tests.set_index(["within", "variable"])
     known = table[table["sex"] != ""]
