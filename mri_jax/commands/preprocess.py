@@ -18,7 +18,7 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.volumes import batch, brain, inputs
 from mri_jax.volumes.grids import GRIDS
-from mri_jax.volumes.pipeline import PreprocessSettings
+from mri_jax.volumes.pipeline import REGISTRATIONS, PreprocessSettings
 from mri_jax.volumes.templates import PACKAGED
 
 # So many reasons of failures are printed; all of them stand in failed.csv.
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--brain", choices=list(brain.METHODS), default="template")
     parser.add_argument("--masks", type=Path, help="folder of brain masks, for --brain mask")
     parser.add_argument("--no-n4", action="store_true", help="skip inhomogeneity correction")
+    parser.add_argument(
+        "--registration",
+        choices=list(REGISTRATIONS),
+        default="affine",
+        help="affine gives every brain the template's size, rigid keeps its own; default: affine",
+    )
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")
     parser.add_argument(
         "--template",
@@ -69,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         template=args.template,
         template_mask=args.template_mask,
+        registration=args.registration,
     )
     if (args.masks is not None) and args.brain != "mask":
         raise UserError(f"masks: used only with --brain mask, not {args.brain}")

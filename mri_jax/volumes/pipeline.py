@@ -3,7 +3,7 @@
 1. read, reorient to RAS+, check (`scans.read_scan`)
 2. inhomogeneity correction (`inhomogeneity.log_bias_field`, N4)
 3. brain extraction (`brain`)
-4. affine registration of the brain to the template (`registration`)
+4. affine or rigid registration of the brain to the template (`registration`)
 5. resampling to the grid, which crops or pads (`to_grid`)
 
 All that is estimated (2 to 4) is estimated at about 2 mm; step 5 reads the scan's own voxels once.
@@ -25,13 +25,20 @@ from mri_jax.volumes import brain, quality
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.inhomogeneity import correct, log_bias_field
 from mri_jax.volumes.intensities import clear_background, millilitres, without_spikes
-from mri_jax.volumes.registration import AffineFit, fit_of, register_brain, register_head
+from mri_jax.volumes.registration import (
+    AffineFit,
+    fit_of,
+    register_brain,
+    register_head,
+    register_rigid,
+)
 from mri_jax.volumes.resampling import (
     Image,
     block_mean,
     crop_around,
     pull,
     smoothing_sigma,
+    transform_points,
 )
 from mri_jax.volumes.scans import Scan, read_mask, read_scan
 from mri_jax.volumes.store import StoreInfo
@@ -40,6 +47,9 @@ from mri_jax.volumes.templates import PACKAGED, Template, load_template
 # Raised whenever the same scan and settings would give other bytes.
 VERSION = 2
 WORKING_SPACING = 2.0
+REGISTRATIONS = ("affine", "rigid")
+# A brain laid rigidly may reach beyond the grid by no more than this part of it.
+MAX_CUT = 1e-3
 # Where the maker of volumes that were never raw states what raw scans must go through beside them.
 EQUIVALENT = "equivalent_preprocessing"
 # Intensities are scaled so that the brain's median is this: float16 then holds any scanner's.
@@ -58,6 +68,8 @@ class PreprocessSettings:
       template: ``mni152`` or the path of a T1w head.
       template_mask: The path of its brain mask, with a path.
       template_sha256: Checksums of both files; filled in when left empty.
+      registration: ``affine``, which gives every brain the template's size, or ``rigid``, which
+        keeps its own.
     """
 
     grid: str = "dev"
@@ -67,12 +79,15 @@ class PreprocessSettings:
     template: str = PACKAGED
     template_mask: str = ""
     template_sha256: tuple[str, str] = ("", "")
+    registration: str = "affine"
 
     def __post_init__(self):
         if self.brain not in brain.METHODS:
             raise UserError(f"brain: {self.brain!r} is not one of {', '.join(brain.METHODS)}")
         if self.dtype not in ("float16", "float32"):
             raise UserError(f"dtype: {self.dtype!r} is neither float16 nor float32")
+        if self.registration not in REGISTRATIONS:
+            raise UserError(f"registration: {self.registration!r} is neither affine nor rigid")
         load_template(self.template, self.template_mask).grid(self.grid)
         if not self.template_sha256[0]:
             template = load_template(self.template, self.template_mask)
@@ -92,6 +107,9 @@ class PreprocessSettings:
     def to_json(self) -> dict[str, Any]:
         """The form kept in ``store.json`` under ``settings``."""
         value = asdict(self) | {"pipeline": VERSION}
+        if self.registration == "affine":
+            # Left out, so that stores made before there was a choice keep their fingerprint.
+            del value["registration"]
         return value | {"template_sha256": list(self.template_sha256)}
 
     @classmethod
@@ -190,6 +208,11 @@ def _preprocess(
     in_template_space: bool,
 ) -> PreprocessedScan:
     template = settings.load_template()
+    if in_template_space and settings.registration == "rigid":
+        raise UserError(
+            "registration: rigid: outputs of t1-linear have lost the size of the head; give raw "
+            "scans"
+        )
     whole, cut = without_spikes(Image(scan.data, scan.affine))
     whole, cleared = clear_background(whole)
     notes = "; ".join(filter(None, (*scan.notes, cut, cleared)))
@@ -210,23 +233,46 @@ def _preprocess(
     else:
         fit = register_brain(working, mask, fit, template)
     grid = template.grid(settings.grid)
-    volume, on_grid = to_grid(whole, bias, Image(mask, working.affine), fit.matrix, grid)
+    laid = fit.matrix
+    if settings.registration == "rigid":
+        laid = register_rigid(working, mask, fit, template).matrix
+        _check_inside(mask, working.affine, laid, grid)
+    volume, on_grid = to_grid(whole, bias, Image(mask, working.affine), laid, grid)
     scale = MEDIAN / _median(volume[on_grid])
     volume = np.where(on_grid, np.maximum(volume, 0) * scale, 0).astype(settings.dtype)
     if not np.isfinite(volume).all():
         raise UserError("intensities exceed the range of float16; use dtype float32")
     figures = quality.figures(
-        scan, Image(working.data, working.affine), mask, fit, volume, on_grid, grid, template
+        scan,
+        Image(working.data, working.affine),
+        mask,
+        fit,
+        volume,
+        on_grid,
+        grid,
+        template,
+        None if settings.registration == "affine" else laid,
     )
     steps = {
         "inhomogeneity": "t1-linear" if in_template_space else ("n4" if settings.n4 else "none"),
         "brain": method,
-        "registration": "t1-linear" if in_template_space else "affine",
+        "registration": "t1-linear" if in_template_space else settings.registration,
         "intensity_scale": float(scale),
-        "to_scan": " ".join(f"{x:.9g}" for x in fit.matrix[:3].ravel()),
+        "to_scan": " ".join(f"{x:.9g}" for x in laid[:3].ravel()),
         **({"reading": notes} if notes else {}),
     }
-    return PreprocessedScan(volume, on_grid, grid.affine, fit.matrix, {**figures, **steps})
+    return PreprocessedScan(volume, on_grid, grid.affine, laid, {**figures, **steps})
+
+
+def _check_inside(mask: np.ndarray, affine: np.ndarray, laid: np.ndarray, grid: Grid) -> None:
+    to_voxels = np.linalg.inv(laid @ grid.affine)
+    voxels = transform_points(to_voxels, brain.mask_points(mask, affine))
+    inside = ((voxels >= -0.5) & (voxels <= np.array(grid.shape) - 0.5)).all(axis=1)
+    if (cut := 1 - inside.mean()) > MAX_CUT:
+        raise UserError(
+            f"registration: rigid: {100 * cut:.2g} % of the brain lie outside the grid "
+            f"{grid.name}; --registration affine fits it in"
+        )
 
 
 def to_grid(

@@ -63,17 +63,26 @@ def row_of_slices(volume: np.ndarray, grid: Grid, outline: np.ndarray) -> np.nda
     return np.concatenate(padded, axis=1)
 
 
+def _is_rigid(store: VolumeStore) -> bool:
+    return store.info.settings.get("registration") == "rigid"
+
+
 def _coordinates(limits: tuple[float, float]) -> np.ndarray:
     return np.arange(limits[0], limits[1] + PIXEL / 2, PIXEL)
 
 
 def pictures(store: VolumeStore, template: Template) -> Iterator[str]:
-    """For every row of the index, its picture as WebP in base64."""
+    """For every row of the index, its picture as WebP in base64.
+
+    The outline is the template's brain; where registration is rigid, and brains keep their size,
+    the scan's own mask.
+    """
     grid = store.info.grid
     brain = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
     for key in store.index.index:
         buffer = io.BytesIO()
-        row = row_of_slices(store.volume(*key), grid, brain)
+        outline = np.asarray(store.mask(*key)) if _is_rigid(store) else brain
+        row = row_of_slices(store.volume(*key), grid, outline)
         Pillow.fromarray(row).save(buffer, "WEBP", quality=60, method=2)
         yield base64.b64encode(buffer.getvalue()).decode()
 
@@ -120,6 +129,7 @@ def page(
         "grid": store.info.grid.name,
         "simulated": store.info.simulated,
         "image_size": size,
+        "rigid": _is_rigid(store),
         "figures": [
             {
                 "name": name,

@@ -26,7 +26,7 @@ from mri_jax.volumes.templates import Template
 FIGURES = {
     "correlation": ("with the template inside its brain, on the grid", "low"),
     "brain_ml": ("volume of the brain before registration, mL", "both"),
-    "scale": ("edge length of the template on the scan, 1 = equal", "both"),
+    "scale": ("edge length of the template on the scan, 1 = equal: the size of the head", "both"),
     "shear": ("largest relative stretch or shear beside that scale", "high"),
     "snr": ("median of the brain over the SD of its noise", "low"),
     "leakage": ("part of the mask more than 6 mm outside the template's brain", "high"),
@@ -57,6 +57,7 @@ def figures(
     on_grid: np.ndarray,
     grid: Grid,
     template: Template,
+    laid: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The figures `FIGURES` of one scan.
 
@@ -64,13 +65,16 @@ def figures(
       scan: As read.
       working: Corrected for inhomogeneity, at about 2 mm.
       mask: (X, Y, Z) bool, the brain on the working voxels.
-      fit: The transform to the scan.
+      fit: The affine from template to scan.
       volume: On the grid.
       on_grid: Its mask.
       grid: The grid.
       template: The template.
+      laid: The transform to the scan under which the volume lies on the grid, if not the affine.
+        The template is then compared as the affine fits it to this brain, whatever its size.
     """
-    there = grid_figures(volume, on_grid, grid, template)
+    to_template = np.eye(4) if laid is None else np.linalg.inv(fit.matrix) @ laid
+    there = grid_figures(volume, on_grid, grid, template, to_template)
     scale, shear = scale_and_shear(fit.matrix)
     return {
         "correlation": there["correlation"],
@@ -88,13 +92,19 @@ def figures(
 
 
 def grid_figures(
-    volume: np.ndarray, on_grid: np.ndarray, grid: Grid, template: Template
+    volume: np.ndarray,
+    on_grid: np.ndarray,
+    grid: Grid,
+    template: Template,
+    to_template: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Those of the figures that need a volume on the grid and its mask alone.
 
     They can be had of a store whose volumes never were raw scans, such as a simulated one.
+    ``to_template`` is (4, 4), millimetres of the grid to the template's; by default they are one.
     """
-    there, head, near, deep = _template_on(grid, template)
+    matrix = np.eye(4) if to_template is None else to_template
+    there, head, near, deep = _template_on(grid, template, tuple(matrix.ravel().tolist()))
     stored = np.count_nonzero(on_grid)
     return {
         "correlation": _round(np.corrcoef(volume[there].astype(np.float32), head)[0, 1]),
@@ -104,13 +114,16 @@ def grid_figures(
 
 
 @lru_cache(maxsize=2)
-def _template_on(grid: Grid, template: Template) -> tuple[np.ndarray, ...]:
+def _template_on(
+    grid: Grid, template: Template, to_template: tuple[float, ...]
+) -> tuple[np.ndarray, ...]:
     """The template's brain (X, Y, Z) on a grid, its intensities there (N,), the brain grown and
     the brain shrunk by `_DEPTH` mm."""
-    there = pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5
-    head = pull(Image(template.head, template.affine), grid.affine, grid.shape)[there]
+    affine = np.reshape(to_template, (4, 4)) @ grid.affine
+    there = pull(Image(template.mask, template.affine), affine, grid.shape) > 0.5
+    head = pull(Image(template.head, template.affine), affine, grid.shape)[there]
     # Distances are found at 2 mm, which is a tenth of the work at 1 mm.
-    depth = pull(template.depth, grid.affine, grid.shape, mode="nearest")
+    depth = pull(template.depth, affine, grid.shape, mode="nearest")
     return there, head, depth > -_DEPTH, depth > _DEPTH
 
 

@@ -1,10 +1,11 @@
-"""Affine registration of the template to a scan: an exhaustive start, then Gauss-Newton.
+"""Registration of the template to a scan: an exhaustive start, then Gauss-Newton.
 
 The start (`search`) compares the template's head with the scan at 12 mm for every rotation of a
 lattice, three sizes and, by Fourier transforms, every translation, so it needs no guess of where
 the head lies. `refine` then raises the correlation over the template's voxels by damped
 Gauss-Newton steps on the 12 affine parameters, which converges to about 0.01 mm; the gradient
-descents at hand stopped up to 3 mm from each other (see ``BUILD_NOTES.md``).
+descents at hand stopped up to 3 mm from each other (see ``BUILD_NOTES.md``). A rigid transform
+(`register_rigid`) is found in the same way on 6 parameters and keeps the size of the head.
 
 A transform is a (4, 4) matrix from template millimetres to scan millimetres.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft, linalg, ndimage
 from scipy.spatial.transform import Rotation
 
 from mri_jax.errors import UserError
@@ -98,6 +99,43 @@ def register_brain(
     return fit
 
 
+def register_rigid(
+    scan: Image, mask: np.ndarray, affine: AffineFit, template: Template
+) -> AffineFit:
+    """The rotation and translation that lay the brain on the template, its size unchanged.
+
+    They are refined with the template scaled to the brain: compared at unlike sizes, a brain turns
+    by degrees to overlap better. The scale is taken out at the end, about the template's centre.
+
+    Args:
+      scan: The scan.
+      mask: Its brain, on the same voxels.
+      affine: Of `register_brain`; its rotation and scale are the start.
+      template: The template.
+
+    Returns:
+      The rigid transform, and the correlation with the scaled template.
+    """
+    rotation, _ = linalg.polar(affine.matrix[:3, :3])
+    size = float(np.cbrt(np.linalg.det(affine.matrix[:3, :3])))
+    fit = AffineFit(_about_centre(size * rotation, affine.matrix, template), affine.correlation)
+    brain = Image(np.asarray(scan.data, np.float32) * mask, scan.affine)
+    for spacing in (4.0, 2.0):
+        points = _points(template, spacing, "brain")
+        fit = refine(coarsen(brain, spacing), fit, points, rigid=True)
+    turn = fit.matrix[:3, :3] / size
+    return AffineFit(_about_centre(turn, fit.matrix, template), fit.correlation)
+
+
+def _about_centre(linear: np.ndarray, matrix: np.ndarray, template: Template) -> np.ndarray:
+    """A transform with another linear part that moves the template's centre as ``matrix`` does."""
+    changed = np.eye(4)
+    changed[:3, :3] = linear
+    place = transform_points(matrix, template.centre[None])[0]
+    changed[:3, 3] = place - linear @ template.centre
+    return changed
+
+
 def fit_of(scan: Image, mask: np.ndarray, matrix: np.ndarray, template: Template) -> AffineFit:
     """How well the brain lies on the template under a transform that is not to be changed."""
     brain = coarsen(Image(np.asarray(scan.data, np.float32) * mask, scan.affine), 2.0)
@@ -138,7 +176,11 @@ def search(scan: Image, template: Template) -> list[AffineFit]:
 
 
 def refine(
-    scan: Image, start: AffineFit, points: tuple[np.ndarray, np.ndarray], steps: int = 40
+    scan: Image,
+    start: AffineFit,
+    points: tuple[np.ndarray, np.ndarray],
+    steps: int = 40,
+    rigid: bool = False,
 ) -> AffineFit:
     """Raise the correlation of scan and template by damped Gauss-Newton steps.
 
@@ -147,6 +189,7 @@ def refine(
       start: Where to begin.
       points: (N, 3) template millimetres and (N,) intensities of the template there.
       steps: At most; it ends when a step moves the brain by less than 0.01 mm.
+      rigid: Whether to change rotation and translation alone.
     """
     places, target = points
     target = (target - target.mean()) / target.std()
@@ -155,6 +198,8 @@ def refine(
     gradients = [np.asarray(g, np.float32) for g in np.gradient(scan.data)]
     to_voxels = np.linalg.inv(scan.affine)
     matrix, damping = start.matrix, 1e-3
+    # Columns of a step: rotation and translation, or the affine's three columns and translation.
+    weights = [0.25, 1.0] if rigid else [0.25, 0.25, 0.25, 1.0]
     voxels, values, correlation = _compare(scan, to_voxels @ matrix, places, target)
     for _ in range(steps):
         # d(value)/d(scan mm) at every point, then times the twelve terms of an affine.
@@ -163,18 +208,22 @@ def refine(
         ) @ to_voxels[:3, :3].astype(np.float32)
         gain = correlation / max(float(values.std()), 1e-12)
         error = target - gain * (values - values.mean())
-        jacobian = np.empty((len(places), 14), np.float32)
-        for axis in range(3):
-            jacobian[:, 4 * axis : 4 * axis + 4] = gain * slopes[:, axis, None] * terms
-        jacobian[:, 12], jacobian[:, 13] = gain * values, 1
+        slopes = gain * slopes
+        if rigid:
+            arms = (places - centre) @ matrix[:3, :3].T / LEVER
+            moves = np.concatenate([np.cross(arms, slopes), slopes], 1)
+        else:
+            moves = (slopes[:, :, None] * terms[:, None]).reshape(len(places), 12)
+        jacobian = np.empty((len(places), moves.shape[1] + 2), np.float32)
+        jacobian[:, :-2] = moves
+        jacobian[:, -2], jacobian[:, -1] = gain * values, 1
         normal = (jacobian.T @ jacobian).astype(np.float64)
         toward = (jacobian.T @ error).astype(np.float64)
         while damping < 1e4:
             scaled = normal + damping * np.diag(np.diag(normal) + 1e-12)
-            change = np.linalg.solve(scaled, toward)[:12].reshape(3, 4)
-            trial = matrix.copy()
-            trial[:3, :3] += change[:, :3] / LEVER
-            trial[:3, 3] += change[:, 3] - change[:, :3] @ centre / LEVER
+            step = np.linalg.solve(scaled, toward)[:-2]
+            change = step.reshape(2, 3).T if rigid else step.reshape(3, 4)
+            trial = (_turned if rigid else _stretched)(matrix, change, centre)
             attempt = _compare(scan, to_voxels @ trial, places, target)
             if attempt[2] > correlation:
                 break
@@ -183,9 +232,26 @@ def refine(
             break
         matrix, (voxels, values, correlation) = trial, attempt
         damping = max(damping / 10, 1e-6)
-        if np.sqrt((change**2).sum(0) @ [0.25, 0.25, 0.25, 1.0]) < 0.01:
+        if np.sqrt((change**2).sum(0) @ weights) < 0.01:
             break
     return AffineFit(matrix, correlation)
+
+
+def _stretched(matrix: np.ndarray, change: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """An affine changed by (3, 4): entries times `LEVER` about the centre, and a shift in mm."""
+    trial = matrix.copy()
+    trial[:3, :3] += change[:, :3] / LEVER
+    trial[:3, 3] += change[:, 3] - change[:, :3] @ centre / LEVER
+    return trial
+
+
+def _turned(matrix: np.ndarray, change: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """A rigid transform changed by (3, 2): a rotation vector times `LEVER`, and a shift in mm."""
+    place = matrix[:3, :3] @ centre + matrix[:3, 3]
+    trial = matrix.copy()
+    trial[:3, :3] = Rotation.from_rotvec(change[:, 0] / LEVER).as_matrix() @ matrix[:3, :3]
+    trial[:3, 3] = place + change[:, 1] - trial[:3, :3] @ centre
+    return trial
 
 
 def _compare(

@@ -11,9 +11,9 @@ from scipy import ndimage
 from mri_jax.errors import UserError
 from mri_jax.volumes import brain
 from mri_jax.volumes.grids import GRIDS
-from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan, to_grid
+from mri_jax.volumes.pipeline import PreprocessSettings, preprocess, preprocess_scan, to_grid
 from mri_jax.volumes.resampling import Image, block_mean, pull
-from mri_jax.volumes.scans import read_scan
+from mri_jax.volumes.scans import Scan, read_scan
 
 FAST = {"grid": "demo", "n4": False}
 
@@ -29,9 +29,47 @@ def test_settings_are_recovered_and_others_refused():
         PreprocessSettings.from_json(settings.to_json() | {"pipeline": 0})
     with pytest.raises(UserError, match=r"settings\.colour: no such field"):
         PreprocessSettings.from_json(settings.to_json() | {"colour": 1})
-    for wrong in ({"brain": "bet"}, {"dtype": "int8"}, {"grid": "fine"}, {"template": "a.nii"}):
+    wrongs = ({"brain": "bet"}, {"dtype": "int8"}, {"grid": "fine"}, {"template": "a.nii"})
+    for wrong in (*wrongs, {"registration": "elastic"}):
         with pytest.raises(UserError):
             PreprocessSettings(**wrong)
+
+
+def test_the_default_registration_leaves_fingerprints_as_they_were():
+    assert "registration" not in PreprocessSettings().to_json()
+    rigid = PreprocessSettings(registration="rigid")
+    assert rigid.to_json()["registration"] == "rigid"
+    assert PreprocessSettings.from_json(rigid.to_json()) == rigid
+
+
+@pytest.mark.parametrize("scale", [0.85, 1.05])
+def test_rigid_keeps_the_volume_of_a_head_and_affine_does_not(template, moved, scale):
+    scan, _ = moved((5, -4, 6), np.array([4.0, -3, 6]), scale, stripped=True)
+    volume = np.count_nonzero(template.mask) * scale**3 * 1e-3
+    placed = {}
+    for kind in ("rigid", "affine"):
+        settings = PreprocessSettings(registration=kind, **FAST)
+        result = preprocess(Scan(scan.data, scan.affine), settings)
+        placed[kind] = np.count_nonzero(result.mask) * 64e-3
+        assert result.quality["registration"] == kind
+        # Figures speak of the mask and the fit, not of the size that was kept.
+        assert result.quality["scale"] == pytest.approx(scale, rel=0.02)
+        assert result.quality["leakage"] < 0.01
+        assert result.quality["missing"] < 0.01
+        assert result.quality["correlation"] > 0.9
+    own = np.count_nonzero(scan.data > 0) * 27e-3
+    assert placed["rigid"] == pytest.approx(own, rel=0.02)
+    assert placed["rigid"] == pytest.approx(volume, rel=0.06)  # the edge is blurred to 3 mm
+    assert placed["affine"] == pytest.approx(own / scale**3, rel=0.03)
+
+
+def test_rigid_refuses_what_has_lost_its_size_or_leaves_the_grid(template, moved):
+    scan, _ = moved((0, 0, 0), np.zeros(3), 1.3, stripped=True)
+    settings = PreprocessSettings(registration="rigid", brain="mask", **FAST)
+    with pytest.raises(UserError, match="outputs of t1-linear have lost the size"):
+        preprocess(Scan(scan.data, scan.affine), settings, scan.data > 0, in_template_space=True)
+    with pytest.raises(UserError, match=r"% of the brain lie outside the grid demo"):
+        preprocess(Scan(scan.data, scan.affine), settings, scan.data > 0)
 
 
 def test_a_stripped_scan_is_detected_and_said(tmp_path, stripped, write):

@@ -51,6 +51,26 @@ def test_refinement_on_the_brain_is_finer_than_a_millimetre(template, moved):
     assert distance(template, fit.matrix, truth) < 0.6
 
 
+@pytest.mark.parametrize("scale", [0.88, 1.12])
+def test_rigid_keeps_the_size_and_finds_the_place(template, moved, scale):
+    scan, truth = moved((9, -6, 8), np.array([5.0, -8, 4]), scale, stripped=True)
+    # The start is turned and shifted as an affine fit of a deformed head may be.
+    skewed = truth.copy()
+    skewed[:3, :3] = truth[:3, :3] @ np.array([[1.0, 0.06, 0], [0, 1, 0], [0, -0.05, 1]])
+    skewed[:3, 3] += 2.0
+    found = registration.register_rigid(
+        scan, scan.data > 0, registration.AffineFit(skewed, 0.9), template
+    )
+    turn = found.matrix[:3, :3]
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
+    assert np.linalg.det(turn) == pytest.approx(1.0)
+    angle = np.degrees(np.arccos((np.trace(turn.T @ truth[:3, :3] / scale) - 1) / 2))
+    assert angle < 1.0
+    centre = template.centre[None]
+    gap = transform_points(found.matrix, centre) - transform_points(truth, centre)
+    assert np.linalg.norm(gap) < 1.0
+
+
 def test_finds_no_head_in_noise(template, rng):
     noise = Image(rng.random((61, 67, 59)).astype(np.float32), np.diag([3.0, 3, 3, 1]))
     with pytest.raises(UserError, match="no head found"):
