@@ -255,12 +255,12 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
     """One row a (subject, session) that a table or an image knows."""
     known = said.replace({"diagnosis": "", "sex": ""}, None)
     facts = [*FACTS, "time", "days"]
-    of_person = known[known["session"] == ""].groupby("subject_id")[facts].first()
+    people = known.loc[known["session"] == "", "subject_id"].unique()
     dated = known[known["session"] != ""].groupby(["subject_id", "session"])[facts].first()
     seen = images[["subject_id", "visit"]].drop_duplicates().rename(columns={"visit": "session"})
     # A person with neither a session nor a scan is found all the same, and has no scan.
     with_session = {*seen["subject_id"], *dated.index.get_level_values(0)}
-    alone = [name for name in of_person.index if name not in with_session]
+    alone = [name for name in people if name not in with_session]
     lone = pd.DataFrame({"subject_id": alone, "session": options.session or NO_SESSION})
     visits = pd.concat([dated.index.to_frame(index=False), seen, lone])
     visits = visits.drop_duplicates().reset_index(drop=True)
@@ -268,11 +268,11 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
     visits["month"] = months_of_visits(visits["session"])
     visits["rank"] = _ranks(visits, images, options)
     first = visits["rank"] == visits.groupby("subject_id")["rank"].transform("min")
-    for name in FACTS:
-        told = visits["subject_id"].map(of_person[name])
-        # What is said of the person holds at baseline; sex and education hold at any time.
-        lasting = name in ("sex", "education")
-        visits[name] = visits[name].where(visits[name].notna(), told.where(first | lasting))
+    visits = visits.assign(**dict.fromkeys(FACTS))
+    # What phenotype tables say only fills what the others leave open.
+    for rows in (known[known["kind"] != PHENOTYPE], known[known["kind"] == PHENOTYPE]):
+        visits = _filled(visits, rows, first)
+    visits = visits.astype(dict.fromkeys(("age", *COVARIATES), float))
     text = {name: as_text(visits[name]) for name in ("diagnosis", "sex")}
     return visits.assign(
         **text,
@@ -286,6 +286,20 @@ def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> p
         born=np.nan,
         baseline_rank=visits["rank"],
     ).drop(columns=["rank", "time", "days"])
+
+
+def _filled(visits: pd.DataFrame, rows: pd.DataFrame, first: pd.Series) -> pd.DataFrame:
+    """Facts still open, by what rows say of the session, or else of the person."""
+    dated = rows[rows["session"] != ""].groupby(["subject_id", "session"])[list(FACTS)].first()
+    of_person = rows[rows["session"] == ""].groupby("subject_id")[list(FACTS)].first()
+    said = visits[["subject_id", "session"]].join(dated, on=["subject_id", "session"])
+    facts = {}
+    for name in FACTS:
+        told = visits["subject_id"].map(of_person[name])
+        # What is said of the person holds at baseline; sex and education hold at any time.
+        told = told.where(first | (name in ("sex", "education")))
+        facts[name] = visits[name].combine_first(said[name]).combine_first(told)
+    return visits.assign(**facts)
 
 
 def _dates(visits: pd.DataFrame) -> pd.Series:

@@ -68,6 +68,7 @@ class ImageChoice:
       field: Field strength in tesla required in a cohort; a cohort not named accepts any. A scan
         whose field strength is unknown is accepted.
       quality: ``exclude-unusable`` (rated 4, or failed) or ``ignore``.
+      by_month: Whether an undated scan of another visit of the same month (SC, BL) will do.
     """
 
     days: float = 90.0
@@ -76,6 +77,7 @@ class ImageChoice:
     repeats: str = "prefer-first"
     field: Mapping[str, float] = field(default_factory=dict)
     quality: str = "exclude-unusable"
+    by_month: bool = True
 
     def __post_init__(self):
         for name, allowed in (
@@ -169,7 +171,8 @@ def _eligible(
     """The pairs that pass every requirement, and for every other unit which one left none."""
     wanted = pairs["cohort"].map(how.field).astype(float)
     dated = pairs["days"].notna()
-    near = (dated & (pairs["days"].abs() <= how.days)) | (~dated & pairs["same_month"])
+    same = pairs["same_month"] if how.by_month else pairs["own_visit"]
+    near = (dated & (pairs["days"].abs() <= how.days)) | (~dated & same)
     reached = set(pairs.loc[near & pairs["t1"], "unit"])
     distance = _distance(pairs[pairs["t1"] & ~pairs["unit"].isin(reached)], how.days)
     present = ", ".join(sorted(set(pairs["level"])))

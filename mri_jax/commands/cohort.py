@@ -274,7 +274,8 @@ def _source(
             ),
         )
         source = bids.read(args.tree, options, args.participants, caps=args.source == "caps")
-        choice = ImageChoice(days=args.days, level="bids")
+        # Which labels are one session was settled when the tree was read.
+        choice = ImageChoice(days=args.days, level="bids", by_month=False)
         return source, rules, choice, Selection(exclude_groups=())
     today = date.today()
     if args.source == "adni":
