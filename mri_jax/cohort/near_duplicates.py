@@ -1,8 +1,9 @@
 """Volumes so alike that they may be one person under two ids; arrays in, pairs out.
 
-Each volume is reduced to block means of its normalised intensities, minus the mean over all
-volumes: what is left is the person's own anatomy, and its correlation tells rescans of one person
-from two persons.
+A volume comes as a description (`mri_jax.volumes.descriptors`), twice: as it is and as in a mirror.
+The mean over all is taken off, so that what the cohorts share counts for nothing; the higher of
+both correlations tells rescans and copies of one scan from two persons. docs/cohorts.md has what it
+finds.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.same_people import Apart
 from mri_jax.errors import UserError
 
 COLUMNS = [
@@ -25,10 +27,17 @@ COLUMNS = [
     "decision",
     "reason",
 ]
+NAME = "duplicates.csv"
 DECISIONS = ("keep both", "keep first", "keep second", "keep neither")
-UNCALIBRATED = 0.7
+# Correlations: below the one two volumes are never listed, from the other on always.
+LEAST, SURE = 0.5, 0.85
+# With so many volumes their own mean weighs as much as the template, which the descriptions lack.
+_PRIOR = 10
+# From how many persons the others' correlations say where those of two persons end.
+_ENOUGH = 20
 _BLOCK, _SAMPLE = 512, 1500
-_FIVE_SD = 5 / 1.2816  # in units of the distance from the median to the 90th percentile
+_SHOWN = 4
+_FIVE_SD = (5 - 1.2816) / (2.3263 - 1.2816)  # beyond the 90th percentile, in units of 90th to 99th
 
 
 @dataclass(frozen=True)
@@ -48,90 +57,99 @@ class Threshold:
     others: int
 
 
-def reduce_volume(volume: np.ndarray, mask: np.ndarray, cells: int = 28) -> np.ndarray:
-    """One volume as block means of z-scores inside its mask.
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Volumes ready to be compared.
+
+    Attributes:
+      own: (N, D) float32 unit vectors; zero for a volume that says nothing.
+      mirrored: The same seen in a mirror.
+    """
+
+    own: np.ndarray
+    mirrored: np.ndarray
+
+    def correlations(self, rows: slice) -> np.ndarray:
+        """(n, N) of some volumes with all, the higher of both ways."""
+        chosen = self.own[rows]
+        return np.maximum(chosen @ self.own.T, chosen @ self.mirrored.T)
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+
+def compared(own: np.ndarray, mirrored: np.ndarray) -> Compared:
+    """Descriptions about their mean, as unit vectors.
 
     Args:
-      volume: (X, Y, Z) intensities.
-      mask: (X, Y, Z) bool, not empty.
-      cells: Blocks along the longest axis.
+      own: (N, D) descriptions; zero where there is none.
+      mirrored: (N, D) of the same volumes seen in a mirror.
 
     Returns:
-      (D,) float32, zero outside the mask.
+      The vectors. Few volumes take off a part of their mean only, so that two rescans among three
+      volumes do not cancel each other.
     """
-    inside = np.asarray(volume, np.float32)[mask]
-    scale = float(inside.std())
-    values = np.zeros(volume.shape, np.float32)
-    values[mask] = (inside - inside.mean()) / (scale if scale > 0 else 1.0)
-    side = max(1, max(volume.shape) // cells)
-    whole = [size // side * side for size in volume.shape]
-    x, y, z = (size // side for size in whole)
-    trimmed = values[: whole[0], : whole[1], : whole[2]]
-    return trimmed.reshape(x, side, y, side, z, side).mean(axis=(1, 3, 5)).ravel()
+    own, mirrored = np.asarray(own, np.float32), np.asarray(mirrored, np.float32)
+    there = _speak(own)
+    total = own[there].sum(axis=0) + mirrored[there].sum(axis=0)
+    mean = total / 2 / (there.sum() + _PRIOR)
+
+    def unit(values: np.ndarray) -> np.ndarray:
+        about = (values - mean) * there[:, None]
+        norm = np.linalg.norm(about, axis=1, keepdims=True)
+        return about / np.where(norm > 0, norm, 1.0)
+
+    return Compared(unit(own), unit(mirrored))
 
 
-def correlations(reduced: np.ndarray, groups: Sequence[str] | None = None) -> np.ndarray:
-    """Rows of `reduce_volume` to unit vectors about the mean of their group.
-
-    Args:
-      reduced: (N, D).
-      groups: N names, usually cohorts, so that a scanner's look is removed with the mean; by
-        default one group. A group of fewer than three volumes takes the mean over all.
-
-    Returns:
-      (N, D) float32; products of rows are the correlations.
-    """
-    centred = np.asarray(reduced, np.float32)
-    names = np.asarray(groups if groups is not None else ["all"] * len(centred))
-    means = np.zeros_like(centred)
-    if len(centred) > 2:
-        means[:] = centred.mean(axis=0)
-    for name in np.unique(names):
-        if (names == name).sum() > 2:
-            means[names == name] = centred[names == name].mean(axis=0)
-    centred = centred - means
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred / np.where(norm > 0, norm, 1.0)
-
-
-def calibrate(vectors: np.ndarray, subjects: Sequence[str], share: float = 0.95) -> Threshold:
+def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -> Threshold:
     """A threshold between different people and known rescans.
 
     Args:
-      vectors: (N, D) of `correlations`.
+      volumes: Of `compared`.
       subjects: N subject ids; equal ids are known rescans.
       share: Of the known rescans that shall be found.
 
     Returns:
-      The upper end of what different ids have (five SD above their median, the SD being that of
-      the 90th percentile, which a few hidden duplicates do not move), so that every pair above is
-      listed. Where known rescans overlap with that end, the correlation that ``share`` of them
-      reach, at the price of more pairs to look at. Without rescans `UNCALIBRATED`.
+      The upper end of what different ids have (five SD above their mean, told from their 90th and
+      99th percentiles, which neither a few hidden duplicates move nor several scanners), between
+      `LEAST` and `SURE`; with fewer than twenty persons `LEAST`. Where known rescans lie lower,
+      the correlation that ``share`` of them reach, but never within what different ids have.
     """
     names = np.asarray(subjects)
     same = [
-        float(vectors[i] @ vectors[j])
+        float(max(volumes.own[i] @ volumes.own[j], volumes.own[i] @ volumes.mirrored[j]))
         for subject in np.unique(names[_repeated(names)])
         for place, i in enumerate(np.flatnonzero(names == subject))
         for j in np.flatnonzero(names == subject)[place + 1 :]
     ]
-    value = UNCALIBRATED
-    if same:
-        reached, end = float(np.quantile(same, 1 - share)), _end_of_others(vectors, names)
-        value = min(reached, end)
-    others = len(pairs_above(vectors, subjects, value))
+    end = _end_of_others(volumes, names)
+    value = min(max(LEAST, end), SURE)
+    if same and end > -1:
+        value = min(value, max(end, float(np.quantile(same, 1 - share))))
+    others = len(pairs_above(volumes, subjects, value))
     found = float(np.mean(np.array(same) >= value)) if same else float("nan")
     return Threshold(value, len(same), found, others)
 
 
-def _end_of_others(vectors: np.ndarray, names: np.ndarray) -> float:
-    some = vectors[:_SAMPLE]
-    products = some @ some.T
-    different = products[names[: len(some), None] != names[None, : len(some)]]
-    if different.size == 0:
+def _end_of_others(volumes: Compared, names: np.ndarray) -> float:
+    """-1 where too few persons say nothing."""
+    if len(set(names.tolist())) < _ENOUGH:
         return -1.0
-    middle, high = np.quantile(different, [0.5, 0.9])
-    return float(middle + _FIVE_SD * (high - middle))
+    step = -(-len(names) // _SAMPLE)
+    some, whose = Compared(volumes.own[::step], volumes.mirrored[::step]), names[::step]
+    products = some.correlations(slice(None))
+    there = _speak(some.own)
+    different = (whose[:, None] != whose[None]) & there[:, None] & there[None]
+    if not different.any():
+        return -1.0
+    high, higher = np.quantile(products[different], [0.9, 0.99])
+    return float(high + _FIVE_SD * (higher - high))
+
+
+def _speak(vectors: np.ndarray) -> np.ndarray:
+    """(N,) bool: which volumes have a description."""
+    return np.asarray((vectors != 0).any(axis=1))
 
 
 def _repeated(names: np.ndarray) -> np.ndarray:
@@ -140,14 +158,14 @@ def _repeated(names: np.ndarray) -> np.ndarray:
 
 
 def pairs_above(
-    vectors: np.ndarray, subjects: Sequence[str], threshold: float
+    volumes: Compared, subjects: Sequence[str], threshold: float
 ) -> list[tuple[int, int, float]]:
     """Pairs (i, j, correlation), i < j, of different subjects that reach a threshold, the highest
     first; memory does not grow with the square of N."""
     names = np.asarray(subjects)
     found: list[tuple[int, int, float]] = []
-    for start in range(0, len(vectors), _BLOCK):
-        products = vectors[start : start + _BLOCK] @ vectors.T
+    for start in range(0, len(volumes), _BLOCK):
+        products = volumes.correlations(slice(start, start + _BLOCK))
         rows, columns = np.nonzero(products >= threshold)
         for i, j in zip(rows + start, columns, strict=True):
             if i < j and names[i] != names[j]:
@@ -204,6 +222,90 @@ def dropped(duplicates: pd.DataFrame) -> dict[str, str]:
     return left_out
 
 
+def undecided(
+    pairs: Sequence[tuple[int, int, float]],
+    keys: Sequence[tuple[str, str]],
+    known: pd.DataFrame,
+    apart: Apart,
+) -> list[tuple[int, int, float]]:
+    """Pairs whose subjects no decision speaks of, in any of their scans.
+
+    Args:
+      pairs: Of `pairs_above`.
+      keys: N (subject_id, session_id).
+      known: ``duplicates.csv`` with its decisions.
+      apart: Subjects that the user says are different people.
+    """
+    settled = set(map(frozenset, known[["subject_a", "subject_b"]].to_numpy().tolist()))
+    settled |= apart.subjects
+    return [(i, j, c) for i, j, c in pairs if frozenset((keys[i][0], keys[j][0])) not in settled]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was searched for near-identical volumes, for the record.
+
+    Attributes:
+      scans: Volumes compared.
+      pairs: Pairs of different ids compared, both ways.
+      threshold: Correlation from which a pair is listed.
+      found: Pairs that reach it.
+      decided: Of these, how many the user has decided about; all, where a study goes on.
+    """
+
+    scans: int
+    pairs: int
+    threshold: float
+    found: int
+    decided: int
+
+
+def search(
+    volumes: Compared, keys: Sequence[tuple[str, str]], source: epath.PathLike, apart: Apart
+) -> Search:
+    """Compare all volumes of a study and stop at pairs that nobody has decided about.
+
+    Args:
+      volumes: Of `compared`.
+      keys: N (subject_id, session_id).
+      source: The cohort table, beside which ``duplicates.csv`` stands or is written.
+      apart: Subjects that the user says are different people.
+
+    Raises:
+      UserError: Such pairs, the first of them named; all are in ``duplicates.csv`` then, if its
+        folder can be written.
+    """
+    subjects = [subject for subject, _ in keys]
+    threshold = calibrate(volumes, subjects)
+    pairs = pairs_above(volumes, subjects, threshold.value)
+    path = epath.Path(source).parent / NAME
+    known = read(path)
+    left = undecided(pairs, keys, known, apart)
+    if left:
+        place = f"fill in decision and reason in {path}"
+        try:
+            files.write_csv(path, listing(left, keys, known))
+        except UserError:
+            place = f"write them with a decision and a reason into {path} ({','.join(COLUMNS)})"
+        shown = [f"{_named(keys[i])} ~ {_named(keys[j])} ({c:.2f})" for i, j, c in left[:_SHOWN]]
+        named = ", ".join(shown)
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        raise UserError(
+            f"{source}: {len(left)} pair{'s' if len(left) > 1 else ''} of volumes under different "
+            f"ids may be one person's, or one scan: {named}{more}; {place} "
+            f"({', '.join(DECISIONS)})"
+        )
+    there = _speak(volumes.own)
+    _, counts = np.unique(np.asarray(subjects)[there], return_counts=True)
+    n = int(there.sum())
+    number = (n * (n - 1) - int((counts * (counts - 1)).sum())) // 2
+    return Search(n, number, round(threshold.value, 4), len(pairs), len(pairs) - len(left))
+
+
+def _named(key: tuple[str, str]) -> str:
+    return f"{key[0]!a} {key[1]}".strip()
+
+
 def read(path: epath.PathLike) -> pd.DataFrame:
     """``duplicates.csv`` as text; an empty listing when there is no such file."""
     if not epath.Path(path).exists():
@@ -222,7 +324,7 @@ def refuse_unresolved(table: pd.DataFrame, source: epath.PathLike) -> None:
       TableError: A pair has no decision or no reason.
       UserError: A subject that a decision leaves out is still in the table.
     """
-    path = epath.Path(source).parent / "duplicates.csv"
+    path = epath.Path(source).parent / NAME
     listed = read(path)
     check_decisions(listed, str(path))
     present = sorted(set(dropped(listed)) & set(table["subject_id"]))

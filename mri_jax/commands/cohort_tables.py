@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
 
 from mri_jax import files
@@ -19,8 +18,7 @@ from mri_jax.cohort.table import placed, read_table, write_table
 from mri_jax.cohort.task import remove_earlier
 from mri_jax.delimited import MISSING
 from mri_jax.errors import UserError
-from mri_jax.progress import track
-from mri_jax.volumes import inputs, scans
+from mri_jax.volumes import described, descriptors, inputs, scans
 from mri_jax.volumes.store import VolumeStore
 
 
@@ -239,20 +237,16 @@ def _resolve(
             if key in store.index.index]  # fmt: skip
     if len(keys) < 2:
         raise UserError(f"{folder}: holds {len(keys)} scans of the table; at least 2 are needed")
-    reduced = [
-        near.reduce_volume(store.volume(*key), store.mask(*key))
-        for key in track(keys, len(keys), "volume", "compare")
-    ]
-    cohorts = table.set_index(["subject_id", "session_id"])["cohort"]
-    vectors = near.correlations(np.stack(reduced), [cohorts[key] for key in keys])
+    own = described.of_scans(store, keys)
+    volumes = near.compared(own, descriptors.mirrored(own))
     subjects = [subject for subject, _ in keys]
-    found = near.calibrate(vectors, subjects)
+    found = near.calibrate(volumes, subjects)
     limit = found.value if threshold is None else threshold
     if threshold is None and found.rescans:
         said = f"reached by {found.found:.0%} of {found.rescans} pairs of known rescans"
     else:
-        said = "given" if threshold is not None else "not calibrated: no subject has two scans"
-    pairs = near.pairs_above(vectors, subjects, limit)
+        said = "given" if threshold is not None else "no subject has two scans to try it on"
+    pairs = near.pairs_above(volumes, subjects, limit)
     print(f"near-identical volumes: {len(pairs)} pairs of different ids correlate at least "
           f"{limit:.3f} (threshold {said})")  # fmt: skip
     listed = near.listing(pairs, keys, near.read(file))

@@ -1,7 +1,7 @@
 """The scans of a study: a cohort table joined with a store, checked before anything is trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,12 +11,13 @@ from etils import epath
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import same_people
 from mri_jax.cohort.leakage import refuse_same_bytes
-from mri_jax.cohort.near_duplicates import refuse_unresolved
+from mri_jax.cohort.near_duplicates import Search, compared, refuse_unresolved, search
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.cohort.task import remove_earlier, select
 from mri_jax.errors import UserError
 from mri_jax.study.settings import Study
+from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import VolumeStore
 
@@ -51,6 +52,7 @@ class Catalogue:
       generated: Whether the study makes them itself, so that settings determine them.
       flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
       apart: Ids that the user says are different people.
+      searched: The search for near-identical volumes; None where they are not made yet.
     """
 
     frame: pd.DataFrame
@@ -59,6 +61,7 @@ class Catalogue:
     generated: bool
     flow: pd.DataFrame
     apart: Apart = NOTHING_SAID
+    searched: Search | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -97,6 +100,7 @@ def open_catalogue(
     store: VolumeStore,
     study: Study,
     identities: Mapping[Key, str] | None = None,
+    elsewhere: epath.PathLike | None = None,
 ) -> Catalogue:
     """Join a cohort table with a store, for the cohorts of a study.
 
@@ -105,11 +109,12 @@ def open_catalogue(
       store: The store.
       study: Says which cohorts, and what to do with persons in several.
       identities: Of scans that the study generates; by default the hashes of the store's index.
+      elsewhere: Where descriptions of volumes are kept if the store cannot be written.
 
     Raises:
       UserError: The table is absent or malformed, or lacks a cohort or every volume; two ids are
-        probably one person and nothing beside the table says that they are not; or one image
-        stands under two ids.
+        probably one person and nothing beside the table says that they are not; one image stands
+        under two ids; or two ids have near-identical volumes and nobody has decided about them.
     """
     frame = read_table(table)
     refuse_unresolved(frame, table)
@@ -133,7 +138,9 @@ def open_catalogue(
         if column in rows:
             scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
             refuse_same_bytes(scans, f"{table}: {what}")
-    return catalogue
+    own = described.of_scans(store, catalogue.keys, elsewhere)
+    volumes = compared(own, descriptors.mirrored(own))
+    return replace(catalogue, searched=search(volumes, catalogue.keys, table, apart))
 
 
 def catalogue_of(

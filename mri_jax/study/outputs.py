@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeSto
             "versions": {name: _version(name) for name in _PACKAGES},
             "devices": [f"{d.platform}:{d.device_kind}" for d in devices],
             "command": sys.argv,
+            "near_duplicates": asdict(catalogue.searched) if catalogue.searched else None,
             "store": str(store.path),
             "store_fingerprint": store.info.fingerprint,
             "preprocessing": _preprocessing(catalogue, store),

@@ -118,7 +118,8 @@ def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
     if study.data.simulated:
         catalogue = simulated.catalogue_to_make(study)
     else:
-        catalogue = open_catalogue(study.data.cohort, VolumeStore(study.data.store), study)
+        store = VolumeStore(study.data.store)
+        catalogue = open_catalogue(study.data.cohort, store, study, elsewhere=folders.root)
     return catalogue, make_plan(study, catalogue)
 
 

@@ -7,6 +7,7 @@
     STORE/volumes/COHORT/SUBJECT_SESSION.npy    (X, Y, Z) float16 or float32, before normalisation
     STORE/masks/COHORT/SUBJECT_SESSION.npy      (X, Y, Z) bool
     STORE/records/COHORT/SUBJECT_SESSION.json   row of the index, checksums of the input
+    STORE/descriptions/v1/SHA256.npy            (D,) int8, by which rescans are recognised
 """
 
 import math
@@ -23,6 +24,7 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.files import safe_name
 from mri_jax.typed import build
+from mri_jax.volumes import descriptors
 from mri_jax.volumes.grids import GRIDS, Grid
 
 FORMAT = 1
@@ -194,13 +196,17 @@ class StoreWriter:
                 f"{self.info.grid.shape}"
             )
         name = f"{scan_name(cohort, subject_id, session_id)}.npy"
-        files.write_npy(self.path / "masks" / name, np.asarray(mask, bool))
+        stored, mask = np.asarray(volume, self.info.dtype), np.asarray(mask, bool)
+        files.write_npy(self.path / "masks" / name, mask)
         try:
-            files.write_npy(self.path / "volumes" / name, np.asarray(volume, self.info.dtype))
+            files.write_npy(self.path / "volumes" / name, stored)
         except BaseException:
             if not (self.path / "volumes" / name).exists():
                 (self.path / "masks" / name).unlink(missing_ok=True)
             raise
+        sha256 = files.sha256_of_file(self.path / "volumes" / name)
+        described = descriptors.describe(stored, mask)
+        files.write_npy(self.path / descriptors.file_name(sha256), described)
         return {
             "subject_id": subject_id,
             "session_id": session_id,
@@ -209,7 +215,7 @@ class StoreWriter:
             "mask": f"masks/{name}",
             "shape": "x".join(map(str, self.info.grid.shape)),
             "spacing": str(self.info.grid.spacing),
-            "sha256": files.sha256_of_file(self.path / "volumes" / name),
+            "sha256": sha256,
             **(quality or {}),
         }
 

@@ -1,66 +1,113 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mri_jax.cohort.near_duplicates import (
     COLUMNS,
-    UNCALIBRATED,
+    LEAST,
+    NAME,
+    SURE,
     calibrate,
     check_decisions,
-    correlations,
+    compared,
     dropped,
     listing,
     pairs_above,
-    reduce_volume,
     refuse_unresolved,
+    search,
 )
 from mri_jax.cohort.problems import TableError
+from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.errors import UserError
 
-SHAPE = (24, 28, 20)
+D = 400
+
+
+def mirror(own: np.ndarray) -> np.ndarray:
+    return own[..., ::-1]
+
+
+def people_of(rng, number: int) -> np.ndarray:
+    """Descriptions of people who share a form and differ in their own."""
+    return rng.normal(0, 1, D) + rng.normal(0, 1, (number, D))
 
 
 @pytest.fixture
 def scans(rng):
-    """Twelve people on a common anatomy; two scanned twice, one under two ids in another cohort."""
-    common = rng.normal(0, 3, SHAPE)
-    people = [common + rng.normal(0, 1, SHAPE) for _ in range(12)]
-    mask = np.zeros(SHAPE, bool)
-    mask[2:-2, 3:-1, 1:-3] = True
-    keys = [(f"p{i}", "a") for i in range(12)] + [("p0", "b"), ("p1", "b"), ("x", "a")]
-    volumes = [*people, *(people[i] * 40 + 900 for i in (0, 1, 5))]
-    volumes = [v + rng.normal(0, 0.3 * v[mask].std(), SHAPE) for v in volumes]
-    reduced = np.stack([reduce_volume(v, mask, cells=7) for v in volumes])
-    return keys, reduced, ["A"] * 14 + ["B"]
+    """Thirty people, two scanned twice, two under a second id, of whom one in a mirror."""
+    own = people_of(rng, 30)
+    keys = [(f"p{i}", "a") for i in range(30)] + [("p0", "b"), ("p1", "b"), ("x", "a"), ("y", "a")]
+    own = np.concatenate([own, own[[0, 1, 5]], mirror(own[[7]])])
+    own = own + rng.normal(0, 0.3, own.shape)
+    return keys, compared(own, mirror(own))
 
 
-def test_block_means_of_z_scores(rng):
-    volume, mask = rng.normal(5, 2, (8, 12, 10)), np.ones((8, 12, 10), bool)
-    reduced = reduce_volume(volume, mask, cells=3).reshape(2, 3, 2)
-    z = (volume - volume.mean()) / volume.std()
-    np.testing.assert_allclose(reduced[1, 2, 0], z[4:8, 8:12, 0:4].mean(), rtol=1e-5)
-    assert np.isfinite(reduce_volume(np.ones((4, 4, 4)), np.ones((4, 4, 4), bool))).all()
-
-
-def test_the_threshold_comes_from_known_rescans_and_finds_the_hidden_one(scans):
-    keys, reduced, cohorts = scans
-    vectors = correlations(reduced, cohorts)
+def test_hidden_rescans_are_found_mirrored_ones_too(scans):
+    keys, volumes = scans
     subjects = [subject for subject, _ in keys]
-    found = calibrate(vectors, subjects)
+    found = calibrate(volumes, subjects)
     assert found.rescans == 2
-    assert found.others == 1
-    ((i, j, value),) = pairs_above(vectors, subjects, found.value)
-    assert {keys[i], keys[j]} == {("p5", "a"), ("x", "a")}
-    assert value == pytest.approx(float(vectors[i] @ vectors[j]), abs=1e-6)
-    assert calibrate(vectors[:12], subjects[:12]).value == UNCALIBRATED
-    assert pairs_above(vectors[:12], subjects[:12], UNCALIBRATED) == []
+    assert found.found == 1.0
+    assert found.others == 2
+    pairs = pairs_above(volumes, subjects, found.value)
+    assert {(keys[i][0], keys[j][0]) for i, j, _ in pairs} == {("p5", "x"), ("p7", "y")}
+    i, j, value = pairs[0]
+    both = volumes.own[i] @ volumes.own[j], volumes.own[i] @ volumes.mirrored[j]
+    assert value == pytest.approx(max(both), abs=1e-6)
+    assert value > SURE
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 40])
+def test_a_rescan_is_found_in_a_cohort_of_any_size(rng, number):
+    own = people_of(rng, number)
+    own[1] = own[0] + rng.normal(0, 0.4, D)
+    subjects = list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[:number])
+    volumes = compared(own, mirror(own))
+    found = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
+    assert [(subjects[i], subjects[j]) for i, j, _ in found] == [("a", "b")]
+
+
+def test_two_scanners_in_one_cohort_are_not_two_persons_each(rng):
+    scanner = rng.normal(0, 1, (2, D))
+    own = people_of(rng, 40) + 0.4 * scanner[np.arange(40) % 2]
+    own[4] = own[7] + 0.4 * (scanner[0] - scanner[1]) + rng.normal(0, 0.3, D)
+    subjects = [f"p{i:02}" for i in range(40)]
+    volumes = compared(own, mirror(own))
+    found = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
+    assert [(i, j) for i, j, _ in found] == [(4, 7)]
+
+
+@settings(deadline=None)
+@given(st.integers(2, 60), st.integers(0, 2**32 - 1))
+def test_the_threshold_stays_between_its_bounds(number, seed):
+    own = people_of(np.random.default_rng(seed), number)
+    volumes = compared(own, mirror(own))
+    subjects = [str(i) for i in range(number)]
+    found = calibrate(volumes, subjects)
+    assert LEAST <= found.value <= SURE
+    assert np.isnan(found.found)
+    products = volumes.correlations(slice(None))
+    np.testing.assert_allclose(products, products.T, atol=1e-5)
+
+
+def test_volumes_without_a_description_match_nothing(rng):
+    own = people_of(rng, 25)
+    own[[3, 4]] = 0
+    volumes = compared(own, mirror(own))
+    subjects = [str(i) for i in range(25)]
+    assert not volumes.own[[3, 4]].any()
+    assert pairs_above(volumes, subjects, calibrate(volumes, subjects).value) == []
+    searched = search(volumes, [(s, "a") for s in subjects], "cohort.csv", NOTHING_SAID)
+    assert (searched.scans, searched.pairs, searched.found) == (23, 253, 0)
 
 
 def test_decisions_are_kept_and_needed(scans):
-    keys, reduced, cohorts = scans
-    vectors = correlations(reduced, cohorts)
+    keys, volumes = scans
     subjects = [subject for subject, _ in keys]
-    pairs = pairs_above(vectors, subjects, calibrate(vectors, subjects).value)
+    pairs = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
+    pairs = [pair for pair in pairs if keys[pair[1]][0] == "x"]
     listed = listing(pairs, keys, pd.DataFrame(columns=COLUMNS))
     assert listed[["subject_a", "subject_b", "decision"]].values.tolist() == [["p5", "x", ""]]
     with pytest.raises(TableError, match=r"row 2: column decision: p5 a ~ x a .* must be one of"):
@@ -77,6 +124,40 @@ def test_decisions_are_kept_and_needed(scans):
     assert dropped(decided.assign(decision="keep both")) == {}
     with pytest.raises(UserError, match="column 'reason' is missing"):
         check_decisions(decided.drop(columns="reason"), "duplicates.csv")
+
+
+def test_a_search_stops_until_every_pair_is_decided(scans, tmp_path):
+    keys, volumes = scans
+    table = tmp_path / "cohort.csv"
+    with pytest.raises(UserError) as refused:
+        search(volumes, keys, table, NOTHING_SAID)
+    message = str(refused.value)
+    assert "2 pairs of volumes under different ids" in message
+    assert "'p5' a ~ 'x' a (0." in message
+    assert f"fill in decision and reason in {tmp_path / NAME}" in message
+    assert "\n" not in message
+    listed = pd.read_csv(tmp_path / NAME, dtype=str, keep_default_na=False)
+    assert list(listed.columns) == COLUMNS
+    assert listed[["subject_a", "subject_b"]].values.tolist() == [["p5", "x"], ["p7", "y"]]
+    listed.iloc[:1].assign(decision="keep both", reason="twins").to_csv(
+        tmp_path / NAME, index=False
+    )
+    with pytest.raises(UserError, match=r"1 pair of volumes under different ids.*'p7' a ~ 'y' a"):
+        search(volumes, keys, table, NOTHING_SAID)
+    apart = Apart(frozenset([frozenset(["p7", "y"])]))
+    listed.iloc[:1].assign(decision="keep both", reason="twins").to_csv(
+        tmp_path / NAME, index=False
+    )
+    searched = search(volumes, keys, table, apart)
+    assert (searched.scans, searched.pairs) == (34, 34 * 33 // 2 - 2)
+    assert (searched.found, searched.decided) == (2, 2)
+
+
+def test_a_folder_that_cannot_be_written_is_no_way_round(scans, tmp_path):
+    keys, volumes = scans
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(UserError, match="write them with a decision and a reason into"):
+        search(volumes, keys, tmp_path / "file" / "in" / "cohort.csv", NOTHING_SAID)
 
 
 def test_a_study_waits_for_the_decisions(tmp_path):

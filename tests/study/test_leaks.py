@@ -4,12 +4,68 @@ import pandas as pd
 import pytest
 
 from mri_jax.cohort.leakage import LeakageError
+from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.same_people import NAME
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
 from mri_jax.volumes.store import VolumeStore
+from tests.leak_attempts import ATTEMPTS, make_attempt, make_base
 from tests.study.test_plan import plan_of
 from tests.study.tiny import make_cohorts
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_base(tmp_path_factory.mktemp("leaks") / "base")
+
+
+def test_people_who_are_all_different_are_no_leak(base):
+    _, catalogue = plan_of((base / "cohort.csv", base / "store"))
+    assert len(catalogue.frame) == 60
+    searched = catalogue.searched
+    assert (searched.scans, searched.pairs, searched.found) == (60, 60 * 59 // 2, 0)
+    assert searched.threshold == 0.5
+    assert not (base / "duplicates.csv").exists()
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_every_attempt_is_refused_in_one_line_that_names_both(base, tmp_path, name):
+    table, store = make_attempt(base, tmp_path / "made", name)
+    with pytest.raises(UserError) as refused:
+        plan_of((table, store))
+    for own in ATTEMPTS[name].ids:
+        assert own in str(refused.value) or ascii(own)[1:-1] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_confirmed_pair_goes_on_and_is_recorded(base, tmp_path):
+    table, store = make_attempt(base, tmp_path / "made", "image noised in the target")
+    with pytest.raises(UserError, match="fill in decision and reason in"):
+        plan_of((table, store))
+    with pytest.raises(TableError, match="row 2: column decision"):
+        plan_of((table, store))
+    listed = pd.read_csv(table.parent / "duplicates.csv", dtype=str, keep_default_na=False)
+    assert listed[["subject_a", "subject_b"]].values.tolist() == [["ADNI1-004", "ADNI2-006"]]
+    decided = listed.assign(decision="keep both", reason="twins")
+    decided.to_csv(table.parent / "duplicates.csv", index=False)
+    _, catalogue = plan_of((table, store))
+    assert (catalogue.searched.found, catalogue.searched.decided) == (1, 1)
+    decided.assign(decision="keep first").to_csv(table.parent / "duplicates.csv", index=False)
+    with pytest.raises(UserError, match=r"still has \(ADNI2-006\)"):
+        plan_of((table, store))
+    write_table(table, read_table(table).query("subject_id != 'ADNI2-006'"))
+    assert plan_of((table, store))[1].searched.found == 0
+
+
+def test_sessions_of_one_person_are_no_leak(base, tmp_path):
+    table, store = make_attempt(base, tmp_path / "made", "image noised in the source")
+    rows, index = read_table(table), pd.read_csv(store / "index.csv", dtype=str)
+    for frame, path in ((rows, table), (index, store / "index.csv")):
+        second = frame["subject_id"] == "ADNI1-006"
+        frame.loc[second, ["subject_id", "session_id"]] = ["ADNI1-004", "m12"]
+        frame.to_csv(path, index=False)
+    searched = plan_of((table, store))[1].searched
+    assert (searched.found, searched.pairs) == (0, 60 * 59 // 2 - 1)
 
 
 @pytest.fixture
