@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--masks", type=Path, help="brain masks, where the run used given ones")
     parser.add_argument(
+        "--orientation",
+        default="",
+        metavar="CODE",
+        help="where the voxel axes run to (RAS, LAS, ...), of files that state no orientation",
+    )
+    parser.add_argument(
         "--despite-quality", action="store_true", help="predict scans that fail quality control too"
     )
     parser.add_argument("--batch", type=int, default=8, help="volumes at a time; default: 8")
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         if not source.exists():  # told before the model of a run is made, which takes a while
             raise UserError(f"input: {source}: no such file or folder")
     model = open_model(args.model, args.network, args.stage, args.stages, args.store)
-    wanted = scans.find(model, args.scans, args.masks)
+    wanted = scans.find(model, args.scans, args.masks, args.orientation)
     for note in wanted.notes:
         print(f"note: {note}", file=sys.stderr)
     pages = not wanted.stores if args.pages is None else args.pages

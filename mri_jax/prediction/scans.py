@@ -77,13 +77,16 @@ class Wanted:
         return len(self.entries) + sum(map(len, self.stores))
 
 
-def find(model: Model, sources: Sequence[Path], masks: Path | None = None) -> Wanted:
+def find(
+    model: Model, sources: Sequence[Path], masks: Path | None = None, orientation: str = ""
+) -> Wanted:
     """What the arguments name: files, folders (BIDS, CAPS or plain), tables or stores.
 
     Args:
       model: Stores must fit it.
       sources: The arguments.
       masks: Folder of brain masks, for a model whose scans were extracted with given masks.
+      orientation: Where the voxel axes run to, such as RAS, of files that state no orientation.
 
     Raises:
       UserError: A source is absent, holds no scan, or is a store of another grid or of other
@@ -95,10 +98,10 @@ def find(model: Model, sources: Sequence[Path], masks: Path | None = None) -> Wa
     for source in sources:
         if (source / "store.json").is_file():
             stores.append(_fitting(VolumeStore(source), model))
-        elif source.is_file() and source.name.endswith(inputs.SUFFIXES):
-            entries.append(inputs.one_file(source, masks))
+        elif source.is_file() and source.name.lower().endswith(inputs.SUFFIXES):
+            entries.append(inputs.one_file(source, masks, orientation))
         else:
-            found = inputs.find(source, masks=masks)
+            found = inputs.find(source, masks=masks, orientation=orientation)
             entries += found.entries
             notes += found.notes
     if entries and model.settings is None:
@@ -116,7 +119,13 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
     try:
         if entry.problem:
             raise UserError(entry.problem)
-        made = preprocess_scan(entry.path, model.settings, entry.mask_path, entry.in_template_space)
+        made = preprocess_scan(
+            entry.path,
+            model.settings,
+            entry.mask_path,
+            entry.in_template_space,
+            entry.orientation,
+        )
         volume = normalise(made.volume, made.mask, model.normalisation)[..., None]
         return Scan(
             *entry.key,

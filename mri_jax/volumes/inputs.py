@@ -124,20 +124,26 @@ def find(
     return Inputs(tuple(ordered), found.notes, found.form)
 
 
-def one_file(path: Path, masks: Path | None = None) -> ScanEntry:
+def one_file(path: Path, masks: Path | None = None, orientation: str = "") -> ScanEntry:
     """A scan given by its file alone: who and when is read from its name.
 
     ``sub-01_ses-M06_T1w.nii.gz`` as in BIDS; otherwise the subject is the name without its ending.
 
     Args:
-      path: NIfTI or MGH.
+      path: NIfTI, MGH or Analyze.
       masks: A folder that holds its brain mask, under the same name or ``SUBJECT_SESSION.nii.gz``.
+      orientation: Where its voxel axes run to, such as RAS, if it states no orientation.
     """
     stem = _ENDING.sub("", path.name)
     named = _BIDS_NAME.match(stem)
     subject, session = named.groups() if named else (stem, None)
     entry = ScanEntry(
-        subject, session or NO_SESSION, "", path, in_template_space=is_t1_linear(path)
+        subject,
+        session or NO_SESSION,
+        "",
+        path,
+        in_template_space=is_t1_linear(path),
+        orientation=check_orientation(orientation),
     )
     return entry if masks is None else _with_mask(entry, path.parent, masks)
 
@@ -197,30 +203,35 @@ def _bids(folder: Path, cohort: str) -> Inputs | None:
 
 def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
     """One scan a subject of a SUBJECTS_DIR; templates and second copies of a scan are left out."""
-    homes = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    homes = {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "."}
+    homes = {folder.resolve().name: folder} | homes
     images = {
-        home: [home / name for name in FREESURFER if (home / name).is_file()] for home in homes
+        name: next((home / image for image in FREESURFER if (home / image).is_file()), None)
+        for name, home in homes.items()
+        if (home / "mri").is_dir()
     }
-    images = {home: found for home, found in images.items() if found and home.name[0] != "."}
-    if not images:
+    if not any(images.values()):
         return None
-    names = {home.name for home in images}
-    entries, left = [], []
-    for home, found in images.items():
-        time_point, is_long, _ = home.name.partition(".long.")
-        if home.name.startswith("fsaverage") or (home / "base-tps").exists():
-            left.append(home.name)  # a template, nobody's scan
-        elif is_long and time_point in names:
-            left.append(home.name)  # the scan of the time point once more
+    entries, left, empty = [], [], []
+    for name, image in images.items():
+        time_point, is_long, _ = name.partition(".long.")
+        is_template = name.startswith("fsaverage") or (homes[name] / "base-tps").exists()
+        if is_template or (is_long and images.get(time_point)):
+            left.append(name)
+        elif image is None:
+            empty.append(name)
         else:
             named = _BIDS_NAME.fullmatch(time_point)
             subject, session = named.groups() if named else (time_point, None)
-            entries.append(ScanEntry(subject, session or NO_SESSION, cohort, found[0]))
+            entries.append(ScanEntry(subject, session or NO_SESSION, cohort, image))
     corrected = sum(entry.path.name == "T1.mgz" for entry in entries)
-    notes = [f"left out as templates or second copies: {', '.join(left)}"] if left else []
-    if corrected:
-        notes.append(f"{corrected} subjects have no orig.mgz: T1.mgz, already corrected, is taken")
-    return Inputs(tuple(entries), tuple(notes), f"FreeSurfer SUBJECTS_DIR ({FREESURFER[0]})")
+    notes = {
+        f"left out as templates or second copies: {', '.join(left)}": left,
+        f"left out, without {' or '.join(FREESURFER)}: {', '.join(empty)}": empty,
+        f"{corrected} subjects have no orig.mgz: T1.mgz, already corrected, is taken": corrected,
+    }
+    said = tuple(note for note, applies in notes.items() if applies)
+    return Inputs(tuple(entries), said, f"FreeSurfer SUBJECTS_DIR ({FREESURFER[0]})")
 
 
 def _choose(scans: list[trees.TreeScan], cohort: str, prefer: tuple[str, ...], form: str) -> Inputs:

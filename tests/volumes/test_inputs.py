@@ -134,7 +134,8 @@ def test_freesurfer_subjects_give_one_image_each(tmp_path):
     }
     assert result.form.startswith("FreeSurfer")
     assert "P3.long.base3, base3, fsaverage" in result.notes[0]
-    assert "1 subjects have no orig.mgz" in result.notes[1]
+    assert result.notes[1] == "left out, without mri/orig.mgz or mri/T1.mgz: P5"
+    assert "1 subjects have no orig.mgz" in result.notes[2]
     # One subject's own folder is read in the same way.
     (alone,) = inputs.find(tmp_path / "P3").entries
     assert alone.key == ("P3", "ses-1")
@@ -161,3 +162,9 @@ def test_orientation_and_scanner_come_from_the_table_or_the_command(tmp_path):
     assert [e.scanner for e in entries.values()] == ["GE 3 T", "7"]
     with pytest.raises(UserError, match="orientation: 'up'"):
         inputs.find(tmp_path / "t.csv", orientation="up")
+
+
+def test_one_file_says_who_and_when_and_takes_an_orientation(tmp_path):
+    entry = inputs.one_file(tmp_path / "sub-01_ses-M06_T1W.NII.GZ", orientation="las")
+    assert (*entry.key, entry.orientation) == ("sub-01", "ses-M06", "LAS")
+    assert inputs.one_file(tmp_path / "P7-T1.img").subject_id == "P7"
