@@ -9,7 +9,8 @@ from jax import Array
 
 from mri_jax.errors import UserError
 from mri_jax.explanation.score import difference
-from mri_jax.models import CNN, CNNSpec, reference
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.conv_layer import max_pool
 
 LEAST_SIDE = 6
 """Voxels that the default block's map has at least along every axis."""
@@ -66,7 +67,7 @@ def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
     features = kept[f"conv{last}/feature_map"]
 
     def score(features: Array) -> Array:
-        deep = layers(last + 1, len(spec.conv_filters), reference.max_pool(features))
+        deep = layers(last + 1, len(spec.conv_filters), max_pool(features))
         return difference(network.apply(variables, deep, train=False, method="head")).sum()
 
     weights = jax.grad(score)(features).mean((1, 2, 3), keepdims=True)

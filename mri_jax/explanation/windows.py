@@ -18,7 +18,8 @@ from jax import Array, lax
 
 from mri_jax.explanation.occlusion import in_chunks
 from mri_jax.explanation.score import Network, difference
-from mri_jax.models import CNN, CNNSpec, convolution, reference
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.conv_layer import Moments, conv_layer, max_pool
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,15 @@ def _inside(windows: Array, starts: Array, shape: tuple[int, ...]) -> Array:
 def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Array:
     """Output of a conv layer for the interior of (B, S, S, S, C) windows, pooled where it pools."""
     norm, stats = variables["params"][f"bn{layer}"], variables["batch_stats"][f"bn{layer}"]
-    kernel = jnp.asarray(variables["params"][f"conv{layer}"]["kernel"], around.dtype)
-    z = convolution.convolve(around, kernel)[:, 1:-1, 1:-1, 1:-1]
-    moments = reference.Moments(stats["mean"], stats["var"])
-    factor, constant = reference.affine_of(norm["scale"], norm["bias"], moments, spec.epsilon)
-    output = jax.nn.relu(z * factor + constant).astype(around.dtype)
-    return reference.max_pool(output) if spec.pool_after[layer - 1] else output
+    # Pooled after the edges are cut off: with them the pooling windows would begin one voxel early.
+    whole, _ = conv_layer(
+        around,
+        variables["params"][f"conv{layer}"]["kernel"],
+        norm["scale"],
+        norm["bias"],
+        Moments(stats["mean"], stats["var"]),
+        pool=False,
+        epsilon=spec.epsilon,
+    )
+    output = whole[:, 1:-1, 1:-1, 1:-1]
+    return max_pool(output) if spec.pool_after[layer - 1] else output

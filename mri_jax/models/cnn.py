@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mri_jax.models import fast, reference, split
-from mri_jax.models.moments import Moments
+from mri_jax.models import split
+from mri_jax.models.conv_layer import Moments, conv_layer, reference
 from mri_jax.models.spec import CNNSpec
 
 # He et al. 2015 for conv layers. For FC layers a uniform draw within 1 / sqrt(fan in), so that the
@@ -221,8 +221,12 @@ class CNN(nn.Module):
                     kept[f"conv{i}/pre_activation"] = stages.pre_activation
                     kept[f"conv{i}/feature_map"] = stages.feature_map
             else:
-                x, stats = fast.conv_layer(
-                    *arguments, pool=pool, epsilon=spec.epsilon, batch_axis=self.batch_axis
+                x, stats = conv_layer(
+                    *arguments,
+                    pool=pool,
+                    epsilon=spec.epsilon,
+                    batch_axis=self.batch_axis,
+                    native=spec.form == "native",
                 )
             if uses_batch:
                 norm.update(stats)

@@ -18,7 +18,7 @@ PRESETS: dict[str, tuple[int, ...]] = {
     "cnn10": (2, 2, 2, 2, 2),
     "cnn12": (2, 2, 2, 3, 3),
 }
-FORMS = ("fast", "reference")
+FORMS = ("fast", "native", "reference")
 DTYPES = ("float32", "bfloat16", "float64")
 
 
@@ -38,8 +38,9 @@ class CNNSpec:
       epsilon: Added to the variance in BatchNorm.
       dtype: Of the activations: ``float32``, ``bfloat16`` (parameters and statistics stay float32)
         or ``float64`` (everything; needs ``jax_enable_x64``).
-      form: ``fast`` or ``reference`` (plain convolution, BatchNorm, ReLU, max pooling). The same
-        function up to rounding.
+      form: ``fast``, ``native`` (on CPUs the kernels of `mri_jax.models.conv_layer.kernels`, which
+        need a C++ compiler at first use) or ``reference`` (plain convolution, BatchNorm, ReLU, max
+        pooling). The same function up to rounding.
 
     Raises:
       UserError: (a ValueError) A value breaks its rule.

@@ -29,7 +29,7 @@ def case(request, reference_results):
     return arrays, variables, preset, width
 
 
-@pytest.mark.parametrize("form", ["fast", "reference"])
+@pytest.mark.parametrize("form", ["fast", "native", "reference"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-6), ("float32", 2e-4)])
 def test_logits_loss_and_every_gradient(case, form, dtype, tolerance):
     arrays, variables, preset, width = case

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mri_jax.models import CNNSpec
-from mri_jax.models.moments import moments, of_whole_batch
+from mri_jax.models.conv_layer.moments import moments, of_whole_batch
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch, random_key, typed_key
 from mri_jax.training.step import (

@@ -1,27 +1,18 @@
-"""3D convolution and its two gradients, in the form that is fastest on the machine at hand.
+"""The convolution as a sum of 2D convolutions over planes, and the kernel's gradient by patches.
 
-XLA's 3D convolution on CPUs is slow where its 2D one is not, so there a 3 x 3 x 3 convolution is
-the sum over three planes of 2D convolutions; it is the same sum in another order. Elsewhere XLA's
-own 3D form is used. `docs/performance.md` has the measurements behind every rule here.
+XLA's 3D convolution on CPUs is slow where its 2D one is not. A 3 x 3 x 3 convolution is the sum
+over three planes of 2D convolutions: the same sum in another order.
 """
 
 from itertools import product
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
-
-from mri_jax.models import reference
 
 # Numbers that one pass of a loop over planes gathers: enough to amortise its calls, few enough to
 # stay in cache.
 SLAB_NUMBERS = 2_200_000
 _PLANES = ("NHWC", "HWIO", "NHWC")
-
-
-def on_cpu() -> bool:
-    """Whether JAX computes on the CPU."""
-    return jax.default_backend() == "cpu"
 
 
 def convolve(x: Array, kernel: Array) -> Array:
@@ -34,11 +25,6 @@ def convolve(x: Array, kernel: Array) -> Array:
     Returns:
       (N, X, Y, Z, F).
     """
-    return convolve_planes(x, kernel) if on_cpu() else reference.convolve(x, kernel)
-
-
-def convolve_planes(x: Array, kernel: Array) -> Array:
-    """`convolve` as a sum of 2D convolutions of planes along X."""
     n, planes, y, z, channels = x.shape
     filters = kernel.shape[-1]
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
@@ -61,21 +47,10 @@ def convolve_planes(x: Array, kernel: Array) -> Array:
     )
 
 
-def input_gradient(dz: Array, kernel: Array) -> Array:
-    """Gradient of `convolve` with respect to its input: a convolution with the flipped kernel.
-
-    Args:
-      dz: (N, X, Y, Z, F).
-      kernel: (3, 3, 3, C, F).
-
-    Returns:
-      (N, X, Y, Z, C).
-    """
-    return convolve(dz, jnp.swapaxes(kernel[::-1, ::-1, ::-1], 3, 4))
-
-
 def kernel_gradient(x: Array, dz: Array) -> Array:
     """Gradient of `convolve` with respect to its kernel, accumulated in at least float32.
+
+    It is computed as matrix products of patches, over slabs of planes that stay in cache.
 
     Args:
       x: (N, X, Y, Z, C).
@@ -84,23 +59,6 @@ def kernel_gradient(x: Array, dz: Array) -> Array:
     Returns:
       (3, 3, 3, C, F).
     """
-    return kernel_gradient_planes(x, dz) if on_cpu() else kernel_gradient_volume(x, dz)
-
-
-def kernel_gradient_volume(x: Array, dz: Array) -> Array:
-    """`kernel_gradient` as XLA's 3D convolution of the two volumes."""
-    return lax.conv_general_dilated(
-        x,
-        dz,
-        (1, 1, 1),
-        ((1, 1), (1, 1), (1, 1)),
-        dimension_numbers=("CXYZN", "IXYZO", "XYZNC"),
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-    )
-
-
-def kernel_gradient_planes(x: Array, dz: Array) -> Array:
-    """`kernel_gradient` as matrix products of patches, over slabs of planes that stay in cache."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     planes, y, z, channels = x.shape[1:]
     filters = dz.shape[-1]

@@ -1,4 +1,4 @@
-"""The fast form of a conv layer: the same function as `reference.conv_layer`, and its gradients.
+"""A conv layer: the same function as `reference.conv_layer`, faster, and its gradients.
 
 Pooling comes before BatchNorm and ReLU (see `pooling`), the batch statistics still come from every
 voxel, and the backward pass is written out: with ``y = relu(a * z + b)`` at the selected voxels,
@@ -15,19 +15,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from mri_jax.models import convolution, packed, split
-from mri_jax.models.moments import Moments, moments, of_whole_batch
-from mri_jax.models.pooling import Selection, scatter_windows, select_windows
-
-# Up to how many input channels the packed form pays (docs/performance.md).
-PACKED_CHANNELS = 3
+from mri_jax.models import split
+from mri_jax.models.conv_layer import forms
+from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
+from mri_jax.models.conv_layer.moments import Moments, of_whole_batch
 
 
 class _How(NamedTuple):
     """What is fixed before the arrays are known."""
 
-    pool: bool
-    packed: bool
+    layer: forms.Layer
     uses_batch: bool
     epsilon: float
     batch_axis: str | None
@@ -48,17 +45,18 @@ def conv_layer(
     pool: bool,
     epsilon: float,
     batch_axis: str | None = None,
+    native: bool = False,
 ) -> tuple[Array, Moments]:
     """One conv layer with BatchNorm, ReLU and, where it follows, max pooling.
 
     Arguments and results as in `reference.conv_layer`, without the stages in between. Running
-    statistics are constants: no gradient reaches them.
+    statistics are constants: no gradient reaches them. With ``native``, CPUs take the native
+    kernels where there are any for the layer.
 
     Returns:
       The output, and the statistics used.
     """
-    packs = pool and kernel.shape[3] <= PACKED_CHANNELS and convolution.on_cpu()
-    how = _How(pool, packs, running is None, epsilon, batch_axis)
+    how = _How(forms.Layer(pool, kernel.shape[3], native), running is None, epsilon, batch_axis)
     given = None if running is None else jax.lax.stop_gradient(running)
     output, stats = _layer(how, x, kernel, scale, bias, given)
     return output, jax.lax.stop_gradient(stats)
@@ -68,31 +66,33 @@ def conv_layer(
 def _layer(
     how: _How, x: Array, kernel: Array, scale: Array, bias: Array, running: Moments | None
 ) -> tuple[Array, Moments]:
-    output, stats, _ = _forward(how, x, kernel, scale, bias, running)
+    output, stats, _ = _forward(how, x, kernel, scale, bias, running, keep_z=False)
     return output, stats
 
 
 def _forward(
-    how: _How, x: Array, kernel: Array, scale: Array, bias: Array, running: Moments | None
-) -> tuple[Array, Moments, tuple[Array | None, Selection]]:
-    """Output, statistics, and for the backward pass the pre-activation and the selection.
-
-    Without pooling every voxel is selected, and the offset is not used.
-    """
+    how: _How,
+    x: Array,
+    kernel: Array,
+    scale: Array,
+    bias: Array,
+    running: Moments | None,
+    keep_z: bool,
+) -> tuple[Array, Moments, forms.Forward]:
+    """Output, statistics, and what the form computed."""
     sign = jnp.sign(scale).astype(x.dtype)
-    weights = kernel.astype(x.dtype)
-    z = None
-    if how.packed:
-        selection, stats = packed.select(x, weights, sign, running)
+    found = forms.forward(
+        how.layer, x, kernel.astype(x.dtype), sign, with_moments=running is None, keep_z=keep_z
+    )
+    if running is None:
+        assert found.moments is not None
+        stats = of_whole_batch(found.moments, how.batch_axis)
     else:
-        z = convolution.convolve(x, weights)
-        selection = select_windows(z, sign) if how.pool else Selection(z, jnp.zeros((), jnp.int8))
-        stats = moments(z) if running is None else running
-    if how.uses_batch:
-        stats = of_whole_batch(stats, how.batch_axis)
+        stats = running
     factor = scale * jax.lax.rsqrt(stats.variance + how.epsilon)
-    output = jax.nn.relu(selection.value * factor + (bias - stats.mean * factor)).astype(x.dtype)
-    return output, stats, (z, selection)
+    value = found.selection.value
+    output = jax.nn.relu(value * factor + (bias - stats.mean * factor)).astype(x.dtype)
+    return output, stats, found
 
 
 def _forward_rule(how: _How, *inputs: Any) -> tuple[tuple[Array, Moments], tuple]:
@@ -101,9 +101,9 @@ def _forward_rule(how: _How, *inputs: Any) -> tuple[tuple[Array, Moments], tuple
     )
     names = ("x", "kernel", "scale", "bias")
     wanted = _Wanted(n for n, p in zip(names, inputs[:4], strict=True) if p.perturbed)
-    output, stats, (z, selection) = _forward(how, x, kernel, scale, bias, running)
-    needs_z = how.uses_batch and not how.packed and wanted & {"x", "kernel"}
-    kept = (z if needs_z else None, selection, output > 0)
+    keep_z = how.uses_batch and bool(wanted & {"x", "kernel"})
+    output, stats, found = _forward(how, x, kernel, scale, bias, running, keep_z)
+    kept = (found.z, found.selection, output > 0)
     return (output, stats), (wanted, x, kernel, scale, stats, *kept)
 
 
@@ -122,37 +122,22 @@ def _backward_rule(how: _How, residuals: tuple, cotangents: Any) -> tuple:
     if not wanted & {"x", "kernel"}:
         return None, None, d_scale, d_bias, None
     factor = scale * inverse
-    slope = constant = jnp.zeros_like(factor)
+    everywhere = None
     if how.uses_batch:
         # Gradients of parameters stay those of this device's part; the caller adds them up.
         through_scale, through_bias = split.total((d_scale, d_bias), how.batch_axis)
         count = x.size // x.shape[-1] * split.parts(how.batch_axis)
         slope = -factor * inverse * through_scale / count
         constant = -factor * through_bias / count - slope * stats.mean
-    weights = kernel.astype(x.dtype)
-    selected = g * factor
-    if how.packed:
-        dx, dk = packed.gradients(
-            x,
-            weights,
-            selection.offset,
-            selected,
-            constant,
-            slope,
-            through_statistics=how.uses_batch,
-            for_input="x" in wanted,
-            for_kernel="kernel" in wanted,
-        )
-    else:
-        dz = selected
-        if how.pool:
-            shape = (*x.shape[:-1], kernel.shape[-1])
-            dz = scatter_windows(selected, selection.offset, shape)
-        if how.uses_batch:
-            dz = dz + (constant + slope * z)
-        dz = dz.astype(x.dtype)
-        dx = convolution.input_gradient(dz, weights) if "x" in wanted else None
-        dk = convolution.kernel_gradient(x, dz) if "kernel" in wanted else None
+        everywhere = Everywhere(constant, slope)
+    dx, dk = forms.backward(
+        how.layer,
+        x,
+        kernel.astype(x.dtype),
+        PreActivationGradient(g * factor, selection.offset, everywhere, z),
+        for_input="x" in wanted,
+        for_kernel="kernel" in wanted,
+    )
     dx = None if dx is None else dx.astype(x.dtype)
     dk = None if dk is None else dk.astype(kernel.dtype)
     return dx, dk, d_scale, d_bias, None

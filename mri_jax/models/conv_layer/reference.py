@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 from jax import Array
 
-from mri_jax.models.moments import Moments, moments, of_whole_batch
+from mri_jax.models.conv_layer.moments import Moments, moments, of_whole_batch
 
 
 class ConvStages(NamedTuple):

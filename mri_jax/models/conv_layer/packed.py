@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mri_jax.models import convolution
-from mri_jax.models.moments import Moments
-from mri_jax.models.pooling import OFFSETS, Selection, select_first_maximum
+from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
+from mri_jax.models.conv_layer.moments import Moments
+from mri_jax.models.conv_layer.planes import planes_per_slab
+from mri_jax.models.conv_layer.pooling import OFFSETS, Selection, select_first_maximum
 
 # A neighbourhood's row has this many columns a channel: its 64 voxels and 8 zeros. With 64 the rows
 # of both operands of the gradient's matrix product lie a power of two apart, which the cache's sets
@@ -51,7 +52,7 @@ def _geometry(x: Array, filters: int) -> _Geometry:
     n, *shape, channels = x.shape
     cells = [-(-size // 2) for size in shape]
     numbers = cells[1] * cells[2] * (_COLUMNS * channels + 8 * filters)
-    planes = convolution.planes_per_slab(cells[0], numbers)
+    planes = planes_per_slab(cells[0], numbers)
     return _Geometry(n, tuple(shape), tuple(cells), channels, planes)
 
 
@@ -129,19 +130,18 @@ def _mask_of(inside: tuple[Array, Array], slab_index: Array) -> Array:
 
 
 def select(
-    x: Array, kernel: Array, sign: Array, running: Moments | None
-) -> tuple[Selection, Moments]:
+    x: Array, kernel: Array, sign: Array, with_moments: bool
+) -> tuple[Selection, Moments | None]:
     """Convolve and select the maximum of every whole 2 x 2 x 2 window.
 
     Args:
       x: (N, X, Y, Z, C).
       kernel: (3, 3, 3, C, F).
       sign: (F,) of 1, -1 or 0; see `pooling.select_first_maximum`.
-      running: Statistics to use instead of the batch's, which then are not computed.
+      with_moments: Whether moments are computed.
 
     Returns:
-      The selection (N, X // 2, Y // 2, Z // 2, F), and the moments (F,) over all voxels or
-      ``running``.
+      The selection (N, X // 2, Y // 2, Z // 2, F), and the moments (F,) over all voxels, or None.
     """
     filters = kernel.shape[-1]
     g = _geometry(x, filters)
@@ -152,7 +152,7 @@ def select(
         scratch = _fill_rows(scratch, _slab_of(windows, g, at), g)
         z = (_flat(scratch) @ weights).reshape(-1, 8, filters)
         selection = select_first_maximum([z[:, i] for i in range(8)], sign)
-        if running is not None:
+        if not with_moments:
             return scratch, (selection, None)
         return scratch, (selection, _sums(z, None if inside is None else _mask_of(inside, at)))
 
@@ -164,8 +164,8 @@ def select(
         values = values.reshape(g.batch, *g.cells, filters)
         return values[:, : whole[0], : whole[1], : whole[2]]
 
-    stats = _combine(sums) if running is None else running
-    return Selection(*map(to_windows, selection)), stats
+    found = _combine(sums) if with_moments else None
+    return Selection(*map(to_windows, selection)), found
 
 
 class _Sums(NamedTuple):
@@ -202,35 +202,16 @@ def _combine(sums: _Sums) -> Moments:
 
 
 def gradients(
-    x: Array,
-    kernel: Array,
-    index: Array,
-    gradient: Array,
-    constant: Array,
-    slope: Array,
-    *,
-    through_statistics: bool,
-    for_input: bool,
-    for_kernel: bool,
-) -> tuple[Array | None, Array | None]:
-    """Gradients with respect to input and kernel.
-
-    The gradient of the pre-activation is ``gradient`` at the selected voxels, plus
-    ``constant + slope * z`` at every voxel where the statistics are those of the batch.
+    x: Array, kernel: Array, given: PreActivationGradient, *, for_input: bool, for_kernel: bool
+) -> Gradients:
+    """Gradients with respect to input and kernel; the pre-activation is computed again.
 
     Args:
       x: (N, X, Y, Z, C).
       kernel: (3, 3, 3, C, F).
-      index: (N, X', Y', Z', F) int8 from `select`.
-      gradient: (N, X', Y', Z', F).
-      constant: (F,).
-      slope: (F,).
-      through_statistics: Whether the second term exists.
+      given: Gradient of the pre-activation; its ``z`` is not used.
       for_input: Whether the input's gradient is wanted.
       for_kernel: Whether the kernel's gradient is wanted.
-
-    Returns:
-      Gradients of ``x`` and ``kernel``; None where not wanted.
     """
     filters = kernel.shape[-1]
     g = _geometry(x, filters)
@@ -254,9 +235,9 @@ def gradients(
         scratch = _fill_rows(scratch, slab, g)
         rows = _flat(scratch)
         dz = jnp.where(chosen[:, None] == offset, pooled[:, None], 0)
-        if through_statistics:
+        if given.everywhere is not None:
             z = (rows @ weights).reshape(-1, 8, filters)
-            everywhere = constant + slope * z
+            everywhere = given.everywhere.constant + given.everywhere.slope * z
             if inside is not None:
                 everywhere = jnp.where(_mask_of(inside, at)[..., None], everywhere, 0)
             dz = dz + everywhere
@@ -272,7 +253,7 @@ def gradients(
 
     empty = jnp.zeros(g.scratch, x.dtype)
     zero = jnp.zeros((_COLUMNS * g.channels, 8 * filters), wide)
-    items = (to_slabs(index), to_slabs(gradient), jnp.arange(g.slabs))
+    items = (to_slabs(given.offset), to_slabs(given.selected), jnp.arange(g.slabs))
     (total, _), spread = lax.scan(work, (zero, empty), items)
     dx = None if spread is None else _spread_to_input(x, spread, g)
     if not for_kernel:

@@ -1,5 +1,9 @@
-"""The fast form against the plain one: blocks by property, whole networks by example."""
+"""Every form of a conv layer against the plain one: layers by property, networks by example."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from functools import partial
 from itertools import product
 
@@ -11,8 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mri_jax.models import CNN, CNNSpec, convolution, fast, packed, pooling, reference
-from mri_jax.models.moments import Moments
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.conv_layer import (
+    Moments,
+    conv_layer,
+    forms,
+    native,
+    packed,
+    planes,
+    pooling,
+    reference,
+    volume,
+)
+from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +54,7 @@ def layer_results(form, arrays, running, pool):
         if form == "reference":
             stages, stats = reference.conv_layer(*given, pool=pool, epsilon=1e-5)
             return stages.output, stats
-        return fast.conv_layer(*given, pool=pool, epsilon=1e-5)
+        return conv_layer(*given, pool=pool, epsilon=1e-5, native=form == "native")
 
     (output, stats), pull = jax.vjp(forward, *arrays)
     weight = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
@@ -46,6 +62,22 @@ def layer_results(form, arrays, running, pool):
     return {"output": output, "mean": stats.mean, "variance": stats.variance} | dict(
         zip(("x", "kernel", "scale", "bias"), pull((weight, zeros)), strict=True)
     )
+
+
+def random_layer(seed, batch, size, channels, filters, train, background, dtype="float64"):
+    """x, kernel, scale and bias of a layer, and running statistics or None."""
+    rng = np.random.default_rng(seed)
+    arrays = [
+        volumes(rng, (batch, *size, channels), background),
+        rng.normal(size=(3, 3, 3, channels, filters)),
+        rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=filters),
+        rng.normal(size=filters) + 0.5,
+    ]
+    running = None
+    if not train:
+        mean, variance = rng.normal(size=filters), rng.uniform(0.5, 2, filters)
+        running = Moments(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
+    return [jnp.asarray(a, dtype) for a in arrays], running
 
 
 def assert_same(ours, theirs, tolerance=1e-9):
@@ -68,21 +100,88 @@ def assert_same(ours, theirs, tolerance=1e-9):
 def test_a_block_agrees_with_the_plain_form(
     batch, size, channels, filters, pool, train, background, seed
 ):
-    rng = np.random.default_rng(seed)
-    arrays = [
-        volumes(rng, (batch, *size, channels), background),
-        rng.normal(size=(3, 3, 3, channels, filters)),
-        rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=filters),
-        rng.normal(size=filters) + 0.5,
-    ]
-    arrays = [jnp.asarray(a) for a in arrays]
-    running = None
-    if not train:
-        running = Moments(
-            jnp.asarray(rng.normal(size=filters)), jnp.asarray(rng.uniform(0.5, 2, filters))
-        )
+    arrays, running = random_layer(seed, batch, size, channels, filters, train, background)
     fast_results = layer_results("fast", arrays, running, pool)
     assert_same(fast_results, layer_results("reference", arrays, running, pool), 1e-8)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 30)),
+    channels=st.sampled_from([1, 8, 24, 32]),
+    filters=st.sampled_from([8, 16, 32, 40]),
+    pool=st.booleans(),
+    train=st.booleans(),
+    background=st.sampled_from([0.0, -1.25]),
+    seed=st.integers(0, 10),
+)
+def test_native_kernels_agree_with_the_plain_form(
+    batch, size, channels, filters, pool, train, background, seed
+):
+    size = tuple(max(s, 2) for s in size) if pool else size
+    arrays, running = random_layer(seed, batch, size, channels, filters, train, background)
+    native_results = layer_results("native", arrays, running, pool)
+    assert_same(native_results, layer_results("reference", arrays, running, pool), 1e-10)
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_native_kernels_keep_nan_and_infinity(channels):
+    arrays, _ = random_layer(0, 1, (4, 6, 8), channels, 8, True, -1.25, "float32")
+    ones = jnp.ones(8, jnp.float32)
+    for bad in (np.nan, np.inf):
+        x = arrays[0].at[0, 3, 1, 2, 0].set(bad)
+        for sign in (ones, -ones, 0 * ones):
+            ours = native.forward(x, arrays[1], sign, pool=True, with_moments=True, keep_z=True)
+            z = reference.convolve(x, arrays[1])
+            theirs = pooling.select_windows(z, sign)
+            np.testing.assert_array_equal(np.isfinite(ours[2]), np.isfinite(z))
+            np.testing.assert_array_equal(
+                ours[0].offset, pooling.select_windows(ours[2], sign).offset
+            )
+            np.testing.assert_array_equal(np.isnan(ours[0].value), np.isnan(theirs.value))
+            assert not np.isfinite(ours[1].mean).any()
+            assert np.isnan(ours[1].variance).all()
+
+
+def test_native_kernels_tie_to_the_last_bit(rng):
+    # A constant that no product represents exactly, in rows long enough for tiles of two sizes.
+    x = jnp.full((1, 6, 8, 50, 8), -0.7, jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 16)), jnp.float32)
+    ones = jnp.ones(16, jnp.float32)
+    selection, _, z = native.forward(x, kernel, ones, pool=True, with_moments=False, keep_z=True)
+    inside = z[:, 1:-1, 1:-1, 1:-1]
+    assert (inside == inside[:, :1, :1, :1]).all()
+    assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
+
+
+def digest_of_kernels():
+    """Prints a hash of what the native kernels give for layers of many tasks."""
+    digest = hashlib.sha256()
+    for channels, size in ((1, (9, 60, 40)), (16, (5, 40, 30)), (64, (3, 4, 3))):
+        (x, kernel, scale, bias), _ = random_layer(3, 2, size, channels, 32, True, 0.0, "float32")
+        sign = jnp.sign(scale)
+        forward = native.forward(x, kernel, sign, pool=True, with_moments=True, keep_z=True)
+        selection, _, z = forward
+        everywhere = Everywhere(bias, scale)
+        given = PreActivationGradient(selection.value, selection.offset, everywhere, z)
+        back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
+        for leaf in jax.tree.leaves((forward, back)):
+            digest.update(np.asarray(leaf).tobytes())
+    print(digest.hexdigest())
+
+
+def test_native_kernels_give_equal_bytes_on_one_thread_and_on_all():
+    code = "from tests.models.test_conv_layer import digest_of_kernels; digest_of_kernels()"
+    said = []
+    for cores in (1, len(os.sched_getaffinity(0))):
+        limit = f"import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}]); "
+        done = subprocess.run(
+            [sys.executable, "-c", limit + code],
+            cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300, check=True,
+        )  # fmt: skip
+        said.append(done.stdout)
+    assert said[0] == said[1] != ""
 
 
 def test_ties_send_the_gradient_to_the_first_maximum():
@@ -114,21 +213,21 @@ def test_both_forms_of_the_convolution_and_its_gradients(rng, channels, filters)
     dx, dk = pull(dz)
     close = {"rtol": 1e-10, "atol": 1e-10}
     expected = reference.convolve(x, kernel)
-    np.testing.assert_allclose(convolution.convolve_planes(x, kernel), expected, **close)
-    np.testing.assert_allclose(convolution.input_gradient(dz, kernel), dx, **close)
-    np.testing.assert_allclose(convolution.kernel_gradient_planes(x, dz), dk, **close)
-    np.testing.assert_allclose(convolution.kernel_gradient_volume(x, dz), dk, **close)
+    np.testing.assert_allclose(planes.convolve(x, kernel), expected, **close)
+    np.testing.assert_allclose(planes.convolve(dz, forms.flipped(kernel)), dx, **close)
+    np.testing.assert_allclose(planes.kernel_gradient(x, dz), dk, **close)
+    np.testing.assert_allclose(volume.kernel_gradient(x, dz), dk, **close)
 
 
 @pytest.mark.parametrize("group", [1, 2])
 def test_the_kernels_gradient_in_several_slabs_of_a_volume_equals_one(rng, monkeypatch, group):
     x = jnp.asarray(rng.normal(size=(2, 4, 5, 3, 2)))
     dz = jnp.asarray(rng.normal(size=(2, 4, 5, 3, 6)))
-    whole = convolution.kernel_gradient_planes(x, dz)
+    whole = planes.kernel_gradient(x, dz)
     numbers = 5 * 3 * (9 * 2 + 3 * 6)
-    monkeypatch.setattr(convolution, "SLAB_NUMBERS", group * numbers)
-    assert convolution.planes_per_slab(4, numbers) == group
-    slabs = convolution.kernel_gradient_planes(x, dz)
+    monkeypatch.setattr(planes, "SLAB_NUMBERS", group * numbers)
+    assert planes.planes_per_slab(4, numbers) == group
+    slabs = planes.kernel_gradient(x, dz)
     np.testing.assert_allclose(slabs, whole, rtol=1e-12, atol=1e-12)
 
 
@@ -137,7 +236,7 @@ def test_equal_neighbourhoods_tie_to_the_last_bit_wherever_they_lie(rng):
     # would be chosen by rounding.
     x = jnp.full((1, 10, 8, 12, 1), -0.7, jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 8)), jnp.float32)
-    selection, _ = packed.select(x, kernel, jnp.ones(8, jnp.float32), None)
+    selection, _ = packed.select(x, kernel, jnp.ones(8, jnp.float32), False)
     assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
 
 
@@ -145,9 +244,9 @@ def test_packing_in_several_slabs_equals_one(rng, monkeypatch):
     x = jnp.asarray(volumes(rng, (2, 7, 6, 5, 1), -1.25))
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 4)))
     sign = jnp.array([1.0, -1.0, 1.0, -1.0])
-    whole = packed.select(x, kernel, sign, None)
-    monkeypatch.setattr(convolution, "SLAB_NUMBERS", 1)
-    slabs = packed.select(x, kernel, sign, None)
+    whole = packed.select(x, kernel, sign, True)
+    monkeypatch.setattr(planes, "SLAB_NUMBERS", 1)
+    slabs = packed.select(x, kernel, sign, True)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(slabs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 

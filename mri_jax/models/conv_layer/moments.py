@@ -34,6 +34,10 @@ def of_whole_batch(part: Moments, axis: str | None) -> Moments:
     """
     if axis is None:
         return part
-    each = lax.all_gather(part, axis)
+    return of_equal_parts(lax.all_gather(part, axis))
+
+
+def of_equal_parts(each: Moments) -> Moments:
+    """Moments (C,) of the whole from those of parts of one size, (P, C)."""
     mean = each.mean.mean(0)
     return Moments(mean, (each.variance + jnp.square(each.mean - mean)).mean(0))

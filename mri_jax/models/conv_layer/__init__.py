@@ -1,0 +1,12 @@
+"""A conv layer with BatchNorm, ReLU and max pooling: one function, its gradients, its forms.
+
+`layer.conv_layer` is the door: the function and its written-out backward pass. What is heavy in it
+(the convolution, the moments, the selection of maxima, and their transposes) has several exact
+forms, chosen in `forms`. `reference` is the plain form that all are held to.
+"""
+
+from mri_jax.models.conv_layer.layer import conv_layer
+from mri_jax.models.conv_layer.moments import Moments
+from mri_jax.models.conv_layer.reference import max_pool
+
+__all__ = ["Moments", "conv_layer", "max_pool"]

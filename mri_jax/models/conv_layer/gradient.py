@@ -1,0 +1,36 @@
+"""What the backward pass of a conv layer hands to its form, and what it gets back."""
+
+from typing import NamedTuple
+
+from jax import Array
+
+Gradients = tuple[Array | None, Array | None]
+"""Gradients of input (N, X, Y, Z, C) and kernel (3, 3, 3, C, F); None where not wanted."""
+
+
+class Everywhere(NamedTuple):
+    """A gradient ``constant + slope * z`` at every voxel: the way through the batch statistics.
+
+    Attributes:
+      constant: (F,).
+      slope: (F,).
+    """
+
+    constant: Array
+    slope: Array
+
+
+class PreActivationGradient(NamedTuple):
+    """The gradient of the pre-activation ``z``, before it is spread over the volume.
+
+    Attributes:
+      selected: Gradient at the selected voxels, in the selection's shape.
+      offset: Where they stand in their windows, as in `pooling.Selection`.
+      everywhere: What is added at every voxel; None where the statistics are constants.
+      z: The pre-activation as the forward pass kept it; None: it is computed again if needed.
+    """
+
+    selected: Array
+    offset: Array
+    everywhere: Everywhere | None
+    z: Array | None

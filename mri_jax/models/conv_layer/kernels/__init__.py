@@ -1,0 +1,157 @@
+"""Native kernels for CPUs: C++ source, compiled at first use for the machine at hand, and loaded.
+
+``conv3.hpp`` holds the kernels, ``ffi.cpp`` their doors for XLA. The library lies in the user's
+cache folder under a name that changes with the source, the compiler, the processor and jaxlib; it
+is built beside and renamed, by one process at a time, and nothing that is not the user's own is
+loaded.
+"""
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+from filelock import FileLock
+
+from mri_jax import files
+from mri_jax.errors import UserError
+
+TARGETS = tuple(
+    f"conv3_{way}_{dtype}" for way in ("forward", "backward") for dtype in ("f32", "f64")
+)
+_SOURCES = ("ffi.cpp", "conv3.hpp")
+_FLAGS = ("-std=c++20", "-O3", "-march=native", "-Wno-psabi", "-shared", "-fPIC")
+
+
+@functools.cache
+def register() -> None:
+    """Make the kernels known to XLA as `TARGETS`, for this process; builds them where need be.
+
+    Raises:
+      UserError: There is no C++ compiler, it fails, or the cache folder is not the user's alone.
+    """
+    library = ctypes.CDLL(str(built()))
+    for name in TARGETS:
+        target = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(name, target, platform="cpu")
+
+
+def built() -> Path:
+    """The library of this machine, built if it is not there.
+
+    Raises:
+      UserError: As in `register`.
+    """
+    compiler = _compiler()
+    folder = _own_folder(cache_folder())
+    library = folder / f"conv3-{_identity(compiler)[:16]}.so"
+    with FileLock(str(folder / "lock")):
+        if not library.exists():
+            _build(compiler, library)
+    _refuse_foreign(library)
+    return library
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept: ``$XDG_CACHE_HOME/mri_jax/kernels``, by default below ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mri_jax" / "kernels"
+
+
+def _compiler() -> str:
+    named = os.environ.get("CXX")
+    for name in [named] if named else ["g++", "clang++", "c++"]:
+        if found := shutil.which(name):
+            return found
+    raise UserError(
+        f"native kernels: no C++ compiler ({named or 'g++, clang++, c++'}) was found; install one "
+        "(Debian, Ubuntu: apt install g++; conda: gxx), or set model.form to fast"
+    )
+
+
+def _identity(compiler: str) -> str:
+    """A hash of all that the library's bytes depend on."""
+    here = Path(__file__).parent
+    told = subprocess.run(
+        [compiler, "--version"], capture_output=True, encoding="utf-8", check=False
+    )
+    return files.fingerprint(
+        {
+            "sources": {name: files.sha256_of_file(here / name) for name in _SOURCES},
+            "compiler": told.stdout,
+            "flags": _FLAGS,
+            "processor": _processor(),
+            "jaxlib": version("jaxlib"),
+        }
+    )
+
+
+def _processor() -> list[str]:
+    """What tells processors apart for whom the compiler writes other code."""
+    told = [platform.machine(), platform.processor()]
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+    except OSError:
+        return told
+    # A processor tells its abilities as "flags" (x86) or "Features" (ARM).
+    kinds = {name.strip(): value.strip() for name, value in lines.items()}
+    return told + [kinds.get(name, "") for name in ("model name", "flags", "Features")]
+
+
+def _build(compiler: str, library: Path) -> None:
+    print(f"building CPU kernels with {compiler} (once, about 20 s)", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    beside = library.with_name(f".{library.name}.{os.getpid()}.tmp")
+    source = Path(__file__).parent / "ffi.cpp"
+    command = [compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), str(source), "-o", str(beside)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode:
+        beside.unlink(missing_ok=True)
+        told = next(
+            (line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200]
+        )
+        raise UserError(
+            f"native kernels: {compiler} failed ({told.strip()}); a C++20 compiler is needed (GCC "
+            "10, Clang 12 or newer), or set model.form to fast"
+        )
+    beside.chmod(0o600)
+    beside.replace(library)
+    print(f"built in {time.monotonic() - started:.0f} s: {library}", file=sys.stderr, flush=True)
+
+
+def _ran(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+
+
+def _own_folder(folder: Path) -> Path:
+    """The folder, made for its owner alone.
+
+    Raises:
+      UserError: It is another user's, others may write to it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    _refuse_foreign(folder)
+    return folder
+
+
+def _refuse_foreign(path: Path) -> None:
+    found = path.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UserError(
+            f"{path}: belongs to another user or may be written by others; remove it (native "
+            "kernels are loaded from your own files alone)"
+        )
+    if stat.S_ISLNK(found.st_mode):
+        raise UserError(f"{path}: is a link; native kernels are loaded from files alone")

@@ -1,0 +1,660 @@
+// A 3 x 3 x 3 convolution with stride 1 and zero padding on one CPU, channels last (N, D, H, W, C),
+// with what a conv layer needs beside it: moments of the result a volume, the maximum of each
+// 2 x 2 x 2 window (forward), and the way back through both (backward).
+//
+// How it is fast. A task is one volume and a block of rows along H. It walks along D and copies each
+// input row once into a ring of planes, [channels / XS][W + 2][XS] with zeros at both ends, so that
+// inner loops know no edges. A tile keeps V voxels times FB vectors of filters in registers; a voxel
+// that was broadcast serves the three taps of its row. Rows are summed up, selected from and
+// differentiated while they are in cache; with one channel the pre-activation is never stored.
+//
+// What is exact. Work and partial sums are cut by shape alone, never by the number of threads: equal
+// inputs give equal bytes. Every voxel adds its taps in one order, so that equal neighbourhoods tie
+// to the last bit. Sums over voxels are taken in float a row, then in double.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+
+namespace conv3 {
+
+#if defined(__AVX512F__)
+constexpr int kRegisters = 32, kLanes = 16;  // vector registers, floats in one
+#elif defined(__aarch64__)
+constexpr int kRegisters = 32, kLanes = 8;  // a vector of 8 floats takes two registers
+#else
+constexpr int kRegisters = 16, kLanes = 8;
+#endif
+
+// Runs task(0), ..., task(tasks - 1), on any threads in any order; returns when all have ended.
+using Parallel = std::function<void(int tasks, const std::function<void(int)>& task)>;
+
+struct Shape {
+  int64_t n, d, h, w, c, f;
+  int64_t voxels() const { return d * h * w; }
+};
+
+// z, value with offset, and mean with variance are computed where they are not null.
+template <class T>
+struct Forward {
+  Shape s;
+  const T *x, *kernel, *sign;   // (n, d, h, w, c), (3, 3, 3, c, f), (f)
+  T* z;                         // (n, d, h, w, f)
+  T* value;                     // (n, d / 2, h / 2, w / 2, f)
+  int8_t* offset;               // as value: 4 * (d % 2) + 2 * (h % 2) + (w % 2) of the selected voxel
+  T *mean, *variance;           // (n, f)
+};
+
+// The gradient of z is `selected` at the selected voxels (at every voxel where offset is null) plus
+// constant + slope * z everywhere. z may be null where slope is, or where c is 1: it is then computed
+// again. dx and dk may be null.
+template <class T>
+struct Backward {
+  Shape s;
+  const T *x, *kernel, *z, *selected;
+  const int8_t* offset;
+  const T *constant, *slope;  // (f), both null where the statistics are constants
+  T *dx, *dk;                 // as x and kernel
+};
+
+namespace detail {
+
+template <class T, int L>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(sizeof(T) * L)));
+};
+template <class T, int L>
+using Vector = typename VectorOf<T, L>::type;
+template <class T>
+using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+template <int L, class T>
+inline Vector<T, L> load(const T* p) {
+  Vector<T, L> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class V, class T>
+inline void store(T* p, V v) {
+  std::memcpy(p, &v, sizeof v);
+}
+template <int L, class T>
+inline Vector<T, L> all(T value) {
+  return value - Vector<T, L>{};
+}
+
+// Without it GCC holds an address for every voxel in registers that the sums need.
+#define CONV3_HIDE(pointer) asm("" : "+r"(pointer))
+#define CONV3_UNROLL _Pragma("GCC unroll 32")
+
+template <class T>
+constexpr int lanes_of(int64_t filters) {
+  return sizeof(T) == 4 && filters % kLanes == 0 ? kLanes : 8;
+}
+// Voxels of a tile: what the registers hold beside three taps of weights and a broadcast voxel.
+template <class T, int L, int FB>
+constexpr int most_voxels() {
+  if (sizeof(T) == 8) return 4;
+  constexpr int taken = L > kLanes ? 2 : (kLanes == 8 && kRegisters == 32 ? 2 : 1);
+  return (kRegisters / taken - 3 * FB - 2) / FB > 1 ? (kRegisters / taken - 3 * FB - 2) / FB : 1;
+}
+
+// One row of taps: a padded input row and its weights, [XS][3][FB * L].
+template <class T>
+struct Tap {
+  const T *x, *weights;
+};
+
+// Adds taps to the sums of V voxels from w0 on; `first` starts the sums at zero.
+template <class T, int L, int FB, int XS, int V>
+void tile(const Tap<T>* taps, int count, int64_t w0, T* out, int64_t stride, bool first) {
+  Vector<T, L> sum[V][FB];
+  T* to = out;
+  CONV3_UNROLL for (int v = 0; v < V; v++, to += stride) {
+    CONV3_HIDE(to);
+    CONV3_UNROLL for (int b = 0; b < FB; b++) sum[v][b] = first ? Vector<T, L>{} : load<L>(to + b * L);
+  }
+  for (int i = 0; i < count; i++) {
+    const T *row = taps[i].x + w0 * XS, *weights = taps[i].weights;
+    for (int c = 0; c < XS; c++) {
+      Vector<T, L> tap[3][FB];
+      const T* x = row + c;
+      CONV3_HIDE(x);
+      CONV3_UNROLL for (int t = 0; t < 3; t++) CONV3_UNROLL for (int b = 0; b < FB; b++)
+          tap[t][b] = load<L>(weights + ((c * 3 + t) * FB + b) * L);
+      CONV3_UNROLL for (int u = 0; u < V + 2; u++) {
+        Vector<T, L> voxel = all<L>(x[u * XS]);
+        CONV3_UNROLL for (int t = 0; t < 3; t++) if (u >= t && u - t < V)
+            CONV3_UNROLL for (int b = 0; b < FB; b++) sum[u - t][b] += tap[t][b] * voxel;
+      }
+    }
+  }
+  to = out;
+  CONV3_UNROLL for (int v = 0; v < V; v++, to += stride) {
+    CONV3_HIDE(to);
+    CONV3_UNROLL for (int b = 0; b < FB; b++) store(to + b * L, sum[v][b]);
+  }
+}
+template <class T>
+using Tile = void (*)(const Tap<T>*, int, int64_t, T*, int64_t, bool);
+
+template <class T, int L, int FB, int XS>
+Tile<T> tile_of(int voxels) {
+  return []<int... I>(int v, std::integer_sequence<int, I...>) {
+    static constexpr Tile<T> tiles[] = {tile<T, L, FB, XS, I + 1>...};
+    return tiles[v - 1];
+  }(voxels, std::make_integer_sequence<int, most_voxels<T, L, FB>()>());
+}
+
+// The weights in the order of use, and how a row is cut into tiles.
+template <class T>
+class Plan {
+ public:
+  // `flip` gives the transposed convolution, from the `in` filters to the `out` channels of kernel.
+  Plan(const T* kernel, int64_t in, int64_t out, int64_t width, bool flip)
+      : out_(out), lanes_(lanes_of<T>(out)), stride_(in == 1 ? 1 : lanes_of<T>(in)),
+        blocks_(in / stride_), weights_(27 * in * out) {
+    vectors_ = sizeof(T) == 4 && out % (2 * lanes_) == 0 ? 2 : 1;
+    entry_ = 3 * stride_ * wide();
+    chunk_ = std::clamp<int64_t>(kChunkBytes / (entry_ * sizeof(T)), 1, entries());
+    for (int64_t f = 0; f < out; f++)
+      for (int64_t row = 0; row < 9; row++)
+        for (int64_t c = 0; c < in; c++)
+          for (int64_t t = 0; t < 3; t++) {
+            const int64_t tap = 3 * row + t;
+            weights_[((f / wide()) * entries() + row * blocks_ + c / stride_) * entry_ +
+                     (c % stride_ * 3 + t) * wide() + f % wide()] =
+                kernel[flip ? ((26 - tap) * out + f) * in + c : (tap * in + c) * out + f];
+          }
+    const int64_t most = most_of_tile();
+    tiles_ = (width + most - 1) / most;
+    voxels_ = (width + tiles_ - 1) / tiles_;
+    large_ = width - (voxels_ - 1) * tiles_;
+    tile_ = pick(voxels_);
+    smaller_ = pick(voxels_ - 1);
+  }
+
+  int64_t stride() const { return stride_; }  // of a voxel in the ring
+  int64_t blocks() const { return blocks_; }
+  int64_t wide() const { return vectors_ * lanes_; }  // filters of a tile
+  int64_t groups() const { return out_ / wide(); }
+  int64_t chunks() const { return (entries() + chunk_ - 1) / chunk_; }
+
+  // The rows of taps of one chunk; `row(r)` is the padded input row of tap row r, or null outside.
+  template <class Row>
+  int taps_of(int64_t chunk, int64_t width, const Row& row, Tap<T>* taps) const {
+    int count = 0;
+    for (int64_t i = chunk * chunk_; i < std::min(entries(), (chunk + 1) * chunk_); i++)
+      if (const T* x = row(i / blocks_))
+        taps[count++] = {x + i % blocks_ * (width + 2) * stride_, weights_.data() + i * entry_};
+    return count;
+  }
+  // Filters [group * wide, ...) of a whole row; `out` is the row, of out_ numbers a voxel.
+  void row(Tap<T>* taps, int count, int64_t group, T* out, bool first) const {
+    for (int i = 0; i < count; i++) taps[i].weights += group * entries() * entry_;
+    int64_t w = 0;
+    for (int64_t t = 0; t < tiles_; t++) {
+      const bool large = t < large_;
+      (large ? tile_ : smaller_)(taps, count, w, out + w * out_ + group * wide(), out_, first);
+      w += large ? voxels_ : voxels_ - 1;
+    }
+    for (int i = 0; i < count; i++) taps[i].weights -= group * entries() * entry_;
+  }
+  int64_t most_taps() const { return chunk_; }
+
+ private:
+  static constexpr int64_t kChunkBytes = 16384;  // of weights that stay in the first-level cache
+
+  int64_t entries() const { return 9 * blocks_; }
+  template <int L, int FB>
+  Tile<T> pick_stride(int64_t v) const {
+    if (stride_ == 1) return tile_of<T, L, FB, 1>(v);
+    if (stride_ == 8) return tile_of<T, L, FB, 8>(v);
+    if constexpr (sizeof(T) == 4 && kLanes == 16) return tile_of<T, L, FB, 16>(v);
+    return nullptr;
+  }
+  Tile<T> pick(int64_t v) const {
+    if (v < 1) return nullptr;
+    if constexpr (sizeof(T) == 4 && kLanes == 16)
+      if (lanes_ == 16) return vectors_ == 1 ? pick_stride<16, 1>(v) : pick_stride<16, 2>(v);
+    if constexpr (sizeof(T) == 4)
+      if (vectors_ == 2) return pick_stride<8, 2>(v);
+    return pick_stride<8, 1>(v);
+  }
+  int64_t most_of_tile() const {
+    if (sizeof(T) == 8) return most_voxels<T, 8, 1>();
+    if (lanes_ == 16) return vectors_ == 1 ? most_voxels<T, 16, 1>() : most_voxels<T, 16, 2>();
+    return vectors_ == 1 ? most_voxels<T, 8, 1>() : most_voxels<T, 8, 2>();
+  }
+
+  int64_t out_, lanes_, vectors_ = 1, stride_, blocks_, entry_ = 0, chunk_ = 1;
+  std::vector<T> weights_;
+  int64_t tiles_ = 0, voxels_ = 0, large_ = 0;
+  Tile<T> tile_ = nullptr, smaller_ = nullptr;
+};
+
+// Input rows of a few planes, [channels / XS][W + 2][XS] each, with a voxel of zeros at both ends.
+template <class T>
+class Ring {
+ public:
+  static constexpr int kDeep = 8;  // planes; a power of two, at least five
+  Ring(int64_t channels, int64_t width, int64_t rows)
+      : stride_(channels == 1 ? 1 : lanes_of<T>(channels)), blocks_(channels / stride_),
+        width_(width), rows_(rows), row_(channels * (width + 2) + kLanes),
+        numbers_(kDeep * rows * row_ + kLanes) {}
+
+  // Row `r` (from 0) of plane `d`.
+  T* at(int64_t d, int64_t r) { return numbers_.data() + ((d & (kDeep - 1)) * rows_ + r) * row_; }
+  int64_t row() const { return row_; }
+  int64_t stride() const { return stride_; }
+  int64_t block() const { return (width_ + 2) * stride_; }  // from one block of channels to the next
+  void fill(T* to, const T* from) const {
+    const int64_t channels = blocks_ * stride_;
+    for (int64_t b = 0; b < blocks_; b++) {
+      T* voxel = to + b * block() + stride_;
+      if (blocks_ == 1) std::memcpy(voxel, from, sizeof(T) * width_ * stride_);
+      else for (int64_t w = 0; w < width_; w++)
+          std::memcpy(voxel + w * stride_, from + w * channels + b * stride_, sizeof(T) * stride_);
+    }
+  }
+
+ private:
+  int64_t stride_, blocks_, width_, rows_, row_;
+  std::vector<T> numbers_;
+};
+
+// How a problem is cut into tasks: by its shape alone.
+struct Cut {
+  int64_t rows, blocks, groups;  // rows of a block, blocks of a volume, groups of filters of a block
+  Cut(const Shape& s, int64_t ring_channels, int64_t tiles_of_filters, size_t number) {
+    constexpr int64_t kRingBytes = 300000, kMostRows = 16, kTasks = 16;
+    const int64_t row = number * 4 * (s.w + 2) * ring_channels;
+    rows = std::clamp<int64_t>(kRingBytes / row - 2, 2, kMostRows) / 2 * 2;
+    blocks = (s.h + rows - 1) / rows;
+    rows = ((s.h + blocks - 1) / blocks + 1) / 2 * 2;
+    blocks = (s.h + rows - 1) / rows;
+    groups = std::clamp<int64_t>(kTasks / (s.n * blocks), 1, tiles_of_filters);
+  }
+};
+struct Task {
+  int64_t n, block, first_row, end_row, group, groups;
+  Task(const Cut& cut, const Shape& s, int index)
+      : n(index / cut.groups / cut.blocks), block(index / cut.groups % cut.blocks),
+        first_row(block * cut.rows), end_row(std::min(s.h, first_row + cut.rows)),
+        group(index % cut.groups), groups(cut.groups) {}
+  // The part of `count` tiles that this task works on.
+  int64_t begin(int64_t count) const { return count * group / groups; }
+  int64_t end(int64_t count) const { return count * (group + 1) / groups; }
+};
+
+// A pointer to row (d, h) of the ring whose rows start at `top`, or null outside of the volume.
+template <class T>
+auto rows_around(Ring<T>& ring, const Shape& s, int64_t d, int64_t h, int64_t top) {
+  return [&ring, &s, d, h, top](int64_t r) -> const T* {
+    const int64_t plane = d + r / 3 - 1, row = h + r % 3 - 1;
+    if (plane < 0 || plane >= s.d || row < 0 || row >= s.h) return nullptr;
+    return ring.at(plane, row - top);
+  };
+}
+
+// Sums of z - shift and of its square over the voxels of one block of rows, a number a filter.
+template <class T>
+struct Sums {
+  std::vector<T> shift;
+  std::vector<double> sum, square;
+  explicit Sums(int64_t filters) : shift(filters), sum(filters), square(filters) {}
+  void add(const T* row, const Shape& s, int64_t begin, int64_t end) {
+    for (int64_t f = begin; f < end; f += 8) {
+      const auto about = load<8>(shift.data() + f);
+      Vector<T, 8> total{}, squares{};
+      for (int64_t w = 0; w < s.w; w++) {
+        const Vector<T, 8> apart = load<8>(row + w * s.f + f) - about;
+        total += apart;
+        squares += apart * apart;
+      }
+      for (int i = 0; i < 8; i++) sum[f + i] += total[i], square[f + i] += squares[i];
+    }
+  }
+};
+
+// Moments of each volume from the sums of its blocks, without cancellation (Chan et al. 1983).
+template <class T>
+void write_moments(const std::vector<Sums<T>>& parts, const Cut& cut, const Forward<T>& a) {
+  const Shape& s = a.s;
+  for (int64_t n = 0; n < s.n; n++)
+    for (int64_t f = 0; f < s.f; f++) {
+      double count = 0, mean = 0, squares = 0;
+      for (int64_t block = 0; block < cut.blocks; block++) {
+        const Sums<T>& part = parts[n * cut.blocks + block];
+        const double voxels = s.d * s.w * double(std::min(s.h, (block + 1) * cut.rows) - block * cut.rows);
+        const double apart = part.shift[f] + part.sum[f] / voxels - mean, all = count + voxels;
+        squares += part.square[f] - part.sum[f] * part.sum[f] / voxels + apart * apart * count * voxels / all;
+        mean += apart * voxels / all;
+        count = all;
+      }
+      a.mean[n * s.f + f] = mean;
+      // A negative rounding error is zero; NaN stays NaN.
+      a.variance[n * s.f + f] = squares < 0 ? 0 : squares / count;
+    }
+}
+
+// The first maximum of sign * z in each window of four rows; a later NaN wins, as in the plain form.
+template <class T>
+void select_row(const T* const rows[4], const Shape& s, const T* sign, int64_t begin, int64_t end,
+                T* value, int8_t* offset) {
+  typedef int8_t Bytes __attribute__((vector_size(8)));
+  for (int64_t f = begin; f < end; f += 8) {
+    const auto signs = load<8>(sign + f);
+    for (int64_t w = 0; w < s.w / 2; w++) {
+      const Vector<T, 8> first = load<8>(rows[0] + 2 * w * s.f + f);
+      Vector<T, 8> chosen = first, best = first * signs;
+      Vector<Integer<T>, 8> place{};
+      CONV3_UNROLL for (int i = 1; i < 8; i++) {
+        const Vector<T, 8> z = load<8>(rows[i / 2] + (2 * w + i % 2) * s.f + f), signed_z = z * signs;
+        const auto wins = (signed_z > best) | (signed_z != signed_z);
+        best = wins ? signed_z : best;
+        chosen = wins ? z : chosen;
+        place = wins ? Vector<Integer<T>, 8>{} + i : place;
+      }
+      store(value + w * s.f + f, Vector<T, 8>(signs == 0 ? first : chosen));
+      store(offset + w * s.f + f, __builtin_convertvector(place, Bytes));
+    }
+  }
+}
+
+// The gradient of z in row (d, h) of a volume, into a row of the ring.
+template <class T, int L>
+void gradient_row(const Backward<T>& a, int64_t n, int64_t d, int64_t h, const T* z, Ring<T>& ring, T* to) {
+  const Shape& s = a.s;
+  const int64_t pd = s.d / 2, ph = s.h / 2, pw = s.w / 2;
+  const bool pooled = a.offset && d / 2 < pd && h / 2 < ph;
+  const int64_t window = (((n * pd + d / 2) * ph + h / 2) * pw) * s.f;
+  const int64_t voxel = ((n * s.d + d) * s.h + h) * s.w * s.f;
+  const Integer<T> place = d % 2 * 4 + h % 2 * 2;
+  typedef int8_t Bytes __attribute__((vector_size(L)));
+  for (int64_t f = 0; f < s.f; f += L) {
+    const Vector<T, L> constant = a.slope ? load<L>(a.constant + f) : Vector<T, L>{};
+    const Vector<T, L> slope = a.slope ? load<L>(a.slope + f) : Vector<T, L>{};
+    T* out = to + f / L * ring.block() + L;
+    auto everywhere = [&](int64_t w) -> Vector<T, L> {
+      if (!a.slope) return Vector<T, L>{};
+      return constant + slope * load<L>(z + w * s.f + f);
+    };
+    int64_t w = 0;
+    if (pooled)
+      for (; w < 2 * pw; w += 2) {
+        Bytes bytes;
+        std::memcpy(&bytes, a.offset + window + w / 2 * s.f + f, L);
+        const auto offset = __builtin_convertvector(bytes, Vector<Integer<T>, L>);
+        const auto g = load<L>(a.selected + window + w / 2 * s.f + f);
+        store(out + w * L, Vector<T, L>(everywhere(w) + (offset == place ? g : Vector<T, L>{})));
+        store(out + (w + 1) * L,
+              Vector<T, L>(everywhere(w + 1) + (offset == place + 1 ? g : Vector<T, L>{})));
+      }
+    for (; w < s.w; w++) {
+      const Vector<T, L> g = a.offset ? Vector<T, L>{} : load<L>(a.selected + voxel + w * s.f + f);
+      store(out + w * L, Vector<T, L>(everywhere(w) + g));
+    }
+  }
+}
+
+// Adds to dk[t][c][f], for three taps t of a row, XC channels and L filters, what some rows give:
+// the sum of x[w][c] * dz[w + 1 - t][f].
+template <class T, int L, int XC>
+void kernel_tile(const T* x, int64_t x_row, const T* dz, int64_t dz_row, int64_t rows, const Shape& s, T* dk) {
+  Vector<T, L> sum[3][XC] = {};
+  for (int64_t r = 0; r < rows; r++) {
+    const T *xs = x + r * x_row, *g = dz + r * dz_row;
+    Vector<T, L> before = load<L>(g), here = load<L>(g + L);
+    for (int64_t w = 0; w < s.w; w++) {
+      const Vector<T, L> after = load<L>(g + (w + 2) * L);
+      CONV3_UNROLL for (int c = 0; c < XC; c++) {
+        const Vector<T, L> voxel = all<L>(xs[w * s.c + c]);
+        sum[0][c] += voxel * after;
+        sum[1][c] += voxel * here;
+        sum[2][c] += voxel * before;
+      }
+      before = here;
+      here = after;
+    }
+  }
+  CONV3_UNROLL for (int t = 0; t < 3; t++) CONV3_UNROLL for (int c = 0; c < XC; c++) {
+    T* to = dk + (t * s.c + c) * s.f;
+    store(to, Vector<T, L>(load<L>(to) + sum[t][c]));
+  }
+}
+
+// The same for one channel and R rows of taps: x are padded rows, dz one row of the ring.
+template <class T, int L, int R>
+void kernel_tile_of_one(const T* const* x, const T* dz, const Shape& s, T* const* dk) {
+  Vector<T, L> sum[R][3] = {}, before{}, here{};
+  for (int64_t u = 0; u < s.w + 2; u++) {
+    const Vector<T, L> after = u < s.w ? load<L>(dz + (u + 1) * L) : Vector<T, L>{};
+    CONV3_UNROLL for (int r = 0; r < R; r++) {
+      const Vector<T, L> voxel = all<L>(x[r][u]);
+      sum[r][0] += voxel * after;
+      sum[r][1] += voxel * here;
+      sum[r][2] += voxel * before;
+    }
+    before = here;
+    here = after;
+  }
+  CONV3_UNROLL for (int r = 0; r < R; r++) CONV3_UNROLL for (int t = 0; t < 3; t++)
+      store(dk[r] + t * s.f, Vector<T, L>(load<L>(dk[r] + t * s.f) + sum[r][t]));
+}
+
+// dk from the parts of blocks: in double a volume, then volume by volume, so that a batch that is
+// split over devices by volumes adds up the same numbers.
+template <class T>
+void write_kernel_gradient(const std::vector<std::vector<T>>& parts, const Cut& cut, const Backward<T>& a) {
+  const Shape& s = a.s;
+  for (int64_t i = 0; i < 27 * s.c * s.f; i++) {
+    T total = 0;
+    for (int64_t n = 0; n < s.n; n++) {
+      double volume = 0;
+      for (int64_t block = 0; block < cut.blocks; block++) volume += parts[n * cut.blocks + block][i];
+      total = n ? total + T(volume) : T(volume);
+    }
+    a.dk[i] = total;
+  }
+}
+
+// Backward for one channel: z is computed again, a row at a time.
+template <class T, int L>
+void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
+  const Shape& s = a.s;
+  const Plan<T> plan(a.kernel, 1, s.f, s.w, false);
+  const Cut cut(s, 1, 1, sizeof(T));
+  const int64_t halo = a.dx ? 1 : 0;  // rows of dz beside the block's own
+  std::vector<std::vector<T>> parts(s.n * cut.blocks);
+  parallel(s.n * cut.blocks, [&](int index) {
+    const Task task(cut, s, index);
+    Ring<T> ring(1, s.w, cut.rows + 2 + 2 * halo), dz(s.f, s.w, cut.rows + 2 * halo);
+    const int64_t x_top = task.first_row - 1 - halo, dz_top = task.first_row - halo;
+    std::vector<T>& dk = parts[index];
+    dk.resize(27 * s.f);
+    std::vector<T> z(s.w * s.f), nothing(s.w + 2), waste(3 * s.f);
+    std::vector<Tap<T>> taps(plan.most_taps());
+    auto read = [&](int64_t d) {
+      if (d < s.d)
+        for (int64_t h = std::max<int64_t>(0, x_top); h < std::min(s.h, task.end_row + 1 + halo); h++)
+          ring.fill(ring.at(d, h - x_top), a.x + ((task.n * s.d + d) * s.h + h) * s.w);
+    };
+    auto input_gradient = [&](int64_t d) {
+      for (int64_t h = task.first_row; h < task.end_row; h++) {
+        const auto around = rows_around(dz, s, d, h, dz_top);
+        T* out = a.dx + ((task.n * s.d + d) * s.h + h) * s.w;
+        for (int64_t w = 0; w < s.w; w++) {
+          Vector<T, L> sum{};
+          for (int64_t r = 0; r < 9; r++)
+            if (const T* g = around(r))
+              for (int64_t f = 0; f < s.f; f += L)
+                for (int64_t t = 0; t < 3; t++)
+                  sum += load<L>(a.kernel + (26 - (3 * r + t)) * s.f + f) *
+                         load<L>(g + f / L * dz.block() + (w + t) * L);
+          T total = 0;
+          for (int i = 0; i < L; i++) total += sum[i];
+          out[w] = total;
+        }
+      }
+    };
+    read(0);
+    for (int64_t d = 0; d < s.d; d++) {
+      read(d + 1);
+      for (int64_t h = std::max<int64_t>(0, dz_top); h < std::min(s.h, task.end_row + halo); h++) {
+        const auto around = rows_around(ring, s, d, h, x_top);
+        if (a.slope) {
+          const int count = plan.taps_of(0, s.w, around, taps.data());
+          for (int64_t g = 0; g < plan.groups(); g++) plan.row(taps.data(), count, g, z.data(), true);
+        }
+        T* row = dz.at(d, h - dz_top);
+        gradient_row<T, L>(a, task.n, d, h, z.data(), dz, row);
+        if (!a.dk || h < task.first_row || h >= task.end_row) continue;
+        const T* x[9];
+        T* to[9];
+        for (int64_t f = 0; f < s.f; f += L) {
+          for (int64_t r = 0; r < 9; r++) {
+            const T* found = around(r);
+            x[r] = found ? found : nothing.data();
+            to[r] = (found ? dk.data() + 3 * r * s.f : waste.data()) + f;
+          }
+          const T* g = row + f / L * dz.block();
+          if (kRegisters == 32 && sizeof(T) == 4) kernel_tile_of_one<T, L, 9>(x, g, s, to);
+          else for (int r = 0; r < 9; r += 3) kernel_tile_of_one<T, L, 3>(x + r, g, s, to + r);
+        }
+      }
+      if (a.dx && d > 0) input_gradient(d - 1);
+    }
+    if (a.dx) input_gradient(s.d - 1);
+  });
+  if (a.dk) write_kernel_gradient(parts, cut, a);
+}
+
+// Backward for 8k channels: both gradients from one ring of the gradient of z.
+template <class T, int L>
+void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
+  constexpr int kChannels = kRegisters == 32 && sizeof(T) == 4 ? 8 : 4;
+  const Shape& s = a.s;
+  const Plan<T> plan(a.kernel, s.f, s.c, s.w, true);
+  const Cut cut(s, s.f, s.f / L, sizeof(T));
+  std::vector<std::vector<T>> parts(s.n * cut.blocks, std::vector<T>(a.dk ? 27 * s.c * s.f : 0));
+  parallel(s.n * cut.blocks * cut.groups, [&](int index) {
+    const Task task(cut, s, index);
+    const int64_t top = task.first_row - 1;
+    Ring<T> ring(s.f, s.w, cut.rows + 2);
+    std::vector<T>& dk = parts[task.n * cut.blocks + task.block];
+    std::vector<Tap<T>> taps(plan.most_taps());
+    auto read = [&](int64_t d) {
+      if (d < s.d)
+        for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++)
+          gradient_row<T, L>(a, task.n, d, h, a.z + ((task.n * s.d + d) * s.h + h) * s.w * s.f, ring,
+                             ring.at(d, h - top));
+    };
+    read(0);
+    for (int64_t d = 0; d < s.d; d++) {
+      read(d + 1);
+      if (a.dx)
+        for (int64_t chunk = 0; chunk < plan.chunks(); chunk++)
+          for (int64_t h = task.first_row; h < task.end_row; h++) {
+            const int count = plan.taps_of(chunk, s.w, rows_around(ring, s, d, h, top), taps.data());
+            T* out = a.dx + ((task.n * s.d + d) * s.h + h) * s.w * s.c;
+            for (int64_t g = task.begin(plan.groups()); g < task.end(plan.groups()); g++)
+              plan.row(taps.data(), count, g, out, chunk == 0);
+          }
+      if (!a.dk) continue;
+      for (int64_t r = 0; r < 9; r++) {
+        // Tap row r multiplies row (d, h) of x with row (d + 1 - r / 3, h + 1 - r % 3) of dz.
+        const int64_t plane = d + 1 - r / 3, first = std::max(task.first_row, r % 3 - 1);
+        const int64_t end = std::min(task.end_row, s.h - 1 + r % 3);
+        if (plane < 0 || plane >= s.d || first >= end) continue;
+        const T* x = a.x + ((task.n * s.d + d) * s.h + first) * s.w * s.c;
+        const T* g = ring.at(plane, first + 1 - r % 3 - top);
+        for (int64_t block = task.begin(s.f / L); block < task.end(s.f / L); block++)
+          for (int64_t c = 0; c < s.c; c += kChannels)
+            kernel_tile<T, L, kChannels>(x + c, s.w * s.c, g + block * ring.block(), ring.row(), end - first,
+                                         s, dk.data() + (3 * r * s.c + c) * s.f + block * L);
+      }
+    }
+  });
+  if (a.dk) write_kernel_gradient(parts, cut, a);
+}
+
+}  // namespace detail
+
+// Whether there are kernels for a layer: 1 or 8k channels, 8k filters.
+inline bool supports(const Shape& s) { return s.f % 8 == 0 && s.f > 0 && (s.c == 1 || s.c % 8 == 0); }
+
+template <class T>
+void forward(const Forward<T>& a, const Parallel& parallel) {
+  using namespace detail;
+  const Shape& s = a.s;
+  const Plan<T> plan(a.kernel, s.c, s.f, s.w, false);
+  const Cut cut(s, s.c, plan.groups(), sizeof(T));
+  std::vector<Sums<T>> parts(a.mean ? s.n * cut.blocks : 0, Sums<T>(s.f));
+  parallel(s.n * cut.blocks * cut.groups, [&](int index) {
+    const Task task(cut, s, index);
+    const int64_t top = task.first_row - 1, plane = cut.rows * s.w * s.f;
+    const int64_t g0 = task.begin(plan.groups()), g1 = task.end(plan.groups());
+    const int64_t f0 = g0 * plan.wide(), f1 = g1 * plan.wide();
+    // Weights that do not stay in cache are used for a block's rows, others for two rows at a time.
+    const int64_t together = plan.chunks() == 1 ? 2 : cut.rows;
+    Ring<T> ring(s.c, s.w, cut.rows + 2);
+    std::vector<T> scratch(a.z ? 0 : 2 * plane);
+    std::vector<Tap<T>> taps(plan.most_taps());
+    auto read = [&](int64_t d) {
+      if (d < s.d)
+        for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++)
+          ring.fill(ring.at(d, h - top), a.x + ((task.n * s.d + d) * s.h + h) * s.w * s.c);
+    };
+    Sums<T>* sums = a.mean ? &parts[task.n * cut.blocks + task.block] : nullptr;
+    bool first = true;
+    read(0);
+    for (int64_t d = 0; d < s.d; d += 2) {
+      read(d + 1);
+      read(d + 2);
+      const int64_t planes = std::min<int64_t>(2, s.d - d);
+      for (int64_t h0 = task.first_row; h0 < task.end_row; h0 += together) {
+        const int64_t h1 = std::min(task.end_row, h0 + together);
+        auto row = [&](int64_t p, int64_t h) {
+          return a.z ? a.z + ((task.n * s.d + d + p) * s.h + h) * s.w * s.f
+                     : scratch.data() + p * plane + (h - h0) * s.w * s.f;
+        };
+        for (int64_t chunk = 0; chunk < plan.chunks(); chunk++)
+          for (int64_t p = 0; p < planes; p++)
+            for (int64_t h = h0; h < h1; h++) {
+              const int count =
+                  plan.taps_of(chunk, s.w, rows_around(ring, s, d + p, h, top), taps.data());
+              for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, row(p, h), chunk == 0);
+            }
+        if (sums) {
+          // Any number of the size of z keeps the sums of squares from cancelling.
+          if (first) std::copy(row(0, h0) + f0, row(0, h0) + f1, sums->shift.begin() + f0);
+          first = false;
+          for (int64_t p = 0; p < planes; p++)
+            for (int64_t h = h0; h < h1; h++) sums->add(row(p, h), s, f0, f1);
+        }
+        if (a.value && planes == 2)
+          for (int64_t h = h0; h + 1 < h1; h += 2) {
+            const T* const rows[] = {row(0, h), row(0, h + 1), row(1, h), row(1, h + 1)};
+            const int64_t at = ((task.n * (s.d / 2) + d / 2) * (s.h / 2) + h / 2) * (s.w / 2) * s.f;
+            select_row(rows, s, a.sign, f0, f1, a.value + at, a.offset + at);
+          }
+      }
+    }
+  });
+  if (a.mean) write_moments(parts, cut, a);
+}
+
+template <class T>
+void backward(const Backward<T>& a, const Parallel& parallel) {
+  using namespace detail;
+  const bool wide = lanes_of<T>(a.s.f) == 16;
+  if (a.s.c == 1) wide ? backward_of_one<T, lanes_of<T>(16)>(a, parallel) : backward_of_one<T, 8>(a, parallel);
+  else wide ? backward_of_many<T, lanes_of<T>(16)>(a, parallel) : backward_of_many<T, 8>(a, parallel);
+}
+
+}  // namespace conv3
