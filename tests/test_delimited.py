@@ -5,7 +5,7 @@ import io
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax import delimited
@@ -29,6 +29,7 @@ def tables(draw, cell):
     return header, body
 
 
+@settings(deadline=None)
 @given(tables(CELL), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
 def test_what_is_written_is_read_again(table, ends, mark):
     header, body = table
@@ -43,6 +44,7 @@ def test_what_is_written_is_read_again(table, ends, mark):
     assert cells("t.csv", data) == wanted
 
 
+@settings(deadline=None)
 @given(tables(CELL.filter(lambda c: '"' not in c.strip()[:1] + c.strip()[-1:])))
 def test_tsv_has_no_quoting(table):
     header, body = table
@@ -51,6 +53,7 @@ def test_tsv_has_no_quoting(table):
     assert cells("t.tsv", text) == [row for row in wanted if any(row)]
 
 
+@settings(deadline=None)
 @given(tables(WORD), st.data())
 def test_a_mutated_table_is_refused_or_read_as_it_was(table, data):
     header, body = table
@@ -84,6 +87,7 @@ def test_a_mutated_table_is_refused_or_read_as_it_was(table, data):
     assert found == ([] if (kind, len(body), number) == ("no line end", 1, 0) else right)
 
 
+@settings(deadline=None)
 @given(tables(WORD), st.data())
 def test_a_cut_table_is_refused_or_known_to_be_cut(table, data):
     header, body = table

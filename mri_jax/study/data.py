@@ -1,6 +1,6 @@
 """The scans of a study: a cohort table joined with a store, checked before anything is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from mri_jax.cohort.table import KEY, read_table
 from mri_jax.cohort.task import remove_earlier, select
 from mri_jax.errors import UserError
 from mri_jax.study.settings import Study
+from mri_jax.trees import listed as few
 from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import VolumeStore
@@ -53,6 +54,7 @@ class Catalogue:
       flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
       apart: Ids that the user says are different people.
       searched: The search for near-identical volumes; None where they are not made yet.
+      notes: Which scans are only in the table or only in the store, for the user.
     """
 
     frame: pd.DataFrame
@@ -62,6 +64,7 @@ class Catalogue:
     flow: pd.DataFrame
     apart: Apart = NOTHING_SAID
     searched: Search | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -133,6 +136,10 @@ def open_catalogue(
     catalogue = catalogue_of(frame, known, study, store.info.grid, store.info.simulated, apart)
     if catalogue.frame.empty:
         raise UserError(f"{store.path}: holds no volume of any scan in {table}")
+    keys = [tuple(key) for key in frame[KEY].to_numpy().tolist()]
+    chosen = frame["cohort"].isin(study.cohorts)
+    listed = [key for key, wanted in zip(keys, chosen, strict=True) if wanted]
+    catalogue = replace(catalogue, notes=_surplus(listed, set(keys), store))
     rows = store.index.loc[list(catalogue.keys)]
     for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
         if column in rows:
@@ -141,6 +148,21 @@ def open_catalogue(
     own = described.of_scans(store, catalogue.keys, elsewhere)
     volumes = compared(own, descriptors.mirrored(own))
     return replace(catalogue, searched=search(volumes, catalogue.keys, table, apart))
+
+
+def _surplus(listed: Sequence[Key], named: set[Key], store: VolumeStore) -> tuple[str, ...]:
+    """What is only in the table, of the study's cohorts, or only in the store: a line each."""
+    stored = set(store.index.index)
+    notes = []
+    if absent := [" ".join(key) for key in listed if key not in stored]:
+        rule = (
+            f"of {len(listed)} scans of the table have no volume in {store.path} and are not used"
+        )
+        notes.append(f"{len(absent)} {rule}: {few(absent)}")
+    if further := sorted(" ".join(key) for key in stored - named):
+        rule = f"of {len(stored)} volumes in {store.path} are not in the table and are not used"
+        notes.append(f"{len(further)} {rule}: {few(further)}")
+    return tuple(notes)
 
 
 def catalogue_of(

@@ -55,7 +55,7 @@ def run(
         outputs.write_config(workdir, dict(config))
         plan, volumes = prepare(study, folders, wave, interrupted)
         folders.add_digests(plan.stages())
-        say("\n".join([summary(plan, folders), *lengths(study, plan)]))
+        say("\n".join([*_notes(volumes.catalogue), summary(plan, folders), *lengths(study, plan)]))
         outputs.write_cohort(workdir, plan, volumes.catalogue)
         outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
         outputs.write_plan(workdir, plan, folders)
@@ -152,10 +152,14 @@ def print_plan(
     wave = wave or one_fold_each()
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))
-    say("\n".join([summary(plan, folders), *lengths(study, plan)]))
+    say("\n".join([*_notes(catalogue), summary(plan, folders), *lengths(study, plan)]))
     check_memory(plan, catalogue, folders, wave)
     costs = Costs(folders.root, wave, study)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans, memory_of(wave)))
+
+
+def _notes(catalogue: Catalogue) -> list[str]:
+    return [f"note: {note}" for note in catalogue.notes]
 
 
 def lengths(study: Study, plan: Plan) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax.cohort.sessions import Clock, aligned, asked, day_of, in_time
@@ -63,6 +63,7 @@ def test_the_session_that_is_asked_for():
     assert day_of("ses-d0129") == 129
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=6, unique=True), st.randoms())
 def test_numbers_order_sessions_whatever_their_padding(numbers, random):
     labels = [f"ses-{n:0{random.randint(1, 5)}d}" for n in numbers]

@@ -1,11 +1,16 @@
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from mri_jax.cohort.check import refuse_all
 from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.table import placed, read_table, write_table
+from mri_jax.delimited import words_for_missing
 from mri_jax.errors import UserError
 
 HEADER = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
@@ -29,6 +34,103 @@ def test_a_table_written_by_hand(tmp_path):
     assert frame["updrs"].tolist()[0] == 3
     write_table(tmp_path / "again.csv", frame)
     pd.testing.assert_frame_equal(read_table(tmp_path / "again.csv"), frame)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.text("abÄ .'-_1\"\n,;", min_size=1, max_size=5).filter(lambda t: t.strip()),
+            st.one_of(st.none(), st.floats(0, 120)),
+            st.sampled_from(["F", "M", "O", ""]),
+            st.one_of(st.none(), st.floats(-1e9, 1e9), st.integers(-99, 99)),
+            st.sampled_from(["", "a", "x;y", 'say "x"', "10 mm"]),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_written_is_read_again(rows):
+    frame = pd.DataFrame(
+        {
+            "subject_id": [f"s{i}" for i in range(len(rows))],
+            "session_id": "a",
+            "cohort": "X",
+            "diagnosis": [f"class {name.strip()}".strip() for name, *_ in rows],
+            "age": [np.nan if age is None else age for _, age, *_ in rows],
+            "sex": [sex for *_, sex, _, _ in rows],
+            "image": "",
+            "score": pd.Series([score for *_, score, _ in rows], dtype=object),
+            "text": [text for *_, text in rows],
+        }
+    )
+    path = Path(tempfile.mkdtemp()) / "t.csv"
+    write_table(path, frame.assign(score=pd.to_numeric(frame["score"])))
+    # A cell of several lines that look like rows would be refused.
+    assume(
+        not any(
+            line.count(",") >= 8
+            for line in path.read_text("utf-8").split("\n")[2:-1]
+            if line.count('"') % 2
+        )
+    )
+    again = read_table(path)
+    for name in ("diagnosis", "sex", "text"):
+        wanted = frame[name].where(frame[name] != "", np.nan) if name == "text" else frame[name]
+        pd.testing.assert_series_equal(
+            again[name].astype(object), wanted.astype(object), check_names=False
+        )
+    for name in ("age", "score"):
+        found, wanted = again[name].astype(float), frame[name].astype(float)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("p1,a,X,None,60,F,\n",
+         "'None' counts as missing and cannot be a name (to rename it: cohort join {path} "),
+        ("p1,a,X,None,60,F,\n", "--code=None=NAME --out NEW.csv)"),
+        ("p1,a,X,AD,60,F,\np2,.,X,AD,60,F,\n", "row 3: column session_id: '.' counts as missing"),
+        ("p1,a,X,AD,60,F,\n\np2,b,X,,60,F,\n", "row 4: column diagnosis: is empty"),
+        ("p1,a,X,AD,60,F,12,5\np2,b,X,CN,60,F,\n", "row 2: has 8 cells, the header has 7"),
+        ("p1,a,X,AD,60,F,\np2,b,X,CN\n", "row 3: has 4 cells, the header has 7"),
+        ("", "has the columns of a cohort table, but no row"),
+    ],
+)  # fmt: skip
+def test_a_row_that_says_nothing_or_two_things_is_named(tmp_path, rows, said):
+    path = table(tmp_path / "t.csv", rows)
+    with pytest.raises(UserError) as error:
+        read_table(path)
+    assert said.format(path=path) in str(error.value)
+
+
+def test_missing_cells_are_those_of_the_one_list_and_classes_are_renamed_before(tmp_path):
+    header = HEADER.strip() + ",mmse,days_from_baseline\n"
+    path = table(
+        tmp_path / "t.csv", "p1,a,X,None,-4,n/a,#N/A,-1,-1\np2,a,X,AD,-,O,,28,NA\n", header
+    )
+    frame = read_table(path, {"None": "HC"})
+    assert frame["diagnosis"].tolist() == ["HC", "AD"]
+    assert frame["age"].isna().all()
+    assert frame["sex"].tolist() == ["", "O"]
+    assert frame["image"].tolist() == ["", ""]
+    assert frame["mmse"].isna().tolist() == [True, False]
+    # A distance in days can be -1.
+    assert frame["days_from_baseline"].tolist()[0] == -1
+    assert frame["days_from_baseline"].isna().tolist() == [False, True]
+    wide = words_for_missing("+28")
+    assert read_table(path, {"None": "HC"}, wide)["mmse"].isna().all()
+
+
+def test_a_table_of_our_own_that_was_cut_in_its_last_cell_is_refused(tmp_path):
+    header = HEADER.strip() + ",label_rules\n"
+    whole = "p1,a,X,AD,60,F,,rules/1\n"
+    assert len(read_table(table(tmp_path / "t.csv", whole, header))) == 1
+    with pytest.raises(UserError, match="row 2: the last row has no line end"):
+        read_table(table(tmp_path / "t.csv", whole[:-3], header))
+    # By hand the last line end is often left out.
+    assert len(read_table(table(tmp_path / "t.csv", "p1,a,X,AD,60,F,"))) == 1
 
 
 def test_all_faults_of_a_table_at_once(tmp_path):

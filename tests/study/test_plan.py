@@ -219,6 +219,12 @@ def test_subjects_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):
     assert lost["n"].sum() == 2
     assert set(lost["reason"]) == {"no volume in the store"}
     assert flow.query("stage == 'store' and step == 'kept'")["n"].sum() == 30
+    (note,) = catalogue.notes
+    assert note.startswith("2 of 62 scans of the table have no volume in")
+    assert "ADNI1-900" in note
+    write_table(tmp_path / "less.csv", table.iloc[3:])
+    (note,) = open_catalogue(tmp_path / "less.csv", store, study_of(cohorts)).notes
+    assert note.startswith(f"3 of {len(table)} volumes in {store.path} are not in the table")
 
 
 def test_one_class_only_and_too_few_subjects_are_refused(cohorts, tmp_path):
