@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from mri_jax.cohort.flow import markdown
+from mri_jax.cohort.sessions import first_of_each
 
 # Column of the cohort table -> what it is called and its unit.
 VARIABLES = {
@@ -52,7 +53,7 @@ def describe(table: pd.DataFrame) -> Demographics:
       sex (female, male) by Fisher's exact test (two groups) or chi-squared, variables by Welch's
       t-test (two groups) or Welch's analysis of variance. They are not corrected for their number.
     """
-    rows = table.sort_values("session_id").drop_duplicates(["subject_id", "cohort"])
+    rows = first_of_each(table.reset_index(drop=True))
     present = [name for name in VARIABLES if name in rows and _numbers(rows[name]).notna().any()]
     groups = [
         {"cohort": cohort, "class": name, **_group(of, present)}

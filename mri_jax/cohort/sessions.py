@@ -79,6 +79,21 @@ def asked(labels: Sequence[str], session: str) -> str:
     return (exact or (alike if len(alike) == 1 else [""]))[0]
 
 
+def first_of_each(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a (subject, cohort) of a cohort table: its first session, by age or by `in_time`.
+
+    Where nothing tells the time, it is the first in the table.
+    """
+    keep = []
+    for _, rows in table.groupby(["subject_id", "cohort"], sort=False):
+        labels = rows["session_id"].tolist()
+        ages = dict(zip(labels, rows["age"], strict=True))
+        known = {label: age for label, age in ages.items() if not np.isnan(age)}
+        order = in_time(labels, Clock({}, {}, known, frozenset())) or labels
+        keep.append(rows.index[labels.index(order[0])])
+    return table.loc[keep]
+
+
 @dataclass(frozen=True)
 class Clock:
     """What is known of the time of a subject's sessions.

@@ -78,9 +78,9 @@ def join(
     if order:
         kept, removed = remove_earlier(table, order, apart)
         reason = pd.Series("", index=removed["subject_id"].unique()) + flows.EARLIER
-        _reduce(paths, out, table, kept, "joined cohorts", reason.to_dict())
+        _reduce(paths, out, table, kept, "joined cohorts", reason.to_dict(), codes, missing)
     else:
-        _reduce(paths, out, table, table, "", {})
+        _reduce(paths, out, table, table, "", {}, codes, missing)
     if (table["image"] != "").any():
         print(f"next: {next_command(out)}")
     return 0
@@ -201,9 +201,11 @@ def _reduce(
     after: pd.DataFrame,
     stage: str,
     reasons: dict[str, str],
+    codes: Mapping[str, str] = MappingProxyType({}),
+    missing: frozenset[str] = MISSING,
 ) -> None:
     """Write what is left of joined tables, their flows extended by the stage that reduced them."""
-    flow = flows.join([_flow_of(path) for path in paths])
+    flow = flows.join([_flow_of(path, codes, missing) for path in paths])
     excluded = [
         files.read_csv(beside(path, "excluded.csv"))
         for path in paths
@@ -220,12 +222,18 @@ def _reduce(
     print(f"{flows.as_markdown(flow)}\n\n{len(after)} rows: {out}")
 
 
-def _flow_of(path: Path) -> pd.DataFrame:
+def _flow_of(
+    path: Path,
+    codes: Mapping[str, str] = MappingProxyType({}),
+    missing: frozenset[str] = MISSING,
+) -> pd.DataFrame:
     """The flow beside a table; for a table written by hand, one that begins with it."""
     stored = beside(path, "flow.csv")
     if stored.exists():
-        return flows.read(stored)
-    return flows.start(read_table(path), pd.DataFrame(columns=EXCLUDED_COLUMNS))
+        flow = flows.read(stored)
+        return flow.assign(**{"class": flow["class"].replace(dict(codes))})
+    table = read_table(path, codes, missing)
+    return flows.start(table, pd.DataFrame(columns=EXCLUDED_COLUMNS))
 
 
 def _resolve(

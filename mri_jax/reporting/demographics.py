@@ -18,7 +18,11 @@ def demographics_table(analysis: Analysis) -> Table:
         everyone = everyone.drop_duplicates(key) if key else everyone
         records = []
         for (cohort, diagnosis), group in everyone.groupby(["cohort", "diagnosis"], sort=False):
-            people = group.drop_duplicates("subject_id")
+            # A person is as old as at the first scan, by age: labels do not sort by time.
+            people = group
+            if "age" in group:
+                people = group.sort_values("age", kind="stable", key=pd.to_numeric)
+            people = people.drop_duplicates("subject_id")
             age = pd.to_numeric(people.get("age", pd.Series(dtype=float)), errors="coerce")
             sex = people.get("sex", pd.Series("", index=people.index))
             women, men, other = (int(sex.eq(name).sum()) for name in "FMO")

@@ -186,6 +186,57 @@ def test_bids_and_caps(tmp_path):
     assert read_table(tmp_path / "caps.csv")["cohort"].tolist() == ["X", "X"]
 
 
+def test_join_renames_classes_before_it_asks_what_is_missing_and_goes_on(tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    names = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
+    for name, rows in (("a", f"p1,a,X,None,60,F,{scans}/one.nii\n"),
+                       ("b", f"p2,a,Y,AD,-9,M,{scans}/two.nii\n")):  # fmt: skip
+        (tmp_path / f"{name}.csv").write_text(names + rows, encoding="utf-8")
+    tables = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    out = tmp_path / "sub" / "cohort.csv"
+    assert main(["cohort", "join", *tables, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "'None' counts as missing" in said
+    assert "'-9' " in said or "'-9.0' " in said
+    how = ["--code", "None=HC", "--missing=+-9", "--out", str(out)]
+    assert main(["cohort", "join", *tables, *how]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("next: python -m mri_jax preprocess --input ")
+    assert f"--root {scans} --out STORE" in said
+    joined = read_table(out)
+    assert joined["diagnosis"].tolist() == ["HC", "AD"]
+    assert joined["age"].isna().tolist() == [False, True]
+    assert set(flow.read(tmp_path / "sub" / "flow.csv")["class"]) >= {"HC", "AD"}
+    # A class is renamed in the flow that stands beside a table, too.
+    assert main(["cohort", "join", str(out), "--code", "HC=CN", "--out", str(out)]) == 0
+    assert "HC" not in set(flow.read(tmp_path / "sub" / "flow.csv")["class"])
+
+
+def test_a_bids_tree_says_what_became_of_its_images(tmp_path, capsys):
+    tree = tmp_path / "Tree"
+    for name in ("sub-1_run-1", "sub-1_run-2", "sub-2", "sub-3"):
+        anat = tree / name.split("_")[0] / "anat"
+        anat.mkdir(parents=True, exist_ok=True)
+        (anat / f"{name}_T1w.nii").write_text(name, encoding="utf-8")
+    (tree / "participants.tsv").write_text(
+        "participant_id\tsex\nsub-1\tF\nsub-2\tM\n", encoding="utf-8"
+    )
+    command = ["cohort", "bids", str(tree), "--out", str(tmp_path / "out" / "c.csv")]
+    assert main(command) == 2
+    assert "choose one with --diagnosis-column NAME" in capsys.readouterr().err
+    assert main([*command, "--diagnosis-column", "sex"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "4 images with a file: 2 chosen, 1 others of the same subjects, 1 of subjects left" in said
+    )
+    assert "note: 1 subjects of the tree are in no table: sub-3" in said
+    assert f"--root {tree} --out STORE" in said
+    with pytest.raises(SystemExit):
+        main(["cohort", "bids", "--help"])
+    assert "The list: the empty cell, #div/0!" in " ".join(capsys.readouterr().out.split())
+
+
 def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
     shape = (16, 20, 18)
     info = StoreInfo(Grid("t", shape, 1.0, (0.0, 0.0, 0.0)), "float32", True, {}, {})

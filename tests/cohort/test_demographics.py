@@ -24,7 +24,7 @@ def table(rng) -> pd.DataFrame:
 
 
 def test_means_counts_and_missing(table):
-    twice = pd.concat([table, table.assign(session_id="b", age=5.0)])
+    twice = pd.concat([table, table.assign(session_id="b", age=95.0)])
     groups = describe(twice).groups.set_index(["cohort", "class"])
     rows = table[(table["cohort"] == "ADNI1") & (table["diagnosis"] == "AD")]
     row = groups.loc[("ADNI1", "AD")]
@@ -35,6 +35,14 @@ def test_means_counts_and_missing(table):
     assert row["age_sd"] == pytest.approx(rows["age"].std(ddof=1))
     assert groups.loc[("AIBL", "CN"), "mmse_missing"] == 10
     assert "education_mean" not in groups
+
+
+def test_a_person_counts_with_the_first_session_in_time(table):
+    one = table.iloc[[0]]
+    visits = [one.assign(session_id=s, age=a) for s, a in (("ses-10", 72.0), ("ses-2", 70.0))]
+    assert describe(pd.concat(visits)).groups["age_mean"].tolist() == [70.0]
+    unknown = pd.concat(visits).assign(age=np.nan, mmse=[20.0, 28.0])
+    assert describe(unknown).groups["mmse_mean"].tolist() == [28.0]
 
 
 def test_a_third_sex_is_counted_as_itself(table):
