@@ -154,8 +154,7 @@ def parse(path: epath.PathLike, text: str) -> Rows:
     header = tuple(name.strip() for name in records[0])
     named = max((i + 1 for i, name in enumerate(header) if name), default=0)
     rows = [
-        (number, tuple(cell.strip() for cell in cells))
-        for number, cells in enumerate(records[1:], start=2)
+        (number, tuple(map(str.strip, cells))) for number, cells in enumerate(records[1:], start=2)
     ]
     rows = [(number, cells) for number, cells in rows if any(cells)]
     refuse(_uneven(str(path), delimiter, len(header), named, rows))

@@ -312,9 +312,12 @@ def _diagnoses(
 ) -> pd.Series:
     """CN, MCI or AD; empty where missing."""
     extra = dict(options.codes)
-    theirs = values.str.lower().isin({code.lower() for code in extra})
-    state = values.where(theirs, values.str.replace(_CHANGE, r"\1", regex=True))
-    return to_codes(state, {**codes, **extra}, file, problems).replace("missing", "")
+    own = {code.lower() for code in extra}
+    states = {
+        text: text if text.lower() in own else _CHANGE.sub(r"\1", text) for text in values.unique()
+    }
+    told = values.map(states)
+    return to_codes(told, {**codes, **extra}, file, problems).replace("missing", "")
 
 
 def _with_baseline_rank(frame: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Who ADNI's rows are of: RID and PTID, and the facts of PTDEMOG."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def who(rows: pd.DataFrame, file: str, problems: list[Problem]) -> tuple[pd.Seri
     return rid.where(rid != "", as_text(of_id)), ids
 
 
+@lru_cache(1 << 16)
 def subject_of(text: str) -> str | None:
     """The subject id of a PTID in any spelling, or None."""
     try:
@@ -63,9 +65,12 @@ def subject_ids(rid: pd.Series, ids: pd.Series, elsewhere: Mapping[str, str]) ->
       The first id in order of the alphabet of the person's rows, else that of elsewhere, else
       ``sub-ADNI0901`` from the RID alone, the site being unknown.
     """
-    own = ids.where(ids != "").groupby(rid).transform("min")
-    alone = rid.map({number: f"sub-ADNI{number.zfill(4)}" for number in rid.unique()})
-    return as_text(own.fillna(rid.map(dict(elsewhere))).fillna(alone))
+    own: dict[str, str] = {}
+    for number, subject in sorted({*zip(rid, ids, strict=True)}):
+        if subject:
+            own.setdefault(number, subject)
+    names = {number: f"sub-ADNI{number.zfill(4)}" for number in rid.unique()}
+    return as_text(rid.map({**names, **elsewhere, **own}))
 
 
 def with_demographics(

@@ -99,7 +99,7 @@ def scan_tree(
     strays = Strays() if strays is None else strays
     rows = []
     for image in _images(root, problems, strays):
-        parts = Path(image.folder).relative_to(root).parts
+        parts = tuple(part for part in image.folder[len(str(root)) :].split(os.sep) if part)
         place = next((i for i, part in enumerate(parts) if subject_of(part)), None)
         named = _named_subject(image, subject_of)
         subject = named if place is None else subject_of(parts[place])
