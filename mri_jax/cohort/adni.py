@@ -189,7 +189,7 @@ def _adnimerge(
 ) -> pd.DataFrame:
     file = str(path)
     wanted = {name: (name,) for name in (*NEEDED, *WELCOME)} | FIRST_SEEN
-    rows = read_rows(path, wanted, (*WELCOME, "PTID"))
+    rows = _filled(read_rows(path, wanted, (*WELCOME, "PTID")), path)
     problems += formula_cells(rows, file)
     phase = _phases(rows["COLPROT"], file, problems)
     origin = _phases(rows["ORIGPROT"], file, problems)
@@ -237,7 +237,7 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
     wanted["ORIGPROT"] = ("ORIGPROT",)
     dialects = {"DIAGNOSIS": CURRENT, "DXCHANGE": CHANGE, "DXCURREN": CURRENT}
     wanted.update({name: (name,) for name in dialects})
-    rows = read_rows(path, wanted, (*dialects, "PTID", "VISCODE2", "ORIGPROT"))
+    rows = _filled(read_rows(path, wanted, (*dialects, "PTID", "VISCODE2", "ORIGPROT")), path)
     problems += formula_cells(rows, file)
     if (rows[list(dialects)] == "").all(axis=None):
         raise UserError(f"{path}: has none of the diagnosis columns {', '.join(dialects)}")
@@ -280,6 +280,12 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
         }
     )
     return _with_baseline_rank(frame, rows["code"].map(BASELINE_RANK))
+
+
+def _filled(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if rows.empty:
+        raise UserError(f"{path}: has no rows below the names of its columns")
+    return rows
 
 
 def _told(rows: pd.DataFrame, codes: pd.Series, file: str, problems: list[Problem]) -> pd.DataFrame:

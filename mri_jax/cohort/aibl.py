@@ -138,6 +138,9 @@ def _visits(
     path = find_table(tables, "pdxconv")
     assert path is not None
     rows = _table(path, [*KEY, "DXCURREN"], problems, KEY)
+    if rows.empty:
+        refuse(problems)
+        raise UserError(f"{path}: has no rows below the names of its columns")
     dx = to_codes(rows["DXCURREN"], {**CODES, **codes}, str(path), problems)
     visits = rows[KEY].assign(diagnosis=dx.replace("missing", ""))
     here = (visits["RID"], str(path))

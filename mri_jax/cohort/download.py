@@ -100,9 +100,12 @@ def scan_tree(
     rows = []
     for image in _images(root, problems, strays):
         parts = tuple(part for part in image.folder[len(str(root)) :].split(os.sep) if part)
-        place = next((i for i, part in enumerate(parts) if subject_of(part)), None)
         named = _named_subject(image, subject_of)
-        subject = named if place is None else subject_of(parts[place])
+        of_parts = {i: of for i, part in enumerate(parts) if (of := subject_of(part))}
+        # Parts of a download may lie in folders 1, 2, ..., which could be AIBL's numbers too.
+        agreeing = [i for i, of in of_parts.items() if of == named]
+        place = next(iter([*agreeing, *of_parts]), None)
+        subject = named if place is None else of_parts[place]
         if subject is None:
             strays.without_subject.append(os.path.join(image.folder, *image.names[:1]))
             continue
@@ -110,7 +113,7 @@ def scan_tree(
             rule = f"lies in the folder of {subject} and is named as of {named}; which is right?"
             problems.append(Problem(image.folder, None, "", image.names[0], rule))
         path, dicom = _file(image, inside, problems)
-        day, bad = _dated(parts)
+        day, bad = _dated(parts, 0 if place is None else place + 1)
         strength = next((m[1] for part in parts if (m := _FIELD_FOLDER.match(part))), "")
         below = parts[place + 1 :] if place is not None else ()
         rows.append(
@@ -175,9 +178,10 @@ def _described(image: _Image) -> str:
     return match[1] if match else ""
 
 
-def _dated(parts: Sequence[str]) -> tuple[pd.Timestamp, str]:
-    """The day of the first folder that is named by a date; its path where it is none."""
-    for place, part in enumerate(parts):
+def _dated(parts: Sequence[str], begin: int) -> tuple[pd.Timestamp, str]:
+    """The day of the first folder from ``begin`` on that is named by a date; its path where it is
+    none. What lies above the subject may be named by the day of the download."""
+    for place, part in enumerate(parts[begin:], start=begin):
         if match := _DATED.fullmatch(part):
             day = read_date(match[1], date.max)
             if isinstance(day, date) and pd.Timestamp(day) >= EARLIEST:

@@ -26,6 +26,7 @@ __all__ = [
     "to_codes",
     "to_numbers",
 ]
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 _FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
 
 
@@ -133,9 +134,9 @@ def to_codes(
     A code counts before the list of what is missing: a code may be called ``None`` or ``-1``. What
     is neither in the table nor missing is a problem.
     """
-    text = values.str.lower().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
     table = {code.lower(): name for code, name in codes.items()}
-    named = text.map(table)
+    plain = {text: _WHOLE.sub(r"\1", text.lower()) for text in values.unique()}
+    named = values.map({text: table[code] for text, code in plain.items() if code in table})
     unknown = named.isna() & ~is_missing(values, missing)
     rule = f"is unknown; known: {', '.join(codes)}{remedy}"
     add_rows(problems, file, column or str(values.name), values[unknown], rule)
@@ -147,8 +148,9 @@ def formula_cells(frame: pd.DataFrame, file: str) -> list[Problem]:
     problems: list[Problem] = []
     for name in frame.columns:
         values = frame[name].astype(str)
-        hit = values.str.match(_FORMULA) & ~is_missing(values)
-        add_rows(problems, file, str(name), values[hit], "looks like a formula")
+        formulas = [text for text in values.unique() if _FORMULA.match(text)]
+        found = values[values.isin(formulas)]
+        add_rows(problems, file, str(name), found[~is_missing(found)], "looks like a formula")
     return problems
 
 

@@ -390,6 +390,13 @@ def test_no_image_at_all_is_said_with_what_was_looked_for(folder):
         adni.read(folder / "tables", empty, adni.AdniOptions(), TODAY)
 
 
+@pytest.mark.parametrize(("name", "table"), [("DXSUM", dxsum), ("ADNIMERGE", adnimerge)])
+def test_a_table_without_rows(folder, name, table):
+    write(folder, f"{name}.csv", table().iloc[:0])
+    with pytest.raises(UserError, match="has no rows below the names of its columns"):
+        made(folder)
+
+
 def test_facts_of_a_person_that_disagree_in_ptdemog(folder):
     write(folder, "DXSUM.csv", dxsum())
     again = ptdemog().iloc[:1]

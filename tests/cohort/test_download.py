@@ -31,6 +31,7 @@ def scan(
         (f"{PLACE}/I4000/{NAME}.nii", "MP-RAGE", "2006-03-01"),
         (f"{PLACE}/S9000/{NAME}.nii", "MP-RAGE", "2006-03-01"),
         (f"ADNI/001s0901/MP-RAGE/2006-03-01/S9000/{NAME}.NII.GZ", "MP-RAGE", "2006-03-01"),
+        (f"2025-01-09/{PLACE}/I4000/{NAME}.nii", "MP-RAGE", "2006-03-01"),
         (f"{NAME}.nii", "MP-RAGE", ""),
         ("001_S_0901/I4000.nii.gz", "", ""),
         ("001_S_0901/MP-RAGE/2006-03-01_08_00_00.0/I4000/brain.Nii", "MP-RAGE", "2006-03-01"),
@@ -101,7 +102,8 @@ def test_a_folder_that_is_no_date_is_kept_with_its_name(tmp_path):
 
 @pytest.mark.parametrize(
     "file",
-    ["AIBL/11/MPRAGE/2007-11-15_10_00_00.0/I7000/AIBL_11_MR_MPRAGE_br_raw_S8000_I7000.nii",
+    ["AIBL-part/12/AIBL/11/MPRAGE/2007-11-15_10_00_00.0/I7000/AIBL_11_MR_MPRAGE_br_raw_S1_I7000.nii",
+     "AIBL/11/MPRAGE/2007-11-15_10_00_00.0/I7000/AIBL_11_MR_MPRAGE_br_raw_S8000_I7000.nii",
      "AIBL/11/MPRAGE/2007-11-15_10_00_00.0/S8000/AIBL_11_MR_MPRAGE_br_raw_S8000_I7000.nii",
      "AIBL/0011/MPRAGE/2007-11-15_10_00_00.0/I7000/x.nii",
      "AIBL_11_MR_MPRAGE_br_raw_S8000_I7000.nii"],
