@@ -35,7 +35,7 @@ from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
 
 SIZES = (20, 40, 80, 200)
-STEPS = 1000
+STEPS = 720
 FRESH = 30
 """Scans a class on which the chosen networks are judged."""
 POOL = max(SIZES) // 2 + FRESH + 10
@@ -69,7 +69,7 @@ class Rule(NamedTuple):
 RULES = tuple(
     Rule(least, patience)
     for least, patience in (
-        (0, 0), (360, 240), (480, 240), (576, 240), (720, 240), (1000, 240)
+        (0, 0), (360, 240), (480, 240), (576, 240), (720, 240)
     )
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from mri_jax import __version__
 from mri_jax.errors import UserError
-from mri_jax.evaluation.families import is_baseline
+from mri_jax.evaluation.families import Method, is_baseline
 from mri_jax.reporting import demographics, trainings
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
@@ -154,7 +154,7 @@ def runs_table(analysis: Analysis) -> Table:
 def networks_table(analysis: Analysis) -> Table:
     """Every network variant and stage: how many networks, what they trained."""
     rows = []
-    plan, wrong = analysis.plan, trainings.troubled(analysis)
+    plan, marks = analysis.plan, trainings.marks(analysis)
     frame = analysis.predictions.groupby(["run", "stage"], sort=False)
     for (run, stage), group in sorted(frame, key=lambda item: is_baseline(item[0][0])):
         count = len(group[["repeat", "fold"]].drop_duplicates())
@@ -167,11 +167,6 @@ def networks_table(analysis: Analysis) -> Table:
             trained = f"{int(known.iloc[0]):,}" if len(known) else ""
         cohorts = ", ".join(dict.fromkeys(group.loc[group["split"].eq("test"), "cohort"]))
         value = float(trained.replace(",", "")) if trained else float("nan")
-        of_these = wrong[wrong["run"].eq(run) & wrong["stage"].eq(stage)]
-        remarks = [
-            f"{trainings.folds(found['fold'])}: {what}"
-            for what, found in of_these.groupby("what", sort=False)
-        ]
         rows.append(
             (
                 text(run),
@@ -179,7 +174,7 @@ def networks_table(analysis: Analysis) -> Table:
                 Cell(str(count), float(count)),
                 Cell(trained or "–", value),
                 text(cohorts or "–"),
-                text("; ".join(remarks)),
+                text(marks.get(Method(run, stage).name, "")),
             )
         )
     header = ("Run", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks")

@@ -7,7 +7,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, results
-from mri_jax.reporting import demographics, forms, page, tables
+from mri_jax.reporting import demographics, forms, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
@@ -57,8 +57,9 @@ def write_report(
     """
     loaded = load_runs(list(runs))
     analysis = analyse(loaded, seed)
+    marks = trainings.marks(analysis)
     folder = epath.Path(out) if out is not None else _default_folder(analysis)
-    made = {s.family.key: tables.tables_of(s, published) for s in analysis.sections}
+    made = {s.family.key: tables.tables_of(s, published, marks) for s in analysis.sections}
     drawn = _figures(analysis, share)
     text = page.render(analysis, made, drawn, share)
     if share:

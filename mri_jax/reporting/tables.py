@@ -1,5 +1,7 @@
 """Tables in the paper's layout, one a function, from the statistics of a section."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -22,26 +24,40 @@ from mri_jax.reporting.table import (
 )
 
 
-def tables_of(section: Section, published: pd.DataFrame | None = None) -> list[Table]:
-    """Every table of a section that has rows."""
+def tables_of(
+    section: Section,
+    published: pd.DataFrame | None = None,
+    marks: Mapping[str, str] | None = None,
+) -> list[Table]:
+    """Every table of a section that has rows.
+
+    Args:
+      section: The section.
+      published: Values that a paper printed.
+      marks: What is wrong with networks, by method; it stands below the method's name.
+    """
     made = [
-        scores_table(section, published),
+        scores_table(section, published, marks),
         ensemble_table(section),
         differences_table(section),
         anova_table(section, published),
         points_table(section),
         calibration_table(section),
-        held_out_table(section),
+        held_out_table(section, marks),
     ]
     return [table for table in made if table.rows]
 
 
-def scores_table(section: Section, published: pd.DataFrame | None = None) -> Table:
+def scores_table(
+    section: Section,
+    published: pd.DataFrame | None = None,
+    marks: Mapping[str, str] | None = None,
+) -> Table:
     """The paper's layout: mean ± SD over networks for each cohort, with intervals A and B."""
     rows = []
     frame = section.summary[section.summary["split"] == "test"]
     for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):
-        rows.append(_scores_row(cohort, method, group))
+        rows.append(_scores_row(cohort, method, group, marks))
         if not is_baseline(str(group.iloc[0]["run"])):
             rows += _published_rows(published, section.family.key, cohort, method)
     note = (
@@ -55,11 +71,11 @@ def scores_table(section: Section, published: pd.DataFrame | None = None) -> Tab
     return Table(f"{section.family.key}-scores", title, note, header, tuple(rows), frame)
 
 
-def held_out_table(section: Section) -> Table:
+def held_out_table(section: Section, marks: Mapping[str, str] | None = None) -> Table:
     """The same scores on the held-out folds of the source."""
     frame = section.summary[section.summary["split"] == "validation"]
     rows = [
-        _scores_row(cohort, method, group)
+        _scores_row(cohort, method, group, marks)
         for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False)
     ]
     note = (
@@ -71,10 +87,14 @@ def held_out_table(section: Section) -> Table:
     return Table(key, "Held-out source folds", note, header, tuple(rows), frame)
 
 
-def _scores_row(cohort: str, method: str, group: pd.DataFrame) -> tuple[Cell, ...]:
+def _scores_row(
+    cohort: str, method: str, group: pd.DataFrame, marks: Mapping[str, str] | None
+) -> tuple[Cell, ...]:
     by_metric = group.set_index("metric")
     scores = [_score(by_metric.loc[metric]) for metric in METRICS]
-    return (text(cohort), text(method), _counted(group.iloc[0]), *scores)
+    mark = (marks or {}).get(method)
+    named = Cell(f"{method}\n{mark}" if mark else method, method)
+    return (text(cohort), named, _counted(group.iloc[0]), *scores)
 
 
 def _counted(row: pd.Series) -> Cell:

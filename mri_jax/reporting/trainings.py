@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mri_jax.evaluation import learning
-from mri_jax.evaluation.families import SOURCE
+from mri_jax.evaluation.families import SOURCE, Method
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.results import Results
 
@@ -45,6 +45,16 @@ def _recomputed(run: Results) -> pd.DataFrame:
     return found.assign(stage=SOURCE, repeat=0, what=UNLEARNT)
 
 
+def marks(analysis: Analysis) -> dict[str, str]:
+    """For each method with such networks, by its name in tables: ``fold 3: has not learnt``."""
+    found: dict[str, list[str]] = {}
+    for (run, stage, what), group in troubled(analysis).groupby(
+        ["run", "stage", "what"], sort=False
+    ):
+        found.setdefault(Method(run, stage).name, []).append(f"{folds(group['fold'])}: {what}")
+    return {name: "; ".join(told) for name, told in found.items()}
+
+
 def sentences(analysis: Analysis) -> Iterator[str]:
     """A sentence for the source networks of a run that share a fault, and for tuned ones after."""
     consequence = {
@@ -55,7 +65,7 @@ def sentences(analysis: Analysis) -> Iterator[str]:
     for (run, stage, what, reason), group in rows.groupby(
         ["run", "stage", "what", "reason"], sort=False
     ):
-        name = run if stage == SOURCE else f"{run} {stage}"
+        name = Method(run, stage).name
         who = folds(group["fold"]).capitalize()
         yield f"{who} of {name}: {what} ({reason}); {consequence[what]}."
 
@@ -73,7 +83,7 @@ def left_out(analysis: Analysis) -> Iterator[str]:
         return
     steps = history.groupby(KEY, sort=False)["not_finite"].sum().reset_index()
     for (run, stage), group in steps[steps["not_finite"] > 0].groupby(["run", "stage"], sort=False):
-        name = run if stage == SOURCE else f"{run} {stage}"
+        name = Method(run, stage).name
         yield (
             f"{name}: {int(group['not_finite'].sum())} training steps were left out, because loss "
             f"or gradient was not finite ({folds(group['fold'])})."

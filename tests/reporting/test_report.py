@@ -481,3 +481,28 @@ def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     files.write_csv(folder / results.PREDICTIONS, flat.assign(probability=probability))
     said = "AIBL (source): fold 3 of cnn5-w1 decides every subject negative at argmax"
     assert any(line.startswith(said) for line in cautions(analyse(load_runs([str(folder)]))))
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_nan_logits_end_in_notes_of_every_table(tmp_path, every):
+    cohorts = {"ADNI1": (9, 11), "ADNI2": (10, 12), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts, stages=("tuned-high",))
+    table = pd.read_csv(folder / results.PREDICTIONS)
+    one = table["fold"].eq(1) & table["subject_id"].eq("AIBL_A0002")
+    bad = ~table["run"].str.startswith("baseline") & (one | every)
+    for name in ("logit_0", "logit_1", "probability"):
+        table[name] = table[name].mask(bad)
+    files.write_csv(folder / results.PREDICTIONS, table)
+    write_report([str(folder)])
+    text = write_report([str(folder)]).page.read_text(encoding="utf-8")
+    fold = "fold 0, 1, 2, 3, 4" if every else "fold 1"
+    said = f"{100 if every else 1} of 100 scores are NaN ({fold})"
+    assert f"cnn5-w1 source AIBL: {said}" in text
+    tests = pd.read_csv(folder / results.TABLES / "finetune-differences.csv")
+    tests = tests[tests["cohort"].eq("AIBL")]
+    assert tests[["difference", "p", "p_holm"]].isna().all(axis=None)
+    assert tests["note"].str.endswith(said).all()
+    scores = pd.read_csv(folder / results.TABLES / "finetune-scores.csv")
+    scores = scores[scores["cohort"].eq("AIBL") & scores["run"].eq("cnn5-w1")]
+    assert scores["mean"].isna().all()
+    assert scores["note"].str.endswith(said).all()

@@ -75,6 +75,8 @@ def test_tables_and_page_name_the_fold_and_give_no_number_for_the_mean(one_fold)
     assert table.loc[("baseline-age-sex", "source"), "note"] == ""
     page = write_report([str(run)]).page.read_text(encoding="utf-8")
     assert f"Fold {fold} of cnn2-w1: training failed (no epoch had a finite held-out" in page
+    scores = (run / "tables" / "finetune-scores.md").read_text(encoding="utf-8")
+    assert f"| cnn2-w1 fold {fold}: training failed; " in scores
     tests = pd.read_csv(run / "tables" / "finetune-differences.csv")
     assert tests["p"].isna().all()
     assert tests["note"].str.contains(f"scores are NaN (fold {fold})", regex=False).all()
