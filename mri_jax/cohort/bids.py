@@ -90,12 +90,16 @@ def read(
     problems: list[Problem] = []
     if caps and people is None:
         raise UserError(f"{folder}: a CAPS tree has no participants.tsv; give --participants FILE")
+    people = people or folder / "participants.tsv"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if not people.exists():
+        raise UserError(f"{people}: no such file; give the table of subjects: --participants FILE")
     prefer = options.prefer or (("desc-Crop",) if caps else ())
     scans = trees.caps_scans(folder) if caps else trees.bids_scans(folder)
     if not scans:
         raise UserError(f"{folder}: has no T1w image ({_PATTERN[caps]})")
     images = _images(scans, options.root or folder, problems, prefer)
-    people = people or folder / "participants.tsv"
     said = read_tables(folder, people, options.tables, problems)
     rows, notes = _as_in_tree(said.rows, images)
     rows, images = _sessions_as_in_tree(rows, images)

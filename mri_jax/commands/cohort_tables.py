@@ -245,6 +245,8 @@ def _resolve(
             if key in store.index.index]  # fmt: skip
     if len(keys) < 2:
         raise UserError(f"{folder}: holds {len(keys)} scans of the table; at least 2 are needed")
+    print(f"{folder}: holds {len(keys)} of {len(table)} scans of the table, and "
+          f"{len(store) - len(keys)} that are not in it")  # fmt: skip
     own = described.of_scans(store, keys)
     volumes = near.compared(own, descriptors.mirrored(own))
     subjects = [subject for subject, _ in keys]

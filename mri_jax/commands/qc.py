@@ -99,7 +99,7 @@ def _write_cohort(
     write_table(out, kept)
     before = beside(source, "flow.csv")
     if not before.exists():
-        print(f"{out}: {len(kept)} scans; no flow beside {source} to continue")
+        print(f"{out}: {len(kept)} of {len(cohort)} scans; no flow beside {source} to continue")
         return
     flow = flows.read(before)
     for stage, was, now, reason in (
@@ -108,4 +108,6 @@ def _write_cohort(
     ):
         flow = flows.extend(flow, stage, now, flows.lost_between(was, now, reason))
     flows.write(beside(out, "flow.csv"), flow)
-    print(f"{out}: {len(kept)} scans; {beside(out, 'flow.csv').name} continues the flow")
+    print(
+        f"{out}: {len(kept)} of {len(cohort)} scans; {beside(out, 'flow.csv').name} continues the flow"
+    )

@@ -362,6 +362,10 @@ def test_a_link_out_of_the_tree_and_an_empty_tree(plain, tmp_path_factory):
     with pytest.raises(TableError, match="leaves the tree by a link"):
         made(plain)
     empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(UserError, match=r"participants.tsv: no such file; give the table"):
+        made(empty)
+    with pytest.raises(UserError, match="no such folder"):
+        made(empty / "none")
     write(empty / "participants.tsv", "participant_id\tdiagnosis\nsub-1\tAD\n")
     with pytest.raises(UserError, match="has no T1w image"):
         made(empty)

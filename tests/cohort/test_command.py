@@ -257,6 +257,7 @@ def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
     assert main(command) == 2
     captured = capsys.readouterr()
     assert "1 pairs of different ids correlate" in captured.out
+    assert f"holds {len(lines)} of {len(lines)} scans of the table, and 0 that are" in captured.out
     assert "reached by 100% of 1 pairs of known rescans" in captured.out
     assert "hidden a ~ p3 a" in captured.err
     listed = pd.read_csv(tmp_path / "duplicates.csv", dtype=str, keep_default_na=False)
