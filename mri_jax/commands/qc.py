@@ -108,6 +108,5 @@ def _write_cohort(
     ):
         flow = flows.extend(flow, stage, now, flows.lost_between(was, now, reason))
     flows.write(beside(out, "flow.csv"), flow)
-    print(
-        f"{out}: {len(kept)} of {len(cohort)} scans; {beside(out, 'flow.csv').name} continues the flow"
-    )
+    name = beside(out, "flow.csv").name
+    print(f"{out}: {len(kept)} of {len(cohort)} scans; {name} continues the flow")
