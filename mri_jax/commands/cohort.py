@@ -237,7 +237,10 @@ def _make(args: argparse.Namespace) -> int:
     left = f"{len(made.excluded)} left out: {beside(args.out, 'excluded.csv')}"
     print(f"{len(made.table)} subjects: {args.out}; {left}")
     if made.table.empty:
-        raise UserError(f"no subject is kept; {beside(args.out, 'excluded.csv')} says why")
+        why = (made.excluded["reason"] + " (" + made.excluded["detail"] + ")").value_counts()
+        first = "; ".join(f"{n} x {text}" for text, n in why.head(3).items())
+        file = beside(args.out, "excluded.csv")
+        raise UserError(f"no subject is kept: {first or 'none was found'}; {file} has them all")
     print(f"next: {cohort_tables.next_command(args.out)}")
     return 0
 

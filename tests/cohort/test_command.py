@@ -102,8 +102,10 @@ def test_a_cohort_without_subjects_is_an_error_that_says_where_to_look(downloads
     arguments = ["--tables", str(downloads / "adni" / "tables")]
     arguments += ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "cohort.csv")]
     assert main(["cohort", "adni", *arguments]) == 2
-    assert "no subject is kept" in capsys.readouterr().err
+    said = capsys.readouterr().err
     excluded = pd.read_csv(tmp_path / "excluded.csv", dtype=str)
+    lost = (excluded["detail"] == "image listed, but no file of it found").sum()
+    assert f"no subject is kept: {lost} x no scan (image listed, but no file of it f" in said
     assert set(excluded["reason"]) == {"no scan", "no baseline"}
 
 
