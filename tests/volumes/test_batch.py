@@ -290,3 +290,70 @@ def test_no_scheduler_answers(folder, tmp_path, monkeypatch):
         batch.run(
             inputs.find(folder).entries, SETTINGS, tmp_path / "s", scheduler="tcp://127.0.0.1:9"
         )
+
+
+def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_path, capsys):
+    """Three scans: one without orientation, one whose background is 7, one plain."""
+    import nibabel as nib
+
+    tree = tmp_path / "in" / "t1_linear"
+    tree.mkdir(parents=True)
+    data = stripped.data.astype(np.int16) * (stripped.data > 30)
+    for name, values, code in (("a", data, 0), ("b", data + np.int16(7), 1), ("c", data, 1)):
+        made = nib.Nifti1Image(values, stripped.affine)
+        made.set_qform(stripped.affine, code=code)
+        made.set_sform(stripped.affine, code=code)
+        nib.save(made, tree / f"{name}_space-MNI152_T1w.nii.gz")
+    rows = [
+        f"{n},t1_linear/{n}_space-MNI152_T1w.nii.gz,{s}" for n, s in zip("abc", "GGH", strict=True)
+    ]
+    table, store = tmp_path / "in" / "t.csv", tmp_path / "store"
+    table.write_text("\n".join(["subject_id,image,scanner", *rows, ""]), encoding="utf-8")
+    arguments = ["preprocess", "--input", str(table), "--out", str(store), *ARGS]
+    assert main([*arguments, "--orientation", "RAS"]) == 0
+    said = capsys.readouterr()
+    assert f"{table}: 3 scans of 3 subjects, read as a table" in said.err
+    assert "1 done with this said in the column reading: orientation RAS as declared" in said.out
+    assert "1 done with this said in the column reading: background set to 0" in said.out
+    index = VolumeStore(store).index
+    assert index["scanner"].tolist() == ["G", "G", "H"]
+    assert index["declared_orientation"].tolist() == ["RAS"] * 3
+    assert index["reading"].isna().tolist() == [False, False, True]
+    # A background of 7 changes nothing.
+    assert index["sha256"].iloc[1] == index["sha256"].iloc[2]
+    quality = pd.read_csv(store / "quality.csv")
+    assert set(quality["limits_from"]) == {"fixed limits only"}
+    # Another declaration is another input; scans that are no longer asked for are named.
+    table.write_text(
+        "\n".join(["subject_id,image", rows[0].rpartition(",")[0], ""]), encoding="utf-8"
+    )
+    assert main([*arguments, "--orientation", "RAS"]) == 0
+    said = capsys.readouterr().out
+    assert "0 done, 1 done before" in said
+    assert "2 further scans lie in the store from earlier runs and are not in this input" in said
+    assert "e.g. b ses-1" in said
+    assert main([*arguments, "--orientation", "LAS"]) in (0, 1)
+    assert "0 done before" in capsys.readouterr().out
+
+
+def test_a_pipe_in_place_of_a_scan_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "a_T1w.nii.gz")
+    (entry,) = inputs.find(tmp_path).entries
+    outcome = batch.run([entry], SETTINGS, tmp_path / "s")
+    assert outcome.failed == 1
+    assert "is a pipe" in outcome.reasons[0][0]
+
+
+def test_a_changed_header_of_a_pair_is_another_input(stripped, tmp_path):
+    import nibabel as nib
+
+    made = nib.Nifti1Pair(stripped.data.astype(np.int16), stripped.affine)
+    made.set_sform(stripped.affine, code=1)
+    nib.save(made, tmp_path / "a.img")
+    (entry,) = inputs.find(tmp_path).entries
+    first = batch._checksums(entry)
+    made.header["descrip"] = b"again"
+    nib.save(made, tmp_path / "a.img")
+    second = batch._checksums(entry)
+    assert first["input_sha256"] == second["input_sha256"]
+    assert first["hdr_sha256"] != second["hdr_sha256"]
