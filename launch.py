@@ -5,20 +5,34 @@ The config's preset follows a colon (``configs/depth.py:dev``), its fields are o
 75 interrupted by SIGTERM or Ctrl-C with everything saved: the same command goes on.
 """
 
+import sys
+
+from mri_jax.interruption import CODE, Interruption, hold_signals
+
+if __name__ == "__main__":
+    hold_signals()  # before anything else is imported, so that they wait for their answer
+
 import errno
 import os
 import re
 import runpy
-import signal
-import sys
-import threading
+import traceback
+from typing import TYPE_CHECKING
+
+from mri_jax import allocator
+
+if __name__ == "__main__":
+    if not allocator.kept_stock(sys.argv):
+        allocator.tune()
+    _INTERRUPTION = Interruption().install()
+else:
+    _INTERRUPTION = Interruption()
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mri_jax import allocator
-
-REQUEUE = 75
+if TYPE_CHECKING:
+    from etils import epath
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The study.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results; by default runs/NAME-PRESET.")
@@ -35,13 +49,6 @@ _ALLOCATOR = flags.DEFINE_enum(
 )
 
 
-def keeps_stock_allocator(argv: list[str]) -> bool:
-    """Whether ``--allocator=stock`` is given; asked before absl can be."""
-    return any(a in ("--allocator=stock", "-allocator=stock") for a in argv) or (
-        "--allocator" in argv and argv[argv.index("--allocator") + 1 :][:1] == ["stock"]
-    )
-
-
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse the command line; a mistake is one line and exit code 2."""
     # The shell leaves ~ alone after an equals sign.
@@ -54,7 +61,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     except SystemExit as ended:
         # absl ends its help as a failure.
         sys.exit(0 if {"--help", "-h", "--helpfull", "--helpshort"} & set(argv) else ended.code)
-    except (flags.Error, AttributeError, KeyError, OSError, TypeError) as error:
+    except Exception as error:
+        # A config file is a program, and may end with any error.
         print(f"error: {_mistake(argv, error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -63,20 +71,30 @@ def _mistake(argv: list[str], error: Exception) -> str:
     """The line that names the field: ml_collections and absl tell it in many."""
     given = dict(a.lstrip("-").partition("=")[::2] for a in argv if a.startswith("-"))
     path, _, preset = given.get("config", "").partition(":")
-    if path and not os.path.exists(path):
+    if path and not os.path.isfile(path):
         return f"--config: {path}: no such file"
-    if path and isinstance(error, AttributeError | KeyError):
+    if path:
         from mri_jax.study.fields import unknown_field
 
-        config = runpy.run_path(path)["get_config"](*filter(None, [preset]))
-        fields = [name for name, _ in _leaves(config.to_dict())]
+        try:
+            config = runpy.run_path(path)["get_config"](*filter(None, [preset]))
+            fields = [name for name, _ in _leaves(config.to_dict())]
+        except Exception as wrong:
+            return f"--config: {path}: {_cut(traceback.format_exception_only(wrong)[-1])}"
         names = [name.removeprefix("config.") for name in given if name.startswith("config.")]
         unknown = [name for name in names if name not in fields]
         if unknown:
             return unknown_field(f"config.{unknown[0]}", [f"config.{name}" for name in fields])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in reversed(lines) if "Error: " in line), lines[0])
-    return re.sub(r"^\w+Error: ", "", told)
+    told = next(
+        (line for line in reversed(lines) if "Error: " in line), (lines or [repr(error)])[0]
+    )
+    return _cut(re.sub(r"^\w+Error: ", "", told))
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.removeprefix("ValueError: ").split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _leaves(config: dict, at: str = ""):
@@ -105,55 +123,57 @@ def main(argv: list[str]) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    from mri_jax import files
     from mri_jax.errors import UserError
 
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; fields of the config are --config.FIELD=VALUE")
     if _CONFIG.value is None:
         raise UserError("--config: is missing, e.g. --config=configs/finetune_high.py")
-    from etils import epath
-
-    from mri_jax.files import expanded, safe_name
-
     if not flags.FLAGS["verbosity"].present:
         # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
         logging.set_verbosity(logging.FATAL)
-    config = _CONFIG.value
-    name = f"{config.name}-{config.preset}"
-    workdir = epath.Path(expanded(_WORKDIR.value or f"runs/{safe_name(name, keep='_')}"))
-    stages = epath.Path(expanded(_STAGES.value or workdir.parent / "stages"))
-    trace = _PROFILE.value and expanded(_PROFILE.value)
-
-    try:
-        workdir.exists(), stages.exists()
-    except ImportError as error:
-        raise UserError(f"--workdir, --stages: {error} (pip install -e '.[tpu]')") from None
 
     from mri_jax.study import device
     from mri_jax.study.run import print_plan, run, voxels_of
     from mri_jax.study.settings import Study
     from mri_jax.training.loop import Interrupted
 
-    study = Study.from_config(config.to_dict())
+    config = _CONFIG.value.to_dict()
+    study = Study.from_config(config)
+    name = files.safe_name(f"{study.name}-{study.preset}", keep="_")
+    workdir = _folder("workdir", _WORKDIR.value or f"runs/{name}")
+    stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
     wave = device.start(stages, study.divisible, voxels_of(study), _NANS.value, _CPU_FOLDS.value)
     kept = device.compiled_programs(stages)
     print(f"{device.described(wave)}; compiled programs: {kept}", flush=True)
     if _PLAN.value:
-        print_plan(config.to_dict(), stages, wave=wave)
+        print_plan(config, stages, wave=wave)
         return 0
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+    trace = _PROFILE.value and files.expanded(_PROFILE.value)
     try:
-        with device.profiled(trace):
-            run(config.to_dict(), workdir, stages, asked.is_set, report=_REPORT.value, wave=wave)
+        with _INTERRUPTION.polled(), device.profiled(trace):
+            run(config, workdir, stages, _INTERRUPTION.asked, report=_REPORT.value, wave=wave)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
-        return REQUEUE
+        return CODE
     return 0
 
 
+def _folder(flag: str, path: os.PathLike[str] | str) -> "epath.Path":
+    """A folder, on this machine or in a bucket, which needs a package of its own."""
+    from etils import epath
+
+    from mri_jax import files
+    from mri_jax.errors import UserError
+
+    folder = epath.Path(files.expanded(path))
+    try:
+        folder.exists()
+    except ImportError as error:
+        raise UserError(f"--{flag}: {error} (pip install -e '.[tpu]')") from None
+    return folder
+
+
 if __name__ == "__main__":
-    if not keeps_stock_allocator(sys.argv):
-        allocator.tune()
     app.run(main, flags_parser=parse_flags)

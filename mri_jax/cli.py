@@ -1,6 +1,7 @@
 """``python -m mri_jax COMMAND``: one thin subcommand a room, imported only when asked for."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.interruption import Interruption
 from mri_jax.progress import print_in_any_locale
 
 # Command -> (module in mri_jax.commands, one line of help). A module offers `add_arguments(parser)`
@@ -52,9 +54,16 @@ def _expanded(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (2 for a user's mistake)."""
+def main(argv: Sequence[str] | None = None, interruption: Interruption | None = None) -> int:
+    """Run one command; returns its exit code (2 for a user's mistake).
+
+    Args:
+      argv: The arguments; by default those of the process.
+      interruption: What answers the signals of this process, where it has been installed.
+    """
     print_in_any_locale()
+    # Orbax tells at ERROR of what it raises as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = _Parser(
         prog="python -m mri_jax",
@@ -70,8 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(command)
+    args = command.parse_args(argv[1:])
+    interruption = interruption or Interruption()
     try:
-        return module.run(command.parse_args(argv[1:]))
+        with interruption.raising():
+            return module.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if not interruption.asked():
+            raise
+        # Not by returning: threads at work would be waited for.
+        interruption.end()

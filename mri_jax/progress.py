@@ -17,11 +17,12 @@ _ENOUGH = 1.0
 def print_in_any_locale() -> None:
     """Let a stream whose encoding lacks a sign (a plus-minus in ASCII) print its escape.
 
-    Otherwise the last line of hours of work would end them with a UnicodeEncodeError.
+    Otherwise the last line of hours of work would end them with a UnicodeEncodeError. Lines are
+    printed when they are said, also into a file: a process may be ended from outside.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 def duration(seconds: float) -> str:

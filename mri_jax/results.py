@@ -21,6 +21,8 @@ inside the adaptation part), and thresholds and temperatures of tuned networks c
 alone.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +51,7 @@ REPORT = "report.html"
 
 # A row a (network, scan): a study of many repeats holds more than any table of an archive.
 _TABLE_BYTES = 2**30
+_FROM_RUN = "_from_run"
 _IDENTIFIERS = ("run", "stage", "cohort", "split", "subject_id", "session_id", "diagnosis", "sex")
 
 
@@ -82,19 +85,26 @@ class Results:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """The folder's name, also where it was opened as ``.``."""
+        path = files.absolute(self.path)
+        return path.name if files.on_bucket(path) else path.resolve().name
 
     @property
     def simulated(self) -> bool:
         """Whether the scans are simulated; an unknown origin counts as real (no label is worse)."""
         return bool(self.provenance.get("simulated", False))
 
+    @property
+    def seed(self) -> int:
+        """The study's seed; 0 where its config is absent."""
+        seed = self.config.get("seed", 0)
+        return seed if isinstance(seed, int) and seed >= 0 else 0
+
     def network(self, run: str, stage: str, fold: int, repeat: int = 0) -> epath.Path:
         """The folder of a network's checkpoint, for `mri_jax.load_params`.
 
-        It is where ``plan.json`` says, or, for a run that was copied to another machine, in
-        ``stages`` beside the results folder.
+        It is where ``plan.json`` says, seen from the run or absolutely, or in ``stages`` beside
+        the results folder.
 
         Raises:
           UserError: The run has no such network, or its checkpoint is in neither place.
@@ -105,12 +115,13 @@ class Results:
             rows = rows[rows[column] == value] if column in rows.columns else rows.iloc[:0]
         if rows.empty:
             raise UserError(f"{self.path}: has no network {asked}")
-        planned = epath.Path(str(rows["folder"].iloc[0]))
-        beside = self.path.parent / "stages" / planned.name
-        for place in (planned, beside):
+        written = read_path("folder", rows.iloc[0].to_dict(), self.path)
+        places = [*written, files.absolute(self.path).parent / "stages" / written[-1].name]
+        for place in places:
             if place.exists():
                 return place
-        raise UserError(f"{self.path}: the checkpoint of {asked} is neither {planned} nor {beside}")
+        tried = " nor ".join(dict.fromkeys(map(str, places)))
+        raise UserError(f"{self.path}: the checkpoint of {asked} is neither {tried}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of `FILTERS` or `FEATURE_MAPS`; empty where the file is absent.
@@ -124,6 +135,30 @@ class Results:
         return read_npz(path)
 
 
+def written_path(name: str, path: epath.PathLike, run: epath.PathLike) -> dict[str, str]:
+    """A path as files of a results folder hold it: absolute, and seen from the results folder.
+
+    The second finds what was moved together with the run, the first what stayed where it was.
+    """
+    absolute, home = files.absolute(path), files.absolute(run)
+    written = {name: str(absolute)}
+    if not files.on_bucket(absolute) and not files.on_bucket(home):
+        written[f"{name}{_FROM_RUN}"] = os.path.relpath(absolute, home)
+    return written
+
+
+def read_path(name: str, holder: Mapping[str, Any], run: epath.PathLike) -> list[epath.Path]:
+    """Where a path that `written_path` wrote may be, the likeliest first.
+
+    Versions that wrote a path relative to the directory they ran in are read as they meant it.
+    """
+    seen = holder.get(f"{name}{_FROM_RUN}")
+    places = [epath.Path(holder[name])]
+    if isinstance(seen, str) and not files.on_bucket(run):
+        places.insert(0, epath.Path(os.path.normpath(files.absolute(run) / seen)))
+    return places
+
+
 def load(run: epath.PathLike) -> Results:
     """Read a results folder; what is absent besides the predictions is named in ``missing``.
 
@@ -133,7 +168,7 @@ def load(run: epath.PathLike) -> Results:
     Raises:
       UserError: The folder or its ``predictions.csv`` is absent, or a file is malformed.
     """
-    path = epath.Path(run)
+    path = epath.Path(files.expanded(run))
     if not path.exists():
         raise UserError(f"{path}: no such results folder")
     if not (path / PREDICTIONS).exists():

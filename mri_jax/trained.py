@@ -218,8 +218,10 @@ def open_run(
     for name, value in ((results.CONFIG, found.config), (results.PROVENANCE, found.provenance)):
         if not value:
             raise UserError(f"{found.path}: holds no {name}; its networks cannot be used")
-    moved = epath.Path(stages) if stages else files.absolute(found.path).parent / "stages"
-    members = tuple(_members(found.plan, moved, as_written=not stages))
+    moved = files.absolute(found.path).parent / "stages"
+    if stages:
+        moved = epath.Path(files.expanded(stages))
+    members = tuple(_members(found, moved, as_written=not stages))
     if not members:
         raise UserError(
             f"{found.path}: none of its networks has a checkpoint where {results.PLAN} says or in "
@@ -229,23 +231,26 @@ def open_run(
         results=found,
         members=members,
         normalisation=_normalisation(found),
-        store_path=_store_path(found, moved) if store is None else epath.Path(store),
+        store_path=_store_path(found, moved)
+        if store is None
+        else epath.Path(files.expanded(store)),
     )
 
 
-def _members(plan: pd.DataFrame, moved: epath.Path, as_written: bool) -> Iterator[Member]:
+def _members(found: Results, moved: epath.Path, as_written: bool) -> Iterator[Member]:
     """The networks whose folder is there: where the plan says, or of that name in ``moved``.
 
     Trainings that failed left none.
     """
+    plan = found.plan
     if "finished" not in plan:
         return
     rows = plan[plan["finished"].astype(bool) & plan["kind"].isin(("source", "tune"))]
     if "failed" in rows:
         rows = rows[rows["failed"].isna()]
     for row in rows.to_dict("records"):
-        written = epath.Path(row["folder"])
-        places = [written] * as_written + [moved / written.name]
+        written = results.read_path("folder", row, found.path)
+        places = written * as_written + [moved / written[-1].name]
         folder = next((place for place in places if place.exists()), None)
         if folder is not None:
             yield Member(
@@ -260,9 +265,10 @@ def _members(plan: pd.DataFrame, moved: epath.Path, as_written: bool) -> Iterato
 
 def _store_path(found: Results, stages: epath.Path) -> epath.Path:
     """Where the run says its store is, or where its simulated cohorts are when it was moved."""
-    written = epath.Path(found.provenance["store"])
-    moved = stages / "simulated" / written.parent.name / written.name
-    return moved if not written.exists() and moved.exists() else written
+    written = results.read_path("store", found.provenance, found.path)
+    moved = stages / "simulated" / written[-1].parent.name / written[-1].name
+    there = [place for place in (*written, moved) if place.exists()]
+    return there[0] if there else written[-1]
 
 
 def _normalisation(found: Results) -> Normalisation:

@@ -147,7 +147,10 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
         ("--config.data.cohort=~/nowhere.csv", f"{Path.home()}/nowhere.csv: no such cohort table"),
         ("--config=~/nowhere.py", f"--config: {Path.home()}/nowhere.py: no such file"),
         ("--stages=~no-such-user/x", "no such home folder"),
-        ("--cpu_folds=0", "--cpu_folds: 0 must be at least 1"),
+        ("--config.train.min_delta=inf", "config.train.min_delta: inf must be a number from 0"),
+        ("--config.data.clip=()", "config.data.clip: () must be a tuple of 2 values"),
+        ("--cpu_folds=0", "--cpu_folds: 0 must be a whole number from 1 to"),
+        ("--cpu_folds=100000", "--cpu_folds: 100000 must be a whole number from 1 to"),
         (
             "--cpu_folds=2 --debug_nans",
             "NaNs are looked for (--debug_nans) in one",
@@ -160,6 +163,49 @@ def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, m
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_refused_study_leaves_its_work_directory_to_the_corrected_one(cohorts, workdir):
+    refused = launch(cohorts, workdir, "--config.train.folds=11")
+    assert refused.returncode == 2
+    assert "config.train.folds" in refused.stderr
+    assert not (workdir / results.CONFIG).exists()
+    corrected = launch(cohorts, workdir, "--plan")
+    assert corrected.returncode == 0, corrected.stderr
+    assert launch(cohorts, workdir).returncode == 0
+
+
+def test_switches_in_the_environment_change_no_number(cohorts, finished, tmp_path):
+    """No cached program or stage: a network trained under them is the same to the last bit."""
+    switches = {
+        "JAX_ENABLE_X64": "1",
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_RANDOM_SEED_OFFSET": "7",
+    }
+    workdir = tmp_path / "run"
+    done = launch(cohorts, workdir, env={**os.environ, **switches})
+    assert done.returncode == 0, done.stderr
+    assert "3 source (0 cached)" in done.stdout
+    assert predictions(workdir) == predictions(finished[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("JAX_PLATFORMS", "nonsense", "JAX_PLATFORMS: 'nonsense' cannot start on this machine"),
+        ("XLA_FLAGS", "--xla_cpu_enable_fast_math=true", "must not be set: it changes results"),
+    ],
+)
+def test_a_backend_that_cannot_be_used_is_one_line(cohorts, tmp_path, name, value, message):
+    done = launch(cohorts, tmp_path / "run", env={**os.environ, name: value})
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_help_is_no_failure():
@@ -201,6 +247,28 @@ def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished
     assert "the same command goes on" in told
     assert launch(cohorts, workdir).returncode == 0
     assert predictions(workdir) == predictions(finished[0])
+
+
+def test_sigterm_in_the_first_second_and_while_programs_compile_is_answered(cohorts, tmp_path):
+    """In a process that imports, and in one whose main thread compiles or is about to."""
+    wide = "--config.model.filters=(32,64)"
+    for moment in ("import", "compile"):
+        process = subprocess.Popen(
+            command(cohorts, tmp_path / "run", wide),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, encoding="utf-8",
+        )  # fmt: skip
+        if moment == "import":
+            time.sleep(0.6)
+        else:
+            while not process.stdout.readline().startswith("stages:"):
+                pass
+        asked = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 75, told
+        assert time.monotonic() - asked < 20
+        assert told.strip().endswith("the same command goes on")
+        assert "Traceback" not in told
 
 
 def half_written(stages: Path) -> list[Path]:
@@ -266,7 +334,7 @@ def test_a_work_directory_in_use_is_refused(cohorts, workdir):
 def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
     code = (
         "import os, sys; import launch; from mri_jax import allocator; "
-        "launch.keeps_stock_allocator(sys.argv) or allocator.tune(); "
+        "allocator.kept_stock(sys.argv) or allocator.tune(); "
         "assert 'jax' not in sys.modules; "
         "print(os.environ.get('GLIBC_TUNABLES', 'stock'))"
     )

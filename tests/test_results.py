@@ -60,3 +60,20 @@ def test_a_broken_file_is_named(run, tmp_path, name, content, words):
     with pytest.raises(UserError, match=words) as raised:
         results.load(folder).arrays(results.FILTERS)
     assert name in str(raised.value)
+
+
+def test_paths_are_written_absolute_and_as_seen_from_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = results.written_path("folder", "runs/stages/a", "runs/r")
+    assert written == {
+        "folder": f"{tmp_path}/runs/stages/a",
+        "folder_from_run": "../stages/a",
+    }
+    places = results.read_path("folder", written, "/elsewhere/r")
+    assert list(map(str, places)) == ["/elsewhere/stages/a", f"{tmp_path}/runs/stages/a"]
+    assert results.written_path("store", "gs://b/s", "runs/r") == {"store": "gs://b/s"}
+
+
+def test_a_run_opened_as_a_dot_has_its_name(run, monkeypatch):
+    monkeypatch.chdir(run)
+    assert results.load(".").name == run.name

@@ -75,3 +75,20 @@ def test_folds_normalised_each_in_its_own_way_are_refused(opened, tmp_path):
     files.write_json(tmp_path / "run" / "config.json", config)
     with pytest.raises(UserError, match=r"config\.data\.histogram_reference=training"):
         trained.open_run(tmp_path / "run", stages=opened.results.path.parent / "stages")
+
+
+def test_a_run_moved_with_its_stages_is_opened_from_anywhere(small_run, tmp_path, monkeypatch):
+    for name in ("run", "stages"):
+        shutil.copytree(small_run.parent / name, tmp_path / "moved" / name)
+    monkeypatch.chdir(tmp_path / "moved" / "run")
+    here = trained.open_run(".")
+    assert here.results.name == "run"
+    # The stages beside the moved run, though those where it was made are still there.
+    assert {str(m.folder.parent) for m in here.members} == {str(tmp_path / "moved" / "stages")}
+    assert here.results.network("cnn2-w1", "source", 0) == here.members[0].folder
+    # A run moved alone finds what stayed where it was.
+    monkeypatch.chdir(tmp_path)
+    shutil.move(tmp_path / "moved" / "run", tmp_path / "alone")
+    alone = trained.open_run("alone")
+    assert {str(m.folder.parent) for m in alone.members} == {str(small_run.parent / "stages")}
+    assert alone.store_path == here.store_path

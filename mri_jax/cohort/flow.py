@@ -97,6 +97,53 @@ def extend(flow: pd.DataFrame, stage: str, kept: pd.DataFrame, lost: pd.Series) 
     return check(longer, "flow")
 
 
+def beside(table: epath.PathLike, name: str) -> epath.Path:
+    """``flow.csv`` beside ``cohort.csv``, ``adni_flow.csv`` beside ``adni.csv``."""
+    path = epath.Path(table)
+    return path.parent / (name if path.stem == "cohort" else f"{path.stem}_{name}")
+
+
+def of_table(table: epath.PathLike, rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The flow up to a cohort table: the one that stands beside it, or none but the table's own.
+
+    Args:
+      table: The table's file.
+      rows: Its rows, or those of some of its cohorts.
+
+    Returns:
+      The flow of the cohorts in ``rows``, and one line for each whose flow beside the table does
+      not end with the subjects of the table, which was then changed after it; its flow starts anew.
+
+    Raises:
+      UserError: The flow beside the table does not add up.
+    """
+    anew = start(rows, pd.DataFrame(columns=["cohort", "reason", "group"]))
+    path = beside(table, "flow.csv")
+    if not path.exists():
+        return anew, ()
+    there, parts, notes = read(path), [], []
+    for cohort, own in anew.groupby("cohort", sort=False):
+        earlier = there[there["cohort"] == cohort]
+        last = earlier[earlier["stage"] == earlier["stage"].iloc[-1]] if len(earlier) else earlier
+        kept, listed = (_kept(part) for part in (last, own))
+        if len(earlier) and kept != listed:
+            notes.append(
+                f"{path.name} ends with {_told(kept)} of {cohort}, and the table has "
+                f"{_told(listed)}: it was changed since, and the flow starts with the table"
+            )
+        parts.append(earlier if len(earlier) and kept == listed else own)
+    return join(parts), tuple(notes)
+
+
+def _kept(flow: pd.DataFrame) -> dict[str, int]:
+    kept = flow[(flow["step"] == "kept") & (flow["n"] > 0)]
+    return {str(name): int(n) for name, n in kept.groupby("class")["n"].sum().items()}
+
+
+def _told(kept: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in kept.items()) or "nobody"
+
+
 def join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The flows of several tables as one; a stage that only some went through is theirs alone."""
     order = list(dict.fromkeys(stage for part in parts for stage in part["stage"]))

@@ -10,7 +10,11 @@ from mri_jax.errors import UserError
 
 
 def select(
-    table: pd.DataFrame, positive: str, negative: str, cohort: str | Sequence[str]
+    table: pd.DataFrame,
+    positive: str,
+    negative: str,
+    cohort: str | Sequence[str],
+    one_class: bool = False,
 ) -> pd.DataFrame:
     """The rows of a task: the scans of two diagnoses in one or several cohorts.
 
@@ -19,6 +23,7 @@ def select(
       positive: The diagnosis that becomes label 1, e.g. ``AD`` or ``pMCI``.
       negative: The diagnosis that becomes label 0, e.g. ``CN`` or ``sMCI``.
       cohort: Name of the cohort, or names of several that are pooled.
+      one_class: One of the two diagnoses will do, as in a cohort of controls that is only tested.
 
     Returns:
       The chosen rows in the order of (subject, session), with an int column ``label``. A subject
@@ -36,8 +41,10 @@ def select(
         found = ", ".join(sorted(set(table["cohort"])))
         raise UserError(f"cohort: {absent[0]!r} is not in the cohort table; it has {found}")
     rows = table[table["cohort"].isin(cohorts)]
-    for field, name in (("positive", positive), ("negative", negative)):
-        if not (rows["diagnosis"] == name).any():
+    named = (("positive", positive), ("negative", negative))
+    lacking = [pair for pair in named if not (rows["diagnosis"] == pair[1]).any()]
+    for field, name in lacking:
+        if not one_class or len(lacking) == len(named):
             found = ", ".join(sorted(set(rows["diagnosis"])))
             raise UserError(
                 f"task.{field}: no scan of {'+'.join(cohorts)} has diagnosis {name!r}; "

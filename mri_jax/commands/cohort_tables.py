@@ -23,8 +23,8 @@ from mri_jax.volumes.store import VolumeStore
 
 
 def beside(table: Path, name: str) -> Path:
-    """``flow.csv`` beside ``cohort.csv``, ``adni_flow.csv`` beside ``adni.csv``."""
-    return table.with_name(name if table.stem == "cohort" else f"{table.stem}_{name}")
+    """As `mri_jax.cohort.flow.beside`, for files of this machine."""
+    return Path(flows.beside(table, name))
 
 
 def check_name(out: Path) -> None:

@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain and say where the page is."""
+    from mri_jax import backend
     from mri_jax.explanation.explain import PermutedNetwork, Request, explain
     from mri_jax.explanation.score import Network
     from mri_jax.trained import TrainedRun, open_run
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         threads=args.threads,
     )
+    backend.start()
     opened = open_run(args.run, args.stages, args.store)
     page = explain(opened, request, args.out, permuted if args.sanity else None)
     print(page)

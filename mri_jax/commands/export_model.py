@@ -9,6 +9,7 @@ model card filled from the run; no subject ids, no scores of subjects, no pickle
 import argparse
 from pathlib import Path
 
+from mri_jax import backend
 from mri_jax.commands.predict import add_choice
 from mri_jax.prediction import folder
 from mri_jax.prediction.open import open_model
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; 0."""
+    backend.start()
     model = open_model(args.run, args.network, args.stage, args.stages, args.store)
     folder.save(model, args.out)
     stages = ", ".join(ensemble.stage for ensemble in model.ensembles)

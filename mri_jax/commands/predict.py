@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mri_jax import backend
 from mri_jax.errors import UserError
 from mri_jax.prediction import scans
 from mri_jax.prediction.model import ARGMAX, POINTS
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     for source in args.scans:
         if not source.exists():  # told before the model of a run is made, which takes a while
             raise UserError(f"input: {source}: no such file or folder")
+    backend.start()
     model = open_model(args.model, args.network, args.stage, args.stages, args.store)
     wanted = scans.find(model, args.scans, args.masks, args.orientation)
     for note in wanted.notes:

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=files.expanded,
         help="CSV of values that a paper printed, shown beside ours",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutations")
+    parser.add_argument(
+        "--seed", type=int, help="of bootstrap and permutations; default: that of the (first) run"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

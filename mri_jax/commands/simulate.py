@@ -2,7 +2,7 @@
 
 import argparse
 
-from mri_jax import files
+from mri_jax import backend, files
 from mri_jax.errors import UserError
 from mri_jax.simulation import (
     CLASSES,
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--out, --check or --sheets: give one of them, with a folder")
     if args.out:
         settings = settings_from(args)
+        backend.start()
         result = simulate(settings, args.out, workers=args.workers)
         print(f"SIMULATED: {settings.total} scans; {result.table_path}")
         return 0

@@ -44,11 +44,13 @@ class Resampled:
     def metric(self, name: str) -> np.ndarray:
         """(B, J) draws of ``acc``, ``bac``, ``sen`` or ``spe``."""
         m, n = self.counts
+        # The share of a class of nobody is NaN, and has no part in the accuracy.
+        right = sum(count * share for count, share in ((m, self.sen), (n, self.spe)) if count)
         return {
             "sen": self.sen,
             "spe": self.spe,
             "bac": (self.sen + self.spe) / 2,
-            "acc": (m * self.sen + n * self.spe) / (m + n),
+            "acc": np.asarray(right) / (m + n),
         }[name]
 
     def size(self, name: str) -> int:

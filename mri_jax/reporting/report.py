@@ -39,7 +39,7 @@ def write_report(
     out: epath.PathLike | None = None,
     share: bool = False,
     published: pd.DataFrame | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Written:
     """Everything a reader needs from finished runs, without retraining.
 
@@ -50,13 +50,14 @@ def write_report(
       share: Write `SHAREABLE` alone: no subject ids, dates, scan images, rows of single subjects,
         or feature maps of real scans.
       published: Values a paper printed, from `published.read_published`.
-      seed: Of bootstrap and permutations.
+      seed: Of bootstrap and permutations; by default the first run's own, so that a report drawn
+        again holds the numbers of the first.
 
     Raises:
       UserError: A run cannot be read, or the runs cannot be compared.
     """
     loaded = load_runs(list(runs))
-    analysis = analyse(loaded, seed)
+    analysis = analyse(loaded, loaded[0].seed if seed is None else seed)
     marks = trainings.marks(analysis)
     folder = epath.Path(out) if out is not None else _default_folder(analysis)
     made = {s.family.key: tables.tables_of(s, published, marks) for s in analysis.sections}

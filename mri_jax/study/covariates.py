@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import separates
 from mri_jax.study.data import Examples
 
@@ -14,6 +15,25 @@ _MEASURED = ("hippocampus_ml", "intracranial_ml")
 def has_hippocampus(frame: pd.DataFrame) -> bool:
     """Whether the table has the volumes (mL) that the hippocampal baseline needs."""
     return set(_MEASURED) <= set(frame.columns)
+
+
+def check_hippocampus(frame: pd.DataFrame) -> None:
+    """Check that what the hippocampal baseline divides are volumes.
+
+    Raises:
+      UserError: A cell is no positive number; the scan is named.
+    """
+    for name in _MEASURED:
+        known = frame[name].notna() & (frame[name].astype(str) != "")
+        number = pd.to_numeric(frame[name], errors="coerce")
+        wrong = known & ~((number > 0) & np.isfinite(number))
+        if wrong.any():
+            row = frame[wrong].iloc[0]
+            raise UserError(
+                f"cohort table, column {name}: {row[name]!r} of subject {row['subject_id']}, "
+                f"session {row['session_id']}, must be a volume in mL above 0, or empty; correct "
+                "it, or leave the baseline out with config.baselines.hippocampus=False"
+            )
 
 
 def values(frame: pd.DataFrame, names: tuple[str, ...], rows: tuple[int, ...]) -> np.ndarray:
@@ -28,7 +48,8 @@ def values(frame: pd.DataFrame, names: tuple[str, ...], rows: tuple[int, ...]) -
 
 def _column(chosen: pd.DataFrame, name: str) -> np.ndarray:
     if name == "hippocampus_share":
-        return (chosen["hippocampus_ml"] / chosen["intracranial_ml"]).to_numpy(float)
+        part, whole = (pd.to_numeric(chosen[name], errors="coerce") for name in _MEASURED)
+        return (part / whole).to_numpy(float)
     if name == "sex":
         return chosen["sex"].map({"F": 0.0, "M": 1.0}).to_numpy(float)
     return chosen[name].to_numpy(float)

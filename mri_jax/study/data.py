@@ -54,7 +54,8 @@ class Catalogue:
       flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
       apart: Ids that the user says are different people.
       searched: The search for near-identical volumes; None where they are not made yet.
-      notes: Which scans are only in the table or only in the store, for the user.
+      notes: For the user: which scans are only in the table or only in the store, and whether the
+        flow beside the table is of another one.
     """
 
     frame: pd.DataFrame
@@ -71,10 +72,15 @@ class Catalogue:
         """(subject_id, session_id) of every row."""
         return tuple(map(tuple, self.frame[KEY].to_numpy().tolist()))
 
-    def task(self, positive: str, negative: str, cohorts: tuple[str, ...]) -> pd.DataFrame:
-        """The scans of two diagnoses in some cohorts, with ``label``; the index is the row."""
+    def task(
+        self, positive: str, negative: str, cohorts: tuple[str, ...], one_class: bool = False
+    ) -> pd.DataFrame:
+        """The scans of two diagnoses in some cohorts, with ``label``; the index is the row.
+
+        ``one_class``: one of the diagnoses alone will do, as for a target of controls.
+        """
         frame = self.frame.assign(row=np.arange(len(self.frame)))
-        return select(frame, positive, negative, cohorts).set_index("row")
+        return select(frame, positive, negative, cohorts, one_class).set_index("row")
 
     def examples(self, chosen: pd.DataFrame) -> Examples:
         """Rows of `task` as examples, in the catalogue's order."""
@@ -133,13 +139,17 @@ def open_catalogue(
     known = store.index["sha256"].to_dict()
     if identities is not None:
         known = {key: identity for key, identity in identities.items() if key in known}
-    catalogue = catalogue_of(frame, known, study, store.info.grid, store.info.simulated, apart)
+    listed = frame[frame["cohort"].isin(study.cohorts)]
+    flow, notes = flows.of_table(table, listed)
+    catalogue = catalogue_of(
+        listed, known, study, store.info.grid, store.info.simulated, apart, flow
+    )
     if catalogue.frame.empty:
         raise UserError(f"{store.path}: holds no volume of any scan in {table}")
     keys = [tuple(key) for key in frame[KEY].to_numpy().tolist()]
     chosen = frame["cohort"].isin(study.cohorts)
     listed = [key for key, wanted in zip(keys, chosen, strict=True) if wanted]
-    catalogue = replace(catalogue, notes=_surplus(listed, set(keys), store))
+    catalogue = replace(catalogue, notes=(*notes, *_surplus(listed, set(keys), store)))
     rows = store.index.loc[list(catalogue.keys)]
     for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
         if column in rows:
@@ -172,8 +182,12 @@ def catalogue_of(
     grid: Grid,
     simulated: bool,
     apart: Apart = NOTHING_SAID,
+    before: pd.DataFrame | None = None,
 ) -> Catalogue:
-    """The catalogue of a cohort table whose scans with a volume have an identity."""
+    """The catalogue of a cohort table whose scans with a volume have an identity.
+
+    ``before`` is the flow of subjects up to the table, by default the table's own subjects.
+    """
     listed = frame[frame["cohort"].isin(study.cohorts)]
     unrepeated = listed
     if study.data.simulated or study.data.repeated == "remove":
@@ -181,14 +195,19 @@ def catalogue_of(
     keys = map(tuple, unrepeated[KEY].to_numpy().tolist())
     stored = unrepeated.assign(identity=[identities.get(key) for key in keys])
     stored = stored[stored["identity"].notna()].sort_values(KEY).reset_index(drop=True)
-    flow = _flow(listed, unrepeated, stored)
+    flow = _flow(listed, unrepeated, stored, before)
     return Catalogue(stored, grid, simulated, study.data.simulated, flow, apart)
 
 
-def _flow(table: pd.DataFrame, unrepeated: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+def _flow(
+    table: pd.DataFrame,
+    unrepeated: pd.DataFrame,
+    stored: pd.DataFrame,
+    before: pd.DataFrame | None,
+) -> pd.DataFrame:
     """The flow of subjects up to the scans that a study may use; see `mri_jax.cohort.flow`."""
     nobody = pd.DataFrame(columns=["cohort", "reason", "group"])
-    flow = flows.start(table, nobody)
+    flow = flows.start(table, nobody) if before is None else before
     if len(unrepeated) < len(table):
         lost = flows.lost_between(table, unrepeated, flows.EARLIER)
         flow = flows.extend(flow, "earlier cohorts", unrepeated, lost)

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 import jax
 from etils import epath
 
+from mri_jax import backend
 from mri_jax.errors import UserError
 from mri_jax.study.feeds import available_memory
 from mri_jax.training.folds import Wave, parts_of_cpu
 
+# More than cores only wait for each other; so many are worth no message.
+_MOST_FOLDS = 16
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -20,6 +23,8 @@ def start(
     stages: epath.Path, batch: int, voxels: int, debug_nans: bool = False, cpu_folds: int = 1
 ) -> Wave:
     """Configure JAX for a study, for this process, which must not have used JAX yet.
+
+    Switches that change numbers are set, whatever the environment says (`mri_jax.backend`).
 
     A CPU is used as several devices: as many for each fold as its share of the cores and the batch
     allow, where volumes are large enough (`mri_jax.training.folds.parts_of_cpu`). Their number is
@@ -36,11 +41,13 @@ def start(
       What to train on.
 
     Raises:
-      UserError: ``cpu_folds`` is below 1, or above 1 where it cannot be used: on a machine that
-        does not compute on a CPU, or while NaNs are looked for.
+      UserError: ``cpu_folds`` is out of range, or above 1 where it cannot be used: on a machine
+        that does not compute on a CPU, or while NaNs are looked for. Or the backend cannot start.
     """
-    if cpu_folds < 1:
-        raise UserError(f"--cpu_folds: {cpu_folds} must be at least 1")
+    most = max(_MOST_FOLDS, usable_cores())
+    if not 1 <= cpu_folds <= most:
+        raise UserError(f"--cpu_folds: {cpu_folds} must be a whole number from 1 to {most}")
+    backend.settle()
     if cpu_folds > 1 and debug_nans:
         raise UserError("--cpu_folds: NaNs are looked for (--debug_nans) in one fold at a time")
     split = 1 if debug_nans else parts_of_cpu(batch, usable_cores() // cpu_folds, voxels)
@@ -51,7 +58,7 @@ def start(
     return_memory_after_compiling()
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
-    devices = jax.local_devices()
+    devices = backend.devices()
     if devices[0].platform == "cpu":
         return Wave(tuple(devices), split)
     if cpu_folds > 1:

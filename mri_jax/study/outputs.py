@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import pandas as pd
 from etils import epath
-from tensorboardX import SummaryWriter
 
 import mri_jax
 from mri_jax import files, results, sealed
@@ -25,6 +24,7 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.study import events
 from mri_jax.study.config import Config
 from mri_jax.study.data import Catalogue
 from mri_jax.study.feeds import Volumes
@@ -44,31 +44,38 @@ _FREE = ("data.placement", "data.threads", "data.prefetch", "save_seconds")
 _SHOWN = 4
 
 
-def write_config(workdir: epath.Path, config: dict[str, Any]) -> None:
-    """Write ``config.json``, or check that the one there is the same.
+def write_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
+    """Write ``config.json``."""
+    files.write_json(workdir / results.CONFIG, config)
+
+
+def check_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
+    """Check that ``config.json``, where a study has begun, is the same.
 
     Raises:
       UserError: The work directory holds another config; the differing fields are named.
     """
-    path = workdir / results.CONFIG
+    # A config without a plan was written by versions that wrote it before they checked the plan.
+    if not (workdir / results.CONFIG).exists() or not (workdir / results.PLAN).exists():
+        return
     wanted = json.loads(json.dumps(config))
-    if path.exists():
-        # A field that came later stands in no older config.
-        there, here = (later(Config) | _flat(each) for each in (files.read_json(path), wanted))
-        names = [n for n in sorted(there.keys() | here.keys()) if n not in _FREE]
-        differ = [n for n in names if there.get(n) != here.get(n)]
-        if differ:
-            shown = "; ".join(
-                f"config.{n} is {there.get(n, 'absent')!r}, not {here.get(n, 'absent')!r}"
-                for n in differ[:_SHOWN]
-            )
-            if len(differ) > _SHOWN:
-                shown += f"; and {len(differ) - _SHOWN} more fields"
-            raise UserError(
-                f"{workdir}: is the work directory of another config: {shown}; choose another "
-                "--workdir (finished stages are found all the same)"
-            )
-    files.write_json(path, wanted)
+    # A field that came later stands in no older config.
+    there, here = (
+        later(Config) | _flat(each) for each in (files.read_json(workdir / results.CONFIG), wanted)
+    )
+    names = [n for n in sorted(there.keys() | here.keys()) if n not in _FREE]
+    differ = [n for n in names if there.get(n) != here.get(n)]
+    if differ:
+        shown = "; ".join(
+            f"config.{n} is {there.get(n, 'absent')!r}, not {here.get(n, 'absent')!r}"
+            for n in differ[:_SHOWN]
+        )
+        if len(differ) > _SHOWN:
+            shown += f"; and {len(differ) - _SHOWN} more fields"
+        raise UserError(
+            f"{workdir}: is the work directory of another config: {shown}; choose another "
+            "--workdir (finished stages are found all the same)"
+        )
 
 
 def _flat(value: Any, at: str = "") -> dict[str, Any]:
@@ -115,7 +122,7 @@ def write_plan(
                 "repeat": entry.repeat,
                 "fold": entry.fold,
                 "fingerprint": stage.fingerprint,
-                "folder": str(folders.folder(stage)),
+                **results.written_path("folder", folders.folder(stage), workdir),
                 "finished": done,
                 **{k: v for k, v in note.items() if k not in _INSIDE},
             }
@@ -138,7 +145,7 @@ def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeSto
             "devices": [f"{d.platform}:{d.device_kind}" for d in devices],
             "command": sys.argv,
             "near_duplicates": asdict(catalogue.searched) if catalogue.searched else None,
-            "store": str(store.path),
+            **results.written_path("store", store.path, workdir),
             "store_fingerprint": store.info.fingerprint,
             "preprocessing": _preprocessing(catalogue, store),
             "data_fingerprint": files.fingerprint(
@@ -271,22 +278,14 @@ def write_history(workdir: epath.Path, plan: Plan, folders: StageFolders) -> Non
 def _write_events(folder: epath.Path, lines: list[dict[str, Any]]) -> None:
     if folder.exists():
         folder.rmtree()
-    writers: dict[str, SummaryWriter] = {}
+    networks: dict[epath.Path, list[dict[str, Any]]] = {}
     for line in lines:
-        name = "/".join(
-            (
-                files.safe_name(line["run"], keep="_"),
-                files.safe_name(line["stage"], keep="_"),
-                f"repeat{line['repeat']}-fold{line['fold']}",
-            )
-        )
-        if name not in writers:
-            writers[name] = SummaryWriter(str(folder / name))
-        for figure in ("train_loss", "validation_loss"):
-            if line[figure] is not None:
-                writers[name].add_scalar(figure, line[figure], line["epoch"])
-    for writer in writers.values():
-        writer.close()
+        run, stage = (files.safe_name(line[name], keep="_") for name in ("run", "stage"))
+        place = folder / run / stage / f"repeat{line['repeat']}-fold{line['fold']}"
+        networks.setdefault(place, []).append(line)
+    for place, rows in networks.items():
+        content = events.event_file(rows, ("train_loss", "validation_loss"))
+        files.write_bytes(place / events.NAME, content)
 
 
 def entry_names(entry: Entry) -> dict[str, Any]:

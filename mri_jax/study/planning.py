@@ -15,7 +15,7 @@ from mri_jax.cohort.leakage import LeakageError, Seen
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.seeding import generator
-from mri_jax.study import covariates
+from mri_jax.study import covariates, feasible
 from mri_jax.study.data import Catalogue, Examples
 from mri_jax.study.description import describe, switches
 from mri_jax.study.plan import (
@@ -36,6 +36,9 @@ from mri_jax.training.stopping import StoppingSettings
 # Raised by hand when baselines or evaluation would give other numbers than before.
 STAGES_VERSION = 2
 
+# One part of so many stops a tuning where `finetune.stopping` is ``inner``.
+_STOPPING_PARTS = 5
+
 AnyStage = TypeVar("AnyStage", TrainStage, EvaluateStage, BaselineStage)
 
 
@@ -44,11 +47,12 @@ def make_plan(study: Study, catalogue: Catalogue) -> Plan:
 
     Raises:
       LeakageError: A subject or a scan would be on both sides of an evaluation.
-      UserError: A class is absent or smaller than the number of folds.
+      UserError: Something of the study cannot be done with these scans; the field is named.
     """
     entries: list[Entry] = []
     fitted: set[Source] = set()
     for run in study.runs:
+        feasible.check_network(run.spec, catalogue.grid)
         planner = _Planner(study, run, catalogue)
         sources = planner.sources()
         entries += planner.source_entries(sources)
@@ -59,7 +63,9 @@ def make_plan(study: Study, catalogue: Catalogue) -> Plan:
                 entries += planner.baseline_entries(sources, name)
     for entry in entries:
         _check(entry, catalogue)
-    return Plan(tuple(entries))
+    plan = Plan(tuple(entries))
+    feasible.check_plan(plan)
+    return plan
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,14 @@ class _Planner:
     def sources(self) -> list[TrainStage]:
         """The source network of every fold."""
         scans = source_examples(self.run.source, self.study.seed, self.catalogue)
-        with _field("config.train."):
-            folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
+        asked = f"train.folds: {self.run.folds}"
+        feasible.enough(
+            scans, self.run.folds, asked, self._source_cohort, "lower it, or add subjects"
+        )
+        folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
         # One length for all folds, that of the smallest: their networks are compared.
         smallest = min(len(_of(scans, fold.train_ids)) for fold in folds)
+        feasible.check_batch(self.run.train.batch, smallest, self.run.name)
         fit = source_fit(self.run, smallest)
         return [self._source(scans, fold, number, fit) for number, fold in enumerate(folds)]
 
@@ -156,7 +166,12 @@ class _Planner:
         """The scans of every target."""
         run = self.run
         task = (run.positive, run.negative)
-        return {cohort: self.catalogue.task(*task, (cohort,)) for cohort in run.targets}
+        tuned_on = run.finetuning.cohort if run.finetuning.tunings else None
+        with _field("config."):
+            return {
+                cohort: self.catalogue.task(*task, (cohort,), one_class=cohort != tuned_on)
+                for cohort in run.targets
+            }
 
     @cached_property
     def _cuts(self) -> dict[tuple[str, int], list[tuple[str, Examples]]]:
@@ -184,6 +199,8 @@ class _Planner:
         """The disjoint stratified parts of the cohort that is tuned on."""
         tuning = self.run.finetuning
         scans = self._targets[tuning.cohort]
+        asked = f"finetune.parts: {tuning.parts}"
+        feasible.enough(scans, tuning.parts, asked, tuning.cohort, "lower it, or add subjects")
         return splits.fifths(scans, seed=self.study.seed, n=tuning.parts, purpose=tuning.cohort)
 
     def _adapting(self, repeat: int) -> pd.DataFrame:
@@ -191,14 +208,28 @@ class _Planner:
         scans = self._targets[self.run.finetuning.cohort]
         return _of(scans, splits.adaptation(self._parts, repeat).adaptation_ids)
 
+    def _part(self, repeat: int) -> str:
+        """What messages call the part that is tuned on."""
+        tuning = self.run.finetuning
+        return (
+            f"part {repeat + 1} of the {tuning.parts} that config.finetune.parts cuts "
+            f"{tuning.cohort} into"
+        )
+
     def _inner_answers(self, source: TrainStage, choice: Tuning, repeat: int) -> Iterator[Answer]:
         """Each scan of the adapting part, scored by a network tuned without its subject."""
         number = self.run.finetuning.inner_folds
         if not number:
             return
         chosen = self._adapting(repeat)
-        with _field("config.finetune.inner_"):
-            folds = splits.folds(chosen, seed=self.study.seed, n_folds=number)
+        feasible.enough(
+            chosen,
+            number,
+            f"finetune.inner_folds: {number}",
+            self._part(repeat),
+            "lower it (0: none, and no thresholds of tuned networks), or config.finetune.parts",
+        )
+        folds = splits.folds(chosen, seed=self.study.seed, n_folds=number)
         for place, fold in enumerate(folds):
             tuned = self._tuned(source, choice, repeat, (place, fold.train_ids))
             held_out = self.catalogue.examples(_of(chosen, fold.validation_ids))
@@ -220,7 +251,16 @@ class _Planner:
             chosen, purpose = _of(chosen, subjects), (*purpose, "inner", place)
         train, validation = chosen, chosen.iloc[:0]
         if self.run.finetuning.stopping == "inner":
-            inner = splits.fifths(chosen, seed=self.study.seed, n=5, purpose=f"inner-{repeat}")
+            feasible.enough(
+                chosen,
+                _STOPPING_PARTS,
+                f"finetune.stopping: 'inner' makes {_STOPPING_PARTS} parts, which",
+                ("an inner fold of " if inner_fold else "") + self._part(repeat),
+                "take 'fixed', or lower config.finetune.parts",
+            )
+            inner = splits.fifths(
+                chosen, seed=self.study.seed, n=_STOPPING_PARTS, purpose=f"inner-{repeat}"
+            )
             train, validation = chosen[~chosen["subject_id"].isin(inner[0])], _of(chosen, inner[0])
         shown = self.catalogue.triples(self.catalogue.examples(chosen).rows)
         return self._named(
@@ -242,8 +282,10 @@ class _Planner:
 
     def baseline_entries(self, sources: list[TrainStage], name: str) -> Iterator[Entry]:
         """A plain classifier of every fold, asked what the source network is asked."""
-        if name == "hippocampus" and not covariates.has_hippocampus(self.catalogue.frame):
-            return
+        if name == "hippocampus":
+            if not covariates.has_hippocampus(self.catalogue.frame):
+                return
+            covariates.check_hippocampus(self.catalogue.frame)
         label = {
             "age_sex": baselines.AGE_SEX,
             "hippocampus": baselines.HIPPOCAMPUS,
@@ -290,7 +332,7 @@ class _Planner:
 
 @contextmanager
 def _field(prefix: str) -> Iterator[None]:
-    """Say of which field of the config an error about folds speaks."""
+    """Say of which field of the config an error about a task speaks."""
     try:
         yield
     except UserError as error:
@@ -299,10 +341,12 @@ def _field(prefix: str) -> Iterator[None]:
 
 def source_examples(source: Source, seed: int, catalogue: Catalogue) -> pd.DataFrame:
     """The source's scans (index: row), subsampled by subject where ``size_like`` asks for it."""
-    chosen = catalogue.task(source.positive, source.negative, source.cohorts)
+    with _field("config.source, config."):
+        chosen = catalogue.task(source.positive, source.negative, source.cohorts)
     if not source.size_like:
         return chosen
-    like = catalogue.task(source.positive, source.negative, source.size_like)
+    with _field("config.source.size_like, config."):
+        like = catalogue.task(source.positive, source.negative, source.size_like)
     kept: list[str] = []
     for label in (0, 1):
         wanted = like.loc[like["label"] == label, "subject_id"].nunique()

@@ -52,15 +52,17 @@ def run(
     study = Study.from_config(config)
     workdir, folders, wave = epath.Path(workdir), StageFolders(stages, say), wave or one_fold_each()
     with work_directory_locked(workdir):
-        outputs.write_config(workdir, dict(config))
+        outputs.check_config(workdir, config)
         plan, volumes = prepare(study, folders, wave, interrupted)
         folders.add_digests(plan.stages())
-        say("\n".join([*_notes(volumes.catalogue), summary(plan, folders), *lengths(study, plan)]))
+        say(announcement(study, plan, volumes.catalogue, folders))
+        pending = [stage for stage in plan.stages() if not folders.finished(stage)]
+        check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
+        # A refused study leaves nothing behind, so that the corrected one finds its folder free.
+        outputs.write_config(workdir, config)
         outputs.write_cohort(workdir, plan, volumes.catalogue)
         outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
         outputs.write_plan(workdir, plan, folders)
-        pending = [stage for stage in plan.stages() if not folders.finished(stage)]
-        check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
         Executor(
             folders=folders,
             volumes=volumes,
@@ -73,7 +75,7 @@ def run(
         ).run(plan.stages())
         _write_results(study, workdir, plan, volumes, folders, say)
         if report:
-            written = write_report([str(workdir)], seed=study.seed)
+            written = write_report([str(workdir)])
             say(f"report: {written.page}")
 
 
@@ -152,14 +154,34 @@ def print_plan(
     wave = wave or one_fold_each()
     catalogue, plan = planned(study, folders)
     scans = simulated.scans_to_make(study, _simulations(folders))
-    say("\n".join([*_notes(catalogue), summary(plan, folders), *lengths(study, plan)]))
+    say(announcement(study, plan, catalogue, folders))
     check_memory(plan, catalogue, folders, wave)
     costs = Costs(folders.root, wave, study)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans, memory_of(wave)))
 
 
-def _notes(catalogue: Catalogue) -> list[str]:
-    return [f"note: {note}" for note in catalogue.notes]
+def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
+    """What is said of a study before it runs."""
+    notes = [f"note: {note}" for note in notes_on(plan, catalogue)]
+    return "\n".join([summary(plan, folders), *lengths(study, plan), *notes])
+
+
+def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:
+    """What the user should know before it runs: of the table, and of targets with one class."""
+    tested: dict[str, set[int]] = {}
+    for entry in plan.entries:
+        for answer in entry.answers:
+            if answer.split == "test":
+                tested.setdefault(answer.cohort, set()).update(answer.examples.labels)
+    possible = {0: "negatives alone: SPE and ACC", 1: "positives alone: SEN and ACC"}
+    return [
+        *catalogue.notes,
+        *(
+            f"{cohort} is tested on {possible[labels.pop()]} can be had, and no AUC"
+            for cohort, labels in tested.items()
+            if len(labels) == 1
+        ),
+    ]
 
 
 def lengths(study: Study, plan: Plan) -> list[str]:

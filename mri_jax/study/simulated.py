@@ -9,7 +9,10 @@ from collections.abc import Callable
 import pandas as pd
 from etils import epath
 
+from mri_jax.errors import UserError
 from mri_jax.simulation import (
+    CLASSES,
+    COHORTS,
     CohortRequest,
     SimulationSettings,
     default_cohorts,
@@ -30,11 +33,23 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
     ``simulation.subjects_per_class`` scales the default counts, in which the source and the
     fine-tuned cohort have 60 AD and 60 CN; ``simulation.paper_counts`` takes the paper's.
     """
+    unknown = [name for name in study.cohorts if name not in COHORTS]
+    if unknown:
+        raise UserError(
+            f"config.data.cohort: is empty, so that cohorts are simulated, and {unknown[0]!r} is "
+            f"not among {', '.join(COHORTS)}; give the table that has it, and its store"
+        )
     choice = study.data.simulation
     classes: dict[str, None] = {}
     for run in study.runs:
         for name in (run.source.positive, run.source.negative, run.positive, run.negative):
             classes[name] = None
+    strange = [name for name in classes if name not in CLASSES]
+    if strange:
+        raise UserError(
+            f"config.task, config.source: simulated people are {', '.join(CLASSES)}, not "
+            f"{strange[0]!r}"
+        )
     requests = default_cohorts(
         classes=tuple(classes), names=study.cohorts, paper_counts=choice.paper_counts
     )

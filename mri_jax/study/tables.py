@@ -20,6 +20,9 @@ EXPLORATORY = (
     "Exploratory: many sets of layers on one test set; read their ranking as a hypothesis."
 )
 
+UNDEFINED = "undefined"
+"""What stands for a score that a class is needed for which the test set lacks."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -144,7 +147,8 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
 def effects(predictions: pd.DataFrame) -> list[str]:
     """What fine-tuning changed: one line a (run, tuned stage, cohort), in points of AUC."""
     tested = predictions[predictions["split"] == "test"]
-    scores = metrics_table(tested).set_index(["run", "stage", "cohort", "repeat", "fold"])["auc"]
+    key = ["run", "stage", "cohort", "repeat", "fold"]
+    scores = metrics_table(tested).set_index(key)["auc"].sort_index()
     lines = []
     for (run, stage, cohort), tuned in scores.groupby(["run", "stage", "cohort"], sort=False):
         if not str(stage).startswith("tuned-"):
@@ -184,7 +188,7 @@ def _parameters(trained: pd.DataFrame) -> str:
 
 def _mean_sd(mean: float, sd: float) -> str:
     if np.isnan(mean):
-        return "undefined"
+        return UNDEFINED
     return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
 
 
@@ -196,8 +200,10 @@ def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
     chosen = chosen[chosen["repeat"] == chosen["repeat"].min()]
     positive = int(chosen["label"].sum())
     counts = (positive, len(chosen) - positive)
-    if min(counts) == 0 or np.isnan(score_of(chosen)).any():
+    if np.isnan(score_of(chosen)).any():
         return ""
+    if min(counts) == 0:
+        return UNDEFINED
     found = auc_interval(chosen["label"].to_numpy(), score_of(chosen))
     missing = without_interval("auc", found.estimate, found.low, counts)
     limits = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -6,13 +6,14 @@ shards that write to one folder are joined by `merge`.
 """
 
 import contextlib
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -323,10 +324,17 @@ def _in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     try:
         with _pool(workers) as pool:
             futures = {pool.submit(process, task): task for task in tasks}
-            for future in as_completed(futures):
-                outcome = future.result()
-                waiting.remove(futures[future])
-                yield outcome
+            try:
+                for future in as_completed(futures):
+                    outcome = future.result()
+                    waiting.remove(futures[future])
+                    yield outcome
+            except (KeyboardInterrupt, GeneratorExit):
+                # The pool would first do all that waits; what is in hand is done again next time.
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in active_children():
+                    worker.kill()
+                raise
     except BrokenProcessPool:
         # A worker was killed (out of memory, a crash in a library). Which task did it is unknown:
         # the rest runs each in a process of its own, so that only the culprit is lost.
@@ -344,7 +352,9 @@ def _alone(task: Task) -> Outcome:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    # Ctrl-C reaches every process of a terminal; the first process answers for all.
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    return ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, quiet)
 
 
 def _on_dask(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:

@@ -97,3 +97,21 @@ def test_flows_of_several_tables_join():
     joined = flow.join([START, longer])
     assert set(joined["cohort"]) == {"X", "Y", "Z"}
     assert joined["n"].sum() == START["n"].sum() + longer["n"].sum()
+
+
+def test_the_flow_beside_a_table_is_continued_and_one_that_no_longer_fits_is_not(tmp_path):
+    table = tmp_path / "site.csv"
+    assert flow.of_table(table, KEPT)[0].query("step == 'found'")["n"].tolist() == [3, 1]
+    flow.write(flow.beside(table, "flow.csv"), START)
+    found, notes = flow.of_table(table, KEPT)
+    assert found.query("step == 'found'").set_index("cohort")["n"].to_dict() == {"X": 5, "Y": 2}
+    assert notes == ()
+    # One cohort of it alone.
+    only, notes = flow.of_table(table, KEPT[KEPT["cohort"] == "Y"])
+    assert set(only["cohort"]) == {"Y"}
+    assert notes == ()
+    # A subject was deleted by hand: that cohort's flow begins anew, and it is said.
+    found, notes = flow.of_table(table, KEPT[KEPT["subject_id"] != "b"])
+    assert found.query("step == 'found'").set_index("cohort")["n"].to_dict() == {"X": 2, "Y": 2}
+    assert len(notes) == 1
+    assert "site_flow.csv ends with 2 AD, 1 CN of X, and the table has 1 AD, 1 CN" in notes[0]

@@ -195,3 +195,13 @@ def test_held_out_share_must_be_a_share():
         intervals.interval_b(
             Estimates(np.array([0.7, 0.8]), np.ones((2, 4))), np.arange(2), np.arange(4) % 2, 1.0
         )
+
+
+def test_the_accuracy_of_controls_alone_is_their_specificity_with_its_interval(rng):
+    scores = scores_of(np.zeros(30, int), rng.normal(-0.5, 1.0, (3, 30)))
+    spe, acc = (intervals.interval_a(metric, scores, seed=1) for metric in ("spe", "acc"))
+    assert 0.5 < spe.estimate < 0.9
+    assert spe.low < spe.estimate < spe.high
+    assert acc == spe
+    for metric in ("auc", "bac", "sen"):
+        assert np.isnan(intervals.interval_a(metric, scores, seed=1).estimate)

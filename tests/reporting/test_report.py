@@ -506,3 +506,23 @@ def test_nan_logits_end_in_notes_of_every_table(tmp_path, every):
     scores = scores[scores["cohort"].eq("AIBL") & scores["run"].eq("cnn5-w1")]
     assert scores["mean"].isna().all()
     assert scores["note"].str.endswith(said).all()
+
+
+def test_a_report_made_again_draws_with_the_seed_of_its_run(tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    seeds = []
+
+    def asked(runs, seed):
+        seeds.append(seed)
+        raise Asked
+
+    run = synthetic_run.write_run(tmp_path / "r", cohorts={"ADNI1": (9, 11), "AIBL": (8, 12)})
+    config = files.read_json(run / "config.json")
+    files.write_json(run / "config.json", {**config, "seed": 77})
+    monkeypatch.setattr("mri_jax.reporting.report.analyse", asked)
+    for arguments in (["report", str(run)], ["report", str(run), "--seed", "3"]):
+        with pytest.raises(Asked):
+            main(arguments)
+    assert seeds == [77, 3]

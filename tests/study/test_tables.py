@@ -77,5 +77,22 @@ def test_a_missing_interval_is_said_in_words():
     assert ensemble_cell([1, 0, 0, 0], [0, 1, -1, -2]) == (
         "66.7 (no interval: a class has a single subject)"
     )
-    assert ensemble_cell([1, 1, 1], [1, 2, 3]) == ""
+    assert ensemble_cell([1, 1, 1], [1, 2, 3]) == "undefined"
     assert ensemble_cell(label, [3, 2, -1, 1, -2, -3]).startswith("88.9 [")
+
+
+def test_a_target_of_one_class_is_scored_for_what_it_can_give():
+    frame = predictions_of(["source", "tuned-high"])
+    controls = frame[frame["label"] == 0].assign(cohort="CONTROLS")
+    both = pd.concat([frame, controls], ignore_index=True)
+    _, table = tables.comparisons(both, plan_of(["source", "tuned-high"]))
+    assert table.cohort == "CONTROLS"
+    cells = table.frame.iloc[0]
+    assert cells["n"] == "0+6"
+    assert {cells[m] for m in ("AUC", "BAC", "SEN", "ensemble AUC [95% CI]")} == {"undefined"}
+    right = [(g["logit_1"] <= g["logit_0"]).mean() for _, g in controls.groupby(["stage", "fold"])]
+    wanted = f"{100 * np.mean(right[:2]):.1f} ± {100 * np.std(right[:2], ddof=1):.1f}"
+    assert cells["SPE"] == cells["ACC"] == wanted
+    of_both, of_one = tables.effects(both)
+    assert of_both.startswith("cnn5-w1 tuned-high minus source on ADNI2: AUC -4.17 ± 13.75 points")
+    assert of_one == "cnn5-w1 tuned-high minus source on CONTROLS: undefined for 2 of 2 networks"

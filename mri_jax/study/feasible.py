@@ -1,0 +1,108 @@
+"""What a plan shows to be impossible before anything is trained: too few subjects, scans, voxels.
+
+Each refusal names the field of the config, what was found, and what to change.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.errors import UserError
+from mri_jax.models import CNNSpec
+from mri_jax.study.plan import BaselineStage, Entry, Plan, TrainStage
+from mri_jax.volumes.grids import Grid
+
+# The penalty of the voxel-wise baseline is chosen inside the training fold.
+_VOXELS_LEAST = 2
+
+
+def enough(scans: pd.DataFrame, parts: int, asked: str, where: str, remedy: str) -> None:
+    """Check that every class of some scans has as many subjects as parts are made of them.
+
+    Args:
+      scans: Rows of a task, with ``subject_id``, ``label`` and ``diagnosis``.
+      parts: How many parts, each of which needs a subject of each class.
+      asked: The field and the value that ask for them, e.g. ``train.folds: 5``.
+      where: Whose scans they are.
+      remedy: What the user can change.
+
+    Raises:
+      UserError: A class has fewer.
+    """
+    counts = scans.drop_duplicates("subject_id")["label"].value_counts()
+    label = min((0, 1), key=lambda label: counts.get(label, 0))
+    if counts.get(label, 0) < parts:
+        of_class = scans.loc[scans["label"] == label, "diagnosis"].unique()
+        name = of_class[0] if len(of_class) else ("negative", "positive")[label]
+        raise UserError(
+            f"config.{asked} must be at most {counts.get(label, 0)}, the number of {name} subjects "
+            f"of {where}; {remedy}"
+        )
+
+
+def check_network(spec: CNNSpec, grid: Grid) -> None:
+    """Check that a network's poolings leave something of a volume.
+
+    Raises:
+      UserError: The volumes are too small.
+    """
+    blocks, shape = len(spec.repetitions), " x ".join(map(str, grid.shape))
+    if min(grid.shape) < 2**blocks:
+        raise UserError(
+            f"config.model.repetitions: {spec.repetitions} halves volumes {blocks} times, and "
+            f"those of {shape} voxels at {grid.spacing:g} mm have less than {2**blocks} along an "
+            "axis; take a finer grid, or fewer blocks with config.model.preset=''"
+        )
+
+
+def check_plan(plan: Plan) -> None:
+    """Check what the stages of a plan need.
+
+    Raises:
+      UserError: A training has fewer scans than a batch, a baseline too few of a class, or two
+        entries have one name.
+    """
+    _check_names(plan.entries)
+    for stage in plan.stages():
+        if isinstance(stage, TrainStage):
+            tuned = stage.kind == "tune"
+            check_batch(stage.fit.batch, len(stage.train), stage.label, tuned)
+        elif isinstance(stage, BaselineStage):
+            _check_baseline(stage)
+
+
+def check_batch(batch: int, scans: int, label: str, tuned: bool = False) -> None:
+    """Check that a training has a batch of scans.
+
+    Raises:
+      UserError: It has fewer.
+    """
+    if batch > scans:
+        what = "a part that is tuned on" if tuned else "a fold of the source"
+        remedy = ", or lower config.finetune.parts" if tuned else ""
+        raise UserError(
+            f"config.train.batch: {batch} must be at most {scans}, the scans that {what} "
+            f"trains on ({label}){remedy}"
+        )
+
+
+def _check_baseline(stage: BaselineStage) -> None:
+    least = int(np.bincount(stage.train.labels, minlength=2).min())
+    if stage.name == "voxels" and least < _VOXELS_LEAST:
+        raise UserError(
+            "config.baselines.voxels: needs two training scans of each class, and a fold has "
+            f"{least}; raise config.train.folds, add subjects, or leave the baseline out with "
+            "config.baselines.voxels=False"
+        )
+
+
+def _check_names(entries: Iterable[Entry]) -> None:
+    counts = Counter((e.run, e.stage, e.repeat, e.fold) for e in entries)
+    name, count = counts.most_common(1)[0]
+    if count > 1:
+        raise UserError(
+            f"config.variants: {count} rows of the tables would be called {name[0]} {name[1]}; "
+            "give the sources of the variants names of their own (source.name)"
+        )
