@@ -164,7 +164,11 @@ def _preprocessing(catalogue: Catalogue, store: VolumeStore) -> dict[str, Any]:
         "spacing": store.info.grid.spacing,
         "dtype": store.info.dtype,
         "settings": dict(store.info.settings),
-        "scans": {name: dict(Counter(map(str, index[name]))) for name in steps},
+        # "none (detected)" is "none": what was done counts, not how it was found out.
+        "scans": {
+            name: dict(Counter(str(value).partition(" ")[0] for value in index[name]))
+            for name in steps
+        },
     }
 
 

@@ -1,6 +1,7 @@
 import pytest
 from etils import epath
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.study.outputs import write_config
 
@@ -16,3 +17,14 @@ def test_a_work_directory_of_another_config_is_refused_with_the_fields_that_diff
     many = {f"field{i}": i for i in range(9)}
     with pytest.raises(UserError, match=r"field0 is 'absent', not 0; .*; and 5 more fields"):
         write_config(workdir, {"seed": 1, "variants": variants, **many})
+
+
+def test_a_field_that_came_later_is_none_of_another_config_at_its_value(tmp_path):
+    older = {"name": "old", "train": {"patience": 5}}
+    write_config(epath.Path(tmp_path), older)
+    now = {"name": "old", "train": {"patience": 5, "min_steps": 0, "patience_steps": 0}}
+    write_config(epath.Path(tmp_path), now)
+    assert files.read_json(tmp_path / "config.json") == now
+    now["train"]["min_steps"] = 576
+    with pytest.raises(UserError, match=r"config.train.min_steps is 0, not 576"):
+        write_config(epath.Path(tmp_path), now)
