@@ -1,7 +1,7 @@
 """The scans of a study: a cohort table joined with a store, checked before anything is trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ from mri_jax.study.settings import Study
 from mri_jax.trees import listed as few
 from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.store import MASK_DIGEST, VolumeStore
 
 Key = tuple[str, str]
 
@@ -56,6 +56,8 @@ class Catalogue:
       searched: The search for near-identical volumes; None where they are not made yet.
       notes: For the user: which scans are only in the table or only in the store, and whether the
         flow beside the table is of another one.
+      masks: SHA-256 of masks; empty where the study makes its scans, and without the scans of
+        stores of earlier versions, whose index does not tell.
     """
 
     frame: pd.DataFrame
@@ -66,6 +68,7 @@ class Catalogue:
     apart: Apart = NOTHING_SAID
     searched: Search | None = None
     notes: tuple[str, ...] = ()
+    masks: Mapping[Key, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -88,10 +91,11 @@ class Catalogue:
         return Examples(tuple(map(int, chosen.index)), tuple(map(int, chosen["label"])))
 
     def identity(self, examples: Examples) -> list[list[str | int]]:
-        """What determines a result about the examples: ids, identities and labels."""
-        columns = self.frame[[*KEY, "identity"]].to_numpy()
+        """What determines a result about the examples: ids, identities, masks and labels."""
+        columns, keys = self.frame[[*KEY, "identity"]].to_numpy(), self.keys
+        masks = [[self.masks[key]] if key in self.masks else [] for key in keys]
         pairs = zip(examples.rows, examples.labels, strict=True)
-        return [[*columns[row].tolist(), label] for row, label in pairs]
+        return [[*columns[row].tolist(), *masks[row], label] for row, label in pairs]
 
     def triples(self, rows: tuple[int, ...]) -> list[tuple[str, str, str]]:
         """(person, session_id, identity) of rows, as the leakage guard takes them."""
@@ -155,6 +159,9 @@ def open_catalogue(
         if column in rows:
             scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
             refuse_same_bytes(scans, f"{table}: {what}")
+    if identities is None and MASK_DIGEST in rows:
+        digests = rows.loc[rows[MASK_DIGEST] != "", MASK_DIGEST]
+        catalogue = replace(catalogue, masks=digests.to_dict())
     own = described.of_scans(store, catalogue.keys, elsewhere)
     volumes = compared(own, descriptors.mirrored(own))
     return replace(catalogue, searched=search(volumes, catalogue.keys, table, apart))

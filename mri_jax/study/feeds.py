@@ -62,7 +62,9 @@ class Volumes:
     def reader(self, rows: tuple[int, ...], reference: Examples | None = None) -> Reader:
         """The scans of some rows, numbered in their order."""
         keys = self.catalogue.keys
-        return Reader(self.store, tuple(keys[row] for row in rows), self.normalisation(reference))
+        how = self.normalisation(reference)
+        known = self.known.setdefault(how, {})
+        return Reader(self.store, tuple(keys[row] for row in rows), how, known)
 
 
 def check_volumes(volumes: Volumes, rows: list[int]) -> None:

@@ -3,7 +3,7 @@
 ::
 
     STORE/store.json    grid, dtype, settings of the pipeline, versions, fingerprint of the settings
-    STORE/index.csv     one row a scan: KEY, cohort, volume, mask, sha256, quality figures
+    STORE/index.csv     one row a scan: KEY, cohort, volume, mask, digests of both, quality figures
     STORE/volumes/COHORT/SUBJECT_SESSION.npy    (X, Y, Z) float16 or float32, before normalisation
     STORE/masks/COHORT/SUBJECT_SESSION.npy      (X, Y, Z) bool
     STORE/records/COHORT/SUBJECT_SESSION.json   row of the index, checksums of the input
@@ -11,6 +11,8 @@
 """
 
 import math
+import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +38,9 @@ KEY = ["subject_id", "session_id"]
 # threads are in it at once (SystemError: AST constructor recursion depth mismatch).
 _HEADER = threading.Lock()
 INDEX_COLUMNS = [*KEY, "cohort", "volume", "mask", "shape", "spacing", "sha256"]
+MASK_DIGEST = "mask_sha256"
+"""Column of the index that stores of earlier versions lack."""
+_DIGESTS = {"volume": "sha256", "mask": MASK_DIGEST}
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,9 @@ class StoreInfo:
 class VolumeStore:
     """A store opened for reading.
 
+    What is read is what the index lists: the first time that a file is asked for, its bytes are
+    compared with the index, and its dtype, shape and values with what they must be.
+
     Attributes:
       path: Its folder.
       info: What holds for all volumes.
@@ -120,30 +128,57 @@ class VolumeStore:
         self.info = StoreInfo.from_json(
             files.read_json(self.path / "store.json", dict), str(self.path / "store.json")
         )
-        frame = files.read_csv(self.path / "index.csv", INDEX_COLUMNS, whole=True)
-        if frame.duplicated(KEY).any():
-            raise UserError(f"{self.path / 'index.csv'}: a scan occurs twice")
+        path = self.path / "index.csv"
+        frame = files.read_csv(path, [*INDEX_COLUMNS, MASK_DIGEST], whole=True)
+        _check_index(frame, str(path))
         self.index = frame.set_index(KEY, drop=False).sort_index()
+        self._checked: set[epath.Path] = set()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def volume(self, subject_id: str, session_id: str) -> np.ndarray:
-        """(X, Y, Z) memory map, before normalisation, in the store's dtype."""
+        """(X, Y, Z) memory map, before normalisation, in the store's dtype.
+
+        Raises:
+          UserError: The store does not hold the scan, or the file is not what the index lists.
+        """
         return self._load(subject_id, session_id, "volume")
 
     def mask(self, subject_id: str, session_id: str) -> np.ndarray:
-        """(X, Y, Z) bool memory map: True inside the brain."""
-        return self._load(subject_id, session_id, "mask")
+        """(X, Y, Z) bool, a memory map where stored so: True inside the brain.
+
+        Raises:
+          UserError: As `volume`.
+        """
+        mask = self._load(subject_id, session_id, "mask")
+        return mask if mask.dtype == bool else mask.astype(bool)
 
     def _load(self, subject_id: str, session_id: str, column: str) -> np.ndarray:
         try:
-            name = self.index.at[(subject_id, session_id), column]
+            row = self.index.loc[(subject_id, session_id)]
         except KeyError:
             raise UserError(
                 f"{self.path}: holds no scan of subject {subject_id}, session {session_id}"
             ) from None
-        path = self.path / name
+        path = self.path / row[column]
+        if path in self._checked:
+            return self._map(path)
+        _check_inside(self.path, path)
+        digest = row.get(_DIGESTS[column]) or None
+        if digest and files.sha256_of_file(path) != digest:
+            raise UserError(
+                f"{path}: is not the {column} of subject {subject_id}, session {session_id} that "
+                "index.csv lists (its SHA-256 differs): it was altered or swapped; preprocess the "
+                "scan again"
+            )
+        array = self._map(path)
+        _check_values(array, column, self.info.dtype, str(path))
+        self._checked.add(path)
+        return array
+
+    def _map(self, path: epath.Path) -> np.ndarray:
+        """A file of the store as (X, Y, Z) memory map."""
         files.check_regular(path)
         try:
             with _HEADER:
@@ -157,6 +192,52 @@ class VolumeStore:
                 f"{path}: shape {array.shape} differs from the store's {self.info.grid.shape}"
             )
         return array
+
+
+def _check_index(frame: pd.DataFrame, source: str) -> None:
+    """Refuse an index that does not say of every scan which files it has."""
+    missing = [name for name in INDEX_COLUMNS if name not in frame.columns]
+    if missing:
+        raise UserError(f"{source}: column {missing[0]!r} is missing")
+    for number, row in enumerate(frame[["subject_id", *_DIGESTS, "sha256"]].to_numpy(), start=2):
+        subject, *paths, digest = row
+        if not subject:
+            raise UserError(f"{source}: row {number}: subject_id is empty")
+        for path in paths:
+            parts = path.split("/")
+            if not path or path.startswith(("/", "\\", "~")) or ".." in parts or "://" in path:
+                raise UserError(
+                    f"{source}: row {number}: {path[:80]!r} is no path inside the store"
+                )
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise UserError(f"{source}: row {number}: sha256: {digest[:80]!r} is no SHA-256")
+    for names, what in ((KEY, "a scan"), (["volume"], "a volume"), (["mask"], "a mask")):
+        twice = frame.duplicated(names)
+        if twice.any():
+            found = " ".join(frame.loc[twice, names].iloc[0])
+            raise UserError(f"{source}: {what} occurs twice: {found}")
+
+
+def _check_inside(store: epath.Path, path: epath.Path) -> None:
+    """Refuse a file that links lead out of its store."""
+    if files.on_bucket(store):
+        return
+    root, real = (os.path.realpath(each) for each in (store, path))
+    if os.path.commonpath([root, real]) != root:
+        raise UserError(f"{path}: leads out of the store, to {real}")
+
+
+def _check_values(array: np.ndarray, column: str, dtype: str, source: str) -> None:
+    """Refuse a volume that is not of the store's dtype and finite, a mask that is not 0 and 1."""
+    if column == "volume":
+        if array.dtype != np.dtype(dtype):
+            raise UserError(f"{source}: is {array.dtype}, the store's volumes are {dtype}")
+        if not np.isfinite(array).all():
+            raise UserError(f"{source}: holds NaN or infinity")
+    elif array.dtype != bool and (
+        array.dtype.kind not in "iu" or ((array != 0) & (array != 1)).any()
+    ):
+        raise UserError(f"{source}: a mask must be bool, or whole numbers 0 and 1")
 
 
 class StoreWriter:
@@ -216,6 +297,7 @@ class StoreWriter:
             "shape": "x".join(map(str, self.info.grid.shape)),
             "spacing": str(self.info.grid.spacing),
             "sha256": sha256,
+            MASK_DIGEST: files.sha256_of_file(self.path / "masks" / name),
             **(quality or {}),
         }
 

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -190,10 +191,8 @@ def test_the_same_image_under_two_names_is_refused(cohorts, tmp_path):
 def test_every_unusable_volume_is_named_before_training(tmp_path):
     table, path = make_cohorts(tmp_path, subjects=6, cohorts=("ADNI1", "ADNI2", "ADNI3"))
     folder = path / "volumes" / "ADNI1"
-    wrong = np.load(folder / "ADNI1-002_bl.npy")
-    np.save(folder / "ADNI1-002_bl.npy", wrong[:-1])
-    wrong[4, 4, 4] = np.nan
-    np.save(folder / "ADNI1-005_bl.npy", wrong)
+    np.save(folder / "ADNI1-002_bl.npy", np.load(folder / "ADNI1-002_bl.npy")[::-1])
+    shutil.copy(folder / "ADNI1-006_bl.npy", folder / "ADNI1-005_bl.npy")
     (folder / "ADNI1-007_bl.npy").write_bytes(b"nothing")
     study, store = study_of((table, path)), VolumeStore(path)
     catalogue = open_catalogue(table, store, study)
@@ -202,9 +201,26 @@ def test_every_unusable_volume_is_named_before_training(tmp_path):
         check_volumes(volumes, list(range(len(catalogue.frame))))
     told = str(caught.value)
     assert told.startswith("3 of 24 volumes cannot be used")
-    assert "shape (8, 12, 10) differs" in told
-    assert "subject ADNI1-005, session bl: volume: NaN or infinity" in told
-    assert "ADNI1-007_bl.npy: is not a whole .npy file" in told
+    lines = told.splitlines()[1:]
+    for name, line in zip(("ADNI1-002", "ADNI1-005", "ADNI1-007"), lines, strict=True):
+        assert f"{name}_bl.npy: is not the volume of subject {name}, session bl" in line
+
+
+def test_other_masks_give_other_stages_and_an_index_without_masks_those_of_before(tmp_path):
+    cohorts = make_cohorts(tmp_path, subjects=15)
+    index = pd.read_csv(cohorts[1] / "index.csv", dtype=str, keep_default_na=False)
+    found = []
+    for changed in (
+        index,
+        index.assign(mask_sha256="0" * 64),
+        index.drop(columns="mask_sha256"),
+        index.assign(mask_sha256=""),
+    ):
+        changed.to_csv(cohorts[1] / "index.csv", index=False)
+        found.append(fingerprints(plan_of(cohorts)[0], "source"))
+    assert not found[0] & found[1]
+    assert not found[0] & found[2]
+    assert found[2] == found[3]
 
 
 def test_subjects_without_a_volume_are_counted_in_the_flow(cohorts, tmp_path):
