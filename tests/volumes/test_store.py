@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mri_jax import files
-from mri_jax.commands.cohort_tables import check_tables
+from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
@@ -78,10 +78,10 @@ def test_bytes_that_are_not_the_indexs_are_refused_by_name(store, what, change):
     assert f"{path}: is not the {what[:-1]} of subject ADNI1-001, session bl" in problems[0]
 
 
-def test_cohort_check_refuses_an_altered_volume(store, tmp_path):
+def test_cohort_check_refuses_an_altered_volume(store, tmp_path, capsys):
     mirrored(volume_of(store))
-    with pytest.raises(UserError, match=r"ADNI1-001_bl.npy: is not the volume of subject"):
-        check_tables([tmp_path / "cohort.csv"], (), store, None, None, None)
+    assert main(["cohort", "check", str(tmp_path / "cohort.csv"), "--store", str(store)]) == 2
+    assert "ADNI1-001_bl.npy: is not the volume of subject ADNI1-001" in capsys.readouterr().err
 
 
 def test_a_store_of_an_earlier_version_has_no_digests_of_masks(store):
