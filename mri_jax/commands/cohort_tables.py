@@ -247,6 +247,7 @@ def _resolve(
         raise UserError(f"{folder}: holds {len(keys)} scans of the table; at least 2 are needed")
     print(f"{folder}: holds {len(keys)} of {len(table)} scans of the table, and "
           f"{len(store) - len(keys)} that are not in it")  # fmt: skip
+    store.check(keys)
     own = described.of_scans(store, keys)
     volumes = near.compared(own, descriptors.mirrored(own))
     subjects = [subject for subject, _ in keys]

@@ -7,17 +7,14 @@ import numpy as np
 from etils import epath
 
 from mri_jax import files
-from mri_jax.errors import UserError
 from mri_jax.study.data import Catalogue, Examples, Key
 from mri_jax.study.description import describe
 from mri_jax.study.settings import Data
 from mri_jax.training.feed import Feed, OnDevice, Streamed
 from mri_jax.typed import build
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
-from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.store import VolumeStore, refuse_unusable
 from mri_jax.volumes.stream import Reader
-
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,7 @@ def check_volumes(volumes: Volumes, rows: list[int]) -> None:
     """
     rows = sorted(set(rows))
     found = volumes.reader(tuple(rows)).problems(volumes.threads) if rows else []
-    if found:
-        more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        lines = "\n  ".join(found[:_SHOWN])
-        raise UserError(f"{len(found)} of {len(rows)} volumes cannot be used:\n  {lines}{more}")
+    refuse_unusable(found, len(rows))
 
 
 class Feeds:

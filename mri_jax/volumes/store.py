@@ -14,7 +14,8 @@ import math
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.files import safe_name
+from mri_jax.progress import track
 from mri_jax.typed import build
 from mri_jax.volumes import descriptors
 from mri_jax.volumes.grids import GRIDS, Grid
@@ -34,6 +36,7 @@ DTYPES = ("float16", "float32")
 # No grid comes near it.
 MAX_VOXELS = 1 << 28
 KEY = ["subject_id", "session_id"]
+_SHOWN = 10
 # NumPy reads a header with `ast.literal_eval`, which on Python 3.11 fails now and then when two
 # threads are in it at once (SystemError: AST constructor recursion depth mismatch).
 _HEADER = threading.Lock()
@@ -154,6 +157,25 @@ class VolumeStore:
         mask = self._load(subject_id, session_id, "mask")
         return mask if mask.dtype == bool else mask.astype(bool)
 
+    def check(self, keys: Sequence[tuple[str, str]], threads: int = 4) -> None:
+        """Read the volumes and masks of some scans; refuse what is not as the index lists.
+
+        Raises:
+          UserError: One line for each scan that cannot be used, the first ten in full.
+        """
+
+        def problem(key: tuple[str, str]) -> str | None:
+            try:
+                self.volume(*key)
+                self.mask(*key)
+            except UserError as error:
+                return str(error)
+            return None
+
+        with ThreadPoolExecutor(threads) as pool:
+            found = track(pool.map(problem, keys), len(keys), "scan", "checking volumes")
+            refuse_unusable([line for line in found if line], len(keys))
+
     def _load(self, subject_id: str, session_id: str, column: str) -> np.ndarray:
         try:
             row = self.index.loc[(subject_id, session_id)]
@@ -192,6 +214,14 @@ class VolumeStore:
                 f"{path}: shape {array.shape} differs from the store's {self.info.grid.shape}"
             )
         return array
+
+
+def refuse_unusable(problems: Sequence[str], total: int) -> None:
+    """Raise one error of many lines, the first ten in full; does nothing without problems."""
+    if problems:
+        more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        lines = "\n  ".join(problems[:_SHOWN])
+        raise UserError(f"{len(problems)} of {total} volumes cannot be used:\n  {lines}{more}")
 
 
 def _check_index(frame: pd.DataFrame, source: str) -> None:
