@@ -16,12 +16,12 @@ from mri_jax.volumes.resampling import Image
 
 # Part of the head's voxels that may be without a number, to be filled from their neighbours.
 MAX_FILLED = 1e-3
-# MP2RAGE's UNI lies in -0.5 to 0.5; both ends are reached within this.
-UNI_LIMIT, UNI_REACHED = 0.5, 0.45
+# MP2RAGE's UNI lies in -0.5 to 0.5, by rounding a hundredth beyond, and reaches 0.45 at both ends.
+UNI_MIDDLE, UNI_LIMIT, UNI_REACHED = 0.5, 0.505, 0.45
 # Below zero by at most the first part of the maximum: interpolation around air. By at most the
 # second in a few voxels: overshoot of a high-order spline.
 MAX_NEGATIVE, MAX_OVERSHOOT, OVERSHOOT_PART = 0.02, 0.1, 0.01
-# Half the smallest brain (mL): Otsu's threshold leaves out fluid and dark tissue, but never more.
+# Half the smallest brain (mL), since Otsu's threshold leaves out fluid and dark tissue.
 SMALLEST_HEAD = 250.0
 # So many voxels, evenly spread, tell a level of intensity.
 ENOUGH_VOXELS = 2**21
@@ -67,7 +67,7 @@ def mended(data: np.ndarray) -> Mended:
         raise UserError(f"every voxel is {low:g}")
     notes: list[str] = []
     if -UNI_LIMIT <= low <= -UNI_REACHED and UNI_REACHED <= high <= UNI_LIMIT:
-        data = data + np.float32(UNI_LIMIT)
+        data = np.maximum(data + np.float32(UNI_MIDDLE), 0)
         notes.append("0.5 added to intensities of -0.5 to 0.5 (MP2RAGE UNI)")
     elif low < 0:
         if low < -MAX_NEGATIVE * high:

@@ -64,7 +64,9 @@ def register_head(scan: Image, template: Template) -> AffineFit:
     if fit.correlation < WORST_CORRELATION or not SIZES[0] < size < SIZES[1]:
         raise UserError(
             f"no head found: correlation with the template {fit.correlation:.2f} (at least "
-            f"{WORST_CORRELATION}), volume {size:.2f} of the template's ({SIZES[0]} to {SIZES[1]})"
+            f"{WORST_CORRELATION}), volume {size:.2f} of the template's ({SIZES[0]} to "
+            f"{SIZES[1]}); a head turned by more than {SEARCH_LIMIT:.0f} degrees is not found: is "
+            "the header's orientation right?"
         )
     return fit
 

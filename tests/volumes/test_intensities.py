@@ -68,6 +68,7 @@ def test_uni_of_mp2rage_is_shifted_and_other_negative_ranges_are_not(head):
     result = mended(unit - np.float32(0.5))
     np.testing.assert_allclose(result.data, unit, atol=1e-7)
     assert "UNI" in result.notes[0]
+    assert mended((unit - np.float32(0.5)) * np.float32(1.002)).data.min() == 0
     for low, high in ((-0.5, 0.3), (-0.2, 0.5), (-1.0, 1.0)):
         with pytest.raises(UserError, match="those of a T1w magnitude are positive"):
             mended(low + unit * np.float32(high - low))
