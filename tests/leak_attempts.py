@@ -20,7 +20,8 @@ from mri_jax.cohort.table import write_table
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import StoreInfo, StoreWriter, VolumeStore
 
-GRID = Grid("tiny", (28, 32, 28), 6.0, (-81.0, -93.0, -81.0))
+# The least that all five poolings of the CNN can be applied to.
+GRID = Grid("tiny", (32, 36, 32), 5.0, (-77.5, -87.5, -77.5))
 COHORTS = ("ADNI1", "ADNI2")
 Scan = tuple[np.ndarray, np.ndarray]
 
