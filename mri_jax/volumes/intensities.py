@@ -86,7 +86,7 @@ def _check_overshoot(known: np.ndarray, low: float, high: float) -> None:
     part = np.count_nonzero(known < -MAX_NEGATIVE * high) / known.size
     if low < -MAX_OVERSHOOT * high or part > OVERSHOOT_PART:
         raise UserError(
-            f"has intensities down to {low:g} ({100 * part:.2g} % of its voxels are below "
+            f"has intensities down to {low:g} ({100 * part:.3g} % of its voxels are below "
             f"{-100 * MAX_NEGATIVE:.0f} % of the largest); those of a T1w magnitude are positive"
         )
 
