@@ -61,14 +61,17 @@ def _made(store: VolumeStore, key: tuple[str, str]) -> np.ndarray:
 
 
 def _read(places: Sequence[epath.Path], name: str) -> np.ndarray | None:
-    """A kept description; one that is damaged is made anew."""
+    """A kept description; one that is damaged or empty is made anew."""
     for place in places:
-        try:
-            data = (place / name).read_bytes()
-            described = np.load(io.BytesIO(data), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        if not (place / name).exists():
             continue
-        if described.dtype == np.int8 and described.shape == (descriptors.cells(),):
+        try:
+            data = files.read_bytes(place / name, limit=2 * descriptors.cells())
+            described = np.load(io.BytesIO(data), allow_pickle=False)
+        except (UserError, OSError, ValueError, EOFError):
+            continue
+        whole = described.dtype == np.int8 and described.shape == (descriptors.cells(),)
+        if whole and described.any():
             return described
     return None
 

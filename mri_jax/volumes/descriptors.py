@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
+from mri_jax.files import safe_name
 from mri_jax.volumes.templates import load_template
 
 # Raised whenever the same volume would be described otherwise.
@@ -65,7 +66,7 @@ def cells() -> int:
 
 def file_name(sha256: str) -> str:
     """Where a store keeps the description of a volume with this checksum."""
-    return f"descriptions/v{VERSION}/{sha256}.npy"
+    return f"descriptions/v{VERSION}/{safe_name(str(sha256))}.npy"
 
 
 def mirrored(described: np.ndarray) -> np.ndarray:

@@ -105,8 +105,14 @@ def test_a_store_keeps_a_description_with_each_volume_and_an_old_one_gets_it_onc
     )
     (store.path / names[0]).unlink()
     (store.path / names[1]).write_bytes(b"not an array")
+    np.save(store.path / names[2], np.zeros(descriptors.cells(), np.int8))
     np.testing.assert_array_equal(described.of_scans(store, keys), own)
     np.testing.assert_array_equal(np.load(store.path / names[1]), own[1])
+
+
+def test_a_checksum_names_no_other_folder():
+    name = descriptors.file_name("../../../x")
+    assert name == "descriptions/v1/%2e.%2f..%2f..%2fx.npy"
 
 
 def test_a_store_that_cannot_be_written_has_them_elsewhere(store, tmp_path, monkeypatch):
