@@ -37,6 +37,9 @@ COLUMNS = (
     "probability",
 )
 SPLITS = ("test", "validation", "adaptation", "inner")
+_NUMBERS = ("repeat", "fold", "logit_0", "logit_1", "probability")
+# Of a probability and the softmax of logits that were written in decimals.
+_TOLERANCE = 1e-6
 KEY = ["run", "stage", "repeat", "fold", "cohort", "split", "subject_id", "session_id"]
 
 
@@ -49,16 +52,45 @@ def probability_of(logits: np.ndarray) -> np.ndarray:
 def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """Check a predictions table; returns it with its columns in order.
 
+    Logits are finite, or both are missing together with the probability: a network whose training
+    failed, or that computed no number for a scan.
+
     Raises:
-      UserError: A column is missing, a label is not 0 or 1, or a row occurs twice.
+      UserError: A column is missing, a cell is not what its column holds (the first is named by
+        its row), or a row occurs twice.
     """
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{source}: column {missing[0]!r} is missing")
-    if not frame["label"].isin([0, 1]).all():
-        raise UserError(f"{source}: label must be 0 or 1")
-    if not frame["split"].isin(SPLITS).all():
-        raise UserError(f"{source}: split must be one of {SPLITS}")
-    if frame.duplicated(KEY).any():
-        raise UserError(f"{source}: a (run, stage, fold, scan) occurs twice")
+    numbers = frame[list(_NUMBERS)].apply(pd.to_numeric, errors="coerce")
+    logits = numbers[["logit_0", "logit_1"]].to_numpy(float)
+    nothing = frame[["logit_0", "logit_1", "probability"]].isna().all(axis=1).to_numpy()
+    probability = numbers["probability"].to_numpy(float)
+    with np.errstate(invalid="ignore"):
+        agrees = np.abs(probability - probability_of(logits)) <= _TOLERANCE
+    rules = (
+        ("label", frame["label"].isin([0, 1]), "0 or 1"),
+        ("split", frame["split"].isin(SPLITS), f"one of {', '.join(SPLITS)}"),
+        ("fold", _counts(numbers["fold"]), "a whole number, 0 or more"),
+        ("repeat", _counts(numbers["repeat"]), "a whole number, 0 or more"),
+        ("logit_0", nothing | np.isfinite(logits[:, 0]), "a finite number, or missing with all"),
+        ("logit_1", nothing | np.isfinite(logits[:, 1]), "a finite number, or missing with all"),
+        ("probability", nothing | agrees, "the softmax of its row's logits"),
+    )
+    for column, holds, rule in rules:
+        if not np.all(holds):
+            place = int(np.argmin(np.asarray(holds)))
+            value = frame[column].iloc[place]
+            raise UserError(f"{source}: row {place + 2}: {column} {value!r} must be {rule}")
+    twice = frame.duplicated(KEY)
+    if twice.any():
+        place = int(np.argmax(twice.to_numpy()))
+        scan = " ".join(frame[["subject_id", "session_id"]].iloc[place])
+        raise UserError(
+            f"{source}: row {place + 2}: a (run, stage, fold, scan) occurs twice: {scan}"
+        )
     return frame[list(COLUMNS)].reset_index(drop=True)
+
+
+def _counts(values: pd.Series) -> pd.Series:
+    return (values >= 0) & (values % 1 == 0) & np.isfinite(values)
