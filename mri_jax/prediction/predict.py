@@ -10,6 +10,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.locks import folder_locked, require_space
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import Model
@@ -22,6 +23,8 @@ from mri_jax.volumes import outliers, quality
 TABLE = "predictions.csv"
 FAILED = "failed.csv"
 PAGES = "pages"
+# Generous estimates of a scan's rows and of its page, which holds pictures.
+ROW_BYTES, PAGE_BYTES = 10_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,21 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
       options: How.
 
     Raises:
-      UserError: The operating point was not fitted, or ``out`` holds predictions or cannot be
-        written.
+      UserError: The operating point was not fitted, or ``out`` holds predictions, is in use by
+        another process, has no room or cannot be written.
     """
     folder = epath.Path(out)
+    with folder_locked(folder, "folder of predictions"):
+        if (folder / TABLE).exists():
+            raise UserError(f"{folder}: holds predictions already; choose another --out")
+        each = ROW_BYTES + PAGE_BYTES * options.pages
+        require_space(folder, len(wanted) * each, f"results of {len(wanted)} scans")
+        return _predict(model, wanted, folder, options)
+
+
+def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options) -> Summary:
+    """`predict` in a folder that is locked and has room."""
     points_of(model, options.point)
-    if (folder / TABLE).exists():
-        raise UserError(f"{folder}: holds predictions already; choose another --out")
     forwards = [Forward(model.spec, [n.variables for n in e.networks]) for e in model.ensembles]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []

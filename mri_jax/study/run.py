@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, results
+from mri_jax.locks import folder_locked
 from mri_jax.reporting.report import write_report
 from mri_jax.study import estimate, outputs, simulated, tables, verdicts
 from mri_jax.study.costs import Costs
@@ -19,7 +20,7 @@ from mri_jax.study.feeds import Feeds, Volumes, check_volumes
 from mri_jax.study.plan import Plan, TrainStage
 from mri_jax.study.planning import make_plan
 from mri_jax.study.settings import Study
-from mri_jax.study.stages import StageFolders, work_directory_locked
+from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import VolumeStore
@@ -51,7 +52,7 @@ def run(
     """
     study = Study.from_config(config)
     workdir, folders, wave = epath.Path(workdir), StageFolders(stages, say), wave or one_fold_each()
-    with work_directory_locked(workdir):
+    with folder_locked(workdir, "work directory"):
         outputs.check_config(workdir, config)
         plan, volumes = prepare(study, folders, wave, interrupted)
         folders.add_digests(plan.stages())

@@ -10,6 +10,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax.errors import UserError
+from mri_jax.locks import lock_of
 from mri_jax.simulation import (
     CLASSES,
     COHORTS,
@@ -22,7 +23,6 @@ from mri_jax.simulation import (
 from mri_jax.simulation.cohorts import paths_in
 from mri_jax.study.data import Catalogue, Key, catalogue_of, open_catalogue
 from mri_jax.study.settings import Study
-from mri_jax.study.stages import lock_of
 from mri_jax.training.loop import Interrupted
 from mri_jax.volumes.store import VolumeStore
 

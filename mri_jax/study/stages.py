@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from etils import epath
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
+from mri_jax.locks import lock_of
 from mri_jax.study.plan import Stage
 
 _DAMAGED = "damaged"
@@ -173,42 +174,3 @@ def _problem(folder: epath.Path) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-@contextlib.contextmanager
-def work_directory_locked(path: epath.Path) -> Iterator[None]:
-    """Lock a work directory for one process.
-
-    Raises:
-      UserError: Another process is using it.
-    """
-    lock = lock_of(path / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{path}: the work directory is in use by another process") from None
-
-
-def lock_of(path: epath.Path) -> Any:
-    """A lock between processes of one machine; none on a bucket, where there are no locks."""
-    if files.on_bucket(path):
-        return _NoLock()
-    with files_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(str(path))
-
-
-@contextlib.contextmanager
-def files_errors(path: epath.Path) -> Iterator[None]:
-    """Say in one line that a folder cannot be made."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written ({error.strerror})") from None
-
-
-class _NoLock:
-    @contextlib.contextmanager
-    def acquire(self, timeout: float) -> Iterator[None]:
-        yield

@@ -1,0 +1,77 @@
+"""Folders that one process writes at a time, and room on the disk before anything is computed."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+from filelock import FileLock, Timeout
+
+from mri_jax import files
+from mri_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
+    """Lock a folder, made if absent, for one process.
+
+    Args:
+      path: The folder.
+      name: What to call it in the message.
+
+    Raises:
+      UserError: Another process is using it, or it cannot be written.
+    """
+    lock = lock_of(path / ".lock")
+    with files_errors(path / ".lock"):
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{path}: the {name} is in use by another process") from None
+    with held:
+        yield
+
+
+def lock_of(path: epath.Path) -> Any:
+    """A lock between processes of one machine; none on a bucket, where there are no locks."""
+    if files.on_bucket(path):
+        return _NoLock()
+    with files_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(str(path))
+
+
+@contextlib.contextmanager
+def files_errors(path: epath.Path) -> Iterator[None]:
+    """Say in one line that a folder, or a file in it, cannot be made."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be written ({error.strerror})") from None
+
+
+def require_space(folder: epath.Path, needed: int, what: str) -> None:
+    """Refuse to begin what the disk has no room for; buckets are not asked.
+
+    Args:
+      folder: An existing folder of the result.
+      needed: Bytes, by estimate.
+      what: What they are needed for.
+
+    Raises:
+      UserError: Less is free.
+    """
+    if files.on_bucket(folder):
+        return
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"{folder}: {free / 1e6:,.0f} MB are free, {what} need about {needed / 1e6:,.0f} MB"
+        )
+
+
+class _NoLock:
+    @contextlib.contextmanager
+    def acquire(self, timeout: float) -> Iterator[None]:
+        yield
