@@ -30,6 +30,7 @@ _FINEST = 64  # voxels along an axis; finer volumes are first reduced to block m
 _OBJECT = 0.4  # of the median difference from the background: what belongs to the object
 _NEAR = 1.0  # SD in voxels over which that is averaged
 _STEPS = 24.0  # int8 steps of one RMS
+_LARGE = 1e15  # squares of larger intensities leave float32; a description knows no scale
 # Blur (SD in voxels of about 4 mm) of the template's forms that are removed.
 _BLURS = (0.0, 0.75, 1.5)
 
@@ -103,6 +104,9 @@ def _reduced(volume: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if not np.isfinite(values).all():
         weights = weights * np.isfinite(values)
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(np.abs(values).max())
+    if largest > _LARGE:
+        values = values / np.float32(largest)
     if not weights.any():
         weights = np.ones_like(weights)
     side = -(-max(values.shape) // _FINEST)

@@ -142,3 +142,12 @@ def test_a_volume_that_cannot_be_read_is_left_to_the_study(store):
     own = described.of_scans(store, keys)
     assert own[:2].any(axis=1).all()
     assert not own[2].any()
+
+
+def test_a_description_knows_no_scale_up_to_the_end_of_float32():
+    rng = np.random.default_rng(4)
+    mask = np.zeros((9, 12, 10), bool)
+    mask[1:-1, 1:-2, 1:-1] = True
+    volume = np.where(mask, rng.normal(10, 1, mask.shape), 0).astype(np.float32)
+    found = [descriptors.describe(volume * np.float32(s), mask).astype(int) for s in (1, 2e37)]
+    assert np.abs(found[0] - found[1]).max() <= 1
