@@ -66,7 +66,7 @@ def beside(path: epath.PathLike) -> Iterator[epath.Path]:
         temporary.replace(target)
     except OSError as error:
         _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(f"{target}: the disk is full") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
             raise UserError(f"{target}: cannot be written ({error.strerror})") from error
@@ -191,6 +191,11 @@ def check_regular(path: epath.PathLike, limit: int | None = None) -> int:
     if limit is not None and size > limit:
         _refuse_size(path, size, limit)
     return size
+
+
+def is_there(path: epath.PathLike) -> bool:
+    """Whether something has this name, be it a link that leads nowhere: reading it says so."""
+    return epath.Path(path).exists() if on_bucket(path) else os.path.lexists(path)
 
 
 @contextlib.contextmanager

@@ -130,9 +130,7 @@ class Results:
           UserError: The file is there but is not a readable ``.npz``.
         """
         path = self.path / name
-        if not path.exists():
-            return {}
-        return read_npz(path)
+        return read_npz(path) if files.is_there(path) else {}
 
 
 def written_path(name: str, path: epath.PathLike, run: epath.PathLike) -> dict[str, str]:
@@ -177,9 +175,9 @@ def load(run: epath.PathLike) -> Results:
             "start the same launch.py command again to continue it"
         )
     missing = [
-        f"{name} is absent"
+        f"{name} is {'empty' if (path / name).exists() else 'absent'}"
         for name in (CONFIG, PROVENANCE, PLAN, COHORT, HISTORY)
-        if not (path / name).exists()
+        if not (path / name).exists() or not files.check_regular(path / name)
     ]
     found = _frame(path / PREDICTIONS)
     if found.empty:
@@ -202,7 +200,7 @@ def load(run: epath.PathLike) -> Results:
 
 
 def _json(path: epath.Path) -> dict[str, Any]:
-    return files.read_json(path, dict) if path.exists() else {}
+    return files.read_json(path, dict) if files.is_there(path) else {}
 
 
 def _plan(path: epath.Path) -> pd.DataFrame:
@@ -213,16 +211,16 @@ def _plan(path: epath.Path) -> pd.DataFrame:
 
 
 def _frame(path: epath.Path) -> pd.DataFrame:
-    if not path.exists():
+    if not files.is_there(path):
         return pd.DataFrame()
-    # An empty table of a run that had nothing to say is a line end alone.
-    if files.check_regular(path) <= 1:
+    # The table of a run that had nothing to say is a line end alone.
+    if files.check_regular(path) <= 1 and files.read_bytes(path) in (b"", b"\n"):
         return pd.DataFrame()
     return files.read_csv(path, _IDENTIFIERS, _TABLE_BYTES, whole=True)
 
 
 def _history(path: epath.Path) -> pd.DataFrame:
-    if not path.exists():
+    if not files.is_there(path):
         return pd.DataFrame()
     rows = []
     for number, line in enumerate(files.read_text(path, _TABLE_BYTES).splitlines(), start=1):

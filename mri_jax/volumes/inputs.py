@@ -369,10 +369,18 @@ def _inside(entry: ScanEntry, base: Path) -> ScanEntry:
     if entry.problem:
         return entry
     for path in filter(None, (entry.path, entry.mask_path)):
-        if not path.resolve().is_relative_to(base.resolve()):
+        if not _resolved(path).is_relative_to(base.resolve()):
             rule = f"leaves the input folder {base}; give --root a folder that holds it"
             return replace(entry, problem=f"{path.name}: {rule}")
     return entry
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links; one in a loop of links as it stands, to be refused when it is read."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
 
 
 def _with_mask(entry: ScanEntry, base: Path, masks: Path) -> ScanEntry:

@@ -109,6 +109,12 @@ class StoreInfo:
             raise UserError(f"{source}: grid.shape: {info.grid.shape} is no grid of voxels")
         if not 0 < info.grid.spacing < 1000:
             raise UserError(f"{source}: grid.spacing: {info.grid.spacing} mm is no edge of a voxel")
+        stated = value.get("fingerprint", info.fingerprint)
+        if stated != info.fingerprint:
+            raise UserError(
+                f"{source}: its fingerprint is not that of its grid, dtype and settings: the file "
+                "was altered; preprocess into a new folder"
+            )
         return info
 
 
@@ -207,7 +213,7 @@ class VolumeStore:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except ValueError:  # NumPy speaks of pickles, which are never wanted here
+        except (ValueError, EOFError):  # NumPy speaks of pickles, which are never wanted here
             raise UserError(f"{path}: is not a whole .npy file") from None
         if array.shape != self.info.grid.shape:
             raise UserError(

@@ -1,0 +1,141 @@
+"""Try what must not break, and print how often it did: ``python -m tests.abuse``.
+
+  python -m tests.abuse                 everything (an hour or so on two cores)
+  python -m tests.abuse --quick         a small part of everything, a minute
+  python -m tests.abuse --only leaks    one part: mutations, leaks, kills, disks, twins
+
+Each line counts what was tried: refused in one line, done with the right result, ended in a
+traceback, done with a wrong result in silence, hung, or above 4 GB. Exit code 1 when a goal is
+missed; what failed is listed, with the seed it can be repeated with.
+"""
+
+import argparse
+import contextlib
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.abuse import disks, doors, kills, leaks, made, twins
+from tests.abuse.workers import Outcome, in_child, run_cases
+
+COLUMNS = ("tried", "refused", "done", "traceback", "silent", "hang", "memory")
+PARTS = ("mutations", "leaks", "kills", "disks", "twins")
+
+
+def main() -> int:
+    """Run the parts asked for; 1 if a goal is missed."""
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m tests.abuse", None, __doc__, formatter_class=plain)
+    parser.add_argument("--quick", action="store_true", help="a small part of everything")
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--seed", type=int, default=2021)
+    parser.add_argument("--count", type=int, help="damaged inputs; default: 1000, quick: 60")
+    parser.add_argument("--kills", type=int, help="default: 100, quick: 2")
+    parser.add_argument("--base", type=Path, help="folder that keeps what is damaged")
+    parser.add_argument("--at-once", type=int, default=2, help="children at a time")
+    args = parser.parse_args()
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        base = args.base or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="abuse-")))
+        failures: list[str] = []
+        figures: dict[str, Counter[str]] = {}
+        for part in args.only or PARTS:
+            run_part(part, args, base, work, figures, failures)
+    print("\n".join(table(figures)))
+    print(f"{time.monotonic() - started:.0f} s, seed {args.seed}")
+    return 1 if failures else 0
+
+
+def run_part(part, args, base, work, figures, failures) -> None:
+    """Run one part and count what came of it."""
+    make(base)
+    draw = random.Random(f"{part} {args.seed}")
+    if part == "mutations":
+        count = args.count or (48 if args.quick else 1000)
+        mutations(base, work, count, args, figures, failures)
+    elif part == "leaks":
+        for outcome in run_cases(
+            leaks.attempts(base, work, 15 if args.quick else 1), args.at_once, 600
+        ):
+            stopped = outcome.state == "refused" and leaks.named(outcome.case.name, outcome.said)
+            state = {"done": "silent", "refused": "refused" if stopped else "traceback"}
+            count_one(
+                figures,
+                failures,
+                outcome.case.group,
+                state.get(outcome.state, outcome.state),
+                outcome,
+            )
+    elif part == "kills":
+        for name, action, share in kills.shares(args.kills or (1 if args.quick else 100)):
+            found = kills.kill(name, action, share, base, work / "kills", draw)
+            for outcome in found:
+                count_one(figures, failures, outcome.case.group, outcome.state, outcome)
+    elif part == "disks":
+        print(f"full disks: {disks.how()}")
+        for outcome in disks.fill(1 if args.quick else 20, base, work, draw):
+            count_one(figures, failures, outcome.case.group, outcome.state, outcome)
+    elif part == "twins":
+        for outcome in twins.pair(1 if args.quick else 12, base, work):
+            count_one(figures, failures, outcome.case.group, outcome.state, outcome)
+
+
+def make(base: Path) -> None:
+    """Make what is damaged, unless it is there."""
+    base.mkdir(parents=True, exist_ok=True)
+    found = in_child(lambda: made.make(base))
+    if found.state != "done":
+        raise SystemExit(found.said)
+
+
+def mutations(base, work, count, args, figures, failures) -> None:
+    """Damaged inputs over the six doors."""
+    whole = {}
+    for door in doors.DOORS:
+        found = in_child(lambda door=door: doors._ask(door, base / door.made, work / "whole",
+                                                      lambda: None))  # fmt: skip
+        if found.state != "done":
+            raise SystemExit(f"{door.name}: undamaged: {found.state}: {found.said}")
+        whole[door.targets] = found.result
+    files = count * 5 // 6
+    cases = [
+        *doors.mutated(base, work, files, args.seed),
+        *doors.configured(base, count - files, args.seed),
+    ]
+    for outcome in run_cases(cases, args.at_once, 240):
+        state = outcome.state
+        if state == "done" and outcome.case.group != "config":
+            door, _, _ = doors.door_of(outcome.case)
+            same = outcome.result in (whole[door.targets], "done anew")
+            if not same and doors.is_seeable(outcome.case):
+                state = "silent"
+        count_one(figures, failures, outcome.case.group, state, outcome)
+
+
+def count_one(figures, failures, group: str, state: str, outcome: Outcome) -> None:
+    """Add one outcome to the figures, and to the failures if it is one."""
+    line = figures.setdefault(group, Counter())
+    line["tried"] += 1
+    line[state] += 1
+    if line["tried"] % 20 == 0:
+        print(f"{group}: {dict(line)}", file=sys.stderr, flush=True)
+    if state not in ("refused", "done"):
+        failures.append(f"{state}: {outcome.case.name}\n{outcome.said[-1500:]}")
+        print(f"FAILED {failures[-1]}", file=sys.stderr, flush=True)
+
+
+def table(figures: dict[str, Counter[str]]) -> list[str]:
+    """The figures as a Markdown table."""
+    total: Counter[str] = sum(figures.values(), Counter())
+    lines = ["| door | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, line in [*figures.items(), ("all", total)]:
+        lines.append(f"| {name} | " + " | ".join(str(line[c]) for c in COLUMNS) + " |")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

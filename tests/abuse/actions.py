@@ -1,0 +1,132 @@
+"""Commands that are killed, run twice or run on a full disk, and the files that must not suffer."""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import app
+
+import launch
+from tests.abuse import made
+from tests.abuse.doors import command
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELDS = {
+    "data.repeated": "refuse",
+    "targets": "('ADNI2',)",
+    "model.preset": "",
+    **{f"model.{name}": value for name, value in made.SMALL_MODEL.items() if name != "preset"},
+    "train.folds": 3,
+    "train.batch": 4,
+    "train.min_epochs": 4,
+    "train.max_epochs": 4,
+    "train.learning_rate": 1e-3,
+    "finetune.epochs": 2,
+    "finetune.inner_folds": 0,
+    "finetune.parts": 3,
+    "finetune.statistics": "('keep',)",
+    "baselines.voxels": False,
+    "save_seconds": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Action:
+    """One command.
+
+    Attributes:
+      name: For the table.
+      inputs: Of `made`, copied to where the command runs.
+      act: The command, given that folder; runs in a child.
+      outputs: Patterns of what it writes that is compared byte by byte.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    act: Callable[[Path], Any]
+    outputs: tuple[str, ...]
+
+    def prepare(self, base: Path, folder: Path) -> Path:
+        """A fresh folder with the inputs; compiled programs are there, as after any first run."""
+        for name in self.inputs:
+            shutil.copytree(base / name, folder / name, symlinks=True)
+        if (base / "xla").exists() and self.name == "study":
+            shutil.copytree(base / "xla", folder / "stages" / "xla")
+        return folder
+
+    def written(self, folder: Path) -> dict[str, str]:
+        """Digest of every output by its name."""
+        paths = {p for pattern in self.outputs for p in folder.glob(pattern) if p.is_file()}
+        return {
+            str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths
+        }
+
+
+def study(folder: Path, workdir: str = "run", *more: str) -> int:
+    """``launch.py`` in this child, which imported it with its parent."""
+    os.chdir(ROOT)
+    data = {"data.cohort": folder / "table/cohort.csv", "data.store": folder / "table/store"}
+    fields = {**data, **FIELDS}
+    argv = [
+        "launch.py",
+        f"--config={ROOT}/configs/finetune_high.py:smoke",
+        f"--workdir={folder / workdir}",
+        f"--stages={folder / 'stages'}",
+        "--noreport",
+        *(f"--config.{name}={value}" for name, value in fields.items()),
+        *more,
+    ]
+    sys.argv = argv  # where ml_collections looks for fields of the config
+    app.run(launch.main, argv, flags_parser=launch.parse_flags)
+    return 0
+
+
+def preprocess(folder: Path) -> int:
+    table = str(folder / "many" / "scans.csv")
+    arguments = ["preprocess", "--input", table, "--out", str(folder / "out"), "--grid", "demo"]
+    return command(*arguments, "--no-n4", "--brain", "mask")
+
+
+def report(folder: Path) -> int:
+    return command("report", str(folder / "results" / "run"))
+
+
+def predict(folder: Path) -> int:
+    model, store = str(folder / "model" / "model"), str(folder / "many" / "store")
+    return command("predict", model, store, "--out", str(folder / "out"), "--pages")
+
+
+_RUN = ("predictions.csv", "metrics.csv", "metrics.jsonl", "cohort.csv", "flow.csv", "tables/*")
+STUDY = Action("study", ("table",), study, tuple(f"run/{name}" for name in _RUN))
+PREPROCESS = Action(
+    "preprocess", ("many",), preprocess, ("out/*.csv", "out/volumes/*/*", "out/masks/*/*")
+)
+REPORT = Action(
+    "report",
+    ("results",),
+    report,
+    ("results/run/report.html", "results/run/tables/*", "results/run/figures/*"),
+)
+PREDICT = Action("predict", ("model", "many"), predict, ("out/*.csv", "out/pages/*"))
+# The quickest first: it stands for all in the quick part.
+ACTIONS = (PREPROCESS, STUDY, REPORT, PREDICT)
+
+
+def whole(action: Action, base: Path, folder: Path) -> dict[str, str]:
+    """What an uninterrupted run writes; its compiled programs are kept for the others."""
+    from tests.abuse.workers import in_child
+
+    outcome = in_child(lambda: action.act(action.prepare(base, folder)))
+    if outcome.state != "done" or outcome.result not in (0, None):
+        raise SystemExit(f"{action.name}: undisturbed: {outcome.state}: {outcome.said}")
+    if action is STUDY and not (base / "xla").exists():
+        shutil.copytree(folder / "stages" / "xla", base / "xla")
+    found = action.written(folder)
+    if not found:
+        raise SystemExit(f"{action.name}: writes none of {action.outputs}")
+    return found

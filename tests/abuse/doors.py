@@ -1,0 +1,322 @@
+"""The six doors: what each reads, how it is asked, and which damage a check there could see."""
+
+import hashlib
+import importlib
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_jax import cli
+from mri_jax.errors import UserError
+from tests.abuse import made, mutations
+from tests.abuse.workers import Case
+
+# What no table can show: another valid value, a row or an optional column that is not there.
+UNSEEABLE = {
+    mutations.flip, mutations.flip_head, mutations.drop_row, mutations.shuffle_rows,
+    mutations.drop_column, mutations.odd_cell, mutations.swap_cells, mutations.insert,
+    mutations.remove, mutations.link_out, mutations.lost_link, mutations.latin1,
+    mutations.truncate, mutations.append, mutations.no_rows, mutations.empty,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way in.
+
+    Attributes:
+      name: For the table.
+      made: The folder of `made` that is copied for a case.
+      targets: Patterns of the files that are damaged; those that come twice, twice as often.
+      ask: Reads the folder as a user's command does; returns what came of it, as JSON.
+      digests: Patterns of files whose every byte is written down elsewhere: whatever becomes of
+        them, a result that differs is silent.
+    """
+
+    name: str
+    made: str
+    targets: tuple[str, ...]
+    ask: Callable[[Path], Any]
+    digests: tuple[str, ...] = ()
+
+
+def command(*arguments: str) -> int:
+    """A command's exit code; 2 ends the child as a refusal."""
+    code = cli.main(arguments)
+    if code == 2:
+        raise SystemExit(2)
+    return code
+
+
+def digest(folder: Path, *names: str) -> str:
+    """Of the names and bytes of files and all files below folders, wherever ``folder`` is."""
+    found, paths = hashlib.sha256(), [folder / name for name in names]
+    for path in sorted(p for top in paths for p in (top.rglob("*") if top.is_dir() else [top])):
+        if path.is_file() and ".locks" not in path.parts:
+            content = path.read_bytes().replace(str(folder).encode(), b"")
+            found.update(path.name.encode() + b"\0" + content)
+    return found.hexdigest()
+
+
+def _planned(folder: Path) -> Any:
+    from mri_jax.study.run import planned
+    from mri_jax.study.settings import Study
+    from mri_jax.study.stages import StageFolders
+
+    study = Study.from_config(made.study_config(folder))
+    catalogue, plan = planned(study, StageFolders(folder / "stages"))
+    return catalogue, plan, study
+
+
+def _table(folder: Path) -> Any:
+    command("cohort", "check", str(folder / "cohort.csv"), "--out", str(folder / "out.csv"))
+    _, plan, _ = _planned(folder)
+    return digest(folder, "out.csv"), [stage.fingerprint for stage in plan.stages()]
+
+
+def _bids(folder: Path) -> Any:
+    command(
+        "cohort",
+        "bids",
+        str(folder),
+        "--cohort",
+        "SITE",
+        "--out",
+        str(folder / "out" / "cohort.csv"),
+    )
+    return digest(folder, "out/cohort.csv", "out/excluded.csv")
+
+
+def _scans(folder: Path) -> Any:
+    arguments = ["--input", str(folder / "scans.csv"), "--out", str(folder / "out")]
+    code = command("preprocess", *arguments, "--grid", "demo", "--no-n4", "--brain", "mask")
+    if code:
+        raise UserError((folder / "out" / "failed.csv").read_text(encoding="utf-8"))
+    return digest(folder, "out/volumes", "out/masks")
+
+
+def _store(folder: Path) -> Any:
+    from mri_jax.study.feeds import Volumes, check_volumes
+    from mri_jax.volumes.store import VolumeStore
+
+    catalogue, plan, study = _planned(folder)
+    store = VolumeStore(folder / "store")
+    volumes = Volumes(store, catalogue, study.data.normalisation, folder / "references", 1)
+    rows = sorted({row for stage in plan.stages() for e in stage.examples for row in e.rows})
+    check_volumes(volumes, rows)
+    read = volumes.reader(tuple(rows)).load(threads=1)
+    return [*catalogue.keys], hashlib.sha256(np.ascontiguousarray(read).data).hexdigest()
+
+
+def _results(folder: Path) -> Any:
+    """Read a run as its report, its explanation, and the study that continues it do."""
+    from mri_jax.reporting.analysis import analyse, load_runs
+    from mri_jax.reporting.cautions import cautions
+    from mri_jax.reporting.demographics import demographics_table, flow_table
+    from mri_jax.reporting.figures_detail import training_figures
+    from mri_jax.reporting.figures_layers import layer_figures
+    from mri_jax.trained import open_run
+
+    run = open_run(folder / "run", folder / "stages", folder / "data" / "store")
+    analysis = analyse(load_runs([str(folder / "run")]))
+    shown = [demographics_table(analysis).rows, flow_table(analysis).rows, cautions(analysis)]
+    drawn = [p.caption for p in (*training_figures(analysis), *layer_figures(analysis, False))]
+    weights = hashlib.sha256()
+    for member in run.members:
+        for layer, leaves in sorted(member.load().params.items()):
+            for leaf in leaves.values():
+                weights.update(layer.encode() + np.asarray(leaf).tobytes())
+    scores = run.results.predictions
+    said = scores.assign(probability=scores["probability"].round(6)).drop(columns="logit_0")
+    said["logit_1"] = said["logit_1"].round(6)
+    return repr(shown), drawn, weights.hexdigest(), said.to_csv()
+
+
+def _stages(folder: Path) -> Any:
+    """Finish a study all of whose stages are there."""
+    import json
+
+    from mri_jax.study import outputs
+    from mri_jax.study.run import planned
+    from mri_jax.study.settings import Study
+    from mri_jax.study.stages import StageFolders
+
+    config = json.loads((folder / "config.json.kept").read_text(encoding="utf-8"))
+    config["data"] |= {"cohort": str(folder / "data" / "cohort.csv")}
+    config["data"] |= {"store": str(folder / "data" / "store")}
+    folders = StageFolders(folder / "stages")
+    catalogue, plan = planned(Study.from_config(config), folders)
+    unfinished = [stage.kind for stage in plan.stages() if not folders.finished(stage)]
+    if unfinished:
+        return "done anew"
+    outputs.write_history(folder / "out", plan, folders)
+    return unfinished, outputs.predictions_of(plan, catalogue, folders).to_csv()
+
+
+def _model(folder: Path) -> Any:
+    from mri_jax.prediction import folder as models
+
+    model = models.load(folder / "model")
+    return repr([model.name, model.grid, model.normalisation, model.notes, model.training])
+
+
+ALL = ("*",)
+DOORS = (
+    Door("cohort table", "table", ("cohort.csv", "cohort.csv", "store/index.csv"), _table),
+    Door(
+        "BIDS tree",
+        "bids",
+        ("participants.tsv", "participants.tsv", "*_sessions.tsv", "*_T1w.nii", "*.json"),
+        _bids,
+    ),
+    Door("scans, preprocess", "scans", ("scans.csv", "*_T1w.nii", "*_T1w.nii"), _scans),
+    Door(
+        "store",
+        "store",
+        ("store.json", "index.csv", "volumes/*/*.npy", "masks/*/*.npy"),
+        _store,
+        digests=("store.json", "*.npy"),
+    ),
+    Door(
+        "results folder",
+        "results",
+        (
+            *("run/predictions.csv", "run/predictions.csv", "run/plan.json", "run/config.json"),
+            *("run/metrics.jsonl", "run/provenance.json", "run/cohort.csv", "run/flow.csv"),
+            *("run/filters.npz", "run/feature_maps.npz", "run/metrics.csv"),
+        ),
+        _results,
+    ),
+    Door(
+        "results folder",
+        "results",
+        ("stages/*/stage.json", "stages/*/logits.csv", "stages/*/history.json"),
+        _stages,
+        digests=("*/logits.csv", "*/history.json"),
+    ),
+    Door(
+        "results folder",
+        "results",
+        ("stages/source-*/network/*", "stages/tune-*/network/*", "stages/source-*/network/*/*"),
+        _results,
+        digests=("*/network/*",),
+    ),
+    Door("results folder", "model", ("model/*", "model/networks/*"), _model, digests=ALL),
+)
+
+
+def mutated(base: Path, work: Path, count: int, seed: int, doors: tuple = DOORS) -> Iterator[Case]:
+    """Cases of damaged files, shared out over the doors."""
+    names = list(dict.fromkeys(door.name for door in doors))
+    for number in range(count):
+        name = names[number % len(names)]
+        of_name = [door for door in doors if door.name == name]
+        draw = random.Random(f"{seed} {number}")
+        door = of_name[(number // len(names)) % len(of_name)]
+        yield _case(door, base, work / f"{number}", draw)
+
+
+def _case(door: Door, base: Path, work: Path, draw: random.Random) -> Case:
+    top = base / door.made
+    for _ in range(100):
+        pattern = draw.choice(door.targets)
+        found = sorted(p for p in top.rglob(pattern) if p.is_file())
+        if found:
+            break
+    target = draw.choice(found).relative_to(top)
+    others = [p.relative_to(top) for p in found if p.relative_to(top) != target]
+    if others and draw.random() < 0.06:
+        other = draw.choice(others)
+        return Case(
+            f"{door.name}: {target} swapped with {other}",
+            lambda: _ask(door, top, work, lambda: _swap(work / target, work / other)),
+            door.name,
+        )
+    mutation = draw.choice(mutations.of(top / target))
+    seed = draw.random()
+    words = f"{door.name}: {mutation.__name__} {target}"
+
+    def damage() -> None:
+        mutation(random.Random(seed), work / target)
+
+    return Case(words, lambda: _ask(door, top, work, damage), door.name)
+
+
+def _swap(one: Path, other: Path) -> None:
+    kept = one.with_name("kept.tmp")
+    one.rename(kept)
+    other.rename(one)
+    kept.rename(other)
+
+
+def _ask(door: Door, top: Path, work: Path, damage: Callable[[], None]) -> Any:
+    shutil.copytree(top, work, symlinks=True)
+    damage()
+    try:
+        return door.ask(work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def door_of(case: Case, doors: tuple = DOORS) -> tuple[Door, str, str]:
+    """The door of a case, its mutation and its file."""
+    _, words = case.name.split(": ", 1)
+    name, target = words.split(" ", 1)
+    swapped = " swapped with " in words
+    if swapped:
+        name, target = "swap", words.split(" ", 1)[0]
+    for door in doors:
+        if door.name == case.group and any(Path(target).match(p) for p in door.targets):
+            return door, name, target
+    raise KeyError(case.name)
+
+
+def is_seeable(case: Case) -> bool:
+    """Whether a check could see the damage: it breaks a form, or bytes are written down."""
+    door, name, target = door_of(case)
+    if any(Path(target).match(pattern) for pattern in door.digests):
+        return True
+    if name == "swap":
+        return False
+    return name not in {mutation.__name__ for mutation in UNSEEABLE}
+
+
+def configured(base: Path, count: int, seed: int) -> Iterator[Case]:
+    """Cases of config fields with values that nobody meant."""
+    table = base / "table"
+    for number in range(count):
+        draw = random.Random(f"config {seed} {number}")
+        config = importlib.import_module("configs.finetune_high").get_config("smoke").to_dict()
+        config["data"] |= {"cohort": str(table / "cohort.csv"), "store": str(table / "store")}
+        config["targets"] = ("ADNI2",)
+        *way, last = draw.choice(mutations.places(config))
+        value = draw.choice(
+            (*mutations.ODD_VALUES, *mutations.ODD_CELLS, (3,), ({},), 1e-320, b"x")
+        )
+        inner: Any = config
+        for name in way:
+            inner = list(inner) if isinstance(inner, tuple) else inner
+            inner = inner[name]
+        if isinstance(inner, tuple):
+            continue
+        if draw.random() < 0.15:
+            del inner[last]
+        else:
+            inner[last] = value
+        words = f"config: {'.'.join(map(str, (*way, last)))} = {value!r:.60}"
+        yield Case(words, lambda config=config: _study(config), "config")
+
+
+def _study(config: dict[str, Any]) -> Any:
+    from mri_jax.study.run import planned
+    from mri_jax.study.settings import Study
+    from mri_jax.study.stages import StageFolders
+
+    study = Study.from_config(config)
+    planned(study, StageFolders("/nowhere/stages"))
+    return "a study"

@@ -1,0 +1,58 @@
+"""The quick part of ``python -m tests.abuse`` in every run of tests; all of it with ``-m slow``."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.abuse import mutations
+from tests.conftest import ROOT
+
+
+def run(*arguments: str) -> list[list[str]]:
+    """The cells of the table that the command prints; it must have reached its goals."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.abuse", *arguments],
+        capture_output=True,
+        cwd=ROOT,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.slow
+def test_everything_that_must_not_break():
+    _, _, *rows = run()
+    assert int(rows[-1][1]) >= 1000 + 50 + 100
+
+
+def test_damage_is_damage(tmp_path):
+    """No mutation leaves every file as it was."""
+    import random
+
+    kinds = {
+        "t.csv": "a,b,c\n1,2,3\n4,5,6\n",
+        "t.json": '{"a": 1, "b": [1, 2], "c": {"d": "e"}}',
+        "t.txt": "some text, of some length",
+    }
+    for name, content in kinds.items():
+        path = tmp_path / name
+        for mutation in mutations.of(path):
+            changed = 0
+            for seed in range(8):
+                path.write_text(content, encoding="utf-8")
+                mutation(random.Random(seed), path)
+                same = path.is_file() and not path.is_symlink() and path.stat().st_size < 10**6
+                changed += not same or path.read_text("utf-8", "replace") != content
+                remove(path)
+            assert changed >= 4, mutation.__name__
+
+
+def remove(path) -> None:
+    """Remove a file, a folder or what else a mutation has made of it."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
