@@ -8,7 +8,7 @@ from mri_jax.errors import UserError
 from mri_jax.locks import folder_locked
 from mri_jax.prediction.predict import PAGE_BYTES, Options, predict
 
-NO_MODEL = SimpleNamespace()
+NO_MODEL = SimpleNamespace(ensembles=())
 TEN_SCANS = range(10)
 
 
@@ -24,7 +24,7 @@ def test_a_folder_is_written_by_one_process_and_free_again_afterwards(tmp_path):
         pass
 
 
-def test_predictions_into_a_folder_in_use_are_refused_before_the_model_is_asked(tmp_path):
+def test_predictions_into_a_folder_in_use_are_refused_before_any_is_made(tmp_path):
     with (
         folder_locked(epath.Path(tmp_path), "folder of predictions"),
         pytest.raises(UserError, match="the folder of predictions is in use"),
@@ -37,7 +37,7 @@ def test_predictions_look_for_room_before_they_compute(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="5 MB are free, results of 10 scans need about 10 MB"):
         predict(NO_MODEL, TEN_SCANS, tmp_path, Options("argmax", pages=True))
-    with pytest.raises(AttributeError):  # enough for a table: the model is asked
+    with pytest.raises(AttributeError):  # enough for a table: predicting begins
         predict(NO_MODEL, TEN_SCANS, tmp_path, Options("argmax", pages=False))
 
 

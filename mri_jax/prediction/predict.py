@@ -73,6 +73,7 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
         another process, has no room or cannot be written.
     """
     folder = epath.Path(out)
+    points_of(model, options.point)
     with folder_locked(folder, "folder of predictions"):
         if (folder / TABLE).exists():
             raise UserError(f"{folder}: holds predictions already; choose another --out")
@@ -83,7 +84,6 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
 
 def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options) -> Summary:
     """`predict` in a folder that is locked and has room."""
-    points_of(model, options.point)
     forwards = [Forward(model.spec, [n.variables for n in e.networks]) for e in model.ensembles]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
