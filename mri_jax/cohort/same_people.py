@@ -12,7 +12,6 @@ cohort that differ in spelling alone are different people. Two spellings of one 
 are never told apart.
 """
 
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from etils import epath
 from mri_jax.cohort.identity import Likeness, likeness, person
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.errors import UserError
-from mri_jax.files import read_text
+from mri_jax.files import read_csv
 
 NAME = "different_people.csv"
 COLUMNS = ("kind", "a", "b", "reason")
@@ -78,7 +77,7 @@ def read(tables: Iterable[epath.PathLike]) -> Apart:
     for path in (epath.Path(folder) / NAME for folder in folders):
         if not path.exists():
             continue
-        lines = pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
+        lines = read_csv(path)
         missing = [name for name in COLUMNS if name not in lines]
         if missing:
             raise UserError(
