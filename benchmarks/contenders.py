@@ -41,9 +41,10 @@ def volumes(case: dict) -> np.ndarray:
 
 
 def jax_step(case: dict) -> Steps:
-    """A step of this project, of all layers (``ours``) or the head, or of its plain form.
+    """A step of this project, of all layers (``ours``) or the head, or of another form.
 
-    Run as `launch.py` runs it: on a CPU the batch is split over the cores, but ``ours-unsplit``.
+    Run as `launch.py` runs it: on a CPU the batch is split over the cores, but ``ours-unsplit`` and
+    ``ours-native``, whose kernels use all cores on one device.
     """
     import jax
 
@@ -53,12 +54,12 @@ def jax_step(case: dict) -> Steps:
     from mri_jax.training.augment import AugmentSettings
     from mri_jax.training.state import random_key
 
-    splits = case["contender"] != "ours-unsplit"
+    splits = case["contender"] not in ("ours-unsplit", "ours-native")
     voxels = int(np.prod(SHAPES[case["grid"]]))
     parts = folds.parts_of_cpu(case["batch"], usable_cores(), voxels) if splits else 1
     jax.config.update("jax_num_cpu_devices", parts)
     return_memory_after_compiling()
-    form = "reference" if case["contender"] == "linen" else "fast"
+    form = {"linen": "reference", "ours-native": "native"}.get(case["contender"], "fast")
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"], form=form)
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
