@@ -4,8 +4,9 @@
   python -m tests.abuse --quick         a small part of everything, a minute
   python -m tests.abuse --only leaks    one part: mutations, leaks, kills, disks, twins
 
-Each line counts what was tried: refused in one line, done with the right result, ended in a
-traceback, done with a wrong result in silence, hung, or above 4 GB. Exit code 1 when a goal is
+Each line counts what was tried: refused in one line, done with the result of the undamaged input,
+with another result that the damaged input means (listed on stderr), ended in a traceback, done with a
+wrong result in silence, hung, or above 4 GB. Exit code 1 when a goal is
 missed; what failed is listed, with the seed it can be repeated with.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 from tests.abuse import disks, doors, kills, leaks, made, twins
 from tests.abuse.workers import Outcome, in_child, run_cases
 
-COLUMNS = ("tried", "refused", "done", "traceback", "silent", "hang", "memory")
+COLUMNS = ("tried", "refused", "done", "other", "traceback", "silent", "hang", "memory")
 PARTS = ("mutations", "leaks", "kills", "disks", "twins")
 
 
@@ -112,8 +113,10 @@ def mutations(base, work, count, args, figures, failures) -> None:
             door, _, _ = doors.door_of(outcome.case)
             wanted = whole[door.targets]
             same = outcome.result in (wanted, "done anew") or doors.is_told(outcome.result, wanted)
-            if not same and doors.is_seeable(outcome.case):
-                state = "silent"
+            if not same:
+                state = "silent" if doors.is_seeable(outcome.case) else "other"
+            if state == "other":
+                print(f"other: {outcome.case.name}", file=sys.stderr, flush=True)
         count_one(figures, failures, outcome.case.group, state, outcome)
 
 
@@ -124,7 +127,7 @@ def count_one(figures, failures, group: str, state: str, outcome: Outcome) -> No
     line[state] += 1
     if line["tried"] % 20 == 0:
         print(f"{group}: {dict(line)}", file=sys.stderr, flush=True)
-    if state not in ("refused", "done"):
+    if state not in ("refused", "done", "other"):
         failures.append(f"{state}: {outcome.case.name}\n{outcome.said[-1500:]}")
         print(f"FAILED {failures[-1]}", file=sys.stderr, flush=True)
 

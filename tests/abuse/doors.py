@@ -20,8 +20,8 @@ from tests.abuse.workers import Case
 UNSEEABLE = {
     mutations.flip, mutations.flip_head, mutations.drop_row, mutations.shuffle_rows,
     mutations.drop_column, mutations.odd_cell, mutations.swap_cells, mutations.insert,
-    mutations.remove, mutations.link_out, mutations.lost_link, mutations.latin1,
-    mutations.truncate, mutations.append, mutations.no_rows, mutations.empty,
+    mutations.remove, mutations.lost_link, mutations.truncate, mutations.no_rows,
+    mutations.nifti_header,
 }  # fmt: skip
 
 
@@ -289,6 +289,8 @@ def is_seeable(case: Case) -> bool:
         return True
     if name == "swap":
         return False
+    if name == "truncate" and case.group == "results folder":
+        return not target.endswith((".json", ".jsonl"))
     return name not in {mutation.__name__ for mutation in UNSEEABLE}
 
 
