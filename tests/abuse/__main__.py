@@ -5,9 +5,9 @@
   python -m tests.abuse --only leaks    one part: mutations, leaks, kills, disks, twins
 
 Each line counts what was tried: refused in one line, done with the result of the undamaged input,
-with another result that the damaged input means (listed on stderr), ended in a traceback, done with a
-wrong result in silence, hung, or above 4 GB. Exit code 1 when a goal is
-missed; what failed is listed, with the seed it can be repeated with.
+with another result that the damaged input means (listed on stderr), ended in a traceback, done
+with a wrong result in silence, hung, or above 4 GB. Exit code 1 when a goal is missed; what failed
+is listed, with the seed it can be repeated with.
 """
 
 import argparse

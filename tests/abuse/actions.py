@@ -1,9 +1,11 @@
 """Commands that are killed, run twice or run on a full disk, and the files that must not suffer."""
 
+import functools
 import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ import launch
 from tests.abuse import made
 from tests.abuse.doors import command
 
+PAGE = 4096
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
     "data.repeated": "refuse",
@@ -117,16 +120,45 @@ PREDICT = Action("predict", ("model", "many"), predict, ("out/*.csv", "out/pages
 ACTIONS = (PREPROCESS, STUDY, REPORT, PREDICT)
 
 
-def whole(action: Action, base: Path, folder: Path) -> dict[str, str]:
-    """What an uninterrupted run writes; its compiled programs are kept for the others."""
+@dataclass(frozen=True)
+class Whole:
+    """What an uninterrupted run of an action comes to.
+
+    Attributes:
+      written: Digest of every output.
+      given: Bytes of the inputs, in whole pages.
+      used: Bytes at the end.
+      seconds: How long it takes with compiled programs at hand.
+    """
+
+    written: dict[str, str]
+    given: int
+    used: int
+    seconds: float
+
+
+@functools.cache
+def whole(action: Action, base: Path) -> Whole:
+    """Run an action undisturbed, once; its compiled programs are kept for the others."""
     from tests.abuse.workers import in_child
 
-    outcome = in_child(lambda: action.act(action.prepare(base, folder)))
-    if outcome.state != "done" or outcome.result not in (0, None):
-        raise SystemExit(f"{action.name}: undisturbed: {outcome.state}: {outcome.said}")
-    if action is STUDY and not (base / "xla").exists():
-        shutil.copytree(folder / "stages" / "xla", base / "xla")
-    found = action.written(folder)
-    if not found:
-        raise SystemExit(f"{action.name}: writes none of {action.outputs}")
-    return found
+    with tempfile.TemporaryDirectory(prefix="abuse-whole-") as top:
+        for number in range(2):  # the second has compiled programs, as what is disturbed has
+            folder = action.prepare(base, Path(top) / f"{number}")
+            given = size(folder)
+            outcome = in_child(lambda folder=folder: action.act(folder))
+            if outcome.state != "done" or outcome.result not in (0, None):
+                raise SystemExit(f"{action.name}: undisturbed: {outcome.state}: {outcome.said}")
+            if action is not STUDY or (base / "xla").exists():
+                break
+            shutil.copytree(folder / "stages" / "xla", base / "xla")
+        found = action.written(folder)
+        if not found:
+            raise SystemExit(f"{action.name}: writes none of {action.outputs}")
+        return Whole(found, given, size(folder), outcome.seconds)
+
+
+def size(folder: Path) -> int:
+    """Bytes of whole pages, as a tmpfs counts them."""
+    found = (p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    return sum(-(-length // PAGE) * PAGE for length in found)

@@ -15,7 +15,6 @@ from tests.abuse.actions import Action
 from tests.abuse.workers import Case, Outcome, in_child
 
 _NEW_MOUNTS, _NEW_USERS, _REMOUNT = 0x20000, 0x10000000, 32
-_PAGE = 4096
 
 
 def fill(count: int, base: Path, work: Path, draw: random.Random) -> list[Outcome]:
@@ -23,11 +22,8 @@ def fill(count: int, base: Path, work: Path, draw: random.Random) -> list[Outcom
     outcomes = []
     for number, action in enumerate(actions.ACTIONS):
         share = count // len(actions.ACTIONS) + (number < count % len(actions.ACTIONS))
-        wanted = actions.whole(action, base, work / action.name)
-        used = _size(work / action.name)
-        shutil.rmtree(work / action.name)
-        given = _size(action.prepare(base, work / "given"))
-        shutil.rmtree(work / "given")
+        whole = actions.whole(action, base)
+        wanted, given, used = whole.written, whole.given, whole.used
         for _ in range(share):
             room = given + int((used - given) * draw.uniform(0.02, 0.85))
             place = work / "disk"
@@ -44,7 +40,7 @@ def fill(count: int, base: Path, work: Path, draw: random.Random) -> list[Outcom
 
 def how() -> str:
     """What stands in for a full disk on this machine."""
-    works = in_child(lambda: _mount(Path("/mnt"), _PAGE * 64)).result
+    works = in_child(lambda: _mount(Path("/mnt"), actions.PAGE * 64)).result
     return "a tmpfs" if works else "a limit on the size of a file (no tmpfs without more rights)"
 
 
@@ -53,8 +49,8 @@ def _tried(
 ) -> tuple[str, str]:
     """Fill the disk, free it, run again; the state and what was said."""
     if not _mount(place, room):
-        limit = (room - _size(base / action.inputs[0])) // 40
-        first = _after_limit(lambda: action.act(folder), max(limit, _PAGE))
+        limit = (room - actions.size(base / action.inputs[0])) // 40
+        first = _after_limit(lambda: action.act(folder), max(limit, actions.PAGE))
         folder = action.prepare(base, place / "w")
     else:
         folder = action.prepare(base, place / "w")
@@ -94,10 +90,5 @@ def _mount(place: Path, size: int) -> bool:
     if user != 0:
         Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
     libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None)  # private, with all below
-    options = f"size={max(size, 16 * _PAGE)}".encode()
+    options = f"size={max(size, 16 * actions.PAGE)}".encode()
     return libc.mount(b"tmpfs", os.fsencode(place), b"tmpfs", 0, options) == 0
-
-
-def _size(folder: Path) -> int:
-    """Bytes of whole pages, as a tmpfs counts them."""
-    return sum(-(-p.stat().st_size // _PAGE) * _PAGE for p in folder.rglob("*") if p.is_file())

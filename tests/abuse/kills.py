@@ -37,11 +37,8 @@ def kill(
     name: str, action: Action, count: int, base: Path, work: Path, draw: random.Random
 ) -> list[Outcome]:
     """So many kills at one kind of moment; an outcome each, ``silent`` where bytes differ."""
-    wanted = actions.whole(action, base, work / "whole")
-    started = time.monotonic()
-    again = action.prepare(base, work / "again")
-    in_child(lambda: action.act(again))
-    length = time.monotonic() - started
+    undisturbed = actions.whole(action, base)
+    wanted, length = undisturbed.written, undisturbed.seconds
     outcomes: list[Outcome] = []
     while len(outcomes) < count:
         folder = action.prepare(base, work / f"{len(outcomes)}")
@@ -66,8 +63,6 @@ def kill(
         case = Case(f"killed {tried} times {name}", lambda: None, f"kills {name}")
         outcomes += [Outcome(case, state, said=said)] * tried
         shutil.rmtree(folder)
-    shutil.rmtree(work / "whole")
-    shutil.rmtree(again)
     return outcomes[:count]
 
 

@@ -13,8 +13,7 @@ def pair(count: int, base: Path, work: Path) -> list[Outcome]:
     outcomes = []
     for number in range(count):
         action = actions.ACTIONS[number % len(actions.ACTIONS)]
-        wanted = actions.whole(action, base, work / "whole")
-        shutil.rmtree(work / "whole")
+        wanted = actions.whole(action, base).written
         outcomes.append(_pair(action, wanted, base, work / f"twins-{number}"))
     return outcomes
 
