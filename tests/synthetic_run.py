@@ -207,3 +207,17 @@ def write_arrays(folder, networks, rng):
             maps[key] = (ball[..., None] * (1 + 0.3 * noise)).astype(np.float32)
     np.savez(folder / results.FILTERS, **filters)
     np.savez(folder / results.FEATURE_MAPS, **maps)
+
+
+def with_probabilities(frame):
+    """Predictions whose logits were changed, with the probabilities that follow from them.
+
+    Where a logit is missing, all three are.
+    """
+    logits = frame[["logit_0", "logit_1"]]
+    logits = logits.where(logits.notna().all(axis=1))
+    return frame.assign(
+        logit_0=logits["logit_0"],
+        logit_1=logits["logit_1"],
+        probability=probability_of(logits.to_numpy(float)),
+    )

@@ -23,7 +23,7 @@ def rewritten(folder, change):
     """The predictions of a run, changed in place."""
     path = folder / results.PREDICTIONS
     frame = pd.read_csv(path, dtype={"subject_id": str, "session_id": str})
-    files.write_csv(path, change(frame))
+    files.write_csv(path, synthetic_run.with_probabilities(change(frame)))
     return folder
 
 

@@ -368,7 +368,8 @@ def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     folder = synthetic_run.write_run(tmp_path / "bad", cohorts=counts, baselines=())
     path = folder / results.PREDICTIONS
     text = {"subject_id": str, "session_id": str}
-    files.write_csv(path, _spoilt(pd.read_csv(path, dtype=text)))
+    spoilt = _spoilt(pd.read_csv(path, dtype=text))
+    files.write_csv(path, synthetic_run.with_probabilities(spoilt))
     for name in (results.COHORT, results.PROVENANCE):
         (folder / name).unlink()
     assert main(["report", str(folder)]) == 0
