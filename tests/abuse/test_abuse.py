@@ -22,6 +22,18 @@ def run(*arguments: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+def test_a_small_part_of_everything_that_must_not_break():
+    header, _, *rows = run("--quick")
+    figures = {row[0]: dict(zip(header[1:], map(int, row[1:]), strict=True)) for row in rows}
+    doors = ("cohort table", "BIDS tree", "scans, preprocess", "store", "results folder", "config")
+    assert all(figures[door]["tried"] >= 6 for door in doors)
+    assert figures["leak attempts"]["refused"] == figures["leak attempts"]["tried"] >= 5
+    assert figures["kills in preprocessing"]["done"] == 1
+    for name in ("traceback", "silent", "hang", "memory"):
+        assert figures["all"][name] == 0
+    assert figures["all"]["refused"] >= 20
+
+
 @pytest.mark.slow
 def test_everything_that_must_not_break():
     _, _, *rows = run()
