@@ -23,6 +23,8 @@ def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
     Raises:
       UserError: Another process is using it, or it cannot be written.
     """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; the {name} must be a folder")
     lock = lock_of(path / ".lock")
     with files_errors(path / ".lock"):
         try:

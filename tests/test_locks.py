@@ -44,7 +44,7 @@ def test_predictions_look_for_room_before_they_compute(tmp_path, monkeypatch):
 def test_a_file_where_a_folder_should_be_is_one_line(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with (
-        pytest.raises(UserError, match="file: cannot be written"),
+        pytest.raises(UserError, match="file: is a file; the work directory must be a folder"),
         folder_locked(epath.Path(tmp_path / "file"), "work directory"),
     ):
         pass

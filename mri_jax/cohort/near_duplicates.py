@@ -202,10 +202,14 @@ def check_decisions(duplicates: pd.DataFrame, file: str) -> None:
     if missing:
         raise UserError(f"{file}: column {missing[0]!r} is missing")
     problems = []
-    for row, line in enumerate(duplicates.fillna("").to_dict("records"), start=2):
+    lines = duplicates.fillna("").to_dict("index")
+    for row, line in ((int(str(index)) + 2, line) for index, line in lines.items()):
         pair = f"{line['subject_a']} {line['session_a']} ~ {line['subject_b']} {line['session_b']}"
         if line["decision"] not in DECISIONS:
-            rule = f"{pair} ({line['correlation']}): must be one of {', '.join(DECISIONS)}"
+            rule = (
+                f"{pair}: their volumes are so alike (correlation {line['correlation']}) that they "
+                f"may be one person's; decide: one of {', '.join(DECISIONS)}, and give a reason"
+            )
             problems.append(Problem(file, row, "decision", str(line["decision"]), rule))
         elif not str(line["reason"]).strip():
             problems.append(Problem(file, row, "reason", "", f"{pair}: a reason is needed"))
@@ -318,7 +322,8 @@ def refuse_unresolved(table: pd.DataFrame, source: epath.PathLike) -> None:
 
     Args:
       table: A cohort table.
-      source: Its path; without a ``duplicates.csv`` beside it nothing is asked for.
+      source: Its path; without a ``duplicates.csv`` beside it nothing is asked for. Pairs of which
+        the table has one subject at most belong to other tables of the folder.
 
     Raises:
       TableError: A pair has no decision or no reason.
@@ -326,6 +331,9 @@ def refuse_unresolved(table: pd.DataFrame, source: epath.PathLike) -> None:
     """
     path = epath.Path(source).parent / NAME
     listed = read(path)
+    if {"subject_a", "subject_b"} <= set(listed):
+        both = listed[["subject_a", "subject_b"]].isin(set(table["subject_id"])).all(axis=1)
+        listed = listed[both]
     check_decisions(listed, str(path))
     present = sorted(set(dropped(listed)) & set(table["subject_id"]))
     if present:

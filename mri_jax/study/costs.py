@@ -77,7 +77,9 @@ class Costs:
         root: epath.Path,
         wave: Wave,
         study: Study,
+        say: Callable[[str], None] = print,
     ):
+        self._say, self._said = say, False
         self.wave, self.save_seconds = wave, study.save_seconds
         self._root = root
         self._threads, self._how = study.data.threads, study.data.normalisation
@@ -113,6 +115,9 @@ class Costs:
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
         if not path.exists():
+            if not self._said:
+                self._say("measuring steps on this machine, once for each kind of network and grid")
+                self._said = True
             files.write_json(path, measure())
         return files.read_json(path)
 

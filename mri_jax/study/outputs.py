@@ -53,8 +53,12 @@ def check_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
     """Check that ``config.json``, where a study has begun, is the same.
 
     Raises:
-      UserError: The work directory holds another config; the differing fields are named.
+      UserError: The work directory holds another config (the differing fields are named), or a
+        store or a model, among whose files results would be lost.
     """
+    for name, kind in (("store.json", "a store of volumes"), ("model.json", "an exported model")):
+        if (workdir / name).exists():
+            raise UserError(f"--workdir: {workdir} is {kind}; choose another folder for results")
     # A config without a plan was written by versions that wrote it before they checked the plan.
     if not (workdir / results.CONFIG).exists() or not (workdir / results.PLAN).exists():
         return

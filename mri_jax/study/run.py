@@ -157,7 +157,7 @@ def print_plan(
     scans = simulated.scans_to_make(study, _simulations(folders))
     say(announcement(study, plan, catalogue, folders))
     check_memory(plan, catalogue, folders, wave)
-    costs = Costs(folders.root, wave, study)
+    costs = Costs(folders.root, wave, study, say)
     say(estimate.report(plan, folders, costs, catalogue.grid, scans, memory_of(wave)))
 
 

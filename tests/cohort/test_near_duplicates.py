@@ -110,7 +110,7 @@ def test_decisions_are_kept_and_needed(scans):
     pairs = [pair for pair in pairs if keys[pair[1]][0] == "x"]
     listed = listing(pairs, keys, pd.DataFrame(columns=COLUMNS))
     assert listed[["subject_a", "subject_b", "decision"]].values.tolist() == [["p5", "x", ""]]
-    with pytest.raises(TableError, match=r"row 2: column decision: p5 a ~ x a .* must be one of"):
+    with pytest.raises(TableError, match=r"row 2: column decision: p5 a ~ x a: .* one of keep both"):
         check_decisions(listed, "duplicates.csv")
     decided = listed.assign(decision="keep first")
     with pytest.raises(TableError, match="a reason is needed"):
@@ -166,8 +166,10 @@ def test_a_study_waits_for_the_decisions(tmp_path):
     row = ["p5", "a", "x", "a", "0.9", "", ""]
     file = tmp_path / "duplicates.csv"
     pd.DataFrame([row], columns=COLUMNS).to_csv(file, index=False)
-    with pytest.raises(TableError, match="row 2: column decision"):
+    with pytest.raises(TableError, match=r"row 2: column decision.*so alike \(correlation 0.9\)"):
         refuse_unresolved(table, tmp_path / "cohort.csv")
+    # A table of the same folder that has one of both has no pair to decide about.
+    refuse_unresolved(table[:1], tmp_path / "cohort.csv")
     pd.DataFrame([[*row[:5], "keep first", "one person"]], columns=COLUMNS).to_csv(
         file, index=False
     )
