@@ -1,6 +1,7 @@
 """Fixtures shared by every room; arrays have unequal dimensions so that a swapped axis shows."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 # test.sh sets it for the tests' own process; the commands under test print no such warnings.
 os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))),
+    reason="native kernels need a C++ compiler",
+)
 
 
 @pytest.fixture

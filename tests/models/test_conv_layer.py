@@ -28,7 +28,7 @@ from mri_jax.models.conv_layer import (
     volume,
 )
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_compiler
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +105,7 @@ def test_a_block_agrees_with_the_plain_form(
     assert_same(fast_results, layer_results("reference", arrays, running, pool), 1e-8)
 
 
+@needs_compiler
 @settings(max_examples=12, deadline=None)
 @given(
     batch=st.integers(1, 3),
@@ -125,6 +126,7 @@ def test_native_kernels_agree_with_the_plain_form(
     assert_same(native_results, layer_results("reference", arrays, running, pool), 1e-10)
 
 
+@needs_compiler
 @pytest.mark.parametrize("channels", [1, 8])
 def test_native_kernels_keep_nan_and_infinity(channels):
     arrays, _ = random_layer(0, 1, (4, 6, 8), channels, 8, True, -1.25, "float32")
@@ -144,6 +146,7 @@ def test_native_kernels_keep_nan_and_infinity(channels):
             assert np.isnan(ours[1].variance).all()
 
 
+@needs_compiler
 def test_native_kernels_tie_to_the_last_bit(rng):
     # A constant that no product represents exactly, in rows long enough for tiles of two sizes.
     x = jnp.full((1, 6, 8, 50, 8), -0.7, jnp.float32)
@@ -171,6 +174,7 @@ def digest_of_kernels():
     print(digest.hexdigest())
 
 
+@needs_compiler
 def test_native_kernels_give_equal_bytes_on_one_thread_and_on_all():
     code = "from tests.models.test_conv_layer import digest_of_kernels; digest_of_kernels()"
     said = []

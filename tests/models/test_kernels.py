@@ -8,6 +8,7 @@ import pytest
 from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.models.conv_layer import kernels
+from tests.conftest import needs_compiler
 
 # Stands for a compiler: writes a line to the file after -o, and counts its calls.
 _COMPILER = """#!/bin/sh
@@ -80,6 +81,7 @@ def test_no_compiler_and_a_failing_one_are_one_line(cache, monkeypatch):
     assert [path.name for path in cache.iterdir()] == ["lock"]
 
 
+@needs_compiler
 def test_the_command_builds_and_compares(capsys):
     assert main(["kernels"]) == 0
     said = capsys.readouterr().out

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from mri_jax.models import CNN, CNNSpec
+from tests.conftest import needs_compiler
 
 CASES = {
     "cnn5_w1_32x32x32": ("cnn5", 1.0),
@@ -29,7 +30,9 @@ def case(request, reference_results):
     return arrays, variables, preset, width
 
 
-@pytest.mark.parametrize("form", ["fast", "native", "reference"])
+@pytest.mark.parametrize(
+    "form", ["fast", pytest.param("native", marks=needs_compiler), "reference"]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-6), ("float32", 2e-4)])
 def test_logits_loss_and_every_gradient(case, form, dtype, tolerance):
     arrays, variables, preset, width = case
