@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -60,9 +61,8 @@ def test_a_moved_run_finds_its_stages_beside_it_and_otherwise_says_so(opened, tm
 
 def test_another_store_than_the_runs_is_refused(opened, tmp_path):
     shutil.copytree(opened.store_path, tmp_path / "store")
-    described = files.read_json(tmp_path / "store" / "store.json")
-    described["settings"] = {"made": "otherwise"}
-    files.write_json(tmp_path / "store" / "store.json", described)
+    info = dataclasses.replace(opened.store.info, settings={"made": "otherwise"})
+    files.write_json(tmp_path / "store" / "store.json", info.to_json())
     other = trained.open_run(opened.results.path, store=tmp_path / "store")
     with pytest.raises(UserError, match=r"store: is not the store of"):
         _ = other.store.info

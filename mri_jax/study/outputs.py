@@ -33,7 +33,7 @@ from mri_jax.study.plan import Answer, Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import Name, chance_of, name_of
 from mri_jax.training.checkpoints import load_params
-from mri_jax.volumes.store import KEY, VolumeStore
+from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # What stands in a stage's note and not in its row of the plan, or there under its own name.
@@ -217,35 +217,34 @@ def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
 
 def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> pd.DataFrame:
     """The predictions table of a finished plan; logits of failed networks are NaN."""
-    read: dict[str, pd.DataFrame] = {}
+    read: dict[str, pd.DataFrame | None] = {}
     parts = []
     for entry in plan.entries:
         for answer in entry.answers:
             name = answer.stage.fingerprint
             if name not in read:
                 failed = folders.failure(answer.stage)
-                read[name] = _nothing() if failed else folders.logits(answer.stage)
+                read[name] = None if failed else folders.logits(answer.stage)
             parts.append(_part(entry, answer, catalogue, read[name]))
     return table.validate(pd.concat(parts, ignore_index=True), results.PREDICTIONS)
 
 
-def _nothing() -> pd.DataFrame:
-    """Logits for no scan."""
-    nobody = pd.MultiIndex.from_arrays([[], []], names=KEY)
-    return pd.DataFrame({"logit_0": [], "logit_1": []}, index=nobody, dtype=float)
-
-
-def _part(entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame) -> pd.DataFrame:
+def _part(
+    entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame | None
+) -> pd.DataFrame:
+    """The rows of an answer; ``logits`` are those of its stage, None of a failed one."""
     keys = [catalogue.keys[row] for row in answer.examples.rows]
     try:
-        # A finished stage holds all of its scans, a failed one none.
-        found = logits.loc[keys] if len(logits) else logits.reindex(keys)
+        values = (
+            np.full((len(keys), 2), np.nan)
+            if logits is None
+            else logits.loc[keys, ["logit_0", "logit_1"]].to_numpy()
+        )
     except KeyError as error:
         raise UserError(
             f"{answer.stage.kind}-{answer.stage.fingerprint[:16]}: its logits.csv lacks scans that "
             f"it was asked about ({error}); move the folder away to have it built again"
         ) from None
-    values = found[["logit_0", "logit_1"]].to_numpy()
     cohorts = catalogue.frame["cohort"].to_numpy()
     return pd.DataFrame(
         {
