@@ -89,8 +89,11 @@ def shown_by(number: int, folder) -> VolumeStore:
             "subject_id": [f"S{i:04d}" for i in range(number)],
             "session_id": "ses-1",
             "cohort": "A",
-            "volume": "none",
-            "mask": "none",
+            "volume": [f"volumes/{i}.npy" for i in range(number)],
+            "mask": [f"masks/{i}.npy" for i in range(number)],
+            "shape": "none",
+            "spacing": "none",
+            "sha256": "0" * 64,
             **{name: draw.normal(20, 1, number).round(3) for name in quality.FIGURES},
         }
     )
