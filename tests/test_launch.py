@@ -259,7 +259,7 @@ def holds_sigterm(process: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_sigterm_in_the_first_second_and_while_programs_compile_is_answered(cohorts, tmp_path):
     """In a process that imports, and in one whose main thread compiles or is about to."""
-    wide = "--config.model.filters=(32,64)"
+    wide = "--config.model.width=8"
     for moment in ("import", "compile"):
         process = subprocess.Popen(
             command(cohorts, tmp_path / "run", wide),
@@ -269,8 +269,10 @@ def test_sigterm_in_the_first_second_and_while_programs_compile_is_answered(coho
             while not holds_sigterm(process.pid):  # before that it is any Python's
                 time.sleep(0.005)
         else:
-            while not process.stdout.readline().startswith("stages:"):
-                pass
+            line = ""
+            while not line.startswith("stages:"):
+                line = process.stdout.readline()
+                assert line, process.stderr.read()
         asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=60)
