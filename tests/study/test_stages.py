@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -109,7 +110,9 @@ def test_stages_renamed_into_each_other_are_refused_by_name(copied, tmp_path):
 
 def test_stages_of_an_earlier_version_are_taken_and_get_digests(copied):
     workdir, stages, _ = copied
-    before, notes = predictions(workdir), sorted(stages.glob("*/stage.json"))
+    planned = files.read_json(workdir / "plan.json")["stages"]
+    before, folders = predictions(workdir), [stages / Path(row["folder"]).name for row in planned]
+    notes = sorted({folder / "stage.json" for folder in folders})
     for path in notes:
         note = json.loads(path.read_text(encoding="utf-8"))
         files.write_json(path, {k: v for k, v in note.items() if k not in sealed.OWN})
