@@ -80,8 +80,8 @@ def _fill_rows(scratch: Array, slab: Array, g: _Geometry) -> Array:
 
     A row runs along Y, then X, then Z. At each of the cell's eight positions the taps then come in
     the same order, so that equal neighbourhoods give equal sums to the last bit, and ties are ties.
-    This holds for multiples of eight filters, as all networks of the family have: the matrix product
-    sums its last columns in another order where their number does not fill its blocks.
+    This holds for multiples of eight filters, as all networks of the family have: the matrix
+    product sums its last columns in another order where their number does not fill its blocks.
     Pieces are written into place because XLA on CPUs computes a concatenation number by number.
     """
     p, yc = g.planes_per_slab, g.cells[1]
