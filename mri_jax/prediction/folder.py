@@ -271,11 +271,10 @@ def _ensemble(
     if not re.fullmatch(r"[A-Za-z0-9\-]+", stage):
         raise UserError(f"stage: {stage!r} is not a stage's name")
     networks = []
-    limit = sum(8 * math.prod(e.shape) + arrays.HEADER_BYTES for e in expected.values())
     for each in value["networks"]:
         fold = build(int, each["fold"], "fold")
         name = _network_file(stage, fold)
-        _check_file(folder, name, listed, limit)
+        _check_file(folder, name, listed, arrays.most_bytes(expected))
         found = arrays.read(folder / name, expected)
         variables: dict[str, Any] = {}
         for key, array in found.items():
