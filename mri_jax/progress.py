@@ -41,6 +41,15 @@ class Progress:
           for subject in subjects:
               ...
               progress.advance(1, failed=2)
+
+    Args:
+      total: Items.
+      unit: What an item is, in the singular.
+      label: What the work is.
+      every: Least seconds between two lines.
+      stream: Where to; by default standard error.
+      compiles: Whether JAX compiles a program before the first item, which may take minutes: it is
+        said at once, and stays beside the bar until the first item has come.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Progress:
         label: str,
         every: float = 10.0,
         stream: TextIO | None = None,
+        compiles: bool = False,
     ):
         self._stream = stream if stream is not None else sys.stderr
         self._total, self._unit, self._label, self._every = total, unit, label, every
@@ -59,6 +69,12 @@ class Progress:
         self._bar: tqdm | None = None
         if self._stream.isatty():
             self._bar = tqdm(total=total, unit=unit, desc=label, file=self._stream)
+        if compiles:
+            waiting = f"compiling, then the first {unit}"
+            if self._bar is not None:
+                self._bar.set_postfix_str(waiting)
+            else:
+                print(f"{label}: {waiting}", file=self._stream, flush=True)
 
     def advance(self, count: int = 1, **figures: object) -> None:
         """Count finished items; ``figures`` are shown beside (``loss="0.41"``)."""
@@ -68,7 +84,7 @@ class Progress:
             self._first = self._done, time.monotonic()
         self._figures = " ".join(f"{name}={value}" for name, value in figures.items())
         if self._bar is not None:
-            if figures:
+            if count or figures:
                 self._bar.set_postfix_str(self._figures, refresh=False)
             self._bar.update(count)
         elif time.monotonic() - self._said >= self._every:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 NO_SESSION = "ses-1"
 """The session of a scan of which neither folders nor name tell one."""
+BIDS = "sub-*/[ses-*/]anat/*_T1w.nii[.gz]"
+CAPS = "subjects/sub-*/ses-*/t1_linear/*T1w.nii[.gz]"
 _T1W = re.compile(r"^(?!\.).*T1w\.nii(?:\.gz)?$", re.IGNORECASE)
 _SUBJECT = re.compile(r"^(sub-[^_]+)", re.IGNORECASE)
 _SESSION = re.compile(r"_(ses-[^_]+)", re.IGNORECASE)
@@ -106,6 +108,41 @@ def _scan(path: Path, parts: Sequence[str]) -> TreeScan:
             faults.append(f"its name says {named[1]}, its folder {session}")
         session = session or f"ses-{named[1][4:]}"
     return TreeScan(path, subject, session, "; ".join(faults), why_absent(path))
+
+
+def no_tree(folder: Path, caps: bool = False) -> str:
+    """Why a folder or file gives no scan of a BIDS (or CAPS) tree, and what to give instead."""
+    kind, pattern = ("CAPS", CAPS) if caps else ("BIDS", BIDS)
+    around = next((p for p in folder.absolute().parents if is_tree(p, caps)), None)
+    here = f", here {around}" if around else ""
+    wanted = f"give the folder of a {kind} tree ({pattern}){here}"
+    if not folder.exists():
+        return f"{folder}: no such folder; {wanted}"
+    if not folder.is_dir():
+        return f"{folder}: is a file; {wanted}"
+    if is_tree(folder, not caps):
+        other = "BIDS" if caps else "CAPS"
+        return f"{folder}: is a {other} tree, not {kind} ({pattern}); use cohort {other.lower()}"
+    if inner := trees_below(folder, caps):
+        each = "; read each by itself, then put them together with cohort join"
+        return f"{folder}: is no {kind} tree but holds {len(inner)}: {listed(inner)}{each}"
+    folders = sorted(p.name for p in folder.glob("*") if p.is_dir() and p.name[0] != ".")
+    found = f"found the folders {listed(folders)}" if folders else "found no folder in it"
+    there = f"; the tree that it lies in is {around}" if around else ""
+    return f"{folder}: has no T1w image ({pattern}); {found}{there}"
+
+
+def is_tree(folder: Path, caps: bool = False) -> bool:
+    """Whether a folder holds ``sub-*`` folders, in CAPS below ``subjects``."""
+    within = folder / "subjects" if caps else folder
+    return within.is_dir() and any(path.is_dir() for path in within.glob("sub-*"))
+
+
+def trees_below(folder: Path, caps: bool = False) -> list[str]:
+    """Names of the folders in a folder that are trees, where it is none itself."""
+    if is_tree(folder, caps):
+        return []
+    return sorted(path.name for path in folder.glob("*") if is_tree(path, caps))
 
 
 def why_absent(path: Path) -> str:

@@ -24,6 +24,19 @@ def test_what_is_left_follows_from_the_rate_after_the_first_items(monkeypatch):
     ]
 
 
+def test_compiling_is_said_before_the_first_item_has_come():
+    plain, terminal = io.StringIO(), io.StringIO()
+    terminal.isatty = lambda: True
+    bars = [Progress(9, "map", "explain", stream=s, compiles=True) for s in (plain, terminal)]
+    assert plain.getvalue() == "explain: compiling, then the first map\n"
+    assert terminal.getvalue().rsplit("\r", 1)[1].endswith("compiling, then the first map]")
+    for bar in bars:
+        with bar:
+            bar.advance()
+    assert "1/9" in plain.getvalue()
+    assert "compiling" not in terminal.getvalue().rsplit("\r", 1)[1]
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [(0.4, "0 s"), (99.4, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1 h 40 min"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mri_jax.trees import bids_scans, caps_scans, session_key, why_absent
+from mri_jax.trees import BIDS, bids_scans, caps_scans, no_tree, session_key, why_absent
 
 
 def touch(root: Path, *names: str) -> None:
@@ -80,3 +80,25 @@ def test_spellings_of_one_session():
     assert {session_key(s) for s in ("1", "01", "ses-1", "SES-001")} == {"1"}
     assert session_key("ses-M000") == session_key("m0") != session_key("ses-M10")
     assert session_key("ses-100") == "100"
+
+
+def test_what_is_no_tree_says_what_was_looked_for_what_is_there_and_what_to_do(tmp_path):
+    touch(tmp_path, *(f"{site}/sub-1/anat/sub-1_T1w.nii.gz" for site in ("A", "B")))
+    touch(tmp_path, "C/subjects/sub-1/ses-1/t1_linear/x_T1w.nii.gz", "D/x.txt", "D/rest/y.txt")
+
+    def why(name: str, caps: bool = False) -> str:
+        return no_tree(tmp_path / name, caps).replace(str(tmp_path), "")
+
+    wanted = f"give the folder of a BIDS tree ({BIDS})"
+    assert why("") == (
+        ": is no BIDS tree but holds 2: A, B; read each by itself, then put them together with "
+        "cohort join"
+    )
+    assert why("A/sub-1/anat/sub-1_T1w.nii.gz").endswith(f".nii.gz: is a file; {wanted}, here /A")
+    assert why("none") == f"/none: no such folder; {wanted}"
+    there = "found the folders anat; the tree that it lies in is /A"
+    assert why("A/sub-1") == f"/A/sub-1: has no T1w image ({BIDS}); {there}"
+    assert why("D") == f"/D: has no T1w image ({BIDS}); found the folders rest"
+    assert why("C") == f"/C: is a CAPS tree, not BIDS ({BIDS}); use cohort caps"
+    assert why("A", caps=True).endswith("use cohort bids")
+    assert why("", caps=True).startswith(": is no CAPS tree but holds 1: C;")

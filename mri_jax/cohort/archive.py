@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mri_jax import trees
 from mri_jax.cohort import bids
 from mri_jax.cohort import images as im
 from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
@@ -67,7 +68,7 @@ def find_images(
     """
     if not images.exists():
         raise UserError(f"{images}: no such folder or table of images")
-    if images.is_dir() and bids.is_bids(images):
+    if trees.is_tree(images):
         found = bids.scan(images, problems)
         return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
     root = images if images.is_dir() else images.parent

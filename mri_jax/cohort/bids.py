@@ -26,10 +26,6 @@ from mri_jax.trees import NO_SESSION, listed
 
 # Days since entry become dates after this day, which is shown nowhere.
 _ENTRY = pd.Timestamp("2000-01-01")
-_PATTERN = {
-    False: "sub-*/[ses-*/]anat/*_T1w.nii.gz",
-    True: "subjects/sub-*/ses-*/t1_linear/*T1w.nii.gz",
-}
 
 
 @dataclass(frozen=True)
@@ -55,11 +51,6 @@ class BidsOptions:
     family: str = ""
     root: Path | None = None
     tables: TableOptions = field(default_factory=TableOptions)
-
-
-def is_bids(folder: Path) -> bool:
-    """Whether a folder holds ``sub-*`` folders."""
-    return folder.is_dir() and any(p.is_dir() for p in folder.glob("sub-*"))
 
 
 def scan(folder: Path, problems: list[Problem], prefer: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -88,17 +79,15 @@ def read(
       TableError: Rows or names of files are wrong; all of them.
     """
     problems: list[Problem] = []
-    if caps and people is None:
-        raise UserError(f"{folder}: a CAPS tree has no participants.tsv; give --participants FILE")
-    people = people or folder / "participants.tsv"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    if not people.exists():
-        raise UserError(f"{people}: no such file; give the table of subjects: --participants FILE")
     prefer = options.prefer or (("desc-Crop",) if caps else ())
     scans = trees.caps_scans(folder) if caps else trees.bids_scans(folder)
     if not scans:
-        raise UserError(f"{folder}: has no T1w image ({_PATTERN[caps]})")
+        raise UserError(trees.no_tree(folder, caps))
+    if caps and people is None:
+        raise UserError(f"{folder}: a CAPS tree has no participants.tsv; give --participants FILE")
+    people = people or folder / "participants.tsv"
+    if not people.exists():
+        raise UserError(f"{people}: no such file; give the table of subjects: --participants FILE")
     images = _images(scans, options.root or folder, problems, prefer)
     said = read_tables(folder, people, options.tables, problems)
     rows, notes = _as_in_tree(said.rows, images)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mri_jax import files
+from mri_jax import files, trees
 from mri_jax.cohort import adni, aibl, bids, demographics
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort.assemble import (
@@ -297,7 +297,7 @@ def _source(
             wanted[cohort] = _tesla(text, tesla)
     choice = ImageChoice(
         days=args.days,
-        level=args.level or ("bids" if bids.is_bids(args.images) else "raw"),
+        level=args.level or ("bids" if trees.is_tree(args.images) else "raw"),
         acceleration=args.acceleration,
         repeats=args.repeats,
         field=wanted,

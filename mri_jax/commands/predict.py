@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--masks", type=Path, help="brain masks, where the run used given ones")
     parser.add_argument(
+        "--root", type=Path, help="folder that paths and links stay in (default: of the input)"
+    )
+    parser.add_argument(
         "--orientation",
         default="",
         metavar="CODE",
@@ -72,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"input: {source}: no such file or folder")
     backend.start()
     model = open_model(args.model, args.network, args.stage, args.stages, args.store)
-    wanted = scans.find(model, args.scans, args.masks, args.orientation)
+    wanted = scans.find(model, args.scans, args.masks, args.orientation, args.root)
     for note in wanted.notes:
         print(f"note: {note}", file=sys.stderr)
     pages = not wanted.stores if args.pages is None else args.pages

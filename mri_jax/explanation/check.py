@@ -75,7 +75,7 @@ def check_stage(
     curves: dict[str, list[tuple[str, Similarity]]] = {}
     verdicts: list[Verdict] = []
     total = len(setting.methods) * (len(random) + 2) * len(volumes)
-    with Progress(total, "map", f"checks of {stage}") as progress:
+    with Progress(total, "map", f"checks of {stage}", compiles=True) as progress:
         for method in setting.methods:
             name, units = method.name, collected.units[method.name]
             first, _ = _maps(method, reference.trained, volumes, setting, progress)

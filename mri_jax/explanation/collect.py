@@ -116,7 +116,7 @@ def collect(
     found = Collected()
     total = sum(len(group) for scan in scans for group in scan.members.values())
     volumes = reader.stream(range(len(scans)), threads, prefetch=2)
-    with Progress(total * len(setting.methods), "map", "explain") as progress:
+    with Progress(total * len(setting.methods), "map", "explain", compiles=True) as progress:
         for scan, volume in zip(scans, volumes, strict=True):
             for stage in setting.stages:
                 members = scan.members[stage]

@@ -86,7 +86,7 @@ def build(
         settings = None
     negative, positive = run.diagnoses(variant)
     count = sum(len(_keys_of(run, member)) for member in loaded)
-    with Progress(count, "scan", "reference features") as progress:
+    with Progress(count, "scan", "reference features", compiles=True) as progress:
         made = tuple(
             _ensemble(run, stage, members[stage], loaded, threads, progress) for stage in chosen
         )

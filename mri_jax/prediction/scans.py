@@ -78,7 +78,11 @@ class Wanted:
 
 
 def find(
-    model: Model, sources: Sequence[Path], masks: Path | None = None, orientation: str = ""
+    model: Model,
+    sources: Sequence[Path],
+    masks: Path | None = None,
+    orientation: str = "",
+    root: Path | None = None,
 ) -> Wanted:
     """What the arguments name: files, folders (BIDS, CAPS or plain), tables or stores.
 
@@ -87,6 +91,7 @@ def find(
       sources: The arguments.
       masks: Folder of brain masks, for a model whose scans were extracted with given masks.
       orientation: Where the voxel axes run to, such as RAS, of files that state no orientation.
+      root: As in `mri_jax.volumes.inputs.find`.
 
     Raises:
       UserError: A source is absent, holds no scan, or is a store of another grid or of other
@@ -101,7 +106,7 @@ def find(
         elif source.is_file() and source.name.lower().endswith(inputs.SUFFIXES):
             entries.append(inputs.one_file(source, masks, orientation))
         else:
-            found = inputs.find(source, masks=masks, orientation=orientation)
+            found = inputs.find(source, root=root, masks=masks, orientation=orientation)
             entries += found.entries
             notes += found.notes
     if entries and model.settings is None:

@@ -99,7 +99,7 @@ class Executor:
             for group in grouped(self._pending(stages)):
                 label = f"{group[0].kind} {group[0].label}"
                 total = sum(stage.fit.stopping.max_epochs for stage in group)
-                with Progress(total, "epoch", label) as progress:
+                with Progress(total, "epoch", label, compiles=True) as progress:
                     if len(group) < self.wave.folds:
                         idle = (self.wave.folds - len(group)) * self.wave.split
                         self.say(f"{label}: {idle} devices stay idle")

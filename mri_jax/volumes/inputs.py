@@ -9,7 +9,7 @@ from pathlib import Path
 from mri_jax import delimited, trees
 from mri_jax.errors import UserError
 from mri_jax.trees import NO_SESSION
-from mri_jax.volumes import scanners
+from mri_jax.volumes.entries import WANTED, ScanEntry, is_t1_linear, of_table
 from mri_jax.volumes.headers import (
     SUFFIXES,
     check_orientation,
@@ -23,42 +23,9 @@ _ENDING = re.compile(r"([_-]T1w?)?(\.nii|\.nii\.gz|\.mgz|\.mgh|\.img|\.img\.gz)$
 # Of a FreeSurfer subject: the scan as it came, on 1 mm voxels; the other is corrected and scaled.
 FREESURFER = ("mri/orig.mgz", "mri/T1.mgz")
 LOOKED_FOR = (
-    "a BIDS tree (sub-*/[ses-*/]anat/*_T1w.nii[.gz]), "
-    "a CAPS tree (subjects/sub-*/ses-*/t1_linear), "
+    f"a BIDS tree ({trees.BIDS}), a CAPS tree ({trees.CAPS}), "
     f"a FreeSurfer SUBJECTS_DIR (*/{FREESURFER[0]}) or any file ending in {', '.join(SUFFIXES)}"
 )
-
-
-@dataclass(frozen=True)
-class ScanEntry:
-    """One scan to preprocess.
-
-    Attributes:
-      subject_id: The person.
-      session_id: The visit.
-      cohort: Where it belongs in the store.
-      path: The file.
-      mask_path: Its brain mask, or None.
-      in_template_space: Whether it is an output of Clinica's ``t1-linear``.
-      orientation: Where its voxel axes run to, such as RAS, as the user declared it.
-      scanner: What made it, where the table says so (`scanners`).
-      problem: Why it cannot be used, known before it is opened; empty otherwise.
-    """
-
-    subject_id: str
-    session_id: str
-    cohort: str
-    path: Path
-    mask_path: Path | None = None
-    in_template_space: bool = False
-    orientation: str = ""
-    scanner: str = ""
-    problem: str = ""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """(subject_id, session_id)."""
-        return self.subject_id, self.session_id
 
 
 @dataclass(frozen=True)
@@ -110,8 +77,10 @@ def find(
         found = next(found for way in ways if (found := way(source, name)) is not None)
         base, within = source, root or source
     elif source.is_file():
+        if is_scan_name(source.name):
+            raise UserError(f"input: {source}: is one scan; {WANTED}")
         base = within = root or source.parent
-        found = Inputs(tuple(_table(source, base, cohort)), form="table")
+        found = Inputs(tuple(of_table(source, base, cohort)), form="table")
     else:
         raise UserError(f"input: {source}: no such file or folder")
     if not found.entries:
@@ -258,11 +227,6 @@ def _choose(scans: list[trees.TreeScan], cohort: str, prefer: tuple[str, ...], f
     return Inputs(tuple(entries), tuple(notes), form)
 
 
-def is_t1_linear(path: Path) -> bool:
-    """Whether a file is an output of Clinica's ``t1-linear``: corrected, on an MNI152 template."""
-    return path.parent.name == "t1_linear" and "_space-MNI152" in path.name
-
-
 def _folder(folder: Path, cohort: str) -> Inputs:
     people = _participants(folder)
     paths = [path for path in _scans_under(folder) if not is_label_name(path.name)]
@@ -291,6 +255,11 @@ def _folder(folder: Path, cohort: str) -> Inputs:
             f"{len(absent)} of {len(people)} ids of participants.tsv begin the name of no scan: "
             f"{trees.listed(absent)}"
         )
+    if inner := trees.trees_below(folder):
+        notes.append(
+            f"{len(inner)} folders in it are BIDS trees of their own ({trees.listed(inner)}): read "
+            "here as loose files, whose names are the ids; give one tree, or the cohort table"
+        )
     return Inputs(tuple(entries), tuple(notes), "folder of files")
 
 
@@ -305,48 +274,6 @@ def _participants(folder: Path) -> list[str]:
         )
     ids = rows.frame(["participant_id"])["participant_id"]
     return list(ids[~delimited.is_missing(ids)])
-
-
-def _table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
-    try:
-        rows = delimited.read(path)
-    except UserError as error:
-        raise UserError(f"input: {error}") from None
-    for name in ("subject_id", "image"):
-        if name not in rows.header:
-            raise UserError(
-                f"input: {path}: column {name!r} is missing; found {', '.join(rows.header)}"
-            )
-    optional = [n for n in ("session_id", "cohort", "mask", "orientation") if n in rows.header]
-    scanner = [n for n in scanners.columns(list(rows.header)) if n not in optional]
-    frame = rows.frame(["subject_id", "image", *optional, *scanner])
-    frame = frame.mask(frame.apply(delimited.is_missing), "")
-    frame["scanner"] = scanners.names(frame)
-    entries = []
-    for row in frame.to_dict("records"):
-        image = _place(row["image"], base, path.parent)
-        entry = ScanEntry(
-            row["subject_id"],
-            row.get("session_id") or NO_SESSION,
-            row.get("cohort") or cohort or path.stem,
-            image,
-            _place(row["mask"], base, path.parent) if row.get("mask") else None,
-            is_t1_linear(image),
-            check_orientation(row.get("orientation", "")),
-            row["scanner"],
-        )
-        if not row["image"]:
-            entry = replace(entry, problem="image: the table names no file")
-        if not row["subject_id"]:
-            entry = replace(entry, problem="subject_id: the table names no subject")
-        entries.append(entry)
-    return entries
-
-
-def _place(name: str, root: Path, folder: Path) -> Path:
-    """Where a table's path leads: below the root, or else below the table's folder."""
-    path = root / name
-    return folder / name if not path.exists() and (folder / name).exists() else path
 
 
 def _mark_duplicates(entries: tuple[ScanEntry, ...]) -> list[ScanEntry]:

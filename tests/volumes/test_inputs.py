@@ -70,6 +70,40 @@ def test_table_marks_what_cannot_be_used(tmp_path):
     assert allowed["s4"] == ""
 
 
+@pytest.mark.parametrize(
+    ("images", "rule"),
+    [
+        (("x/a.nii", "b"), "2 images is there (looked for x/a.nii in ROOT and HERE); give --root"),
+        (("", "/x/b.nii.gz"), "1 images is there (e.g. /x/b.nii.gz); correct the paths"),
+        (("", "n/a"), ""),
+        (("lost.nii.gz", "x/b.nii.gz"), ""),
+    ],
+)  # fmt: skip
+def test_a_table_of_which_no_image_is_there_is_refused_as_a_whole(tmp_path, images, rule):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "lost.nii.gz").symlink_to("nowhere")
+    rows = "".join(f"s{i},{image}\n" for i, image in enumerate(images))
+    table = tmp_path / "t.csv"
+    table.write_text(f"subject_id,image\n{rows}", encoding="utf-8")
+    if not rule:
+        assert len(inputs.find(table, root=root).entries) == 2
+        return
+    with pytest.raises(UserError) as error:
+        inputs.find(table, root=root)
+    said = str(error.value).replace(str(root), "ROOT").replace(str(tmp_path), "HERE")
+    assert said.startswith(f"input: HERE/t.csv: none of its {rule}")
+
+
+def test_one_scan_and_a_folder_of_trees_are_named_as_what_they_are(tmp_path):
+    scans = [f"{site}/sub-1{site}/anat/sub-1{site}_T1w.nii.gz" for site in "AB"]
+    touch(tmp_path, *scans)
+    with pytest.raises(UserError, match=r"T1w.nii.gz: is one scan; give a folder of sc"):
+        inputs.find(tmp_path / scans[0])
+    (note,) = inputs.find(tmp_path).notes
+    assert note.startswith("2 folders in it are BIDS trees of their own (A, B): read here as loose")
+
+
 def test_masks_stand_under_the_same_path_or_the_scan_s_name(tmp_path):
     touch(tmp_path, "in/x/a.nii.gz", "in/b.nii.gz", "in/c.nii.gz")
     touch(tmp_path, "masks/x/a.nii.gz", "masks/b_ses-1.nii.gz")
