@@ -1,6 +1,7 @@
 """``python -m mri_jax COMMAND``: one thin subcommand a room, imported only when asked for."""
 
 import argparse
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -90,5 +91,7 @@ def main(argv: Sequence[str] | None = None, interruption: Interruption | None = 
     except KeyboardInterrupt:
         if not interruption.asked():
             raise
-        # Not by returning: threads at work would be waited for.
-        interruption.end()
+    # Out of the handler, whose traceback holds pools of processes with semaphores: they are given
+    # back before the process ends. Not by returning: threads at work would be waited for.
+    gc.collect()
+    return interruption.end()

@@ -1,8 +1,9 @@
 """Folders that one process writes at a time, and room on the disk before anything is computed."""
 
 import contextlib
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -16,6 +17,8 @@ from mri_jax.errors import UserError
 def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
     """Lock a folder, made if absent, for one process.
 
+    What leaves nothing in the folder, as work that is refused, leaves no lock and no new folder.
+
     Args:
       path: The folder.
       name: What to call it in the message.
@@ -25,6 +28,7 @@ def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
     """
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; the {name} must be a folder")
+    made = to_make(path)
     lock = lock_of(path / ".lock")
     with files_errors(path / ".lock"):
         try:
@@ -32,7 +36,34 @@ def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
         except Timeout:
             raise UserError(f"{path}: the {name} is in use by another process") from None
     with held:
-        yield
+        try:
+            yield
+        finally:
+            forget([path / ".lock"], made)
+
+
+def to_make(folder: epath.PathLike) -> list[epath.Path]:
+    """A folder and those above it that are absent, the innermost first; none in buckets."""
+    if files.on_bucket(folder):
+        return []
+    place = epath.Path(folder)
+    return [each for each in (place, *place.parents) if not each.exists()]
+
+
+def forget(locks: Sequence[epath.PathLike], made: Sequence[epath.Path]) -> None:
+    """Remove locks of a folder, the first of which is held, and folders made for them.
+
+    Whatever lies beside the locks, and folders that hold anything else, stay.
+    """
+    places = [epath.Path(lock) for lock in locks]
+    if files.on_bucket(places[0]):
+        return
+    with contextlib.suppress(OSError):
+        if set(os.listdir(places[0].parent)) <= {place.name for place in places}:
+            for place in places:
+                place.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
 
 
 def lock_of(path: epath.Path) -> Any:

@@ -48,3 +48,19 @@ def test_a_file_where_a_folder_should_be_is_one_line(tmp_path):
         folder_locked(epath.Path(tmp_path / "file"), "work directory"),
     ):
         pass
+
+
+def test_refused_work_leaves_neither_a_lock_nor_a_new_folder(tmp_path):
+    def refused(folder):
+        with pytest.raises(UserError, match="no"), folder_locked(epath.Path(folder), "folder"):
+            raise UserError("no")
+
+    refused(tmp_path / "runs" / "new")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty")  # which the user made
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "config.json").touch()
+    refused(tmp_path / "kept")
+    assert sorted(path.name for path in tmp_path.rglob("[!.]*")) == ["config.json", "empty", "kept"]
+    assert not list((tmp_path / "empty").iterdir())

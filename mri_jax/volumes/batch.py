@@ -6,21 +6,17 @@ shards that write to one folder are joined by `merge`.
 """
 
 import contextlib
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 import filelock
 import pandas as pd
 
-from mri_jax import __version__, files
+from mri_jax import __version__, files, locks
 from mri_jax.errors import UserError
 from mri_jax.progress import Progress
 from mri_jax.volumes.headers import check_regular, companions
@@ -29,10 +25,9 @@ from mri_jax.volumes.outliers import quality_table
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.scans import is_simulated
 from mri_jax.volumes.store import INDEX_COLUMNS, KEY, StoreInfo, StoreWriter, scan_name
+from mri_jax.volumes.workers import connected, in_processes, on_dask
 
 FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
-# Seconds in which a Dask scheduler must answer.
-SCHEDULER_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -122,13 +117,13 @@ def run(
     if workers < 1:
         raise UserError(f"workers: {workers} must be at least 1")
     info = store_info(settings, _are_simulated(entries))
-    with locked(store, shard):
+    with connected(scheduler) as client, locked(store, shard):
         StoreWriter(store, info)
         part = list(entries)
         if shard is not None:
             part = part[shard[0] - 1 :: shard[1]]
         tasks = [Task(entry, settings, str(store), info) for entry in part]
-        outcomes = _follow(_execute(tasks, workers, scheduler), len(tasks))
+        outcomes = _follow(_execute(tasks, workers, client), len(tasks))
         failed = [outcome for outcome in outcomes if outcome.state == "failed"]
         _write_failed(store, failed, shard)
         surplus: list[tuple[str, str]] = []
@@ -179,10 +174,13 @@ def merge(store: Path) -> Summary:
 def locked(store: Path, shard: tuple[int, int] | None) -> Iterator[None]:
     """Hold a store for one run; shards of one array may run side by side.
 
+    A run that is refused leaves neither its lock nor a folder that was made for it.
+
     Raises:
       UserError: Another run holds it.
     """
     folder = store / ".locks"
+    made = locks.to_make(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -204,6 +202,9 @@ def locked(store: Path, shard: tuple[int, int] | None) -> Iterator[None]:
             except filelock.Timeout:
                 raise UserError(f"{store}: another run is writing to this store") from None
         yield
+    except UserError:
+        locks.forget([own.lock_file, whole.lock_file], made)
+        raise
     finally:
         own.release()
 
@@ -310,73 +311,17 @@ def _read_record(path: Path) -> dict[str, Any]:
     return found
 
 
-def _execute(tasks: Sequence[Task], workers: int, scheduler: str) -> Iterator[Outcome]:
-    if scheduler:
-        yield from _on_dask(tasks, scheduler)
+def _execute(tasks: Sequence[Task], workers: int, client: Any) -> Iterator[Outcome]:
+    if client is not None:
+        yield from on_dask(process, tasks, client, _lost)
     elif workers == 1:
         yield from map(process, tasks)
     else:
-        yield from _in_processes(tasks, workers)
+        yield from in_processes(process, tasks, workers, _lost)
 
 
-def _in_processes(tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    waiting = list(tasks)
-    try:
-        with _pool(workers) as pool:
-            futures = {pool.submit(process, task): task for task in tasks}
-            try:
-                for future in as_completed(futures):
-                    outcome = future.result()
-                    waiting.remove(futures[future])
-                    yield outcome
-            except (KeyboardInterrupt, GeneratorExit):
-                # The pool would first do all that waits; what is in hand is done again next time.
-                pool.shutdown(wait=False, cancel_futures=True)
-                for worker in active_children():
-                    worker.kill()
-                raise
-    except BrokenProcessPool:
-        # A worker was killed (out of memory, a crash in a library). Which task did it is unknown:
-        # the rest runs each in a process of its own, so that only the culprit is lost.
-        for task in waiting:
-            yield _alone(task)
-
-
-def _alone(task: Task) -> Outcome:
-    with _pool(1) as pool:
-        future: Future[Outcome] = pool.submit(process, task)
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            return Outcome(task.entry, "failed", "the worker process was killed (out of memory?)")
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Ctrl-C reaches every process of a terminal; the first process answers for all.
-    quiet = (signal.SIGINT, signal.SIG_IGN)
-    return ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, quiet)
-
-
-def _on_dask(tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
-    try:
-        import distributed
-    except ImportError:
-        raise UserError(
-            "scheduler: dask is not installed; pip install 'mri-jax[dask]' or use --workers"
-        ) from None
-    try:
-        client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise UserError(f"scheduler: {address}: no answer ({error})") from None
-    with client:
-        futures = client.map(process, tasks, pure=False)
-        waiting = dict(zip([f.key for f in futures], tasks, strict=True))
-        for future in distributed.as_completed(futures, raise_errors=False):
-            task = waiting.pop(future.key)
-            if future.status == "finished":
-                yield future.result()
-            else:
-                yield Outcome(task.entry, "failed", f"Dask: {future.exception()}")
+def _lost(task: Task, reason: str) -> Outcome:
+    return Outcome(task.entry, "failed", reason)
 
 
 def _follow(outcomes: Iterable[Outcome], total: int) -> list[Outcome]:

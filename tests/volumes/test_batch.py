@@ -13,7 +13,7 @@ import pytest
 from mri_jax import files
 from mri_jax.cli import main
 from mri_jax.errors import UserError
-from mri_jax.volumes import batch, inputs
+from mri_jax.volumes import batch, inputs, workers
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.resampling import Image
 from mri_jax.volumes.store import VolumeStore
@@ -188,24 +188,6 @@ def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
     assert batch.run(entries, SETTINGS, tmp_path / "s").done == 1
 
 
-def test_a_killed_worker_loses_one_scan(folder, tmp_path, monkeypatch):
-    entries = [e for e in inputs.find(folder).entries if e.subject_id in ("sub-a1", "sub-empty")]
-    tasks = [
-        batch.Task(entry, SETTINGS, str(tmp_path / "s"), batch.store_info(SETTINGS))
-        for entry in entries
-    ]
-    monkeypatch.setattr(batch, "process", die_on_a1)
-    outcomes = {o.entry.subject_id: o for o in batch._in_processes(tasks, 2)}
-    assert "was killed" in outcomes["sub-a1"].reason
-    assert outcomes["sub-empty"].reason == "survived"
-
-
-def die_on_a1(task):
-    if task.entry.subject_id == "sub-a1":
-        os._exit(9)
-    return batch.Outcome(task.entry, "failed", "survived")
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_dask_gives_identical_bytes(done, folder, tmp_path):
@@ -284,12 +266,20 @@ def test_refuses_a_wrong_shard(folder, tmp_path, shard):
     assert main([*arguments, *ARGS, "--shard", shard]) == 2
 
 
-def test_no_scheduler_answers(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "SCHEDULER_TIMEOUT", 0.5)
+def test_a_refused_run_leaves_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "SCHEDULER_TIMEOUT", 0.5)
+    entries = inputs.find(folder).entries
     with pytest.raises(UserError, match="no answer"):
-        batch.run(
-            inputs.find(folder).entries, SETTINGS, tmp_path / "s", scheduler="tcp://127.0.0.1:9"
-        )
+        batch.run(entries, SETTINGS, tmp_path / "s", scheduler="tcp://127.0.0.1:9")
+    monkeypatch.setattr(batch, "StoreWriter", refuse)
+    for shard in (None, (1, 2)):
+        with pytest.raises(UserError, match="refused"):
+            batch.run(entries, SETTINGS, tmp_path / "a" / "s", shard=shard)
+    assert not list(tmp_path.iterdir())
+
+
+def refuse(*_):
+    raise UserError("refused")
 
 
 def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_path, capsys):
