@@ -56,7 +56,12 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if flags.FLAGS["config"].present:
-            _CONFIG.value.to_dict()  # a config that could not be loaded complains only when read
+            # A config that could not be loaded complains only when it is read.
+            config = _CONFIG.value.to_dict()
+            from mri_jax.study import overrides
+
+            if wrong := overrides.wrong(argv, config):
+                raise ValueError(wrong)
         return rest
     except SystemExit as ended:
         # absl ends its help as a failure.
@@ -73,18 +78,17 @@ def _mistake(argv: list[str], error: Exception) -> str:
     path, _, preset = given.get("config", "").partition(":")
     if path and not os.path.isfile(path):
         return f"--config: {path}: no such file"
-    if path:
-        from mri_jax.study.fields import unknown_field
+    from mri_jax.study import overrides
 
+    if path:
         try:
-            config = runpy.run_path(path)["get_config"](*filter(None, [preset]))
-            fields = [name for name, _ in _leaves(config.to_dict())]
+            config = runpy.run_path(path)["get_config"](*filter(None, [preset])).to_dict()
         except Exception as wrong:
             return f"--config: {path}: {_cut(traceback.format_exception_only(wrong)[-1])}"
-        names = [name.removeprefix("config.") for name in given if name.startswith("config.")]
-        unknown = [name for name in names if name not in fields]
-        if unknown:
-            return unknown_field(f"config.{unknown[0]}", [f"config.{name}" for name in fields])
+        if told := overrides.wrong(argv, config):
+            return told
+    if told := overrides.plainly(str(error), list(flags.FLAGS)):
+        return _cut(told)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next(
         (line for line in reversed(lines) if "Error: " in line), (lines or [repr(error)])[0]
@@ -95,13 +99,6 @@ def _mistake(argv: list[str], error: Exception) -> str:
 def _cut(text: str) -> str:
     text = " ".join(text.removeprefix("ValueError: ").split())
     return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-def _leaves(config: dict, at: str = ""):
-    for field, value in config.items():
-        yield f"{at}{field}", value
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{at}{field}.")
 
 
 def main(argv: list[str]) -> int:

@@ -1,5 +1,8 @@
 """The one exception that means "the user can mend this"."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """A user's mistake: one line that names the field, the value and the rule.
@@ -7,3 +10,14 @@ class UserError(ValueError):
     ``launch.py`` and ``python -m mri_jax`` print it without a traceback and exit with code 2.
     Anything else that escapes is a bug and gives a traceback.
     """
+
+
+@contextlib.contextmanager
+def naming(field: str) -> Iterator[None]:
+    """Put the name of a field before a mistake of one line; lists of faults stay as they are."""
+    try:
+        yield
+    except UserError as error:
+        if type(error) is not UserError:
+            raise
+        raise UserError(f"{field}: {error}") from None

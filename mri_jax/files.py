@@ -193,6 +193,24 @@ def check_regular(path: epath.PathLike, limit: int | None = None) -> int:
     return size
 
 
+def refuse_file(path: epath.PathLike, kind: str, *holds: str) -> None:
+    """Refuse a file that was given in place of its folder.
+
+    Args:
+      path: What was given.
+      kind: What the folder is.
+      holds: Names of files, one of which tells that the file's own folder was meant.
+
+    Raises:
+      UserError: It is a file.
+    """
+    if on_bucket(path) or not os.path.isfile(path):
+        return
+    around = os.path.dirname(os.path.abspath(path))
+    here = any(os.path.exists(os.path.join(around, name)) for name in holds)
+    raise UserError(f"{path}: is a file; give the {kind}" + (f", here {around}" if here else ""))
+
+
 def is_there(path: epath.PathLike) -> bool:
     """Whether something has this name, be it a link that leads nowhere: reading it says so."""
     return epath.Path(path).exists() if on_bucket(path) else os.path.lexists(path)

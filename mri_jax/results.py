@@ -167,6 +167,7 @@ def load(run: epath.PathLike) -> Results:
       UserError: The folder or its ``predictions.csv`` is absent, or a file is malformed.
     """
     path = epath.Path(files.expanded(run))
+    files.refuse_file(path, "results folder", PREDICTIONS, CONFIG)
     if not path.exists():
         raise UserError(f"{path}: no such results folder")
     if not (path / PREDICTIONS).exists():

@@ -281,3 +281,15 @@ def test_text_that_is_half_a_character_is_not_written(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be written as UTF-8"):
         files.write_text(tmp_path / "t.csv", "scan-\udce9.nii")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_its_folder_is_named_with_the_folder(tmp_path):
+    (tmp_path / "store.json").touch()
+    (tmp_path / "index.csv").touch()
+    for holds, here in ((("store.json",), f", here {tmp_path}"), (("plan.json",), "")):
+        with pytest.raises(UserError) as error:
+            files.refuse_file(tmp_path / "index.csv", "folder of the store", *holds)
+        said = f"{tmp_path / 'index.csv'}: is a file; give the folder of the store{here}"
+        assert str(error.value) == said
+    files.refuse_file(tmp_path, "folder of the store")
+    files.refuse_file(tmp_path / "none", "folder of the store")

@@ -1,6 +1,7 @@
 """The real launcher as a process, on a cohort of tiny volumes."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -70,7 +71,7 @@ def finished(cohorts, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"
     done = launch(cohorts, workdir)
     assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
+    return workdir, done.stdout + done.stderr
 
 
 def test_a_study_prints_its_table_and_writes_its_results(finished):
@@ -78,6 +79,8 @@ def test_a_study_prints_its_table_and_writes_its_results(finished):
     assert "Tested on ADNI2" in printed
     assert "SIMULATED" in printed
     assert "tuned-high minus source on ADNI2" in printed
+    for kind in ("source", "tune"):
+        assert re.search(rf"^{kind} .*: compiling, then the first epoch$", printed, re.M)
     assert "3 source (0 cached), 3 tune (0 cached)" in printed
     found = results.load(workdir)
     assert found.missing == ()
@@ -142,8 +145,17 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
     ("argument", "message"),
     [
         ("--config.modle.width=2", "config.modle.width: no such field; did you mean config.model"),
-        ("--config.train.batch=two", "config.train.batch=two: invalid literal for int()"),
-        ("--config.data.cohort=/nowhere.csv", "/nowhere.csv: no such cohort table"),
+        ("--config.train.batch=two", "config.train.batch: 'two' must be a whole number from 1"),
+        (
+            "--config.targets='A' --config.targets='B'",
+            "config.targets: is given 2 times",
+        ),
+        ("--config.data.cohort=/nowhere.csv", "data.cohort: /nowhere.csv: no such cohort table"),
+        (
+            f"--config.data.cohort={ROOT}",
+            f"data.cohort: {ROOT}: is a folder; give the cohort",
+        ),
+        (f"--config.data.store={__file__}", "launch.py: is a file; give the folder of the store"),
         ("--config.data.cohort=~/nowhere.csv", f"{Path.home()}/nowhere.csv: no such cohort table"),
         ("--config=~/nowhere.py", f"--config: {Path.home()}/nowhere.py: no such file"),
         ("--stages=~no-such-user/x", "no such home folder"),

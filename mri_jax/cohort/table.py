@@ -18,12 +18,11 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax import delimited
+from mri_jax import delimited, files
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import MISSING, as_text, formula_cells, is_missing
 from mri_jax.errors import UserError
-from mri_jax.files import write_csv
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
 KEY = ["subject_id", "session_id"]
@@ -61,6 +60,8 @@ def read_table(
       UserError: The file is absent, no table (`mri_jax.delimited.read`), cut, or lacks a column.
       TableError: Rows are wrong; all of them are named.
     """
+    if not files.on_bucket(path) and os.path.isdir(path):
+        raise UserError(f"{path}: is a folder; give the cohort table, a CSV file")
     try:
         rows = delimited.read(path)
     except UserError as error:
@@ -229,4 +230,4 @@ def write_table(path: epath.PathLike, frame: pd.DataFrame) -> None:
     """Validate a cohort table and write it as CSV, required columns first."""
     frame = validate(frame, str(path))
     rest = [name for name in frame.columns if name not in REQUIRED]
-    write_csv(path, frame[[*REQUIRED, *rest]])
+    files.write_csv(path, frame[[*REQUIRED, *rest]])

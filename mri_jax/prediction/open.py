@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.files import safe_name
 from mri_jax.prediction import folder
 from mri_jax.prediction.build import build, fingerprint_of
 from mri_jax.prediction.model import Model
+from mri_jax.results import CONFIG, PREDICTIONS
 from mri_jax.trained import open_run
 
 KEPT = "model"
@@ -38,6 +39,8 @@ def open_model(
     Raises:
       UserError: Neither can be opened, or the network or a stage is not in it.
     """
+    kinds = (folder.DESCRIPTION, CONFIG, PREDICTIONS)
+    files.refuse_file(path, "results folder or model folder", *kinds)
     if folder.is_model(path):
         model = folder.load(path)
         if network not in ("", model.name):
@@ -47,7 +50,7 @@ def open_model(
     variant = network or run.variants[0]
     chosen = tuple(stages) or run.stages(variant)
     digest = fingerprint_of(run, variant, chosen)
-    kept = run.results.path / KEPT / f"{safe_name(variant, keep='_')}-{digest[:16]}"
+    kept = run.results.path / KEPT / f"{files.safe_name(variant, keep='_')}-{digest[:16]}"
     if folder.is_model(kept):
         return folder.load(kept)
     model = build(run, variant, chosen)

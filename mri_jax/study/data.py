@@ -15,7 +15,7 @@ from mri_jax.cohort.near_duplicates import Search, compared, refuse_unresolved, 
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.cohort.task import remove_earlier, select
-from mri_jax.errors import UserError
+from mri_jax.errors import UserError, naming
 from mri_jax.study.settings import Study
 from mri_jax.trees import listed as few
 from mri_jax.volumes import described, descriptors
@@ -129,7 +129,8 @@ def open_catalogue(
         probably one person and nothing beside the table says that they are not; one image stands
         under two ids; or two ids have near-identical volumes and nobody has decided about them.
     """
-    frame = read_table(table)
+    with naming("config.data.cohort"):
+        frame = read_table(table)
     refuse_unresolved(frame, table)
     apart = same_people.read([table])
     absent = [name for name in study.cohorts if not (frame["cohort"] == name).any()]

@@ -250,10 +250,25 @@ def later(kind: type, at: str = "") -> dict[str, Any]:
 
 
 def unknown_field(name: str, known: Sequence[str]) -> str:
-    """The message for a field that does not exist, with the nearest that does."""
-    near = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.0)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{_cut(name)}: no such field{hint}"
+    """The message for a field that does not exist, with the nearest that does, or all there are."""
+    section, _, last = name[:200].rpartition(".")
+    beside = [_last(each) for each in known if each.rpartition(".")[0] == section]
+    elsewhere = [each for each in known if _last(each) == last]
+    initials = {"".join(word[:1] for word in each.split("_")): each for each in beside}
+    # lr is learning_rate.
+    near = difflib.get_close_matches(initials.get(last, last), beside, n=1)
+    if near:
+        hint = f"did you mean {section}.{near[0]}?"
+    elif beside and not elsewhere:
+        hint = f"{section} has {', '.join(beside)}"
+    else:
+        near = difflib.get_close_matches(name[:200], elsewhere or known, n=1, cutoff=0.0)
+        hint = f"did you mean {near[0]}?" if near else "there is none"
+    return f"{_cut(name)}: no such field; {hint}"
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def shown(value: Any) -> str:

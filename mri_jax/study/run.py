@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, results
+from mri_jax.errors import naming
 from mri_jax.locks import folder_locked
 from mri_jax.reporting.report import write_report
 from mri_jax.study import estimate, outputs, simulated, tables, verdicts
@@ -98,7 +99,7 @@ def prepare(
         catalogue, store = simulated.make(study, _simulations(folders), interrupted)
         plan = make_plan(study, catalogue)
     else:
-        store = VolumeStore(study.data.store)
+        store = _store(study)
     volumes = Volumes(
         store=store,
         catalogue=catalogue,
@@ -113,7 +114,13 @@ def voxels_of(study: Study) -> int:
     """How many voxels a volume of the study has."""
     if study.data.simulated:
         return math.prod(GRIDS[study.data.simulation.grid].shape)
-    return math.prod(VolumeStore(study.data.store).info.grid.shape)
+    return math.prod(_store(study).info.grid.shape)
+
+
+def _store(study: Study) -> VolumeStore:
+    """The store that a study names."""
+    with naming("config.data.store"):
+        return VolumeStore(study.data.store)
 
 
 def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
@@ -121,7 +128,7 @@ def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
     if study.data.simulated:
         catalogue = simulated.catalogue_to_make(study)
     else:
-        store = VolumeStore(study.data.store)
+        store = _store(study)
         catalogue = open_catalogue(study.data.cohort, store, study, elsewhere=folders.root)
     return catalogue, make_plan(study, catalogue)
 

@@ -150,6 +150,7 @@ def merge(store: Path) -> Summary:
         counts were run.
     """
     described = store / "store.json"
+    files.refuse_file(store, "folder of the store", "store.json")
     if not described.exists():
         raise UserError(f"{store}: is not a volume store (no store.json)")
     info = StoreInfo.from_json(files.read_json(described, dict), str(described))

@@ -132,6 +132,7 @@ class VolumeStore:
 
     def __init__(self, path: epath.PathLike):
         self.path = epath.Path(path)
+        files.refuse_file(self.path, "folder of the store", "store.json")
         if not (self.path / "store.json").exists():
             raise UserError(f"{self.path}: is not a volume store (no store.json)")
         self.info = StoreInfo.from_json(

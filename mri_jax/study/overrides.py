@@ -1,0 +1,97 @@
+"""Fields of a config on the command line: what is wrong with them, in one line.
+
+``ml_collections`` reads them, and tells its mistakes in words of Python; it also joins the tuples
+of a field that is given twice.
+"""
+
+import ast
+import contextlib
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mri_jax.study.config import Config
+from mri_jax.study.fields import leaves, shown, unknown_field
+
+_CONFIG = "config."
+_UNREAD = re.compile(r"^flag --(?P<name>[\w.]+)=(?P<value>.*?): (?P<why>.*)", re.DOTALL)
+_UNKNOWN = re.compile(r"^Unknown command line flag '(.*?)'")
+
+
+def given(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, value as text) of every field on a command line, in order: ``config.train.batch``."""
+    found = []
+    for place, argument in enumerate(argv):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name.startswith(_CONFIG):
+            following = argv[place + 1] if place + 1 < len(argv) else ""
+            found.append((name, value if equals else following))
+    return found
+
+
+def wrong(argv: Sequence[str], config: Mapping[str, Any]) -> str:
+    """What is wrong with the fields on a command line; empty where nothing is.
+
+    Args:
+      argv: The command line.
+      config: The config that they override, nested.
+    """
+    known, fields = dict(_leaves(config)), given(argv)
+    sections = {name for name, value in known.items() if isinstance(value, Mapping)}
+    for name, text in fields:
+        if name not in known:
+            return unknown_field(name, [each for each in known if each not in sections])
+        if name in sections:
+            inside = [each for each in known if each.startswith(f"{name}.")]
+            return f"{name}: is a section; give a field of it: {', '.join(inside)}"
+        if text.startswith("--"):
+            return f"{name}: has no value; write --{name}=VALUE"
+        if isinstance(known[name], list | tuple):
+            texts = [value for other, value in fields if other == name]
+            if len(texts) > 1:
+                rule = "must be given once, as one tuple"
+                return f"{name}: is given {len(texts)} times ({', '.join(texts)}); it {rule}"
+            if text.strip()[:1] in ("(", "[") and not _is_literal(text):
+                quoted = "texts in it stand in quotation marks, all of it in those of the shell"
+                return f"{name}: {shown(text)} must be a tuple; {quoted}: \"--{name}=('A','B')\""
+    return ""
+
+
+def plainly(message: str, flags: Sequence[str]) -> str:
+    """A message of absl's about the command line in plain words; empty if it is another one.
+
+    Args:
+      message: The message.
+      flags: Names of the flags that there are besides the fields.
+    """
+    if unknown := _UNKNOWN.match(message):
+        near = difflib.get_close_matches(unknown[1].partition(".")[0], [*flags, "config"], n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "; --help lists those there are"
+        return f"--{unknown[1]}: no such flag{hint}"
+    if (unread := _UNREAD.match(message)) is None:
+        return ""
+    rules = {name: str(rule) for name, rule, _ in leaves(Config)}
+    name, value = unread["name"], shown(unread["value"])
+    if name in rules:
+        return f"{name}: {value} must be {rules[name]}"
+    if "invalid literal for int" in unread["why"]:
+        return f"--{name}: {value} must be a whole number"
+    return f"--{name}: {value}: {unread['why']}"
+
+
+def _is_literal(text: str) -> bool:
+    with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        ast.literal_eval(text)
+        return True
+    return False
+
+
+def _leaves(values: Mapping[str, Any], at: str = _CONFIG) -> list[tuple[str, Any]]:
+    """(name, value) of every section and field, ``config.`` in front."""
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        found.append((f"{at}{name}", value))
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{at}{name}.")
+    return found
