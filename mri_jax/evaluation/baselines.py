@@ -15,14 +15,29 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation.metrics import auc
 
 AGE_SEX = "baseline-age-sex"
+# Where the other of the two may not be used, for instance because it is the label.
+AGE, SEX = "baseline-age", "baseline-sex"
 HIPPOCAMPUS = "baseline-hippocampus"
 VOXELS = "baseline-voxels"
-RUNS = (AGE_SEX, HIPPOCAMPUS, VOXELS)
+RUNS = (AGE_SEX, AGE, SEX, HIPPOCAMPUS, VOXELS)
 
 VOXEL_SPACING = 4.0
 """Resolution (mm) at which the voxel-wise model sees the volumes, whatever the study's grid."""
 PENALTIES = tuple(10.0**k for k in range(-4, 5))
 """Ridge penalties tried inside the training fold, relative to the mean squared norm of a volume."""
+
+
+def run_of(name: str, covariates: Sequence[str] = ()) -> str:
+    """The run of a baseline, called after what it is fitted on.
+
+    Args:
+      name: ``age_sex``, ``hippocampus`` or ``voxels``.
+      covariates: Those that any of its folds is fitted on.
+    """
+    alone = {"age": AGE, "sex": SEX}
+    if name == "age_sex" and len(set(covariates)) == 1:
+        return alone[covariates[0]]
+    return {"age_sex": AGE_SEX, "hippocampus": HIPPOCAMPUS, "voxels": VOXELS}[name]
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,13 @@ def is_baseline(run: str) -> bool:
 
 def trained_as(run: str) -> str:
     """On whose training subjects a baseline was fitted: ``CNN-AD2``; empty for the plain names."""
-    for name in BASELINES:
-        if run.startswith(f"{name}-"):
-            return run.removeprefix(f"{name}-")
-    return ""
+    return run.removeprefix(plain_name(run)).removeprefix("-") if is_baseline(run) else ""
+
+
+def plain_name(run: str) -> str:
+    """A baseline's name without that of a related task: ``baseline-voxels``."""
+    fitting = [name for name in BASELINES if run == name or run.startswith(f"{name}-")]
+    return max(fitting, key=len, default=run)
 
 
 @dataclass(frozen=True, order=True)

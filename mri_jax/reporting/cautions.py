@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from mri_jax.evaluation.baselines import AGE_SEX
-from mri_jax.evaluation.families import SOURCE, is_baseline
+from mri_jax.evaluation.baselines import AGE, AGE_SEX, SEX
+from mri_jax.evaluation.families import SOURCE, is_baseline, plain_name
 from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.operating import INNER
 from mri_jax.evaluation.scores import Scores
@@ -60,7 +60,7 @@ def _of_baselines(analysis: Analysis) -> list[str]:
     if "covariates" not in plan.columns:
         return []
     lines = []
-    rows = plan[plan["run"].astype(str).str.startswith(AGE_SEX)]
+    rows = plan[plan["run"].astype(str).map(plain_name).isin((AGE_SEX, AGE, SEX))]
     for run, group in rows.groupby("run", sort=False):
         fitted = set(group["covariates"].dropna().explode())
         left_out = [name for name in ("age", "sex") if name not in fitted]

@@ -6,7 +6,7 @@ from mri_jax import __version__
 from mri_jax.evaluation.baselines import RUNS as BASELINES
 from mri_jax.evaluation.baselines import VOXEL_SPACING
 from mri_jax.evaluation.comparisons import PERMUTATIONS
-from mri_jax.evaluation.families import is_baseline
+from mri_jax.evaluation.families import is_baseline, plain_name
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.results import Results
@@ -216,7 +216,7 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         "subjects."
     )
     present = set(rows["run"])
-    plain = [name for name in BASELINES if any(run.startswith(name) for run in present)]
+    plain = [name for name in BASELINES if name in set(map(plain_name, present))]
     if plain:
         paragraphs.append(
             f"Baselines ({', '.join(plain)}) were fitted on the same training folds and tested on "

@@ -286,14 +286,8 @@ class _Planner:
             if not covariates.has_hippocampus(self.catalogue.frame):
                 return
             covariates.check_hippocampus(self.catalogue.frame)
-        label = {
-            "age_sex": baselines.AGE_SEX,
-            "hippocampus": baselines.HIPPOCAMPUS,
-            "voxels": baselines.VOXELS,
-        }[name]
-        trained_on = self.run.name.rpartition("-w")[0]
-        named = label if trained_on.startswith("cnn") else f"{label}-{trained_on}"
-        for fold, source in enumerate(sources):
+        entries = []
+        for source in sources:
             asked = [(self._source_cohort, "validation", source.validation, 0)]
             for cohort in self.run.targets:
                 for repeat in self._repeats(cohort):
@@ -302,8 +296,24 @@ class _Planner:
             stage = self._baseline(source, name, [examples for _, _, examples, _ in asked])
             if stage is None:
                 return
-            answers = tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)
+            entries.append((stage, tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)))
+        named = self._baseline_run(name, [stage for stage, _ in entries])
+        for fold, (stage, answers) in enumerate(entries):
             yield Entry(named, "source", 0, fold, stage, answers)
+
+    def _baseline_run(self, name: str, stages: list[BaselineStage]) -> str:
+        """What a baseline is called: after its covariates and, if it is named, the source."""
+        used = dict.fromkeys(covariate for stage in stages for covariate in stage.covariates)
+        label = baselines.run_of(name, tuple(used))
+        trained_on = self.run.name.rpartition("-w")[0]
+        if trained_on.startswith("cnn"):
+            return label
+        if f"{label}-{trained_on}" in baselines.RUNS:
+            raise UserError(
+                f"config.source.name: {trained_on!r} would call {label} of this source as another "
+                "baseline is called; choose another name"
+            )
+        return f"{label}-{trained_on}"
 
     def _baseline(
         self, source: TrainStage, name: str, asked: list[Examples]

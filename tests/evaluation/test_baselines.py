@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
+from mri_jax.evaluation.families import plain_name, trained_as
 from mri_jax.evaluation.metrics import auc
 
 
@@ -98,3 +99,13 @@ def test_a_covariate_that_separates_the_classes_is_recognised():
     assert not baselines.separates([60, 70, 70, 71, 72], label)
     assert not baselines.separates([60, np.nan, np.nan, np.nan, np.nan], label)
     assert not baselines.separates([1, 1, 1, 1, 1], label)
+
+
+def test_a_baseline_is_called_after_what_it_uses_and_knows_on_whom_it_was_fitted():
+    used = {("age", "sex"): "age-sex", ("age",): "age", ("sex",): "sex", ("sex", "sex"): "sex"}
+    for covariates, name in used.items():
+        assert baselines.run_of("age_sex", covariates) == f"baseline-{name}"
+    for run in baselines.RUNS:
+        assert (plain_name(run), trained_as(run)) == (run, "")
+        assert (plain_name(f"{run}-CNN-AD2"), trained_as(f"{run}-CNN-AD2")) == (run, "CNN-AD2")
+    assert (plain_name("cnn5-w1"), trained_as("cnn5-w1")) == ("cnn5-w1", "")

@@ -275,9 +275,14 @@ def test_a_baseline_leaves_out_the_covariate_that_is_the_label(cohorts, tmp_path
     found = {s.fingerprint: s for s in plan.stages() if isinstance(s, BaselineStage)}
     fitted = [s.covariates for s in found.values() if s.name == "age_sex"]
     assert fitted == [("age",)] * 5
+    named = {e.run for e in plan.entries if isinstance(e.network, BaselineStage)}
+    assert named == {"baseline-age", "baseline-voxels"}
+    with pytest.raises(UserError, match=r"source\.name: 'sex' would call baseline-age of this"):
+        plan_of((tmp_path / "cohort.csv", cohorts[1]), task=task, source__name="sex")
     plan, _ = plan_of(cohorts)
     both = [s for s in plan.stages() if isinstance(s, BaselineStage) and s.name == "age_sex"]
     assert {s.covariates for s in both} == {("age", "sex")}
+    assert "baseline-age-sex" in {entry.run for entry in plan.entries}
 
     table["age"] += 1.0
     write_table(tmp_path / "cohort.csv", table)
@@ -293,5 +298,5 @@ def test_a_baseline_without_a_usable_covariate_is_not_planned(cohorts, tmp_path)
     table["sex"] = ""
     write_table(tmp_path / "cohort.csv", table)
     plan, _ = plan_of((tmp_path / "cohort.csv", cohorts[1]))
-    assert "baseline-age-sex" not in {entry.run for entry in plan.entries}
+    assert not any("age" in entry.run for entry in plan.entries)
     assert "baseline-voxels" in {entry.run for entry in plan.entries}
