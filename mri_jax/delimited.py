@@ -300,6 +300,24 @@ def is_missing(values: pd.Series, missing: frozenset[str] = MISSING) -> pd.Serie
     return values.str.lower().isin(missing)
 
 
+def further_words(text: str, codes: Sequence[str]) -> frozenset[str]:
+    """Words for missing besides those of an archive, whose own (-4) are part of its format.
+
+    Args:
+      text: ``+-9,unknown``.
+      codes: What the user calls a code is a value.
+
+    Raises:
+      UserError: The list is to replace that of the archive.
+    """
+    if text and not text.startswith("+"):
+        raise UserError(
+            f"--missing: {text!r} cannot replace what the archive itself calls missing; put a + in "
+            f"front, which adds to it: --missing=+{text}"
+        )
+    return words_for_missing(text) - MISSING - {code.lower() for code in codes}
+
+
 def words_for_missing(text: str) -> frozenset[str]:
     """The list that a user gives: ``NA,-9`` in place of `MISSING`, ``+-9,unknown`` besides it."""
     words = {word.strip().lower() for word in text.removeprefix("+").split(",")}

@@ -9,6 +9,8 @@ import pandas as pd
 from mri_jax.errors import UserError
 
 SHOWN_OF_A_KIND = 50
+# So many lines of a list are printed on the screen.
+SHOWN = 10
 # What differs between rules of one kind: numbers, and what other rows say.
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
@@ -86,3 +88,16 @@ def _lines(problems: Sequence[Problem]) -> list[str]:
             place = f"{first.file}: column {first.column}" if first.column else first.file
             lines.append(f"{place}: {more} more rows of the same kind ({first.rule})")
     return lines
+
+
+def first_lines(lines: Sequence[str], whole: object) -> list[str]:
+    """The first ten lines of a list for the screen, indented, and how many more a file has.
+
+    Args:
+      lines: All of them.
+      whole: The file that holds them all.
+    """
+    more = len(lines) - SHOWN
+    return [f"  {line}" for line in lines[:SHOWN]] + (
+        [f"  ... and {more} more in {whole}"] if more > 0 else []
+    )

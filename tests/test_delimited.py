@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax import delimited
-from mri_jax.delimited import decode, is_missing, parse, words_for_missing
+from mri_jax.delimited import decode, further_words, is_missing, parse, words_for_missing
 from mri_jax.errors import UserError
 
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"],
@@ -199,3 +199,10 @@ def test_one_list_of_what_is_missing():
         True, True, False, False, False, False, False, False, True,
     ]  # fmt: skip
     assert is_missing(said, words_for_missing("+-9")).tolist() == [True] * 6 + [False, False, True]
+
+
+def test_an_archive_s_words_for_missing_are_added_to_and_never_replaced():
+    assert further_words("", ()) == frozenset()
+    assert further_words("+-9,Unknown,-4,7", ("7", "none")) == {"-9", "unknown"}
+    with pytest.raises(UserError, match=r"put a \+ in front, which adds to it: --missing=\+-9,NA$"):
+        further_words("-9,NA", ())

@@ -68,6 +68,7 @@ class AdniOptions:
       codes: Further diagnosis codes and what they mean (``CN``, ``MCI``, ``AD`` or ``missing``).
       dates: How 3/1/2006 is read where the dates of a table do not tell: ``month-first``,
         ``day-first``, or ``auto``: as the archive writes image tables, and refused elsewhere.
+      missing: Further words for missing, in small letters.
     """
 
     diagnosis: str = "visit"
@@ -75,6 +76,7 @@ class AdniOptions:
     source: str = "auto"
     codes: tuple[tuple[str, str], ...] = ()
     dates: str = AUTO
+    missing: frozenset[str] = frozenset()
 
     def __post_init__(self):
         for name, allowed in (
@@ -105,7 +107,7 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
     """
     problems: list[Problem] = []
     table, notes = _visits(tables, options, today, problems)
-    found, more = adni_images.read(tables, images, today, problems, options.dates)
+    found, more = adni_images.read(tables, images, today, problems, options.dates, options.missing)
     seen = found["subject_id"]
     refuse_strangers(table.visits["rid"].rename("RID"), table.file,
                      seen.map(_rid).rename("subject"), str(images), problems)  # fmt: skip
@@ -180,7 +182,9 @@ def _visits(
     if path is None:
         notes.append("age, sex and education are missing: PTDEMOG.csv is not among the tables")
         return _Table(adni_people.without_demographics(visits), (summary,), {}), notes
-    visits, more, known = adni_people.with_demographics(visits, str(summary), path, problems)
+    visits, more, known = adni_people.with_demographics(
+        visits, str(summary), path, problems, options.missing
+    )
     return _Table(visits, (summary, path), known), notes + more
 
 
@@ -189,7 +193,7 @@ def _adnimerge(
 ) -> pd.DataFrame:
     file = str(path)
     wanted = {name: (name,) for name in (*NEEDED, *WELCOME)} | FIRST_SEEN
-    rows = _filled(read_rows(path, wanted, (*WELCOME, "PTID")), path)
+    rows = _filled(read_rows(path, wanted, (*WELCOME, "PTID"), options.missing), path)
     problems += formula_cells(rows, file)
     phase = _phases(rows["COLPROT"], file, problems)
     origin = _phases(rows["ORIGPROT"], file, problems)
@@ -237,7 +241,8 @@ def _dxsum(path: Path, options: AdniOptions, today: date, problems: list[Problem
     wanted["ORIGPROT"] = ("ORIGPROT",)
     dialects = {"DIAGNOSIS": CURRENT, "DXCHANGE": CHANGE, "DXCURREN": CURRENT}
     wanted.update({name: (name,) for name in dialects})
-    rows = _filled(read_rows(path, wanted, (*dialects, "PTID", "VISCODE2", "ORIGPROT")), path)
+    optional = (*dialects, "PTID", "VISCODE2", "ORIGPROT")
+    rows = _filled(read_rows(path, wanted, optional, options.missing), path)
     problems += formula_cells(rows, file)
     if (rows[list(dialects)] == "").all(axis=None):
         raise UserError(f"{path}: has none of the diagnosis columns {', '.join(dialects)}")

@@ -21,7 +21,12 @@ RATINGS = re.compile(r"MAYOADIRL_MRI_(?:IMAGEQC|QUALITY_ADNI3)", re.IGNORECASE)
 
 
 def read(
-    tables: Path, images: Path, today: date, problems: list[Problem], dates: str = AUTO
+    tables: Path,
+    images: Path,
+    today: date,
+    problems: list[Problem],
+    dates: str = AUTO,
+    missing: frozenset[str] = frozenset(),
 ) -> tuple[pd.DataFrame, list[str]]:
     """The images of a download (`archive.find_images`) with the raters' marks, and notes.
 
@@ -31,9 +36,10 @@ def read(
       today: No scan is later.
       problems: Faulty rows and files are added to it.
       dates: How 3/1/2006 is read where no date of a table tells.
+      missing: Further words for missing.
     """
     found, notes = archive.find_images(
-        images, tables, subject_of, today, problems, image_visit, dates
+        images, tables, subject_of, today, problems, image_visit, dates, missing
     )
     if not found["level"].eq("bids").all():
         unknown = int((found["t1"] & found["field"].isna()).sum())
@@ -42,7 +48,7 @@ def read(
                 f"field strength unknown for {unknown} T1w images, which pass: "
                 "MPRAGEMETA.csv knows it"
             )
-        found = _with_quality(found, tables, problems)
+        found = _with_quality(found, tables, problems, missing)
     return found, notes
 
 
@@ -56,13 +62,15 @@ def _ratings(tables: Path) -> list[Path]:
     return [path for path in tables_of(tables) if RATINGS.search(path.name)]
 
 
-def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) -> pd.DataFrame:
+def _with_quality(
+    found: pd.DataFrame, tables: Path, problems: list[Problem], missing: frozenset[str]
+) -> pd.DataFrame:
     """The raters' marks by image (MAYOADIRL) and by series (MRIQUALITY)."""
     quality = pd.Series(np.nan, index=found.index)
     selected = pd.Series(False, index=found.index)
     for path in _ratings(tables):
         names = ("loni_image", "series_selected", "series_quality")
-        rows = read_rows(path, {n: (n,) for n in names})
+        rows = read_rows(path, {n: (n,) for n in names}, missing=missing)
         rows = rows.assign(image=rows["loni_image"].str.extract(r"(\d+)", expand=False))
         rows = rows.drop_duplicates("image", keep="last").dropna(subset="image")
         grades = to_numbers(rows["series_quality"], str(path), problems, -1, 4)
@@ -71,7 +79,7 @@ def _with_quality(found: pd.DataFrame, tables: Path, problems: list[Problem]) ->
         selected |= found["image_id"].isin(set(chosen))
     rated = find_export(tables, "MRIQUALITY")
     if rated is not None:
-        rows = read_rows(rated, {n: (n,) for n in ("LONIUID", "PASS")})
+        rows = read_rows(rated, {n: (n,) for n in ("LONIUID", "PASS")}, missing=missing)
         series = rows["LONIUID"].str.extract(r"(\d+)", expand=False)
         failed = set(series[rows["PASS"].isin(["0", "0.0"])].dropna())
         quality = quality.mask(found["series"].isin(failed) & (found["series"] != ""), UNUSABLE)

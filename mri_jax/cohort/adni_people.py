@@ -74,7 +74,11 @@ def subject_ids(rid: pd.Series, ids: pd.Series, elsewhere: Mapping[str, str]) ->
 
 
 def with_demographics(
-    visits: pd.DataFrame, their_file: str, path: Path, problems: list[Problem]
+    visits: pd.DataFrame,
+    their_file: str,
+    path: Path,
+    problems: list[Problem],
+    missing: frozenset[str] = frozenset(),
 ) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
     """Visits with ``age``, ``born``, ``sex`` and ``education`` of PTDEMOG, joined by RID.
 
@@ -83,6 +87,7 @@ def with_demographics(
       their_file: The table that they are from, for the messages.
       path: PTDEMOG.
       problems: Faulty rows are added to it, and a table of nobody in the visits.
+      missing: Further words for missing.
 
     Returns:
       The visits, notes, and the subject ids by RID that the table knows.
@@ -95,7 +100,7 @@ def with_demographics(
         "PTEDUCAT": ("PTEDUCAT",),
         "born": ("PTDOBYY", "PTDOB"),
     }
-    rows = read_rows(path, wanted, ("PTEDUCAT", "PTID"))
+    rows = read_rows(path, wanted, ("PTEDUCAT", "PTID"), missing)
     rid, ids = who(rows, file, problems)
     refuse_strangers(visits["rid"].rename("RID"), their_file, rid.rename("RID"), file, problems)
     facts = pd.DataFrame(

@@ -4,6 +4,7 @@ Missing is -4, births are given by year (``/1931``), scans stand in one table a 
 """
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -50,12 +51,27 @@ NAME = "AIBL"
 Keys = tuple[pd.Series, str]
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How every table is read, and where its faults are collected."""
+
+    today: date
+    order: str
+    missing: frozenset[str]
+    problems: list[Problem]
+
+    def dates(self, values: pd.Series, path: Path) -> pd.Series:
+        """`to_dates` of a column."""
+        return to_dates(values, str(path), self.today, self.problems, self.order)
+
+
 def read(
     tables: Path,
     images: Path,
     today: date,
     codes: tuple[tuple[str, str], ...] = (),
     dates: str = AUTO,
+    missing: frozenset[str] = frozenset(),
 ) -> Source:
     """Read a folder of AIBL's tables and a folder or table of images.
 
@@ -66,6 +82,7 @@ def read(
       codes: Further diagnosis codes and what they mean (``CN``, ``MCI``, ``AD`` or ``missing``).
       dates: How 3/1/2006 is read where no date of a table tells: ``month-first`` as the archive
         writes it (``auto``), or ``day-first``.
+      missing: Further words for missing, in small letters.
 
     Returns:
       Visits and images.
@@ -75,10 +92,10 @@ def read(
       TableError: Rows are wrong; all of them, of all files.
     """
     problems: list[Problem] = []
-    order = MONTH_FIRST if dates == AUTO else dates
-    scans = _scan_tables(tables, today, problems, order)
-    visits = _visits(tables, scans, today, dict(codes), problems, order)
-    found, notes = _images(images, scans, today, problems, order)
+    how = _Reading(today, MONTH_FIRST if dates == AUTO else dates, missing, problems)
+    scans = _scan_tables(tables, how)
+    visits = _visits(tables, scans, dict(codes), how)
+    found, notes = _images(images, scans, how)
     numbers = (visits["subject_id"].rename("subject"), f"{tables} (aibl_pdxconv)")
     refuse_strangers(*numbers, found["subject_id"].rename("subject"), str(images), problems)
     refuse(problems)
@@ -105,20 +122,20 @@ def find_table(folder: Path, name: str, needed: bool = True) -> Path | None:
 def _table(
     path: Path,
     columns: list[str],
-    problems: list[Problem],
+    how: _Reading,
     key: list[str],
     optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """Some columns of a table, one row a key; RID and VISCODE (``bl``, ``m18``) in one spelling."""
-    rows = read_rows(path, {name: (name,) for name in columns}, optional)
-    problems += formula_cells(rows, str(path))
-    rid = whole_numbers(rows["RID"], str(path), problems)
-    add_rows(problems, str(path), "RID", rows["RID"][is_missing(rows["RID"])], "is missing")
+    rows = read_rows(path, {name: (name,) for name in columns}, optional, how.missing)
+    how.problems.extend(formula_cells(rows, str(path)))
+    rid = whole_numbers(rows["RID"], str(path), how.problems)
+    add_rows(how.problems, str(path), "RID", rows["RID"][is_missing(rows["RID"])], "is missing")
     rows = rows.assign(RID=rid)[rid != ""]
     if "VISCODE" in columns:
         codes = {text: _plain_code(text) for text in rows["VISCODE"].unique()}
         rows["VISCODE"] = rows["VISCODE"].map(codes)
-    return disagreeing_rows(rows, key, str(path), problems)
+    return disagreeing_rows(rows, key, str(path), how.problems)
 
 
 def _plain_code(text: str) -> str:
@@ -130,28 +147,26 @@ def _plain_code(text: str) -> str:
 def _visits(
     tables: Path,
     scans: pd.DataFrame,
-    today: date,
     codes: dict[str, str],
-    problems: list[Problem],
-    order: str,
+    how: _Reading,
 ) -> pd.DataFrame:
     path = find_table(tables, "pdxconv")
     assert path is not None
-    rows = _table(path, [*KEY, "DXCURREN"], problems, KEY)
+    rows = _table(path, [*KEY, "DXCURREN"], how, KEY)
     if rows.empty:
-        refuse(problems)
+        refuse(how.problems)
         raise UserError(f"{path}: has no rows below the names of its columns")
-    dx = to_codes(rows["DXCURREN"], {**CODES, **codes}, str(path), problems)
+    dx = to_codes(rows["DXCURREN"], {**CODES, **codes}, str(path), how.problems)
     visits = rows[KEY].assign(diagnosis=dx.replace("missing", ""))
     here = (visits["RID"], str(path))
-    refuse_strangers(*here, scans["RID"], f"{tables} (aibl_mrimeta, aibl_mri3meta)", problems)
-    visits["date"] = _dates(visits, here, tables, scans, today, problems, order)
+    refuse_strangers(*here, scans["RID"], f"{tables} (aibl_mrimeta, aibl_mri3meta)", how.problems)
+    visits["date"] = _dates(visits, here, tables, scans, how)
     for name, column, ours, high in (
         ("mmse", "MMSCORE", "mmse", 30.0),
         ("cdr", "CDGLOBAL", "cdr", 3.0),
     ):
-        visits[ours] = _score(visits, here, tables, name, column, high, problems)
-    visits = visits.join(_people(here, tables, problems), on="RID")
+        visits[ours] = _score(visits, here, tables, name, column, high, how)
+    visits = visits.join(_people(here, tables, how), on="RID")
     when = visits["date"]
     # Only the year of birth is given; the middle of it is at most half a year wrong.
     visits["born"] = visits["born"] + 0.5
@@ -176,9 +191,7 @@ def _dates(
     here: Keys,
     tables: Path,
     scans: pd.DataFrame,
-    today: date,
-    problems: list[Problem],
-    order: str,
+    how: _Reading,
 ) -> pd.Series:
     """Examination dates: of the neuropsychology, where missing of a scan of the same visit, else
     of the CDR or MMSE."""
@@ -187,10 +200,9 @@ def _dates(
         path = find_table(tables, name, needed=name == "neurobat")
         if path is not None:
             optional = () if name == "neurobat" else ("EXAMDATE",)
-            rows = _table(path, [*KEY, "EXAMDATE"], problems, KEY, optional)
-            refuse_strangers(*here, rows["RID"], str(path), problems)
-            when = to_dates(rows["EXAMDATE"], str(path), today, problems, order)
-            dated.append(rows.assign(date=when))
+            rows = _table(path, [*KEY, "EXAMDATE"], how, KEY, optional)
+            refuse_strangers(*here, rows["RID"], str(path), how.problems)
+            dated.append(rows.assign(date=how.dates(rows["EXAMDATE"], path)))
     scanned, tested, *others = dated
     found = pd.Series(pd.NaT, index=visits.index, dtype="datetime64[ns]")
     for rows in (tested, scanned, *others):
@@ -206,25 +218,26 @@ def _score(
     name: str,
     column: str,
     high: float,
-    problems: list[Problem],
+    how: _Reading,
 ) -> pd.Series:
     path = find_table(tables, name, needed=False)
     if path is None:
         return pd.Series(np.nan, index=visits.index)
-    rows = _table(path, [*KEY, column], problems, KEY)
-    refuse_strangers(*here, rows["RID"], str(path), problems)
-    rows = rows.assign(score=to_numbers(rows[column], str(path), problems, 0, high))
+    rows = _table(path, [*KEY, column], how, KEY)
+    refuse_strangers(*here, rows["RID"], str(path), how.problems)
+    rows = rows.assign(score=to_numbers(rows[column], str(path), how.problems, 0, high))
     return (
         visits[KEY].merge(rows[[*KEY, "score"]], on=KEY, how="left")["score"].set_axis(visits.index)
     )
 
 
-def _people(here: Keys, tables: Path, problems: list[Problem]) -> pd.DataFrame:
+def _people(here: Keys, tables: Path, how: _Reading) -> pd.DataFrame:
     """``sex``, ``born`` (year) and ``apoe4`` (number of alleles) by RID."""
     path = find_table(tables, "ptdemog")
     assert path is not None
     wanted = ["RID", "PTDOB", "PTGENDER"]
-    rows = _table(path, wanted, problems, wanted)
+    problems = how.problems
+    rows = _table(path, wanted, how, wanted)
     refuse_strangers(*here, rows["RID"], str(path), problems)
     people = pd.DataFrame(
         {
@@ -240,7 +253,7 @@ def _people(here: Keys, tables: Path, problems: list[Problem]) -> pd.DataFrame:
     path = find_table(tables, "apoeres", needed=False)
     if path is None:
         return people.assign(apoe4=np.nan)
-    genes = _table(path, ["RID", "APGEN1", "APGEN2"], problems, ["RID"])
+    genes = _table(path, ["RID", "APGEN1", "APGEN2"], how, ["RID"])
     refuse_strangers(*here, genes["RID"], str(path), problems)
     alleles = pd.DataFrame(
         {name: whole_numbers(genes[name], str(path), problems) for name in ("APGEN1", "APGEN2")}
@@ -250,29 +263,24 @@ def _people(here: Keys, tables: Path, problems: list[Problem]) -> pd.DataFrame:
     return people.join(count.set_axis(genes["RID"]).rename("apoe4"))
 
 
-def _scan_tables(tables: Path, today: date, problems: list[Problem], order: str) -> pd.DataFrame:
+def _scan_tables(tables: Path, how: _Reading) -> pd.DataFrame:
     """``RID``, ``VISCODE``, ``date``, ``field`` of ``mrimeta`` (1.5 T) and ``mri3meta`` (3 T)."""
     frames = []
     for name, field in (("mrimeta", 1.5), ("mri3meta", 3.0)):
         path = find_table(tables, name, needed=False)
         if path is None:
             continue
-        rows = _table(path, [*KEY, "EXAMDATE"], problems, [*KEY, "EXAMDATE"])
-        when = to_dates(rows["EXAMDATE"], str(path), today, problems, order)
-        frames.append(rows[KEY].assign(date=when, field=field))
+        rows = _table(path, [*KEY, "EXAMDATE"], how, [*KEY, "EXAMDATE"])
+        frames.append(rows[KEY].assign(date=how.dates(rows["EXAMDATE"], path), field=field))
     if not frames:
         raise UserError(f"{tables}: has neither aibl_mrimeta_*.csv nor aibl_mri3meta_*.csv")
     return pd.concat(frames, ignore_index=True)
 
 
-def _images(
-    images: Path,
-    scans: pd.DataFrame,
-    today: date,
-    problems: list[Problem],
-    order: str,
-) -> tuple[pd.DataFrame, list[str]]:
-    found, notes = archive.find_images(images, None, subject_of, today, problems, visit_of, order)
+def _images(images: Path, scans: pd.DataFrame, how: _Reading) -> tuple[pd.DataFrame, list[str]]:
+    found, notes = archive.find_images(
+        images, None, subject_of, how.today, how.problems, visit_of, how.order, how.missing
+    )
     if found["level"].eq("bids").all():
         return found, notes
     found = _matched(found, scans)

@@ -48,6 +48,7 @@ def find_images(
     problems: list[Problem],
     visit_of: Callable[[str], str] = visit_of_month,
     dates: str = AUTO,
+    missing: frozenset[str] = frozenset(),
 ) -> tuple[pd.DataFrame, list[str]]:
     """The images of a download tree, of the search CSV beside one, or of a BIDS tree.
 
@@ -59,6 +60,7 @@ def find_images(
       problems: Faulty rows and files are added to it.
       visit_of: The code (``bl``, ``m06``) of a visit's name, empty where it says no month.
       dates: How 3/1/2006 is read where no date of a table tells (`mri_jax.cohort.dates.CHOICES`).
+      missing: Further words for missing.
 
     Returns:
       An images table (`mri_jax.cohort.images`), and what to tell the user.
@@ -75,7 +77,9 @@ def find_images(
     folders = [folder for folder in (root, tables) if folder is not None]
     beside = dict.fromkeys(path for folder in folders for path in image_tables(folder))
     paths = [images, *(p for p in beside if p.parent != root)] if images.is_file() else [*beside]
-    listed = [read_image_table(p, subject_of, latest, problems, visit_of, dates) for p in paths]
+    listed = [
+        read_image_table(p, subject_of, latest, problems, visit_of, dates, missing) for p in paths
+    ]
     strays = Strays()
     tree = scan_tree(root, subject_of, problems, strays)
     notes = [note for p, t in zip(paths, listed, strict=True) for note in _of_nobody(p, t)]
@@ -173,6 +177,7 @@ def read_image_table(
     problems: list[Problem],
     visit_of: Callable[[str], str] = visit_of_month,
     dates: str = AUTO,
+    missing: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
     """The images that a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv`` lists.
 
@@ -184,13 +189,14 @@ def read_image_table(
       visit_of: The code (``bl``, ``m06``) of a visit's name, empty where it says no month.
       dates: How 3/1/2006 is read where no date of the table tells; the archive's own image tables
         are month-first.
+      missing: Further words for missing.
 
     Returns:
       ``subject_id`` (empty for nobody of this study), ``named`` (as the table names the subject),
       ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code), ``field``, ``series``
       (digits).
     """
-    rows = read_rows(path, _ALIASES, _OPTIONAL)
+    rows = read_rows(path, _ALIASES, _OPTIONAL, missing)
     problems += formula_cells(rows, str(path))
     digits = rows["image_id"].str.extract(r"^[Ii]?(\d+)(?:\.0+)?$", expand=False)
     for row, value in rows["image_id"][digits.isna()].items():

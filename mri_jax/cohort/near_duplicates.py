@@ -8,6 +8,7 @@ finds.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ COLUMNS = [
     "decision",
     "reason",
 ]
+MIRRORED = "mirrored"
+"""Further column, which older files lack: ``yes`` where one is alike to the other in a mirror."""
 NAME = "duplicates.csv"
 DECISIONS = ("keep both", "keep first", "keep second", "keep neither")
 # Correlations: below the one two volumes are never listed, from the other on always.
@@ -57,6 +60,22 @@ class Threshold:
     others: int
 
 
+class Pair(NamedTuple):
+    """Two volumes that are alike.
+
+    Attributes:
+      first: Row of one.
+      second: Row of the other, the higher.
+      correlation: The higher of both ways.
+      mirrored: Whether that is the one in a mirror.
+    """
+
+    first: int
+    second: int
+    correlation: float
+    mirrored: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """Volumes ready to be compared.
@@ -73,6 +92,11 @@ class Compared:
         """(n, N) of some volumes with all, the higher of both ways."""
         chosen = self.own[rows]
         return np.maximum(chosen @ self.own.T, chosen @ self.mirrored.T)
+
+    def pair(self, first: int, second: int, correlation: float) -> Pair:
+        """Two volumes with their correlation, and in which of both ways they reach it."""
+        as_is, in_mirror = (float(v[second] @ self.own[first]) for v in (self.own, self.mirrored))
+        return Pair(first, second, correlation, in_mirror > as_is)
 
     def __len__(self) -> int:
         return len(self.own)
@@ -157,24 +181,22 @@ def _repeated(names: np.ndarray) -> np.ndarray:
     return counts[inverse] > 1
 
 
-def pairs_above(
-    volumes: Compared, subjects: Sequence[str], threshold: float
-) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, correlation), i < j, of different subjects that reach a threshold, the highest
-    first; memory does not grow with the square of N."""
+def pairs_above(volumes: Compared, subjects: Sequence[str], threshold: float) -> list[Pair]:
+    """Pairs of different subjects that reach a threshold, the highest first; memory does not grow
+    with the square of N."""
     names = np.asarray(subjects)
-    found: list[tuple[int, int, float]] = []
+    found: list[Pair] = []
     for start in range(0, len(volumes), _BLOCK):
         products = volumes.correlations(slice(start, start + _BLOCK))
         rows, columns = np.nonzero(products >= threshold)
         for i, j in zip(rows + start, columns, strict=True):
             if i < j and names[i] != names[j]:
-                found.append((int(i), int(j), float(products[i - start, j])))
-    return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
+                found.append(volumes.pair(int(i), int(j), float(products[i - start, j])))
+    return sorted(found, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
 def listing(
-    pairs: Sequence[tuple[int, int, float]], keys: Sequence[tuple[str, str]], known: pd.DataFrame
+    pairs: Sequence[Pair], keys: Sequence[tuple[str, str]], known: pd.DataFrame
 ) -> pd.DataFrame:
     """Pairs as rows of ``duplicates.csv``, with the decisions already taken.
 
@@ -184,11 +206,16 @@ def listing(
       known: ``duplicates.csv`` as it is, or an empty frame; its rows stay.
 
     Returns:
-      Columns `COLUMNS`.
+      Columns `COLUMNS` and `MIRRORED`.
     """
-    rows = [(*sorted([keys[i], keys[j]]), f"{c:.4f}") for i, j, c in pairs]
-    found = pd.DataFrame([(*a, *b, c, "", "") for a, b, c in rows], columns=COLUMNS)
-    both = pd.concat([known.reindex(columns=COLUMNS), found], ignore_index=True)
+    columns = [*COLUMNS, MIRRORED]
+    rows = [
+        (*a, *b, f"{pair.correlation:.4f}", "", "", "yes" if pair.mirrored else "")
+        for pair in pairs
+        for a, b in [sorted([keys[pair.first], keys[pair.second]])]
+    ]
+    found = pd.DataFrame(rows, columns=columns)
+    both = pd.concat([known.reindex(columns=columns, fill_value=""), found], ignore_index=True)
     return both.drop_duplicates(COLUMNS[:4], keep="first").reset_index(drop=True)
 
 
@@ -207,7 +234,8 @@ def check_decisions(duplicates: pd.DataFrame, file: str) -> None:
         pair = f"{line['subject_a']} {line['session_a']} ~ {line['subject_b']} {line['session_b']}"
         if line["decision"] not in DECISIONS:
             rule = (
-                f"{pair}: their volumes are so alike (correlation {line['correlation']}) that they "
+                f"{pair}: their volumes are so alike (correlation {line['correlation']}"
+                f"{', mirrored' if line.get(MIRRORED) == 'yes' else ''}) that they "
                 f"may be one person's; decide: one of {', '.join(DECISIONS)}, and give a reason"
             )
             problems.append(Problem(file, row, "decision", str(line["decision"]), rule))
@@ -227,11 +255,11 @@ def dropped(duplicates: pd.DataFrame) -> dict[str, str]:
 
 
 def undecided(
-    pairs: Sequence[tuple[int, int, float]],
+    pairs: Sequence[Pair],
     keys: Sequence[tuple[str, str]],
     known: pd.DataFrame,
     apart: Apart,
-) -> list[tuple[int, int, float]]:
+) -> list[Pair]:
     """Pairs whose subjects no decision speaks of, in any of their scans.
 
     Args:
@@ -242,7 +270,7 @@ def undecided(
     """
     settled = set(map(frozenset, known[["subject_a", "subject_b"]].to_numpy().tolist()))
     settled |= apart.subjects
-    return [(i, j, c) for i, j, c in pairs if frozenset((keys[i][0], keys[j][0])) not in settled]
+    return [p for p in pairs if frozenset((keys[p.first][0], keys[p.second][0])) not in settled]
 
 
 @dataclass(frozen=True)
@@ -291,8 +319,10 @@ def search(
             files.write_csv(path, listing(left, keys, known))
         except UserError:
             place = f"write them with a decision and a reason into {path} ({','.join(COLUMNS)})"
-        shown = [f"{_named(keys[i])} ~ {_named(keys[j])} ({c:.2f})" for i, j, c in left[:_SHOWN]]
-        named = ", ".join(shown)
+        named = ", ".join(
+            f"{_named(keys[i])} ~ {_named(keys[j])} ({c:.2f}{', mirrored' if mirrored else ''})"
+            for i, j, c, mirrored in left[:_SHOWN]
+        )
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise UserError(
             f"{source}: {len(left)} pair{'s' if len(left) > 1 else ''} of volumes under different "

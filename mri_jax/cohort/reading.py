@@ -39,7 +39,10 @@ def header_of(path: epath.PathLike) -> list[str]:
 
 
 def read_rows(
-    path: epath.PathLike, wanted: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+    path: epath.PathLike,
+    wanted: Mapping[str, Sequence[str]],
+    optional: Sequence[str] = (),
+    missing: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
     """Read some columns of a CSV or TSV file as text.
 
@@ -48,6 +51,7 @@ def read_rows(
       wanted: Our name of a column to the names that it may have in the file, compared without
         regard to case, the first that is found.
       optional: Our names that need not be there; they come back empty.
+      missing: Words in small letters that come back empty, whatever the column.
 
     Returns:
       A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts.
@@ -57,11 +61,14 @@ def read_rows(
         found are named).
       TableError: Rows cannot be read, or a wanted column occurs twice.
     """
-    return select(delimited.read(path), wanted, optional)
+    return select(delimited.read(path), wanted, optional, missing)
 
 
 def select(
-    rows: delimited.Rows, wanted: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+    rows: delimited.Rows,
+    wanted: Mapping[str, Sequence[str]],
+    optional: Sequence[str] = (),
+    missing: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
     """`read_rows` of a file that was read already."""
     names = columns_of(rows, wanted)
@@ -78,6 +85,7 @@ def select(
         index=read.index,
         dtype=object,
     )
+    frame = frame.mask(frame.apply(is_missing, missing=missing), "") if missing else frame
     return frame[(frame[list(used)] != "").any(axis=1)]
 
 

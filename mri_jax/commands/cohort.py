@@ -41,7 +41,7 @@ from mri_jax.cohort.images import LEVELS, NO_SCAN, ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.commands import cohort_tables
 from mri_jax.commands.cohort_tables import beside, check_name
-from mri_jax.delimited import MISSING, words_for_missing
+from mri_jax.delimited import MISSING, further_words, words_for_missing
 from mri_jax.errors import UserError
 from mri_jax.progress import track
 
@@ -63,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--dates", choices=CHOICES, default=AUTO,
             help="how 3/1/2006 is read in a table in which no date tells the order",
         )  # fmt: skip
+        further = "further words for missing (--missing=+-9,unknown); a --code counts before them"
+        command.add_argument("--missing", default="", metavar="+WORDS", help=further)
         _label_options(command, "progression")
         _image_options(command)
         if name == "adni":
@@ -225,7 +227,7 @@ def _make(args: argparse.Namespace) -> int:
     made = assemble(source, rules, choice, selection)
     if args.source in ("adni", "aibl"):
         made = _converted(made, args)
-    cohort_tables.write(args.out, made.table, made.excluded, made.flow)
+    written = cohort_tables.write(args.out, made.table, made.excluded, made.flow)
     for note in made.notes:
         print(f"note: {note}")
     print(f"labels: {rules}\n\n{flows.as_markdown(made.flow)}\n")
@@ -234,8 +236,7 @@ def _make(args: argparse.Namespace) -> int:
             f"Subjects here and in the paper, whose exact selection is not published:\n\n{counts}\n"
         )
     print(_images_used(source.images, made.table))
-    left = f"{len(made.excluded)} left out: {beside(args.out, 'excluded.csv')}"
-    print(f"{len(made.table)} subjects: {args.out}; {left}")
+    print(f"{len(made.table)} subjects: {args.out}\n{written}")
     if made.table.empty:
         why = (made.excluded["reason"] + " (" + made.excluded["detail"] + ")").value_counts()
         first = "; ".join(f"{n} x {text}" for text, n in why.head(3).items())
@@ -281,14 +282,15 @@ def _source(
         choice = ImageChoice(days=args.days, level="bids", by_month=False)
         return source, rules, choice, Selection(exclude_groups=())
     today = date.today()
+    missing = further_words(args.missing, [code for code, _ in codes])
     if args.source == "adni":
-        how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes, args.dates)
+        how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes, args.dates, missing)
         source = adni.read(args.tables, args.images, how, today)
         left_out = () if args.exclude_groups == "none" else _names(args.exclude_groups)
         selection = Selection(left_out, args.continuing)
         wanted = dict(adni.FIELD)
     else:
-        source = aibl.read(args.tables, args.images, today, codes, args.dates)
+        source = aibl.read(args.tables, args.images, today, codes, args.dates, missing)
         selection, wanted = Selection(exclude_groups=()), {}
     for text in args.field:
         cohort, tesla = _pair(text, "field")

@@ -33,12 +33,16 @@ def check_name(out: Path) -> None:
         raise UserError(f"--out: {out} must end in .csv")
 
 
-def write(out: Path, table: pd.DataFrame, excluded: pd.DataFrame, flow: pd.DataFrame) -> None:
-    """Write a cohort table with its exclusions, its flow and the flow's picture."""
+def write(out: Path, table: pd.DataFrame, excluded: pd.DataFrame, flow: pd.DataFrame) -> str:
+    """Write a cohort table, its exclusions, its flow and a picture of it; returns their names."""
     write_table(out, placed(table, out.parent))
-    files.write_csv(beside(out, "excluded.csv"), excluded)
-    flows.write(beside(out, "flow.csv"), flow)
-    flow_picture.write(beside(out, "flow.png"), flow)
+    left_out, counts, picture = (
+        beside(out, name) for name in ("excluded.csv", "flow.csv", "flow.png")
+    )
+    files.write_csv(left_out, excluded)
+    flows.write(counts, flow)
+    flow_picture.write(picture, flow)
+    return f"written: {out}, {left_out} ({len(excluded)} left out), {counts} and {picture}"
 
 
 def describe(path: Path) -> int:
@@ -218,8 +222,8 @@ def _reduce(
         names = ["subject_id", "cohort", "reason", "detail", "group"]
         excluded.append(pd.DataFrame(rows, columns=names))
     everyone = pd.concat([pd.DataFrame(columns=EXCLUDED_COLUMNS), *excluded], ignore_index=True)
-    write(out, after, everyone[EXCLUDED_COLUMNS].fillna(""), flow)
-    print(f"{flows.as_markdown(flow)}\n\n{len(after)} rows: {out}")
+    written = write(out, after, everyone[EXCLUDED_COLUMNS].fillna(""), flow)
+    print(f"{flows.as_markdown(flow)}\n\n{len(after)} rows: {out}\n{written}")
 
 
 def _flow_of(
@@ -254,12 +258,16 @@ def _resolve(
     found = near.calibrate(volumes, subjects)
     limit = found.value if threshold is None else threshold
     if threshold is None and found.rescans:
-        said = f"reached by {found.found:.0%} of {found.rescans} pairs of known rescans"
+        said = f"which finds {found.found:.0%} of {found.rescans} pairs of known rescans"
+    elif threshold is None:
+        said = "which could not be tried on known rescans: no subject has two scans"
     else:
-        said = "given" if threshold is not None else "no subject has two scans to try it on"
+        said = "the threshold given"
     pairs = near.pairs_above(volumes, subjects, limit)
-    print(f"near-identical volumes: {len(pairs)} pairs of different ids correlate at least "
-          f"{limit:.3f} (threshold {said})")  # fmt: skip
+    mirrored = sum(pair.mirrored for pair in pairs)
+    print(f"near-identical volumes: {len(pairs)} pairs of different ids "
+          + (f"({mirrored} of them mirrored) " if mirrored else "")
+          + f"correlate at least {limit:.3f}, {said}")  # fmt: skip
     listed = near.listing(pairs, keys, near.read(file))
     if len(listed):
         files.write_csv(file, listed)

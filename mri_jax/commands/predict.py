@@ -20,6 +20,7 @@ from mri_jax.prediction import scans
 from mri_jax.prediction.model import ARGMAX, POINTS
 from mri_jax.prediction.open import open_model
 from mri_jax.prediction.predict import FAILED, PAGES, TABLE, Options, predict
+from mri_jax.problems import first_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,4 +89,8 @@ def run(args: argparse.Namespace) -> int:
         + f"; {done.unlike} unlike the training data, {done.known} that networks were trained on, "
         f"{done.failed} failed" + (f" (see {args.out / FAILED})" if done.failed else "")
     )
+    reasons = ((each.source, each.reason) for each in done.failures)
+    lines = [f"{name}: {reason.removeprefix(f'{name}: ')}" for name, reason in reasons]
+    for line in first_lines(lines, args.out / FAILED):
+        print(line)
     return 1 if done.failed else 0

@@ -22,6 +22,7 @@ from mri_jax.cohort import flow as flows
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.commands.cohort_tables import beside
 from mri_jax.errors import UserError
+from mri_jax.problems import first_lines
 from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.qc_page import page, pictures
 from mri_jax.volumes.store import KEY, VolumeStore
@@ -59,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     files.write_text(out, page(store, pictures(store, template), decisions, index))
     flagged = int((table["flags"] != "").sum())
     print(f"{out}: {len(store)} scans, {flagged} flagged")
+    named = table[table["flags"] != ""][[*KEY, "flags"]].itertuples(index=False, name=None)
+    lines = [f"{subject} {session}: {flags}" for subject, session, flags in named]
+    for line in first_lines(lines, args.store / "quality.csv"):
+        print(line)
+    print("limits:")
     for group in outliers.groups_of(index).groups:
         print(f"  {group.describe()}")
     if args.decisions or args.threshold:

@@ -48,12 +48,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a call."""
+    """Counts of a call, and which scans were not predicted."""
 
     predicted: int
-    failed: int
+    failures: tuple[Failure, ...]
     unlike: int
     known: int
+
+    @property
+    def failed(self) -> int:
+        """How many scans were not predicted."""
+        return len(self.failures)
 
 
 def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options) -> Summary:
@@ -109,7 +114,7 @@ def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options)
     finally:
         # An interruption or an error keeps what was predicted until then.
         _write_tables(folder, rows, failures)
-    return Summary(len(rows) // len(model.ensembles), len(failures), unlike, known)
+    return Summary(len(rows) // len(model.ensembles), tuple(failures), unlike, known)
 
 
 def _write_tables(folder: epath.Path, rows: list[dict[str, Any]], failures: list[Failure]) -> None:

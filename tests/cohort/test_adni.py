@@ -441,3 +441,17 @@ def test_everybody_in_the_table_is_kept_or_has_a_reason(folder, rows):
     assert set(result.excluded["reason"]) <= set(REASONS)
     counts = result.flow.groupby("step")["n"].sum().to_dict()
     assert counts["found"] == len(both) == counts["excluded"] + counts.get("kept", 0)
+
+
+@pytest.mark.parametrize("table", ["ADNIMERGE", "DXSUM"])
+def test_further_words_for_missing_hold_in_every_table(folder, table):
+    frames = {"ADNIMERGE": adnimerge()} if table == "ADNIMERGE" else {"DXSUM": dxsum()}
+    frames |= {} if table == "ADNIMERGE" else {"PTDEMOG": ptdemog()}
+    for name, frame in frames.items():
+        if "PTEDUCAT" in frame:
+            frame.loc[frame["RID"] == "902", "PTEDUCAT"] = "Unknown"
+        write(folder, f"{name}.csv", frame)
+    with pytest.raises(TableError, match="column PTEDUCAT: 'Unknown' is not a number"):
+        made(folder)
+    rows = made(folder, missing=frozenset({"unknown"})).table.set_index("subject_id")
+    assert rows["education"].isna().to_dict() == {name: name.endswith("2") for name in RIGHT}

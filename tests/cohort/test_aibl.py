@@ -10,6 +10,7 @@ from mri_jax.cohort import aibl
 from mri_jax.cohort.assemble import Assembled, Selection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
+from mri_jax.cohort.problems import TableError
 from mri_jax.errors import UserError
 
 TODAY = date(2026, 1, 1)
@@ -158,3 +159,22 @@ def test_images_of_nobody_and_tables_not_used_are_said(folder):
 )  # fmt: skip
 def test_what_search_tables_call_visits(text, code):
     assert aibl.visit_of(text) == code
+
+
+def test_further_words_for_missing_hold_in_every_table(folder):
+    frames = tables()
+    columns = {
+        "mmse": "MMSCORE",
+        "ptdemog": "PTGENDER",
+        "neurobat": "EXAMDATE",
+        "apoeres": "APGEN1",
+    }
+    for name, column in columns.items():
+        frames[name].loc[frames[name]["RID"] == "12", column] = "-9"
+    write(folder, frames)
+    with pytest.raises(TableError) as error:
+        made(folder)
+    assert str(error.value).count("'-9'") == 5  # two rows of neurobat
+    row = made(folder, missing=frozenset({"-9"})).table.set_index("subject_id").loc["sub-AIBL12"]
+    assert (row["sex"], row["diagnosis"]) == ("", "CN")
+    assert row[["mmse", "apoe4"]].isna().all()

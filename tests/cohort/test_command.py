@@ -12,7 +12,7 @@ from cohort.generated_adni import write_adni
 from cohort.generated_aibl import write_aibl
 from mri_jax.cli import main
 from mri_jax.cohort import flow
-from mri_jax.cohort.near_duplicates import COLUMNS
+from mri_jax.cohort.near_duplicates import COLUMNS, MIRRORED
 from mri_jax.cohort.table import read_table
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import StoreInfo, StoreWriter
@@ -79,6 +79,10 @@ def test_options_reach_the_result(downloads, tmp_path):
         (["--field", "ADNI1=strong"], "--field: 'ADNI1=strong' must be COHORT=TESLA"),
         (["--days", "-1"], "images.days: -1.0 must be at least 0"),
         (["--visits", "dxsum"], "has no DXSUM.csv"),
+        (
+            ["--missing", "NA"],
+            "--missing: 'NA' cannot replace what the archive itself calls missing",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line(downloads, tmp_path, capsys, more, message):
@@ -203,7 +207,9 @@ def test_join_renames_classes_before_it_asks_what_is_missing_and_goes_on(tmp_pat
     assert "'-9' " in said or "'-9.0' " in said
     how = ["--code", "None=HC", "--missing=+-9", "--out", str(out)]
     assert main(["cohort", "join", *tables, *how]) == 0
-    said = capsys.readouterr().out.splitlines()[-1]
+    *_, written, said = capsys.readouterr().out.splitlines()
+    beside = [str(out.parent / name) for name in ("excluded.csv", "flow.csv", "flow.png")]
+    assert written == "written: {}, {} (0 left out), {} and {}".format(out, *beside)
     assert said.startswith("next: python -m mri_jax preprocess --input ")
     assert f"--root {scans} --out STORE" in said
     joined = read_table(out)
@@ -260,10 +266,10 @@ def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
     captured = capsys.readouterr()
     assert "1 pairs of different ids correlate" in captured.out
     assert f"holds {len(lines)} of {len(lines)} scans of the table, and 0 that are" in captured.out
-    assert "reached by 100% of 1 pairs of known rescans" in captured.out
+    assert "at least 0.500, which finds 100% of 1 pairs of known rescans" in captured.out
     assert "hidden a ~ p3 a" in captured.err
     listed = pd.read_csv(tmp_path / "duplicates.csv", dtype=str, keep_default_na=False)
-    assert listed.columns.tolist() == COLUMNS
+    assert listed.columns.tolist() == [*COLUMNS, MIRRORED]
     decided = listed.assign(decision="keep second", reason="one person, two ids")
     decided.to_csv(tmp_path / "duplicates.csv", index=False)
     assert main(command) == 2

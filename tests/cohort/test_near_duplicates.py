@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from mri_jax.cohort.near_duplicates import (
     COLUMNS,
     LEAST,
+    MIRRORED,
     NAME,
     SURE,
     calibrate,
@@ -52,8 +55,9 @@ def test_hidden_rescans_are_found_mirrored_ones_too(scans):
     assert found.found == 1.0
     assert found.others == 2
     pairs = pairs_above(volumes, subjects, found.value)
-    assert {(keys[i][0], keys[j][0]) for i, j, _ in pairs} == {("p5", "x"), ("p7", "y")}
-    i, j, value = pairs[0]
+    assert {(keys[i][0], keys[j][0]) for i, j, *_ in pairs} == {("p5", "x"), ("p7", "y")}
+    assert {keys[j][0]: mirrored for _, j, _, mirrored in pairs} == {"x": False, "y": True}
+    i, j, value, _ = pairs[0]
     both = volumes.own[i] @ volumes.own[j], volumes.own[i] @ volumes.mirrored[j]
     assert value == pytest.approx(max(both), abs=1e-6)
     assert value > SURE
@@ -66,7 +70,7 @@ def test_a_rescan_is_found_in_a_cohort_of_any_size(rng, number):
     subjects = list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[:number])
     volumes = compared(own, mirror(own))
     found = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
-    assert [(subjects[i], subjects[j]) for i, j, _ in found] == [("a", "b")]
+    assert [(subjects[i], subjects[j]) for i, j, *_ in found] == [("a", "b")]
 
 
 def test_two_scanners_in_one_cohort_are_not_two_persons_each(rng):
@@ -76,7 +80,7 @@ def test_two_scanners_in_one_cohort_are_not_two_persons_each(rng):
     subjects = [f"p{i:02}" for i in range(40)]
     volumes = compared(own, mirror(own))
     found = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
-    assert [(i, j) for i, j, _ in found] == [(4, 7)]
+    assert [(i, j) for i, j, *_ in found] == [(4, 7)]
 
 
 @settings(deadline=None)
@@ -118,6 +122,8 @@ def test_decisions_are_kept_and_needed(scans):
     decided = decided.assign(reason="the same man under a study and a clinic number")
     check_decisions(decided, "duplicates.csv")
     pd.testing.assert_frame_equal(listing(pairs, keys, decided), decided)
+    older = decided.drop(columns=MIRRORED)
+    pd.testing.assert_frame_equal(listing(pairs, keys, older), decided)
     assert list(dropped(decided)) == ["x"]
     assert list(dropped(decided.assign(decision="keep second"))) == ["p5"]
     assert set(dropped(decided.assign(decision="keep neither"))) == {"p5", "x"}
@@ -133,11 +139,14 @@ def test_a_search_stops_until_every_pair_is_decided(scans, tmp_path):
         search(volumes, keys, table, NOTHING_SAID)
     message = str(refused.value)
     assert "2 pairs of volumes under different ids" in message
-    assert "'p5' a ~ 'x' a (0." in message
+    assert re.search(r"'p5' a ~ 'x' a \(0\.\d\d\), 'p7' a ~ 'y' a \(0\.\d\d, mirrored\);", message)
     assert f"fill in decision and reason in {tmp_path / NAME}" in message
     assert "\n" not in message
     listed = pd.read_csv(tmp_path / NAME, dtype=str, keep_default_na=False)
-    assert list(listed.columns) == COLUMNS
+    assert list(listed.columns) == [*COLUMNS, MIRRORED]
+    assert listed[MIRRORED].tolist() == ["", "yes"]
+    with pytest.raises(TableError, match=r"p7 a ~ y a: .* \(correlation 0\.\d+, mirrored\) that"):
+        check_decisions(listed, NAME)
     assert listed[["subject_a", "subject_b"]].values.tolist() == [["p5", "x"], ["p7", "y"]]
     listed.iloc[:1].assign(decision="keep both", reason="twins").to_csv(
         tmp_path / NAME, index=False

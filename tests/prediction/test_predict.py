@@ -163,6 +163,7 @@ def test_raw_heads_go_from_files_to_pages_and_one_bad_file_does_not_stop_them(
     failed = pd.read_csv(out / "failed.csv")
     assert failed["subject_id"].tolist() == ["sub-01"]
     assert "every voxel is 5" in failed.loc[0, "reason"]
+    assert printed.splitlines()[-1] == f"  {failed.loc[0, 'source']}: {failed.loc[0, 'reason']}"
     rows = table(out)
     assert set(rows["subject_id"]) == {"sub-00", "sub-02"}
     # The same head, brighter: intensities are normalised, so its probability is the same.

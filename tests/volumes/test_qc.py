@@ -42,8 +42,12 @@ def data_of(path):
     return json.loads(text)
 
 
-def test_page_is_one_file_without_network_and_worst_is_named(store):
+def test_page_is_one_file_without_network_and_worst_is_named(store, capsys):
     assert main(["qc", str(store)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{store / 'qc.html'}: 10 scans, 1 flagged"
+    assert said[1] == "  s03 ses-1: correlation low"
+    assert said[2] == "limits:"
     text = (store / "qc.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
     data = data_of(store / "qc.html")
