@@ -122,6 +122,7 @@ def main(argv: list[str]) -> int:
 def _main(argv: list[str]) -> int:
     from mri_jax import files
     from mri_jax.errors import UserError
+    from mri_jax.filenames import safe_name
 
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; fields of the config are --config.FIELD=VALUE")
@@ -138,7 +139,7 @@ def _main(argv: list[str]) -> int:
 
     config = _CONFIG.value.to_dict()
     study = Study.from_config(config)
-    name = files.safe_name(f"{study.name}-{study.preset}", keep="_")
+    name = safe_name(f"{study.name}-{study.preset}", keep="_")
     workdir = _folder("workdir", _WORKDIR.value or f"runs/{name}")
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
     wave = device.start(stages, study.divisible, voxels_of(study), _NANS.value, _CPU_FOLDS.value)

@@ -1,4 +1,4 @@
-"""Files: read only when regular, sized and well formed; written whole or not at all; named safely.
+"""Files: read only when regular, sized and well formed; written whole or not at all.
 
 Local disks and buckets (``gs://``). Everything that others may have made is read through
 `read_bytes`, `read_text`, `read_json` and `read_csv`, which refuse in one line what cannot be read.
@@ -28,8 +28,6 @@ TABLE_BYTES = 2**28
 """The largest table or text that is read; the largest exports of archives hold a tenth."""
 JSON_BYTES = 2**26
 """The largest JSON that is read: parsed, it takes up to twenty times as much memory."""
-LONGEST_NAME = 110
-"""The longest `safe_name`: two, an ending and `beside`'s own letters fit into 255 bytes."""
 
 _KINDS = {
     stat.S_ISDIR: "a folder",
@@ -38,8 +36,6 @@ _KINDS = {
     stat.S_ISCHR: "a device",
     stat.S_ISBLK: "a device",
 }
-# Names that Windows keeps for devices, whatever their ending.
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _JSON_NAMES: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
 
@@ -98,37 +94,6 @@ def expanded(path: epath.PathLike) -> str:
     if found.startswith("~"):
         raise UserError(f"{text}: no such home folder; a folder of that name is ./{text}")
     return found
-
-
-def safe_name(text: str, keep: str = "") -> str:
-    """A file name for an identifier, other than that of every other identifier.
-
-    Letters, digits, ``.`` and ``-`` stay, and ``_`` if it is in ``keep``; other characters become
-    ``%xx``, and so does the first character of what would be hidden, ``..``, or a device of
-    Windows, and a dot at the end. Of what then is longer than `LONGEST_NAME` the beginning stays,
-    followed by ``~`` and a digest. Case is kept: names that differ by case alone are different
-    files on Linux, not on macOS and Windows.
-    """
-    name = re.sub(rf"[^A-Za-z0-9.\-{keep}]", lambda m: _quoted(m[0]), text) or "%"
-    if name.startswith(".") or _RESERVED.match(name):
-        name = _quoted(name[0]) + name[1:]
-    if name.endswith("."):
-        name = name[:-1] + _quoted(".")
-    if len(name) > LONGEST_NAME:
-        digest = sha256_of_bytes(text.encode(errors="surrogatepass"))[:24]
-        name = f"{name[: LONGEST_NAME - 25]}~{digest}"
-    return name
-
-
-def joined_name(*parts: str) -> str:
-    """One file name for several identifiers, other than that of all others: ``ONE__OTHER``."""
-    # Underscores stay where they cannot be taken for those between two parts.
-    names = (re.sub(r"(?<=.)(?<!%5f)%5f(?!%5f|$)", "_", safe_name(part)) for part in parts)
-    return "__".join(names)
-
-
-def _quoted(character: str) -> str:
-    return "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogatepass"))
 
 
 def _remove(path: epath.Path) -> None:

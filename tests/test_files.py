@@ -23,9 +23,6 @@ FORMULAS = st.builds(
     st.sampled_from("=+-@\t\r\n＝＋－＠"),
     TEXTS,
 )
-NAMES = st.one_of(
-    TEXTS, st.sampled_from([".", "..", "a/b", "con", "CON.txt", "a.", "%2e", "~", ""])
-)
 
 
 def test_special_files_are_refused_at_once(tmp_path: Path):
@@ -207,54 +204,6 @@ def test_missing_numbers_are_missing_and_texts_are_what_they_say(tmp_path: Path)
     found = files.read_csv(tmp_path / "t.csv", ["cohort"])
     assert list(found["cohort"]) == ["NA", "None", ""]
     assert list(found["age"].isna()) == [True, True, False]
-
-
-@given(NAMES, NAMES)
-def test_names_of_files_are_injective_and_stay_in_their_folder(one: str, other: str):
-    names = files.safe_name(one), files.safe_name(other)
-    assert (names[0] == names[1]) == (one == other)
-    for name in names:
-        assert re.fullmatch(r"[A-Za-z0-9%~\-][A-Za-z0-9.%~\-]*", name)
-        assert len(name) <= files.LONGEST_NAME
-
-
-PARTS = st.lists(st.text("_a%5f/", min_size=1, max_size=8), min_size=1, max_size=3)
-
-
-@given(PARTS, PARTS)
-def test_joined_names_are_injective(one: list[str], other: list[str]):
-    assert (files.joined_name(*one) == files.joined_name(*other)) == (one == other)
-
-
-def test_joined_names_keep_the_underscores_of_ordinary_ids():
-    assert files.joined_name("002_S_0295", "bl") == "002_S_0295__bl"
-    assert files.joined_name("a_", "_b") == "a%5f__%5fb"
-
-
-@given(st.text("ab/", min_size=100, max_size=300), st.text("ab/", min_size=100, max_size=300))
-def test_long_names_are_shortened_and_stay_different(one: str, other: str):
-    assert len(files.safe_name(one)) <= files.LONGEST_NAME
-    assert (files.safe_name(one) == files.safe_name(other)) == (one == other)
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("002_S_0295", "002%5fS%5f0295"),  # as in stores that are there already
-        ("sub-01", "sub-01"),
-        ("é.x", "%c3%a9.x"),
-        ("..", "%2e%2e"),
-        (".", "%2e"),
-        ("../x", "%2e.%2fx"),
-        ("nul", "%6eul"),
-        ("Com1.a", "%43om1.a"),
-        ("common", "common"),
-        ("a.", "a%2e"),
-        ("", "%"),
-    ],
-)
-def test_names_of_files(text: str, name: str):
-    assert files.safe_name(text) == name
 
 
 def test_home_folders_are_found(monkeypatch: pytest.MonkeyPatch):

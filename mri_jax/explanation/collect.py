@@ -18,7 +18,7 @@ from mri_jax.explanation.score import Network, scores
 from mri_jax.explanation.selection import Scan
 from mri_jax.explanation.statistics import region_rows
 from mri_jax.explanation.truth import Truth
-from mri_jax.files import safe_name
+from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
 from mri_jax.trained import Member
 from mri_jax.volumes.export import nifti_bytes

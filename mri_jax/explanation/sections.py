@@ -16,7 +16,7 @@ from mri_jax.explanation.page import Section, TableView
 from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
-from mri_jax.files import joined_name, safe_name
+from mri_jax.filenames import joined_name, safe_name
 from mri_jax.trained import SOURCE
 
 _SHOWN_OF_CLASS = 2

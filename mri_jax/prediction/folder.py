@@ -23,6 +23,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.filenames import safe_name
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.prediction import arrays
 from mri_jax.prediction.card import card
@@ -110,7 +111,7 @@ def load(path: epath.PathLike) -> Model:
 
 
 def _network_file(stage: str, fold: int) -> str:
-    return f"networks/{files.safe_name(stage)}-fold{fold}.npz"
+    return f"networks/{safe_name(stage)}-fold{fold}.npz"
 
 
 def _network_files(model: Model) -> list[str]:

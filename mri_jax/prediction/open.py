@@ -7,6 +7,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.filenames import safe_name
 from mri_jax.prediction import folder
 from mri_jax.prediction.build import build, fingerprint_of
 from mri_jax.prediction.model import Model
@@ -50,7 +51,7 @@ def open_model(
     variant = network or run.variants[0]
     chosen = tuple(stages) or run.stages(variant)
     digest = fingerprint_of(run, variant, chosen)
-    kept = run.results.path / KEPT / f"{files.safe_name(variant, keep='_')}-{digest[:16]}"
+    kept = run.results.path / KEPT / f"{safe_name(variant, keep='_')}-{digest[:16]}"
     if folder.is_model(kept):
         return folder.load(kept)
     model = build(run, variant, chosen)

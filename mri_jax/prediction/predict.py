@@ -10,6 +10,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.filenames import joined_name
 from mri_jax.locks import folder_locked, require_space
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import Forward
@@ -126,7 +127,7 @@ def _write_tables(folder: epath.Path, rows: list[dict[str, Any]], failures: list
 
 def page_name(scan: Scan) -> str:
     """``SUBJECT__SESSION.html``; other scans have other names."""
-    return files.joined_name(*scan.key) + ".html"
+    return joined_name(*scan.key) + ".html"
 
 
 def _batches(

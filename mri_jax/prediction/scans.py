@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
+from mri_jax.filenames import joined_name
 from mri_jax.prediction.model import Model, digest_of
 from mri_jax.volumes import inputs, quality
 from mri_jax.volumes.inputs import ScanEntry
@@ -193,14 +194,19 @@ def _check_apart(entries: Sequence[ScanEntry], stores: Sequence[VolumeStore]) ->
 
 
 def _once(entries: list[ScanEntry]) -> tuple[ScanEntry, ...]:
-    """Mark a second scan of one subject and session: their rows and pages would be one."""
-    seen: dict[Key, Path] = {}
+    """Mark a second scan of one subject and session: their rows and pages would be one.
+
+    So would be pages of ids that differ by case alone, on macOS and Windows.
+    """
+    seen: dict[str, Path] = {}
     marked = []
     for entry in entries:
-        if entry.key in seen and not entry.problem:
-            other = seen[entry.key].name
-            entry = replace(entry, problem=f"the same subject and session as {other} before it")
-        seen.setdefault(entry.key, entry.path)
+        page = joined_name(*entry.key).casefold()
+        if page in seen and not entry.problem:
+            other = seen[page].name
+            rule = f"the same subject and session, but for case, as {other} before it"
+            entry = replace(entry, problem=rule)
+        seen.setdefault(page, entry.path)
         marked.append(entry)
     return tuple(marked)
 

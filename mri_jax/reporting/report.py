@@ -7,6 +7,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, results
+from mri_jax.filenames import safe_name
 from mri_jax.reporting import demographics, forms, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
@@ -102,7 +103,7 @@ def _section_of(picture: Picture, keys: Sequence[str]) -> str:
 
 
 def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
-    name = files.safe_name(table.key, keep="_")
+    name = safe_name(table.key, keep="_")
     data = table.data.assign(simulated=True) if simulated else table.data
     files.write_markdown(folder / f"{name}.md", forms.markdown(table, simulated))
     files.write_text(folder / f"{name}.tex", forms.latex(table, simulated))
@@ -110,6 +111,6 @@ def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
 
 
 def _write_figure(folder: epath.Path, picture: Picture) -> None:
-    name = files.safe_name(picture.key, keep="_")
+    name = safe_name(picture.key, keep="_")
     files.write_bytes(folder / f"{name}.png", picture.png)
     files.write_bytes(folder / f"{name}.svg", picture.svg)

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from mri_jax import files
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
-from mri_jax.files import safe_name
+from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
 from mri_jax.simulation import raw, truth
 from mri_jax.simulation.people import Scan, scans_of

@@ -23,6 +23,7 @@ from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
+from mri_jax.filenames import safe_name
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.study import events
 from mri_jax.study.config import Config
@@ -287,7 +288,7 @@ def _write_events(folder: epath.Path, lines: list[dict[str, Any]]) -> None:
         folder.rmtree()
     networks: dict[epath.Path, list[dict[str, Any]]] = {}
     for line in lines:
-        run, stage = (files.safe_name(line[name], keep="_") for name in ("run", "stage"))
+        run, stage = (safe_name(line[name], keep="_") for name in ("run", "stage"))
         place = folder / run / stage / f"repeat{line['repeat']}-fold{line['fold']}"
         networks.setdefault(place, []).append(line)
     for place, rows in networks.items():

@@ -7,12 +7,13 @@ other module takes those.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from mri_jax.errors import UserError
+from mri_jax.filenames import refuse_alike
 from mri_jax.files import expanded
 from mri_jax.models import CNNSpec
 from mri_jax.study import config as sections
@@ -169,14 +170,7 @@ class Study:
     @property
     def cohorts(self) -> tuple[str, ...]:
         """Every cohort that is trained on or tested on, in the order source, targets."""
-        names: list[str] = []
-        for run in self.runs:
-            names += run.source.cohorts + run.source.size_like
-        for run in self.runs:
-            names += run.targets
-            if run.finetuning.tunings:
-                names.append(run.finetuning.cohort)
-        return tuple(dict.fromkeys(names))
+        return _cohorts(self.runs)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Study":
@@ -191,6 +185,8 @@ class Study:
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise UserError(f"config.variants: two variants are both called {repeated.pop()!r}")
+        refuse_alike(names, "config.variants")
+        refuse_alike(_cohorts(runs), "config.source.cohorts, config.targets")
         return cls(
             name=base.name,
             preset=base.preset,
@@ -200,6 +196,17 @@ class Study:
             baselines=tuple(name for name, wanted in asdict(base.baselines).items() if wanted),
             save_seconds=float(base.save_seconds),
         )
+
+
+def _cohorts(runs: Sequence[Run]) -> tuple[str, ...]:
+    names: list[str] = []
+    for run in runs:
+        names += run.source.cohorts + run.source.size_like
+    for run in runs:
+        names += run.targets
+        if run.finetuning.tunings:
+            names.append(run.finetuning.cohort)
+    return tuple(dict.fromkeys(names))
 
 
 def _runs(config: Mapping[str, Any], base: Config) -> Iterator[Run]:

@@ -12,6 +12,7 @@ from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import declare
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
+from mri_jax.filenames import safe_name
 from mri_jax.reporting.forms import latex_escape
 from mri_jax.study.verdicts import WORDS
 
@@ -105,7 +106,7 @@ def _folds(numbers: Iterable[int]) -> str:
 def write(workdir: epath.Path, tables: list[Comparison], simulated: bool) -> None:
     """Write each table as Markdown, CSV and LaTeX under ``tables/``."""
     for table in tables:
-        place = workdir / "tables" / f"test-{files.safe_name(table.cohort, keep='_')}"
+        place = workdir / "tables" / f"test-{safe_name(table.cohort, keep='_')}"
         title = title_of(table, simulated)
         files.write_markdown(f"{place}.md", f"{title}\n\n{markdown(table.frame)}\n")
         files.write_csv(f"{place}.csv", table.frame)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from mri_jax.files import safe_name
+from mri_jax.filenames import safe_name
 from mri_jax.volumes.templates import load_template
 
 # Raised whenever the same volume would be described otherwise.

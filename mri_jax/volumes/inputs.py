@@ -17,6 +17,7 @@ from mri_jax.volumes.headers import (
     is_label_name,
     is_scan_name,
 )
+from mri_jax.volumes.store import scan_name
 
 _BIDS_NAME = re.compile(r"(sub-[^_]+)(?:_(ses-[^_]+))?")
 _ENDING = re.compile(r"([_-]T1w?)?(\.nii|\.nii\.gz|\.mgz|\.mgh|\.img|\.img\.gz)$", re.IGNORECASE)
@@ -85,7 +86,7 @@ def find(
         raise UserError(f"input: {source}: no such file or folder")
     if not found.entries:
         raise UserError(_nothing(source, found.notes))
-    entries = [_inside(entry, within) for entry in _mark_duplicates(found.entries)]
+    entries = [_inside(entry, within) for entry in _mark_alike(_mark_duplicates(found.entries))]
     if masks is not None:
         entries = [_with_mask(entry, base, masks) for entry in entries]
     entries = [replace(e, orientation=e.orientation or orientation) for e in entries]
@@ -274,6 +275,21 @@ def _participants(folder: Path) -> list[str]:
         )
     ids = rows.frame(["participant_id"])["participant_id"]
     return list(ids[~delimited.is_missing(ids)])
+
+
+def _mark_alike(entries: list[ScanEntry]) -> list[ScanEntry]:
+    """Refuse scans whose ids differ by case alone: on macOS and Windows they would be one file."""
+    by_file: dict[str, dict[str, None]] = defaultdict(dict)
+    for entry in entries:
+        by_file[scan_name(entry.cohort, *entry.key).casefold()][" ".join(entry.key)] = None
+    marked = []
+    for entry in entries:
+        others = by_file[scan_name(entry.cohort, *entry.key).casefold()]
+        if len(others) > 1 and not entry.problem:
+            rule = "differ by case alone, and would be one file on macOS and Windows; rename one"
+            entry = replace(entry, problem=f"subject/session: {' and '.join(others)} {rule}")
+        marked.append(entry)
+    return marked
 
 
 def _mark_duplicates(entries: tuple[ScanEntry, ...]) -> list[ScanEntry]:

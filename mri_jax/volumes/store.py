@@ -25,7 +25,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.files import safe_name
+from mri_jax.filenames import safe_name
 from mri_jax.progress import track
 from mri_jax.typed import build
 from mri_jax.volumes import descriptors

@@ -1,6 +1,7 @@
 """From scans to a table and pages; references from a really trained run; equal outputs of both."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from mri_jax.prediction import folder, scans
 from mri_jax.prediction import predict as predicting
 from mri_jax.prediction.model import Distribution
 from mri_jax.prediction.predict import Options, predict
+from mri_jax.volumes.entries import ScanEntry
 from mri_jax.volumes.pipeline import EQUIVALENT, PreprocessSettings, settings_of
 from mri_jax.volumes.resampling import Image, coarsen
 from mri_jax.volumes.store import StoreInfo, VolumeStore
@@ -163,7 +165,7 @@ def test_raw_heads_go_from_files_to_pages_and_one_bad_file_does_not_stop_them(
     failed = pd.read_csv(out / "failed.csv")
     assert failed["subject_id"].tolist() == ["sub-01"]
     assert "every voxel is 5" in failed.loc[0, "reason"]
-    assert printed.splitlines()[-1] == f"  {failed.loc[0, 'source']}: {failed.loc[0, 'reason']}"
+    assert printed.splitlines()[-1] == "  sub-01_T1w.nii.gz: every voxel is 5"
     rows = table(out)
     assert set(rows["subject_id"]) == {"sub-00", "sub-02"}
     # The same head, brighter: intensities are normalised, so its probability is the same.
@@ -244,3 +246,10 @@ def test_raw_scans_are_refused_where_the_store_states_no_settings(heads):
     silent = model(settings=None)
     with pytest.raises(UserError, match="states no preprocessing; give a store"):
         scans.find(silent, [heads])
+
+
+def test_pages_of_ids_that_differ_by_case_alone_would_be_one():
+    entries = [ScanEntry(name, "s", "", Path(f"{name}.nii")) for name in ("a", "b", "A")]
+    assert [entry.problem for entry in scans._once(entries)] == [
+        "", "", "the same subject and session, but for case, as a.nii before it",
+    ]  # fmt: skip

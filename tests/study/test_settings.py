@@ -123,6 +123,11 @@ MISTAKES = [
     ({"augment__noise": 2.0}, "augment.noise: 2.0 must be a number from 0 to 1"),
     ({"augment__flip": 1}, "augment.flip: 1 must be True or False"),
     ({"variants": (3,)}, "variants: (3,) must be a tuple of 0 to 1000 values, each a dictionary"),
+    ({"targets": ("ADNI2", "adni2")}, "'ADNI2' and 'adni2' differ by case alone"),
+    (
+        {"variants": ({"source": {"name": "a"}}, {"source": {"name": "A"}})},
+        "config.variants: 'a-w1' and 'A-w1' differ by case alone",
+    ),
     ({"variants": ({"model": {"widht": 2.0}},)}, "did you mean config.variants[0].model.width?"),
     ({"variants": ({"model": 3},)}, "variants[0].model: 3 must be a section with preset,"),
     ({"variants": ({"seed": 3},)}, "variants[0].seed: is one for all variants; they may change"),

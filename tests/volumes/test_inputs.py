@@ -202,3 +202,16 @@ def test_one_file_says_who_and_when_and_takes_an_orientation(tmp_path):
     entry = inputs.one_file(tmp_path / "sub-01_ses-M06_T1W.NII.GZ", orientation="las")
     assert (*entry.key, entry.orientation) == ("sub-01", "ses-M06", "LAS")
     assert inputs.one_file(tmp_path / "P7-T1.img").subject_id == "P7"
+
+
+def test_ids_that_differ_by_case_alone_in_one_cohort_share_no_file(tmp_path):
+    touch(tmp_path, "1.nii", "2.nii", "3.nii")
+    (tmp_path / "t.csv").write_text(
+        "subject_id,session_id,cohort,image\nsub-a,s,X,1.nii\nsub-A,s,X,2.nii\nsub-A,t,X,3.nii\n",
+        encoding="utf-8",
+    )
+    problems = {e.path.name: e.problem for e in inputs.find(tmp_path / "t.csv").entries}
+    said = "subject/session: sub-a s and sub-A s differ by case alone, and would be one file on "
+    assert problems["3.nii"] == ""
+    assert problems["1.nii"] == problems["2.nii"]
+    assert problems["1.nii"].startswith(said)
