@@ -12,7 +12,6 @@ from mri_jax.interruption import CODE, Interruption, hold_signals
 if __name__ == "__main__":
     hold_signals()  # before anything else is imported, so that they wait for their answer
 
-import errno
 import os
 import re
 import runpy
@@ -103,6 +102,7 @@ def _cut(text: str) -> str:
 
 def main(argv: list[str]) -> int:
     """Flags in, one call to the study, exit code out."""
+    from mri_jax import files
     from mri_jax.errors import UserError
     from mri_jax.progress import print_in_any_locale
 
@@ -113,7 +113,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not files.is_full(error):
             raise
         print(f"error: {error.filename or 'workdir'}: the disk is full", file=sys.stderr)
         return 2

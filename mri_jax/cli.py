@@ -88,6 +88,11 @@ def main(argv: Sequence[str] | None = None, interruption: Interruption | None = 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not files.is_full(error):
+            raise
+        print(f"error: {error.filename or name}: the disk is full", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         if not interruption.asked():
             raise

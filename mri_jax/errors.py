@@ -21,3 +21,7 @@ def naming(field: str) -> Iterator[None]:
         if type(error) is not UserError:
             raise
         raise UserError(f"{field}: {error}") from None
+
+
+class DiskFull(UserError):
+    """There is no room for what was to be written: nothing that follows could be either."""

@@ -22,7 +22,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import cells
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 
 TABLE_BYTES = 2**28
 """The largest table or text that is read; the largest exports of archives hold a tenth."""
@@ -52,7 +52,8 @@ def beside(path: epath.PathLike) -> Iterator[epath.Path]:
       fails, nothing is left behind.
 
     Raises:
-      UserError: The disk is full, or the folder cannot be written.
+      DiskFull: There is no room.
+      UserError: The folder cannot be written.
     """
     target = epath.Path(path)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
@@ -62,14 +63,19 @@ def beside(path: epath.PathLike) -> Iterator[epath.Path]:
         temporary.replace(target)
     except OSError as error:
         _remove(temporary)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"{target}: the disk is full") from error
+        if is_full(error):
+            raise DiskFull(f"{target}: the disk is full") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
             raise UserError(f"{target}: cannot be written ({error.strerror})") from error
         raise
     except BaseException:
         _remove(temporary)
         raise
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that a disk, a quota or the largest size of a file is exhausted."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def on_bucket(path: epath.PathLike) -> bool:

@@ -10,7 +10,7 @@ from etils import epath
 from filelock import FileLock, Timeout
 
 from mri_jax import files
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 
 
 @contextlib.contextmanager
@@ -81,6 +81,8 @@ def files_errors(path: epath.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if files.is_full(error):
+            raise DiskFull(f"{path.parent}: the disk is full") from None
         raise UserError(f"{path.parent}: cannot be written ({error.strerror})") from None
 
 

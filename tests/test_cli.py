@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -23,6 +24,15 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, line, capsys):
     assert ended.value.code == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"error: {line}")
+
+
+def test_a_full_disk_is_told_wherever_a_command_meets_it(monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device", "run/tables")
+
+    monkeypatch.setattr("mri_jax.commands.report.write_report", full)
+    assert cli.main(["report", "run"]) == 2
+    assert capsys.readouterr().err == "error: run/tables: the disk is full\n"
 
 
 def test_home_folders_are_found_where_no_shell_looks(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 from mri_jax.filenames import joined_name
 from mri_jax.locks import folder_locked, require_space
 from mri_jax.prediction import scans
@@ -22,6 +22,7 @@ from mri_jax.progress import Progress
 from mri_jax.volumes import outliers, quality
 
 TABLE = "predictions.csv"
+UNFINISHED = "unfinished.csv"
 FAILED = "failed.csv"
 PAGES = "pages"
 # Generous estimates of a scan's rows and of its page, which holds pictures.
@@ -66,7 +67,8 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
     """Predict every scan; one that cannot be does not stop the rest.
 
     Writes ``predictions.csv`` (a row a scan and stage), ``failed.csv``, and ``pages/`` where asked
-    for.
+    for. ``predictions.csv`` comes last: without it, the same call begins anew. What an error or an
+    interruption left of it is ``unfinished.csv``.
 
     Args:
       model: The networks and references.
@@ -77,6 +79,7 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
     Raises:
       UserError: The operating point was not fitted, or ``out`` holds predictions, is in use by
         another process, has no room or cannot be written.
+      DiskFull: There was room by the estimate, and there is none.
     """
     folder = epath.Path(out)
     points_of(model, options.point)
@@ -112,17 +115,23 @@ def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options)
                         name = page_name(prediction.scan)
                         files.write_text(folder / PAGES / name, page(model, prediction))
                 progress.advance(len(part), failed=len(failures))
-    finally:
-        # An interruption or an error keeps what was predicted until then.
-        _write_tables(folder, rows, failures)
+    except DiskFull:
+        raise
+    except BaseException:
+        _write_tables(folder, UNFINISHED, rows, failures)
+        raise
+    _write_tables(folder, TABLE, rows, failures)
+    (folder / UNFINISHED).unlink(missing_ok=True)
     return Summary(len(rows) // len(model.ensembles), tuple(failures), unlike, known)
 
 
-def _write_tables(folder: epath.Path, rows: list[dict[str, Any]], failures: list[Failure]) -> None:
+def _write_tables(
+    folder: epath.Path, name: str, rows: list[dict[str, Any]], failures: list[Failure]
+) -> None:
     who = ["subject_id", "session_id", "source"]
-    files.write_csv(folder / TABLE, pd.DataFrame(rows, columns=None if rows else who))
     told = [(f.subject_id, f.session_id, f.source, f.reason) for f in failures]
     files.write_csv(folder / FAILED, pd.DataFrame(told, columns=[*who, "reason"]))
+    files.write_csv(folder / name, pd.DataFrame(rows, columns=None if rows else who))
 
 
 def page_name(scan: Scan) -> str:

@@ -17,7 +17,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from mri_jax import files, sealed, stage_note
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 from mri_jax.models import CNNSpec
 
 FORMAT = 1
@@ -252,9 +252,9 @@ def _disk_errors_in_one_line(path: epath.PathLike) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
-        full = number in (errno.ENOSPC, errno.EDQUOT)
+        full = isinstance(error, OSError) and files.is_full(error)
         if full or "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error):
-            raise UserError(f"{path}: the disk is full") from error
+            raise DiskFull(f"{path}: the disk is full") from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from error
         raise

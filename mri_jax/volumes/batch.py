@@ -17,7 +17,7 @@ import filelock
 import pandas as pd
 
 from mri_jax import __version__, files, locks
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 from mri_jax.progress import Progress
 from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
@@ -113,6 +113,7 @@ def run(
 
     Raises:
       UserError: The store has other settings, or another run is writing to it.
+      DiskFull: There is no room; scans that are done stay so.
     """
     if workers < 1:
         raise UserError(f"workers: {workers} must be at least 1")
@@ -182,16 +183,15 @@ def locked(store: Path, shard: tuple[int, int] | None) -> Iterator[None]:
     """
     folder = store / ".locks"
     made = locks.to_make(folder)
-    try:
+    with locks.files_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{store}: cannot be written ({error.strerror})") from None
     whole = filelock.FileLock(folder / "run")
     own = whole if shard is None else filelock.FileLock(folder / f"shard-{shard[0]}-of-{shard[1]}")
-    try:
-        own.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UserError(f"{store}: another run is writing to this store") from None
+    with locks.files_errors(folder):
+        try:
+            own.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UserError(f"{store}: another run is writing to this store") from None
     try:
         # Each run first takes its own lock and then looks at the other kind, so that of a whole
         # run and a shard started together at least one sees the other.
@@ -211,7 +211,11 @@ def locked(store: Path, shard: tuple[int, int] | None) -> Iterator[None]:
 
 
 def process(task: Task) -> Outcome:
-    """Do one task; an exception becomes a failed outcome with its reason."""
+    """Do one task; an exception becomes a failed outcome with its reason.
+
+    Raises:
+      DiskFull: No other scan could be written either.
+    """
     entry = task.entry
     try:
         if entry.problem:
@@ -238,6 +242,8 @@ def process(task: Task) -> Outcome:
             {"fingerprint": task.info.fingerprint, "checksums": checksums, "row": _plain(row)},
         )
         return Outcome(entry, "done", reading=result.quality.get("reading", ""))
+    except DiskFull:
+        raise
     except UserError as error:
         return Outcome(entry, "failed", str(error))
     except MemoryError:

@@ -1,6 +1,6 @@
 """Tasks done side by side: in processes of this machine, or by a Dask cluster.
 
-What a task gives is up to its function, which never raises; a task whose process was killed, or
+What a task gives is up to its function; a `UserError` of it, such as a full disk, ends all. A task whose process was killed, or
 that the cluster lost, gives what ``lost(task, reason)`` says.
 """
 
@@ -34,7 +34,7 @@ def in_processes(
                     result = future.result()
                     waiting.remove(futures[future])
                     yield result
-            except (KeyboardInterrupt, GeneratorExit):
+            except (KeyboardInterrupt, GeneratorExit, UserError):
                 # The pool would first do all that waits; what is in hand is done again next time.
                 # Its thread is waited for, since it holds the semaphores of the pool's queues.
                 for worker in active_children():
@@ -99,5 +99,7 @@ def on_dask(
         task = waiting.pop(future.key)
         if future.status == "finished":
             yield future.result()
+        elif isinstance(error := future.exception(), UserError):
+            raise error
         else:
-            yield lost(task, f"Dask: {future.exception()}")
+            yield lost(task, f"Dask: {error}")

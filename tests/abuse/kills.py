@@ -50,7 +50,7 @@ def kill(
             tried += hit is True
             if hit is None:  # it had finished
                 break
-        last = in_child(lambda folder=folder: action.act(folder), PATIENCE_SECONDS)
+        last = in_child(action.command(folder), PATIENCE_SECONDS)
         state, said = last.state, last.said
         found = action.written(folder)
         if action is actions.PREDICT and state == "refused" and found == wanted:
@@ -71,7 +71,7 @@ def _killed(
 ) -> bool | None:
     """Whether a start of the command was killed at its moment; None if it ended before."""
     moment = _moment(name, folder, length, draw)
-    pid = fork(lambda: action.act(folder), answer)
+    pid = fork(action.command(folder), answer)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not moment() and time.monotonic() < deadline:
         if os.waitpid(pid, os.WNOHANG)[0]:

@@ -20,7 +20,7 @@ def pair(count: int, base: Path, work: Path) -> list[Outcome]:
 
 def _pair(action: Action, wanted: dict[str, str], base: Path, work: Path) -> Outcome:
     folder = action.prepare(base, work)
-    both = list(run_cases([Case(n, lambda: action.act(folder)) for n in "ab"], 2, 900))
+    both = list(run_cases([Case(n, action.command(folder)) for n in "ab"], 2, 900))
     case = Case(f"{action.name} twice at once", lambda: None, "twin processes")
     bad = next((one for one in both if one.state not in ("done", "refused")), None)
     if bad is not None:

@@ -1,5 +1,6 @@
 """From scans to a table and pages; references from a really trained run; equal outputs of both."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from mri_jax import cli
-from mri_jax.errors import UserError
+from mri_jax import cli, files
+from mri_jax.errors import DiskFull, UserError
 from mri_jax.models import CNN
 from mri_jax.prediction import folder, scans
 from mri_jax.prediction import predict as predicting
@@ -113,7 +114,9 @@ def test_a_store_of_another_grid_or_preprocessing_is_refused(made, tmp_path):
         scans.find(fine, [fits])
 
 
-def test_an_interruption_keeps_what_was_predicted_until_then(made, tmp_path, monkeypatch):
+def test_an_interruption_keeps_what_was_predicted_and_the_same_command_begins_anew(
+    made, tmp_path, monkeypatch
+):
     wanted = scans.find(made, [store(tmp_path / "store", 4)])
     calls, judged = [], predicting.judge
 
@@ -126,7 +129,28 @@ def test_an_interruption_keeps_what_was_predicted_until_then(made, tmp_path, mon
     monkeypatch.setattr(predicting, "judge", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(made, wanted, tmp_path / "out", Options("argmax", pages=False, batch=3))
-    assert table(tmp_path / "out")["subject_id"].nunique() == 3
+    left = pd.read_csv(tmp_path / "out" / predicting.UNFINISHED)
+    assert left["subject_id"].nunique() == 3
+    assert not (tmp_path / "out" / predicting.TABLE).exists()
+    predict(made, wanted, tmp_path / "out", Options("argmax", pages=False, batch=3))
+    assert table(tmp_path / "out")["subject_id"].nunique() == 4
+    assert not (tmp_path / "out" / predicting.UNFINISHED).exists()
+
+
+def test_a_disk_that_fills_up_is_told_and_the_same_command_begins_anew(made, tmp_path, monkeypatch):
+    wanted = scans.find(made, [store(tmp_path / "store", 3)])
+    write_text, out = files.write_text, tmp_path / "out"
+
+    def full(path, text):
+        with files.beside(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_text", full)
+    with pytest.raises(DiskFull, match=r"pages/.*html: the disk is full$"):
+        predict(made, wanted, out, Options("argmax", pages=True))
+    assert sorted(p.name for p in out.iterdir()) == [".lock", "pages"]
+    monkeypatch.setattr(files, "write_text", write_text)
+    assert predict(made, wanted, out, Options("argmax", pages=True)).predicted == 3
 
 
 def test_a_simulated_store_states_what_raw_scans_must_go_through():

@@ -12,7 +12,7 @@ import pytest
 
 from mri_jax import files
 from mri_jax.cli import main
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 from mri_jax.volumes import batch, inputs, workers
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.resampling import Image
@@ -179,9 +179,9 @@ def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
         write_npy(path, array)
 
     monkeypatch.setattr(files, "write_npy", full)
-    summary = batch.run(entries, SETTINGS, tmp_path / "s")
-    assert summary.failed == 1
-    assert "the disk is full" in pd.read_csv(tmp_path / "s" / "failed.csv")["reason"][0]
+    with pytest.raises(DiskFull, match=r"\.npy: the disk is full$"):
+        batch.run(entries, SETTINGS, tmp_path / "s")
+    assert not (tmp_path / "s" / "failed.csv").exists()
     assert not list((tmp_path / "s").rglob("*.npy"))
     assert not list((tmp_path / "s" / "records").rglob("*"))
     monkeypatch.undo()

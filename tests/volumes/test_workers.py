@@ -4,6 +4,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+
+from mri_jax.errors import DiskFull
 from mri_jax.interruption import CODE, LINE
 from mri_jax.volumes.workers import in_processes
 from tests.conftest import ROOT
@@ -34,6 +37,15 @@ def die_on_1(task: int) -> str:
     if task == 1:
         os._exit(9)
     return str(task)
+
+
+def test_a_full_disk_ends_the_others_too():
+    with pytest.raises(DiskFull, match=r"^here: the disk is full$"):
+        list(in_processes(no_room, [1, 2, 3], 1, lambda task, why: why))
+
+
+def no_room(task: int) -> None:
+    raise DiskFull("here: the disk is full")
 
 
 def test_an_interrupted_pool_says_one_line_and_leaves_no_semaphore():
