@@ -230,7 +230,9 @@ def _facts(
     """The rows of one table in the form of `Said`."""
     file = str(table.path)
     wanted = {**ALIASES, "diagnosis": (diagnosis,) if diagnosis else ()}
-    optional = [name for name in wanted if name != "participant" or table.subject]
+    needed = {"participant"} if not table.subject else set()
+    needed |= {"session"} if table.kind == SESSIONS else set()
+    optional = [name for name in wanted if name not in needed]
     rows = select(table.rows, wanted, optional)
     if table.subject:
         rows["participant"] = table.subject

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from mri_jax.models import CNNSpec
 FORMAT = 1
 # Of states of a training; 1, without a number, held its arrays by their count alone.
 STATE_FORMAT = 2
+# What TensorStore says where there is no room, or none within the largest size of a file.
+_FULL = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
 _ARRAYS, _STATE = "arrays", "state.json"
 _STAGE_CHECKPOINT = "network"
 
@@ -62,7 +65,7 @@ def save_network(
       spec: The architecture.
       info: JSON-serialisable notes.
     """
-    with _disk_errors_in_one_line(path):
+    with _disk_errors_in_one_line(path), _late_writes_untold():
         ocp.save(
             files.absolute(path),
             _to_host(dict(variables)),
@@ -149,7 +152,8 @@ class TrainingCheckpoints:
         place = self.folder / str(number)
         with _disk_errors_in_one_line(self.folder):
             place.mkdir(parents=True, exist_ok=True)
-            ocp.save(place / _ARRAYS, named)
+            with _late_writes_untold():
+                ocp.save(place / _ARRAYS, named)
         arrays = {name: _kind(leaf) for name, leaf in named.items()}
         sealed.write(place / _STATE, {"format": STATE_FORMAT, "arrays": arrays}, [_ARRAYS])
         self._usable = [*self._usable, number][-2:]
@@ -253,11 +257,30 @@ def _disk_errors_in_one_line(path: epath.PathLike) -> Iterator[None]:
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
         full = isinstance(error, OSError) and files.is_full(error)
-        if full or "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error):
+        if full or any(words in str(error) for words in _FULL):
             raise DiskFull(f"{path}: the disk is full") from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from error
         raise
+
+
+@contextlib.contextmanager
+def _late_writes_untold() -> Iterator[None]:
+    """Keep those writes silent that end after the first one that failed.
+
+    TensorStore's threads report each write to an event loop, which is closed once one has failed;
+    every later report would print a traceback. They go on after the block, and so does the silence.
+    """
+    told = sys.unraisablehook
+
+    def hook(raised: "sys.UnraisableHookArgs") -> None:
+        late = isinstance(raised.exc_value, RuntimeError) and raised.object is None
+        if not (late and str(raised.exc_value) == "Event loop is closed"):
+            told(raised)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = told
 
 
 def _to_host(tree: Any) -> Any:

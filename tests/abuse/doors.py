@@ -74,9 +74,13 @@ def _planned(folder: Path) -> Any:
 
 
 def _table(folder: Path) -> Any:
+    from mri_jax.study.run import notes_on
+
     command("cohort", "check", str(folder / "cohort.csv"), "--out", str(folder / "out.csv"))
-    _, plan, _ = _planned(folder)
-    return digest(folder, "out.csv"), [stage.fingerprint for stage in plan.stages()]
+    catalogue, plan, _ = _planned(folder)
+    fingerprints = [stage.fingerprint for stage in plan.stages()]
+    told = [note.replace(str(folder), "") for note in notes_on(plan, catalogue)]
+    return {"found": [digest(folder, "out.csv"), *fingerprints], "told": told}
 
 
 def _bids(folder: Path) -> Any:

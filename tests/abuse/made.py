@@ -96,7 +96,7 @@ def _many(folder: Path) -> None:
     """Some scans with masks, and a store of the same grid."""
     _scans(folder)
     lines = ["subject_id,session_id,cohort,image,mask"]
-    for i in range(5):
+    for i in range(3):
         write_head(folder / "scans" / f"sub-{i}_T1w.nii", i)
         lines.append(f"sub-{i},ses-1,SITE,scans/sub-{i}_T1w.nii,masks/sub-01_T1w.nii")
     (folder / "scans.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -106,8 +106,12 @@ def _many(folder: Path) -> None:
 
 
 def _results(folder: Path) -> None:
-    run = make_run(folder)
-    shutil.copy(run / "config.json", folder / "config.json.kept")
+    keep_config(make_run(folder))
+
+
+def keep_config(run: Path) -> None:
+    """Copy a run's config to where nothing is damaged."""
+    shutil.copy(run / "config.json", run.parent / "config.json.kept")
 
 
 def _model(folder: Path) -> None:

@@ -1,11 +1,12 @@
 """The quick part of ``python -m tests.abuse`` in every run of tests; all of it with ``-m slow``."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from tests.abuse import mutations
+from tests.abuse import made, mutations
 from tests.conftest import ROOT
 
 
@@ -22,8 +23,11 @@ def run(*arguments: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_a_small_part_of_everything_that_must_not_break():
-    header, _, *rows = run("--quick")
+def test_a_small_part_of_everything_that_must_not_break(small_run, tmp_path):
+    # Training takes longer than all the rest; another run than that of other tests is not needed.
+    shutil.copytree(small_run.parent, tmp_path / "results")
+    made.keep_config(tmp_path / "results" / "run")
+    header, _, *rows = run("--quick", "--base", str(tmp_path))
     figures = {row[0]: dict(zip(header[1:], map(int, row[1:]), strict=True)) for row in rows}
     doors = ("cohort table", "BIDS tree", "scans, preprocess", "store", "results folder", "config")
     assert all(figures[door]["tried"] >= 3 for door in doors)

@@ -368,3 +368,10 @@ def test_a_link_out_of_the_tree_and_an_empty_tree(plain, tmp_path_factory):
     write(empty / "sub-1" / "anat" / "sub-1_T1w.nii.gz")
     with pytest.raises(UserError, match=r"participants.tsv: no such file; give the table"):
         made(empty)
+
+
+def test_a_table_of_sessions_that_names_none_is_refused(tmp_path):
+    tree(tmp_path, "participant_id\tage\tdx\nsub-1\t60\tCN\n", one(session="BL"))
+    write(tmp_path / "sub-1" / "sub-1_sessions.tsv", "age\n61\n")
+    with pytest.raises(UserError, match=r"sub-1_sessions.tsv: column session_id .* is missing"):
+        made(tmp_path)

@@ -1,6 +1,10 @@
 import contextlib
 import errno
+import os
 import shutil
+import signal
+import sys
+import time
 
 import jax
 import numpy as np
@@ -9,7 +13,7 @@ from orbax.checkpoint import v1 as ocp
 
 import mri_jax
 from mri_jax import stage_note
-from mri_jax.errors import UserError
+from mri_jax.errors import DiskFull, UserError
 from mri_jax.models import CNN
 from mri_jax.training.checkpoints import TrainingCheckpoints, network_path, save_network
 from mri_jax.training.loop import begin
@@ -156,6 +160,26 @@ def test_a_damaged_checkpoint_without_digests_is_one_line(tmp_path, damage):
     DAMAGES[damage](tmp_path / "network")
     with contextlib.suppress(UserError):  # what Orbax does not need may be damaged
         mri_jax.load_params(tmp_path / "network")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sizes of files are limited on POSIX alone")
+def test_writes_after_the_first_that_found_no_room_print_nothing(tmp_path, monkeypatch):
+    import resource
+
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    arrays = {str(i): np.random.default_rng(i).random((300, 100)) for i in range(20)}
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(DiskFull, match=r"training: the disk is full$"):
+            TrainingCheckpoints(tmp_path / "training").save(arrays)
+        time.sleep(0.2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert printed == []
 
 
 @pytest.mark.parametrize(
