@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""Mistakes that the user can mend, and what the disk cannot hold."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,6 +12,10 @@ class UserError(ValueError):
     """
 
 
+class DiskFull(UserError):
+    """There is no room for what was to be written: nothing that follows could be either."""
+
+
 @contextlib.contextmanager
 def naming(field: str) -> Iterator[None]:
     """Put the name of a field before a mistake of one line; lists of faults stay as they are."""
@@ -21,7 +25,3 @@ def naming(field: str) -> Iterator[None]:
         if type(error) is not UserError:
             raise
         raise UserError(f"{field}: {error}") from None
-
-
-class DiskFull(UserError):
-    """There is no room for what was to be written: nothing that follows could be either."""

@@ -63,7 +63,7 @@ def forget(locks: Sequence[epath.PathLike], made: Sequence[epath.Path]) -> None:
             for place in places:
                 place.unlink(missing_ok=True)
             for folder in made:
-                folder.rmdir()
+                os.rmdir(folder)  # epath's own raises ValueError where something is in it
 
 
 def lock_of(path: epath.Path) -> Any:

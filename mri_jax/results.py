@@ -191,7 +191,7 @@ def load(run: epath.PathLike) -> Results:
         config=_json(path / CONFIG),
         provenance=_json(path / PROVENANCE),
         plan=plan,
-        cohort=_frame(path / COHORT),
+        cohort=_cohort(path / COHORT),
         flow=_frame(path / FLOW),
         predictions=predictions,
         metrics=_frame(path / METRICS),
@@ -218,6 +218,24 @@ def _frame(path: epath.Path) -> pd.DataFrame:
     if files.check_regular(path) <= 1 and files.read_bytes(path) in (b"", b"\n"):
         return pd.DataFrame()
     return files.read_csv(path, _IDENTIFIERS, _TABLE_BYTES, whole=True)
+
+
+def _cohort(path: epath.Path) -> pd.DataFrame:
+    """The rows that were analysed; empty where the file is absent."""
+    frame = _frame(path)
+    if frame.empty:
+        return frame
+    missing = [name for name in ("subject_id", "cohort", "diagnosis") if name not in frame]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]!r} is missing")
+    ages = frame.get("age", pd.Series(np.nan, frame.index))
+    wrong = (pd.to_numeric(ages, errors="coerce").isna() & ages.notna()).to_numpy()
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise UserError(
+            f"{path}: row {place + 2}: age {ages.iloc[place]!r} must be a number or empty"
+        )
+    return frame
 
 
 def _history(path: epath.Path) -> pd.DataFrame:

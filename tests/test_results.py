@@ -50,6 +50,12 @@ def test_a_network_that_was_not_planned_is_named(run):
         (results.PREDICTIONS, b"run,stage\n", "holds no rows"),
         (results.PREDICTIONS, b"a,b\n1,2\n", "column 'run' is missing"),
         (results.CONFIG, b'{"a": ', "not valid JSON"),
+        (results.COHORT, b"subject_id,cohort\n1,A\n", "column 'diagnosis' is missing"),
+        (
+            results.COHORT,
+            b"subject_id,cohort,diagnosis,age\n1,A,AD,\n2,A,CN,7o\n",
+            "row 3: age '7o' must be a number or empty",
+        ),
         (results.HISTORY, b'{"epoch": 1}\n{"epo', "line 2: is not valid JSON"),
         (results.FILTERS, b"PK\x03\x04cut short", "cannot be read"),
     ],

@@ -1,7 +1,8 @@
 """Tasks done side by side: in processes of this machine, or by a Dask cluster.
 
-What a task gives is up to its function; a `UserError` of it, such as a full disk, ends all. A task whose process was killed, or
-that the cluster lost, gives what ``lost(task, reason)`` says.
+What a task gives is up to its function; a `UserError` that it raises, such as a full disk, ends
+all. A task whose process was killed, or that the cluster lost, gives what ``lost(task, reason)``
+says.
 """
 
 import contextlib

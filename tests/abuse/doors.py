@@ -1,7 +1,6 @@
 """The six doors: what each reads, how it is asked, and which damage a check there could see."""
 
 import hashlib
-import importlib
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -139,7 +138,8 @@ def _results(folder: Path) -> Any:
     scores = run.results.predictions
     said = scores.assign(probability=scores["probability"].round(6)).drop(columns="logit_0")
     said["logit_1"] = said["logit_1"].round(6)
-    return repr(shown), drawn, weights.hexdigest(), said.to_csv()
+    found = [repr(shown), drawn, weights.hexdigest(), said.to_csv()]
+    return {"found": found, "told": list(run.results.missing)}
 
 
 def _stages(folder: Path) -> Any:
@@ -300,35 +300,31 @@ def is_seeable(case: Case) -> bool:
 
 def configured(base: Path, count: int, seed: int) -> Iterator[Case]:
     """Cases of config fields with values that nobody meant."""
-    table = base / "table"
     for number in range(count):
         draw = random.Random(f"config {seed} {number}")
-        config = importlib.import_module("configs.finetune_high").get_config("smoke").to_dict()
-        config["data"] |= {"cohort": str(table / "cohort.csv"), "store": str(table / "store")}
-        config["targets"] = ("ADNI2",)
+        config = made.study_config(base / "table")
         *way, last = draw.choice(mutations.places(config))
         value = draw.choice(
             (*mutations.ODD_VALUES, *mutations.ODD_CELLS, (3,), ({},), 1e-320, b"x")
         )
         inner: Any = config
         for name in way:
-            inner = list(inner) if isinstance(inner, tuple) else inner
             inner = inner[name]
-        if isinstance(inner, tuple):
-            continue
+        words = f"config: {'.'.join(map(str, (*way, last)))}"
         if draw.random() < 0.15:
+            words += " removed"
             del inner[last]
         else:
+            words += f" = {value!r:.60}"
             inner[last] = value
-        words = f"config: {'.'.join(map(str, (*way, last)))} = {value!r:.60}"
-        yield Case(words, lambda config=config: _study(config), "config")
+        yield Case(words, lambda config=config: configured_study(config), "config")
 
 
-def _study(config: dict[str, Any]) -> Any:
+def configured_study(config: dict[str, Any]) -> Any:
+    """Plan a study of a config: the fingerprints of its stages."""
     from mri_jax.study.run import planned
     from mri_jax.study.settings import Study
     from mri_jax.study.stages import StageFolders
 
-    study = Study.from_config(config)
-    planned(study, StageFolders("/nowhere/stages"))
-    return "a study"
+    _, plan = planned(Study.from_config(config), StageFolders("/nowhere/stages"))
+    return [stage.fingerprint for stage in plan.stages()]
