@@ -20,7 +20,7 @@ from mri_jax.study.settings import Study
 from mri_jax.trees import listed as few
 from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.store import MASK_DIGEST, VolumeStore
+from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
 
 Key = tuple[str, str]
 
@@ -154,8 +154,9 @@ def open_catalogue(
     keys = [tuple(key) for key in frame[KEY].to_numpy().tolist()]
     chosen = frame["cohort"].isin(study.cohorts)
     listed = [key for key, wanted in zip(keys, chosen, strict=True) if wanted]
-    catalogue = replace(catalogue, notes=(*notes, *_surplus(listed, set(keys), store)))
     rows = store.index.loc[list(catalogue.keys)]
+    notes = (*notes, *_surplus(listed, set(keys), store), *_of_earlier_rules(rows, store))
+    catalogue = replace(catalogue, notes=notes)
     for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
         if column in rows:
             scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
@@ -181,6 +182,19 @@ def _surplus(listed: Sequence[Key], named: set[Key], store: VolumeStore) -> tupl
         rule = f"of {len(stored)} volumes in {store.path} are not in the table and are not used"
         notes.append(f"{len(further)} {rule}: {few(further)}")
     return tuple(notes)
+
+
+def _of_earlier_rules(rows: pd.DataFrame, store: VolumeStore) -> tuple[str, ...]:
+    """A line where scans were preprocessed by a version that got some wrong, unknown which."""
+    count = int(older(rows).sum()) if "pipeline" in store.info.settings else 0
+    if not count:
+        return ()
+    said = (
+        f"{count} of {len(rows)} scans in {store.path} were preprocessed by an earlier version, "
+        "which got scans without skull on a background other than 0, and scans with spikes, wrong: "
+        f"preprocess into {store.path} once more makes those anew, and no others"
+    )
+    return (said,)
 
 
 def catalogue_of(

@@ -22,9 +22,17 @@ from mri_jax.progress import Progress
 from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.outliers import quality_table
-from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
-from mri_jax.volumes.scans import is_simulated
-from mri_jax.volumes.store import INDEX_COLUMNS, KEY, StoreInfo, StoreWriter, scan_name
+from mri_jax.volumes.pipeline import PreprocessSettings, even, preprocess_scan
+from mri_jax.volumes.scans import is_simulated, read_scan
+from mri_jax.volumes.store import (
+    EXAMINED,
+    INDEX_COLUMNS,
+    KEY,
+    StoreInfo,
+    StoreWriter,
+    older,
+    scan_name,
+)
 from mri_jax.volumes.workers import connected, in_processes, on_dask
 
 FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
@@ -224,7 +232,8 @@ def process(task: Task) -> Outcome:
         store = Path(task.store)
         record = store / "records" / f"{scan_name(entry.cohort, *entry.key)}.json"
         checksums = _checksums(entry)
-        if _is_done(store, record, task.info.fingerprint, checksums):
+        there = _done(store, record, task.info.fingerprint, checksums)
+        if there is not None and _as_now(entry, there, record):
             return Outcome(entry, "skipped")
         result = preprocess_scan(
             entry.path,
@@ -290,19 +299,38 @@ def _checksums(entry: ScanEntry) -> dict[str, str]:
     return found
 
 
-def _is_done(store: Path, record: Path, fingerprint: str, checksums: dict[str, str]) -> bool:
+def _done(
+    store: Path, record: Path, fingerprint: str, checksums: dict[str, str]
+) -> dict[str, Any] | None:
+    """The record of a scan that is done; None where it must be made."""
     if not record.exists():
-        return False
+        return None
     try:
         there = _read_record(record)
     except UserError:
-        return False  # damaged: the scan is made anew
-    return (
+        return None  # damaged: the scan is made anew
+    done = (
         there["fingerprint"] == fingerprint
         and there["checksums"] == checksums
         and (store / there["row"]["volume"]).exists()
         and (store / there["row"]["mask"]).exists()
     )
+    return there if done else None
+
+
+def _as_now(entry: ScanEntry, there: dict[str, Any], record: Path) -> bool:
+    """Whether a scan that is done would be done so now; of one of an earlier version this is looked
+    at once, and kept in its record."""
+    if not older(pd.DataFrame([there["row"]])).any():
+        return True
+    try:
+        _, changes = even(read_scan(entry.path, entry.orientation))
+    except UserError:
+        return True  # which would be refused now; what is there stays, and stays unknown
+    if changes:
+        return False
+    files.write_json(record, there | {"row": there["row"] | {EXAMINED: "yes"}})
+    return True
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -213,9 +213,8 @@ def _preprocess(
             "registration: rigid: outputs of t1-linear have lost the size of the head; give raw "
             "scans"
         )
-    whole, cut = without_spikes(Image(scan.data, scan.affine))
-    whole, cleared = clear_background(whole)
-    notes = "; ".join(filter(None, (*scan.notes, cut, cleared)))
+    whole, changes = even(scan)
+    notes = "; ".join((*scan.notes, *changes))
     working = block_mean(whole, WORKING_SPACING)
     bias: Image | None = None
     if settings.n4 and not in_template_space:
@@ -262,6 +261,16 @@ def _preprocess(
         **({"reading": notes} if notes else {}),
     }
     return PreprocessedScan(volume, on_grid, grid.affine, laid, {**figures, **steps})
+
+
+def even(scan: Scan) -> tuple[Image, tuple[str, ...]]:
+    """A scan without spikes and, where it has no skull, on a background of 0; and what was done.
+
+    Versions before 2026-12 did neither.
+    """
+    whole, cut = without_spikes(Image(scan.data, scan.affine))
+    whole, cleared = clear_background(whole)
+    return whole, tuple(filter(None, (cut, cleared)))
 
 
 def _check_inside(mask: np.ndarray, affine: np.ndarray, laid: np.ndarray, grid: Grid) -> None:

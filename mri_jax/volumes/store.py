@@ -43,6 +43,8 @@ _HEADER = threading.Lock()
 INDEX_COLUMNS = [*KEY, "cohort", "volume", "mask", "shape", "spacing", "sha256"]
 MASK_DIGEST = "mask_sha256"
 """Column of the index that stores of earlier versions lack."""
+EXAMINED = "examined"
+"""Column of a scan that an earlier version made: ``yes`` where this one would make it alike."""
 _DIGESTS = {"volume": "sha256", "mask": MASK_DIGEST}
 
 
@@ -275,6 +277,19 @@ def _check_values(array: np.ndarray, column: str, dtype: str, source: str) -> No
         array.dtype.kind not in "iu" or ((array != 0) & (array != 1)).any()
     ):
         raise UserError(f"{source}: a mask must be bool, or whole numbers 0 and 1")
+
+
+def older(index: pd.DataFrame) -> pd.Series:
+    """Which rows of an index an earlier version made, and nobody knows whether this one would so.
+
+    They have no checksum of their mask, which is younger than the rules for spikes and for the
+    background of scans without skull.
+    """
+    known = pd.Series(False, index=index.index)
+    for column in (MASK_DIGEST, EXAMINED):
+        if column in index:
+            known |= index[column].fillna("").astype(str) != ""
+    return ~known
 
 
 class StoreWriter:

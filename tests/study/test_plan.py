@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from mri_jax.cohort.leakage import LeakageError
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
-from mri_jax.study.data import open_catalogue
+from mri_jax.study.data import _of_earlier_rules, open_catalogue
 from mri_jax.study.feeds import Volumes, check_volumes
 from mri_jax.study.plan import BaselineStage, EvaluateStage, TrainStage
 from mri_jax.study.planning import make_plan
@@ -300,3 +301,13 @@ def test_a_baseline_without_a_usable_covariate_is_not_planned(cohorts, tmp_path)
     plan, _ = plan_of((tmp_path / "cohort.csv", cohorts[1]))
     assert not any("age" in entry.run for entry in plan.entries)
     assert "baseline-voxels" in {entry.run for entry in plan.entries}
+
+
+def test_scans_that_an_earlier_version_preprocessed_are_counted():
+    made = {"mask_sha256": ["ab", "", "", ""], "examined": ["", "", "yes", np.nan]}
+    for settings, count in (({"pipeline": 2}, 2), ({}, 0)):
+        store = SimpleNamespace(info=SimpleNamespace(settings=settings), path="STORE")
+        said = _of_earlier_rules(pd.DataFrame(made), store)
+        assert [line[:37] for line in said] == ["2 of 4 scans in STORE were preprocess"] * (
+            count > 0
+        )

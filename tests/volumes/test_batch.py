@@ -16,7 +16,7 @@ from mri_jax.errors import DiskFull, UserError
 from mri_jax.volumes import batch, inputs, workers
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.resampling import Image
-from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.store import VolumeStore, older
 
 SETTINGS = PreprocessSettings(grid="demo", brain="none", n4=False)
 ARGS = ["--grid", "demo", "--brain", "none", "--no-n4"]
@@ -313,6 +313,16 @@ def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_pa
     assert index["sha256"].iloc[1] == index["sha256"].iloc[2]
     quality = pd.read_csv(store / "quality.csv")
     assert set(quality["limits_from"]) == {"fixed limits only"}
+    _as_an_earlier_version(store)
+    assert older(VolumeStore(store).index).all()
+    for done in ("1 done, 2 done before", "0 done, 3 done before"):
+        assert main([*arguments, "--orientation", "RAS"]) == 0
+        assert done in capsys.readouterr().out
+        again = VolumeStore(store).index
+        assert not older(again).any()
+        assert again["sha256"].tolist() == index["sha256"].tolist()
+        # What is as it was keeps its row: networks trained on it are found.
+        assert again["mask_sha256"].eq("").tolist() == [True, False, True]
     # Another declaration is another input; scans that are no longer asked for are named.
     table.write_text(
         "\n".join(["subject_id,image", rows[0].rpartition(",")[0], ""]), encoding="utf-8"
@@ -324,6 +334,17 @@ def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_pa
     assert "e.g. b ses-1" in said
     assert main([*arguments, "--orientation", "LAS"]) in (0, 1)
     assert "0 done before" in capsys.readouterr().out
+
+
+def _as_an_earlier_version(store: Path) -> None:
+    """Take out of a store what an earlier version did not write."""
+    for path in (store / "records").rglob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("mask_sha256", "reading"):
+            record["row"].pop(name, None)
+        path.write_text(json.dumps(record), encoding="utf-8")
+    index = pd.read_csv(store / "index.csv").drop(columns=["mask_sha256", "reading"])
+    index.to_csv(store / "index.csv", index=False)
 
 
 def test_a_pipe_in_place_of_a_scan_does_not_hang(tmp_path):
