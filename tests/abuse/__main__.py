@@ -101,9 +101,8 @@ def mutations(base, work, count, args, figures, failures) -> None:
     whole = {}
     for door in doors.DOORS:
         whole[door.targets] = undamaged(
-            door.name,
-            lambda door=door: doors._ask(door, base / door.made, work / "whole", lambda: None),
-        )
+            door.name, lambda door=door: doors.ask(door, base / door.made, work / "whole")
+        )["result"]
     config = undamaged("config", lambda: doors.configured_study(made.study_config(base / "table")))
     files = count * 5 // 6
     cases = [
@@ -116,10 +115,10 @@ def mutations(base, work, count, args, figures, failures) -> None:
             state = "done" if outcome.result == config else "other"  # a value may be a possible one
         elif state == "done":
             door, _, _ = doors.door_of(outcome.case)
-            wanted = whole[door.targets]
-            same = outcome.result in (wanted, "done anew") or doors.is_told(outcome.result, wanted)
-            if not same:
-                state = "silent" if doors.is_seeable(outcome.case) else "other"
+            wanted, found = whole[door.targets], outcome.result["result"]
+            if found not in (wanted, "done anew") and not doors.is_told(found, wanted):
+                seeable = outcome.result["broken"] or doors.is_seeable(outcome.case)
+                state = "silent" if seeable else "other"
         if state == "other":
             print(f"other: {outcome.case.name}", file=sys.stderr, flush=True)
         count_one(figures, failures, outcome.case.group, state, outcome)

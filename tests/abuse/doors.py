@@ -1,6 +1,9 @@
 """The six doors: what each reads, how it is asked, and which damage a check there could see."""
 
+import csv
 import hashlib
+import io
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -72,11 +75,24 @@ def _planned(folder: Path) -> Any:
     return catalogue, plan, study
 
 
+def _check_volumes(folder: Path, catalogue: Any, plan: Any, study: Any) -> Any:
+    """The volumes that a study needs, compared with the index as it does before it computes."""
+    from mri_jax.study.feeds import Volumes, check_volumes
+    from mri_jax.volumes.store import VolumeStore
+
+    store = VolumeStore(folder / "store")
+    volumes = Volumes(store, catalogue, study.data.normalisation, folder / "references", 1)
+    rows = sorted({row for stage in plan.stages() for e in stage.examples for row in e.rows})
+    check_volumes(volumes, rows)
+    return volumes, rows
+
+
 def _table(folder: Path) -> Any:
     from mri_jax.study.run import notes_on
 
     command("cohort", "check", str(folder / "cohort.csv"), "--out", str(folder / "out.csv"))
-    catalogue, plan, _ = _planned(folder)
+    catalogue, plan, study = _planned(folder)
+    _check_volumes(folder, catalogue, plan, study)
     fingerprints = [stage.fingerprint for stage in plan.stages()]
     told = [note.replace(str(folder), "") for note in notes_on(plan, catalogue)]
     return {"found": [digest(folder, "out.csv"), *fingerprints], "told": told}
@@ -105,14 +121,8 @@ def _scans(folder: Path) -> Any:
 
 
 def _store(folder: Path) -> Any:
-    from mri_jax.study.feeds import Volumes, check_volumes
-    from mri_jax.volumes.store import VolumeStore
-
     catalogue, plan, study = _planned(folder)
-    store = VolumeStore(folder / "store")
-    volumes = Volumes(store, catalogue, study.data.normalisation, folder / "references", 1)
-    rows = sorted({row for stage in plan.stages() for e in stage.examples for row in e.rows})
-    check_volumes(volumes, rows)
+    volumes, rows = _check_volumes(folder, catalogue, plan, study)
     read = volumes.reader(tuple(rows)).load(threads=1)
     return [*catalogue.keys], hashlib.sha256(np.ascontiguousarray(read).data).hexdigest()
 
@@ -144,8 +154,6 @@ def _results(folder: Path) -> Any:
 
 def _stages(folder: Path) -> Any:
     """Finish a study all of whose stages are there."""
-    import json
-
     from mri_jax.study import outputs
     from mri_jax.study.run import planned
     from mri_jax.study.settings import Study
@@ -223,11 +231,11 @@ def mutated(base: Path, work: Path, count: int, seed: int, doors: tuple = DOORS)
         of_name = [door for door in doors if door.name == name]
         draw = random.Random(f"{seed} {number}")
         door = of_name[(number // len(names)) % len(of_name)]
-        yield _case(door, base, work / f"{number}", draw)
+        yield _case(number, door, base, work / f"{number}", draw)
 
 
-def _case(door: Door, base: Path, work: Path, draw: random.Random) -> Case:
-    top = base / door.made
+def _case(number: int, door: Door, base: Path, work: Path, draw: random.Random) -> Case:
+    top, name = base / door.made, f"{door.name} {number}"
     for _ in range(100):
         pattern = draw.choice(door.targets)
         found = sorted(p for p in top.rglob(pattern) if p.is_file())
@@ -238,18 +246,18 @@ def _case(door: Door, base: Path, work: Path, draw: random.Random) -> Case:
     if others and draw.random() < 0.06:
         other = draw.choice(others)
         return Case(
-            f"{door.name}: {target} swapped with {other}",
-            lambda: _ask(door, top, work, lambda: _swap(work / target, work / other)),
+            f"{name}: {target} swapped with {other}",
+            lambda: ask(door, top, work, target, lambda: _swap(work / target, work / other)),
             door.name,
         )
     mutation = draw.choice(mutations.of(top / target))
     seed = draw.random()
-    words = f"{door.name}: {mutation.__name__} {target}"
+    words = f"{name}: {mutation.__name__} {target}"
 
     def damage() -> None:
         mutation(random.Random(seed), work / target)
 
-    return Case(words, lambda: _ask(door, top, work, damage), door.name)
+    return Case(words, lambda: ask(door, top, work, target, damage), door.name)
 
 
 def _swap(one: Path, other: Path) -> None:
@@ -259,13 +267,54 @@ def _swap(one: Path, other: Path) -> None:
     kept.rename(other)
 
 
-def _ask(door: Door, top: Path, work: Path, damage: Callable[[], None]) -> Any:
+def ask(
+    door: Door,
+    top: Path,
+    work: Path,
+    target: Path = Path("none"),
+    damage: Callable[[], None] = lambda: None,
+) -> Any:
+    """Copy what a door reads, damage it and ask: the result, and whether a form is broken."""
     shutil.copytree(top, work, symlinks=True)
     damage()
+    broken = is_broken(work / target)
     try:
-        return door.ask(work)
+        return {"result": door.ask(work), "broken": broken}
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def is_broken(path: Path) -> bool:
+    """Whether the standard library alone finds a table or JSON malformed.
+
+    That is: no UTF-8, control characters, rows of unequal length, a name twice in a header or an
+    object, or no JSON.
+    """
+    kinds = {".csv": ",", ".tsv": "\t", ".json": "", ".jsonl": ""}
+    if path.suffix not in kinds or not path.is_file() or path.stat().st_size > 10**7:
+        return False
+    try:
+        text = path.read_bytes().decode("utf-8")
+        if path.suffix == ".json":
+            json.loads(text, object_pairs_hook=_once)
+        elif path.suffix == ".jsonl":
+            [json.loads(line, object_pairs_hook=_once) for line in text.splitlines()]
+        else:
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=kinds[path.suffix])
+            rows = list(reader)
+            _once([(name, None) for name in rows[0]] if rows else [])
+            return len({len(row) for row in rows}) > 1 or any(
+                ord(c) < 32 for c in text if c not in "\r\n\t"
+            )
+    except (ValueError, csv.Error, RecursionError):
+        return True
+    return False
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return dict(pairs)
 
 
 def door_of(case: Case, doors: tuple = DOORS) -> tuple[Door, str, str]:

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.abuse import made, mutations
+from tests.abuse import doors, made, mutations
+from tests.abuse.workers import Case
 from tests.conftest import ROOT
 
 
@@ -64,6 +65,39 @@ def test_damage_is_damage(tmp_path):
                 changed += not same or path.read_text("utf-8", "replace") != content
                 remove(path)
             assert changed >= 4, mutation.__name__
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "broken"),
+    [
+        ("t.csv", b"a,b\n1,2\n", False),
+        ("t.csv", b'a,b\n1,"2,3"\n', False),
+        ("t.csv", b"a,b\n1\n", True),
+        ("t.csv", b"a,a\n1,2\n", True),
+        ("t.csv", b"a,b\n1,\xff\n", True),
+        ("t.tsv", b"a\tb\n1\t\x1b\n", True),
+        ("t.json", b'{"a": 1}', False),
+        ("t.json", b'{"a": 1, "a": 2}', True),
+        ("t.json", b'{"a": 1', True),
+        ("t.jsonl", b'{"a": 1}\n{"a": 2}\n', False),
+        ("t.npy", b"\xff", False),
+    ],
+)
+def test_a_broken_form_is_seen_without_our_readers(tmp_path, name, content, broken):
+    (tmp_path / name).write_bytes(content)
+    assert doors.is_broken(tmp_path / name) == broken
+
+
+def test_a_leak_of_what_is_seeable_is_no_other_meaning():
+    """Damage is silent where its bytes are written down, whatever kind of damage it is."""
+
+    def case(door, words):
+        return Case(f"{door} 7: {words}", lambda: None, door)
+
+    assert doors.is_seeable(case("store", "flip volumes/ADNI1/ADNI1-000_bl.npy"))
+    assert doors.is_seeable(case("results folder", "flip stages/tune-1/network/_METADATA"))
+    assert doors.is_seeable(case("cohort table", "semicolons cohort.csv"))
+    assert not doors.is_seeable(case("cohort table", "odd_cell cohort.csv"))
 
 
 def remove(path) -> None:
