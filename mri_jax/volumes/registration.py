@@ -29,6 +29,14 @@ CANDIDATES = 6
 # Real heads reach 0.72 to 0.90, also with noise, bright fat or thick slices; noise alone 0.31, a
 # cylinder 0.48, heads that were missed at most 0.50.
 WORST_CORRELATION = 0.55
+# Below it a scan is also looked at turned by 180 degrees, which headers confuse (LPS for RAS):
+# heads that lie right then gain nothing, the others 0.2 and more.
+DOUBTFUL_CORRELATION, TURN_GAIN = 0.7, 0.1
+HALF_TURNS = {
+    "superior-inferior": (-1.0, -1.0, 1.0),
+    "anterior-posterior": (-1.0, 1.0, -1.0),
+    "left-right": (1.0, -1.0, -1.0),
+}
 SIZES = (0.25, 2.5)
 # Lengths over which rotation and scale are measured (mm): about the radius of a brain, so that
 # the 12 parameters of a step have like sizes.
@@ -52,14 +60,13 @@ def register_head(scan: Image, template: Template) -> AffineFit:
     """Find the template's head (brain, skull and scalp) in a scan, wherever it lies.
 
     Raises:
-      UserError: Nothing in the scan resembles a head.
+      UserError: Nothing in the scan resembles a head, or it is turned against its header.
     """
     scan = cut_bright(scan)
-    starts = search(scan, template)[:CANDIDATES]
-    coarse = coarsen(scan, 8.0)
-    fits = [refine(coarse, start, _points(template, 8.0, "head")) for start in starts]
-    best = max(fits, key=lambda fit: fit.correlation)
-    fit = refine(coarsen(scan, 4.0), best, _points(template, 4.0, "head"))
+    starts = search(scan, template)
+    fit = _refined(scan, starts, template)
+    if fit.correlation < DOUBTFUL_CORRELATION:
+        _refuse_turned(scan, starts[0], fit, template)
     size = abs(np.linalg.det(fit.matrix[:3, :3]))
     if fit.correlation < WORST_CORRELATION or not SIZES[0] < size < SIZES[1]:
         raise UserError(
@@ -69,6 +76,33 @@ def register_head(scan: Image, template: Template) -> AffineFit:
             "the header's orientation right?"
         )
     return fit
+
+
+def _refined(scan: Image, starts: list[AffineFit], template: Template) -> AffineFit:
+    """The best of the first starts of `search`, refined at 8 and 4 mm."""
+    coarse, points = coarsen(scan, 8.0), _points(template, 8.0, "head")
+    fits = [refine(coarse, start, points) for start in starts[:CANDIDATES]]
+    best = max(fits, key=lambda fit: fit.correlation)
+    return refine(coarsen(scan, 4.0), best, _points(template, 4.0, "head"))
+
+
+def _refuse_turned(scan: Image, start: AffineFit, fit: AffineFit, template: Template) -> None:
+    """Refuse a scan that fits far better when it is turned by 180 degrees about an axis.
+
+    A head that its header lays with the face to the back fits the template just well enough.
+    """
+    for axis, signs in HALF_TURNS.items():
+        turned = Image(scan.data, np.diag([*signs, 1.0]) @ scan.affine)
+        starts = search(turned, template)
+        if starts[0].correlation <= start.correlation:
+            continue
+        found = _refined(turned, starts, template)
+        if found.correlation > fit.correlation + TURN_GAIN:
+            raise UserError(
+                f"the header's orientation is wrong: turned by 180 degrees about the {axis} axis "
+                f"the head correlates {found.correlation:.2f} with the template, as the header "
+                f"lays it {fit.correlation:.2f}; correct the header, or convert the DICOM again"
+            )
 
 
 def cut_bright(image: Image) -> Image:

@@ -71,6 +71,13 @@ def test_rigid_keeps_the_size_and_finds_the_place(template, moved, scale):
     assert np.linalg.norm(gap) < 1.0
 
 
+def test_a_head_turned_against_its_header_is_refused_and_the_turn_is_named(head, template):
+    wrong = Image(head.data, np.diag([-1.0, -1.0, 1.0, 1.0]) @ head.affine)
+    said = r"turned by 180 degrees about the superior-inferior axis the head correlates (0\.9|1\.0)"
+    with pytest.raises(UserError, match=said):
+        registration.register_head(wrong, template)
+
+
 def test_finds_no_head_in_noise(template, rng):
     noise = Image(rng.random((61, 67, 59)).astype(np.float32), np.diag([3.0, 3, 3, 1]))
     with pytest.raises(UserError, match="no head found"):
