@@ -1,10 +1,12 @@
 """What the plain baselines know about a scan besides its volume: columns of the cohort table."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.baselines import separates
+from mri_jax.evaluation import baselines
 from mri_jax.study.data import Examples
 
 NAMES = {"age_sex": ("age", "sex"), "hippocampus": ("hippocampus_share",)}
@@ -68,7 +70,29 @@ def usable(frame: pd.DataFrame, name: str, train: Examples, tested: Examples) ->
     for covariate in NAMES[name]:
         known = ~np.isnan(values(frame, (covariate,), train.rows)).all()
         column = values(frame, (covariate,), both.rows)[:, 0]
-        leaks = name == "age_sex" and separates(column, np.array(both.labels))
+        leaks = name == "age_sex" and baselines.separates(column, np.array(both.labels))
         if known and not leaks:
             kept.append(covariate)
     return tuple(kept)
+
+
+def run_of(name: str, used: Sequence[str], source: str) -> str:
+    """The run of a baseline: called after what it is fitted on and, if it is named, the source.
+
+    Args:
+      name: ``age_sex``, ``hippocampus`` or ``voxels``.
+      used: Covariates that any of its folds is fitted on.
+      source: Name of the source; that of a model (``cnn5``) where it has none.
+
+    Raises:
+      UserError: It would be called as another baseline is.
+    """
+    label = baselines.run_of(name, used)
+    if source.startswith("cnn"):
+        return label
+    if f"{label}-{source}" in baselines.RUNS:
+        raise UserError(
+            f"config.source.name: {source!r} would call {label} of this source as another baseline "
+            "is called; choose another name"
+        )
+    return f"{label}-{source}"

@@ -13,7 +13,6 @@ from mri_jax import files
 from mri_jax.cohort import leakage, same_people, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
 from mri_jax.errors import UserError
-from mri_jax.evaluation import baselines
 from mri_jax.seeding import generator
 from mri_jax.study import covariates, feasible
 from mri_jax.study.data import Catalogue, Examples
@@ -297,23 +296,10 @@ class _Planner:
             if stage is None:
                 return
             entries.append((stage, tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)))
-        named = self._baseline_run(name, [stage for stage, _ in entries])
+        used = [covariate for stage, _ in entries for covariate in stage.covariates]
+        named = covariates.run_of(name, used, self.run.name.rpartition("-w")[0])
         for fold, (stage, answers) in enumerate(entries):
             yield Entry(named, "source", 0, fold, stage, answers)
-
-    def _baseline_run(self, name: str, stages: list[BaselineStage]) -> str:
-        """What a baseline is called: after its covariates and, if it is named, the source."""
-        used = dict.fromkeys(covariate for stage in stages for covariate in stage.covariates)
-        label = baselines.run_of(name, tuple(used))
-        trained_on = self.run.name.rpartition("-w")[0]
-        if trained_on.startswith("cnn"):
-            return label
-        if f"{label}-{trained_on}" in baselines.RUNS:
-            raise UserError(
-                f"config.source.name: {trained_on!r} would call {label} of this source as another "
-                "baseline is called; choose another name"
-            )
-        return f"{label}-{trained_on}"
 
     def _baseline(
         self, source: TrainStage, name: str, asked: list[Examples]
