@@ -1,6 +1,6 @@
 """Try what must not break, and print how often it did: ``python -m tests.abuse``.
 
-  python -m tests.abuse                 everything (an hour or so on two cores)
+  python -m tests.abuse                 everything (one to two hours on two cores)
   python -m tests.abuse --quick         damaged inputs, leaks and a kill: a few of each
   python -m tests.abuse --only leaks    one part: mutations, leaks, kills, disks, twins
 
