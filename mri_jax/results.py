@@ -22,7 +22,8 @@ alone.
 """
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,22 +181,27 @@ def load(run: epath.PathLike) -> Results:
         for name in (CONFIG, PROVENANCE, PLAN, COHORT, HISTORY)
         if not (path / name).exists() or not files.check_regular(path / name)
     ]
+    # Earlier versions wrote no flow; one that is there is not empty.
+    if files.is_there(path / FLOW) and not files.check_regular(path / FLOW):
+        missing.append(f"{FLOW} is empty")
     found = _frame(path / PREDICTIONS)
     if found.empty:
         raise UserError(f"{path / PREDICTIONS}: holds no rows; the run has not finished")
     predictions = table.validate(found, str(path / PREDICTIONS))
     plan = _plan(path / PLAN)
     missing += _unfinished(plan, predictions)
+    history = _history(path / HISTORY)
+    missing += _unlike_plan(plan, history)
     return Results(
         path=path,
         config=_json(path / CONFIG),
         provenance=_json(path / PROVENANCE),
         plan=plan,
         cohort=_cohort(path / COHORT),
-        flow=_frame(path / FLOW),
+        flow=_checked(path / FLOW, ("stage", "step", "reason", "cohort", "class", "n"), "n"),
         predictions=predictions,
         metrics=_frame(path / METRICS),
-        history=_history(path / HISTORY),
+        history=history,
         missing=tuple(missing),
     )
 
@@ -222,30 +228,57 @@ def _frame(path: epath.Path) -> pd.DataFrame:
 
 def _cohort(path: epath.Path) -> pd.DataFrame:
     """The rows that were analysed; empty where the file is absent."""
+    return _checked(path, ("subject_id", "cohort", "diagnosis"), "age")
+
+
+def _checked(path: epath.Path, columns: Sequence[str], number: str) -> pd.DataFrame:
+    """A table with its columns, one of which, if it is there, holds numbers; or an empty one."""
     frame = _frame(path)
-    if frame.empty:
+    if not len(frame.columns):
         return frame
-    missing = [name for name in ("subject_id", "cohort", "diagnosis") if name not in frame]
+    missing = [name for name in columns if name not in frame]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing")
-    ages = frame.get("age", pd.Series(np.nan, frame.index))
-    wrong = (pd.to_numeric(ages, errors="coerce").isna() & ages.notna()).to_numpy()
+    cells = frame.get(number, pd.Series(np.nan, frame.index))
+    wrong = (pd.to_numeric(cells, errors="coerce").isna() & cells.notna()).to_numpy()
     if wrong.any():
         place = int(np.argmax(wrong))
-        raise UserError(
-            f"{path}: row {place + 2}: age {ages.iloc[place]!r} must be a number or empty"
-        )
+        value = cells.iloc[place]
+        raise UserError(f"{path}: row {place + 2}: {number} {value!r} must be a number or empty")
     return frame
 
 
 def _history(path: epath.Path) -> pd.DataFrame:
     if not files.is_there(path):
         return pd.DataFrame()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(files.read_text(path, _TABLE_BYTES).splitlines(), start=1):
         if line.strip():
             rows.append(files.parse_json(line, f"{path}: line {number}", dict, nan=True))
+            differ = sorted(rows[-1].keys() ^ rows[0].keys())
+            if differ:
+                raise UserError(
+                    f"{path}: line {number}: {differ[0]!r} is in this or the first line alone"
+                )
     return pd.DataFrame(rows)
+
+
+def _unlike_plan(plan: pd.DataFrame, history: pd.DataFrame) -> list[str]:
+    """Names the networks of which there are other epochs than the plan says."""
+    key = ["run", "stage", "repeat", "fold"]
+    if not {*key, "epochs"} <= set(plan.columns) or not set(key) <= set(history.columns):
+        return []
+    there = Counter(map(tuple, history[key].to_numpy().tolist()))
+    planned = plan[[*key, "epochs"]].dropna().to_numpy().tolist()
+    wrong = [row for row in planned if there[tuple(row[:-1])] != row[-1]]
+    if not wrong:
+        return []
+    run, stage, repeat, fold, epochs = wrong[0]
+    line = (
+        f"{HISTORY} holds other epochs of {len(wrong)} networks than {PLAN} says (first: {run}, "
+        f"{stage}, repeat {repeat}, fold {fold}: {epochs:g})"
+    )
+    return [line]
 
 
 def _unfinished(plan: pd.DataFrame, predictions: pd.DataFrame) -> list[str]:

@@ -57,6 +57,8 @@ def test_a_network_that_was_not_planned_is_named(run):
             "row 3: age '7o' must be a number or empty",
         ),
         (results.HISTORY, b'{"epoch": 1}\n{"epo', "line 2: is not valid JSON"),
+        (results.HISTORY, b'{"a": 1, "b": 2}\n{"b": 2}\n', "line 2: 'a' is in this or the first"),
+        (results.FLOW, b"host\n", "column 'stage' is missing"),
         (results.FILTERS, b"PK\x03\x04cut short", "cannot be read"),
     ],
 )
@@ -66,6 +68,25 @@ def test_a_broken_file_is_named(run, tmp_path, name, content, words):
     with pytest.raises(UserError, match=words) as raised:
         results.load(folder).arrays(results.FILTERS)
     assert name in str(raised.value)
+
+
+def test_an_emptied_flow_is_said(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / results.FLOW).write_bytes(b"")
+    assert results.load(folder).missing == ("flow.csv is empty",)
+
+
+def test_epochs_that_are_missing_are_said(small_run, tmp_path):
+    assert results.load(small_run).missing == ()
+    folder = shutil.copytree(small_run, tmp_path / "run")
+    lines = (folder / results.HISTORY).read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / results.HISTORY).write_text("".join(lines[1:]), encoding="utf-8")
+    (told,) = results.load(folder).missing
+    first = "cnn2-w1, source, repeat 0, fold 0: 4"
+    assert (
+        told
+        == f"metrics.jsonl holds other epochs of 1 networks than plan.json says (first: {first})"
+    )
 
 
 def test_paths_are_written_absolute_and_as_seen_from_the_run(tmp_path, monkeypatch):

@@ -89,11 +89,12 @@ def run_part(part, args, base, work, figures, failures) -> None:
 
 
 def make(base: Path) -> None:
-    """Make what is damaged, unless it is there."""
+    """Make what is damaged, unless it is there, and what children have in common."""
     base.mkdir(parents=True, exist_ok=True)
     found = in_child(lambda: made.make(base))
     if found.state != "done":
         raise SystemExit(found.said)
+    made.warm(base)
 
 
 def mutations(base, work, count, args, figures, failures) -> None:

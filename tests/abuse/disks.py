@@ -84,8 +84,9 @@ def _tried(
         limit = (room - actions.size(base / action.inputs[0])) // 40
         first = _after_limit(action.command(folder), max(limit, actions.PAGE))
     if first.state == "done":
-        whole = action.written(folder) == wanted
-        return ("done" if whole else "silent"), "done on a full disk, with other bytes"
+        if action.written(folder) == wanted:
+            return "done", ""
+        return "silent", "done on a full disk, with other bytes"
     if first.state != "refused":
         return first.state, first.said
     if not any(words in first.said for words in TOLD):

@@ -1,5 +1,6 @@
 """What is damaged: small inputs of every door, made once and copied for every case."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from configs.finetune_high import get_config
+from mri_jax.volumes.descriptors import describe
+from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.resampling import Image, coarsen
 from mri_jax.volumes.templates import load_template
 from tests.small_run import make_run
@@ -35,6 +38,15 @@ def study_config(folder: Path) -> dict[str, Any]:
     config["train"] |= {"folds": 3, "batch": 4}
     config["finetune"] |= {"inner_folds": 0, "parts": 3}
     return config
+
+
+@functools.cache
+def warm(base: Path) -> None:
+    """Preprocess a scan here, so that children inherit what every scan needs of the template."""
+    settings = PreprocessSettings(grid="demo", n4=False, brain="mask")
+    scan, mask = (base / "scans" / kind / "sub-01_T1w.nii" for kind in ("scans", "masks"))
+    result = preprocess_scan(scan, settings, mask)
+    describe(np.asarray(result.volume, np.float16), result.mask)
 
 
 def _cohorts(folder: Path) -> None:

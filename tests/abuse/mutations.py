@@ -205,8 +205,11 @@ def places(value: Any, at: tuple = ()) -> list[tuple]:
 
 
 def _changed(draw: random.Random, path: Path, change: Callable[[Any, Any], None]) -> None:
-    value = json.loads(path.read_text(encoding="utf-8").splitlines()[0] if
-                       path.suffix == ".jsonl" else path.read_text(encoding="utf-8"))  # fmt: skip
+    lines = [path.read_text(encoding="utf-8")]
+    if path.suffix == ".jsonl":
+        lines = lines[0].splitlines()
+    at = draw.randrange(len(lines))
+    value = json.loads(lines[at])
     found = places(value)
     if not found:
         path.write_text(json.dumps(draw.choice(ODD_VALUES)), encoding="utf-8")
@@ -216,7 +219,8 @@ def _changed(draw: random.Random, path: Path, change: Callable[[Any, Any], None]
     for name in way:
         inner = inner[name]
     change(inner, last)
-    path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+    lines[at] = json.dumps(value)
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def odd_value(draw: random.Random, path: Path) -> None:
