@@ -33,6 +33,8 @@ _MARKS = {",": "','", "\t": "tab", ";": "';'", "|": "'|'"}
 _OTHER_FILES = {b"PK\x03\x04": "an Excel workbook or a ZIP archive", b"\x1f\x8b": "compressed",
                 b"\xd0\xcf\x11\xe0": "an old Excel workbook"}  # fmt: skip
 _SAVE = "save it as UTF-8 (Excel: 'CSV UTF-8'; otherwise iconv -t UTF-8)"
+# What nobody types; tabs, line ends, vertical tabs and form feeds are white space.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
 _WRAPPED = re.compile(r'^"((?:[^"]|"")*)"$')
 DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
 
@@ -124,13 +126,14 @@ def _line_ends(path: epath.PathLike, text: str) -> str:
     text = text.replace("\r\n", "\n")
     if "\n" not in text:
         text = text.replace("\r", "\n")
-    for mark, name in (
-        ("\0", "a NUL byte: the file is damaged, or no text"),
-        ("\ufeff", "a byte-order mark within the file: were two files put together?"),
-    ):
-        if mark in text:
-            row = text.count("\n", 0, text.index(mark)) + 1
-            raise UserError(f"{path}: row {row}: holds {name}")
+    if found := _NO_TEXT.search(text):
+        names = {
+            "\0": "a NUL byte: the file is damaged, or no text",
+            "\ufeff": "a byte-order mark within the file: were two files put together?",
+        }
+        row = text.count("\n", 0, found.start()) + 1
+        damaged = f"the control character {found[0]!r}: the file is damaged, or no text"
+        raise UserError(f"{path}: row {row}: holds {names.get(found[0], damaged)}")
     return text
 
 

@@ -119,6 +119,7 @@ def test_a_cut_table_is_refused_or_known_to_be_cut(table, data):
         ("a,b\n1,2\na,b\n3,4\n", "row 3: repeats the header"),
         ("a,b\n1,2\n\ufeffa,b\n", "row 3: holds a byte-order mark within the file"),
         ("a,b\n1,\0\n", "row 2: holds a NUL byte"),
+        ("a,b\n1,\x01D\n", "row 2: holds the control character '\\x01'"),
         ("a,,b\n1,2,3\n", "row 1: column 2 has no name, but cells"),
         ("sep=;\na;b\n", "row 1: is a note to Excel (sep=;); remove the line"),
         ("a;b\n1;2\n", "separated by ';'; must be separated by commas: save it as .csv"),

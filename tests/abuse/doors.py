@@ -304,7 +304,7 @@ def is_broken(path: Path) -> bool:
             rows = list(reader)
             _once([(name, None) for name in rows[0]] if rows else [])
             return len({len(row) for row in rows}) > 1 or any(
-                ord(c) < 32 for c in text if c not in "\r\n\t"
+                ord(c) < 32 for c in text if c not in "\r\n\t\v\f"
             )
     except (ValueError, csv.Error, RecursionError):
         return True
