@@ -45,7 +45,8 @@ def wrong(argv: Sequence[str], config: Mapping[str, Any]) -> str:
         if name in sections:
             inside = [each for each in known if each.startswith(f"{name}.")]
             return f"{name}: is a section; give a field of it: {', '.join(inside)}"
-        if text.startswith("--"):
+        # A flag that is True or False may stand alone.
+        if text.startswith("--") and not isinstance(known[name], bool):
             return f"{name}: has no value; write --{name}=VALUE"
         if isinstance(known[name], list | tuple):
             texts = [value for other, value in fields if other == name]

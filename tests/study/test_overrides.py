@@ -2,7 +2,12 @@ import pytest
 
 from mri_jax.study.overrides import given, plainly, wrong
 
-CONFIG = {"seed": 0, "targets": ("A",), "train": {"batch": 2, "learning_rate": 1e-4}}
+CONFIG = {
+    "seed": 0,
+    "voxels": False,
+    "targets": ("A",),
+    "train": {"batch": 2, "learning_rate": 1e-4},
+}
 
 
 def test_fields_are_found_in_every_form():
@@ -22,6 +27,7 @@ def test_fields_are_found_in_every_form():
     [
         ("--config.seed=3 --config.seed=4 --config.targets=('B',)", ""),
         ("--config.seed -1", ""),
+        ("--config.voxels --plan", ""),
         (
             "--config.train.lr=1",
             "train.lr: no such field; did you mean config.train.learning_",
