@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -16,6 +18,18 @@ needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++", "c++"))),
     reason="native kernels need a C++ compiler",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have JAX keep compiled programs for as long as this process tests.
+
+    Many tests build one program anew. Commands under test share the folder where they have none of
+    their own. Each process has its own, because JAX writes such files in place.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="compiled-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 @pytest.fixture
@@ -46,4 +60,14 @@ def small_run(tmp_path_factory) -> Path:
     """A finished run with real networks; see `tests.small_run.make_run`."""
     from tests.small_run import make_run
 
-    return make_run(tmp_path_factory.mktemp("small"))
+    everybodys = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        everybodys = everybodys.parent
+    with FileLock(everybodys / "small.lock"):
+        if not (everybodys / "small.done").exists():
+            make_run(everybodys / "small")
+            (everybodys / "small.done").touch()
+    # A copy, because tests add to its stages.
+    own = tmp_path_factory.mktemp("small")
+    shutil.copytree(everybodys / "small", own, dirs_exist_ok=True)
+    return own / "run"

@@ -1,11 +1,10 @@
-"""The real launcher as a process, on a cohort of tiny volumes."""
+"""Whole studies by the real launcher as a process, on a cohort of tiny volumes."""
 
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,50 +14,8 @@ import pytest
 
 from mri_jax import results
 from tests.conftest import ROOT
+from tests.launching import command, launch
 from tests.study.tiny import make_cohorts
-
-FIELDS = {
-    "model.preset": "",
-    "model.repetitions": "(1,1)",
-    "model.filters": "(4,8)",
-    "model.fc": "(8,)",
-    "model.dropout": "(0.5,0.)",
-    "train.folds": 3,
-    "train.learning_rate": 1e-3,
-    "train.min_epochs": 4,
-    "train.min_steps": 0,
-    "train.patience_steps": 0,
-    "train.max_epochs": 6,
-    "finetune.epochs": 3,
-    "finetune.inner_folds": 0,
-    "finetune.statistics": "('keep',)",
-    "baselines.voxels": False,
-    "save_seconds": 0.0,
-}
-
-
-def command(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[str]:
-    fields = {"data.cohort": cohorts[0], "data.store": cohorts[1], **FIELDS}
-    return [
-        sys.executable,
-        str(ROOT / "launch.py"),
-        f"--config={ROOT}/configs/finetune_high.py",
-        f"--workdir={workdir}",
-        "--noreport",
-        *(f"--config.{name}={value}" for name, value in fields.items()),
-        *more,
-    ]
-
-
-def launch(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        timeout=300,
-        cwd=ROOT,
-        **options,
-        encoding="utf-8",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +70,7 @@ def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
     assert done.returncode == 0, done.stderr
     assert "2 folds at once" in done.stdout
     assert "3 source (0 cached)" in done.stdout
-    key = ["run", "stage", "fold", "cohort", "subject_id", "split"]
-    found, expected = (
-        results.load(folder).predictions.query("stage == 'source'").set_index(key)["probability"]
-        for folder in (workdir, finished[0])
-    )
+    found, expected = source_probabilities(workdir), source_probabilities(finished[0])
     # The same networks; those of the other run are not tested on the part that is tuned on.
     shared = expected.index.intersection(found.index)
     assert len(shared) > 60
@@ -141,50 +94,17 @@ def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("--config.modle.width=2", "config.modle.width: no such field; did you mean config.model"),
-        ("--config.train.batch=two", "config.train.batch: 'two' must be a whole number from 1"),
-        (
-            "--config.targets='A' --config.targets='B'",
-            "config.targets: is given 2 times",
-        ),
-        ("--config.data.cohort=/nowhere.csv", "data.cohort: /nowhere.csv: no such cohort table"),
-        (
-            f"--config.data.cohort={ROOT}",
-            f"data.cohort: {ROOT}: is a folder; give the cohort",
-        ),
-        (f"--config.data.store={__file__}", "launch.py: is a file; give the folder of the store"),
-        ("--config.data.cohort=~/nowhere.csv", f"{Path.home()}/nowhere.csv: no such cohort table"),
-        ("--config=~/nowhere.py", f"--config: {Path.home()}/nowhere.py: no such file"),
-        ("--stages=~no-such-user/x", "no such home folder"),
-        ("--config.train.min_delta=inf", "config.train.min_delta: inf must be a number from 0"),
-        ("--config.data.clip=()", "config.data.clip: () must be a tuple of 2 values"),
-        ("--cpu_folds=0", "--cpu_folds: 0 must be a whole number from 1 to"),
-        ("--cpu_folds=100000", "--cpu_folds: 100000 must be a whole number from 1 to"),
-        (
-            "--cpu_folds=2 --debug_nans",
-            "NaNs are looked for (--debug_nans) in one",
-        ),
-    ],
-)
-def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, argument, message):
-    done = launch(cohorts, tmp_path / "w", *argument.split(" "))
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_a_refused_study_leaves_its_work_directory_to_the_corrected_one(cohorts, workdir):
-    refused = launch(cohorts, workdir, "--config.train.folds=11")
+def test_a_refused_study_leaves_its_work_directory_to_the_corrected_one(
+    cohorts, finished, tmp_path
+):
+    workdir, stages = tmp_path / "run", f"--stages={finished[0].parent / 'stages'}"
+    refused = launch(cohorts, workdir, stages, "--config.train.folds=11")
     assert refused.returncode == 2
     assert "config.train.folds" in refused.stderr
     assert not (workdir / results.CONFIG).exists()
-    corrected = launch(cohorts, workdir, "--plan")
+    corrected = launch(cohorts, workdir, stages)
     assert corrected.returncode == 0, corrected.stderr
-    assert launch(cohorts, workdir).returncode == 0
+    assert predictions(workdir) == predictions(finished[0])
 
 
 def test_switches_in_the_environment_change_no_number(cohorts, finished, tmp_path):
@@ -199,33 +119,13 @@ def test_switches_in_the_environment_change_no_number(cohorts, finished, tmp_pat
         "JAX_RANDOM_SEED_OFFSET": "7",
     }
     workdir = tmp_path / "run"
-    done = launch(cohorts, workdir, env={**os.environ, **switches})
+    done = launch(cohorts, workdir, "--config.finetune.layers=()", env={**os.environ, **switches})
     assert done.returncode == 0, done.stderr
     assert "3 source (0 cached)" in done.stdout
-    assert predictions(workdir) == predictions(finished[0])
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("JAX_PLATFORMS", "nonsense", "JAX_PLATFORMS: 'nonsense' cannot start on this machine"),
-        ("XLA_FLAGS", "--xla_cpu_enable_fast_math=true", "must not be set: it changes results"),
-    ],
-)
-def test_a_backend_that_cannot_be_used_is_one_line(cohorts, tmp_path, name, value, message):
-    done = launch(cohorts, tmp_path / "run", env={**os.environ, name: value})
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
-def test_help_is_no_failure():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "launch.py"), "--help"], capture_output=True, encoding="utf-8"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--config.model.width=2" in done.stdout
+    found, expected = source_probabilities(workdir), source_probabilities(finished[0])
+    shared = expected.index.intersection(found.index)
+    assert len(shared) > 60
+    assert (found.loc[shared] == expected.loc[shared]).all()
 
 
 @pytest.fixture
@@ -237,6 +137,12 @@ def workdir(finished, tmp_path):
 
 def predictions(workdir: Path) -> bytes:
     return (workdir / "predictions.csv").read_bytes()
+
+
+def source_probabilities(workdir: Path) -> pd.Series:
+    key = ["run", "stage", "fold", "cohort", "subject_id", "split"]
+    found = results.load(workdir).predictions
+    return found.query("stage == 'source'").set_index(key)["probability"]
 
 
 def wait_for_epoch(workdir: Path, process: subprocess.Popen, least: int = 1) -> None:
@@ -259,39 +165,6 @@ def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished
     assert "the same command goes on" in told
     assert launch(cohorts, workdir).returncode == 0
     assert predictions(workdir) == predictions(finished[0])
-
-
-def holds_sigterm(process: int) -> bool:
-    """Whether a process blocks or catches SIGTERM by now."""
-    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk", "SigCgt"))]
-    return any(mask >> (signal.SIGTERM - 1) & 1 for mask in masks)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_sigterm_in_the_first_second_and_while_programs_compile_is_answered(cohorts, tmp_path):
-    """In a process that imports, and in one whose main thread compiles or is about to."""
-    wide = "--config.model.width=8"
-    for moment in ("import", "compile"):
-        process = subprocess.Popen(
-            command(cohorts, tmp_path / "run", wide),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, encoding="utf-8",
-        )  # fmt: skip
-        if moment == "import":
-            while not holds_sigterm(process.pid):  # before that it is any Python's
-                time.sleep(0.005)
-        else:
-            line = ""
-            while not line.startswith("stages:"):
-                line = process.stdout.readline()
-                assert line, process.stderr.read()
-        asked = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode == 75, told
-        assert time.monotonic() - asked < 20
-        assert told.strip().endswith("the same command goes on")
-        assert "Traceback" not in told
 
 
 def half_written(stages: Path) -> list[Path]:
@@ -340,57 +213,6 @@ def test_a_run_killed_again_and_again_gives_the_same_bytes(cohorts, finished, wo
     assert sum(kills.values()) >= 7, kills
     assert half_written(stages) == []
     assert predictions(workdir) == predictions(finished[0])
-
-
-def test_a_work_directory_in_use_is_refused(cohorts, workdir):
-    first = subprocess.Popen(
-        command(cohorts, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
-    )
-    wait_for_epoch(workdir, first)
-    second = launch(cohorts, workdir)
-    first.kill()
-    first.wait()
-    assert second.returncode == 2
-    assert "in use by another process" in second.stderr
-
-
-def test_the_allocator_is_tuned_for_this_process_only_and_can_be_left_alone():
-    code = (
-        "import os, sys; import launch; from mri_jax import allocator; "
-        "allocator.kept_stock(sys.argv) or allocator.tune(); "
-        "assert 'jax' not in sys.modules; "
-        "print(os.environ.get('GLIBC_TUNABLES', 'stock'))"
-    )
-    bare = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-
-    def tunables(*flags: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *flags],
-            capture_output=True, cwd=ROOT, env=bare, timeout=60, check=True, encoding="utf-8",
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    assert tunables("--allocator=stock") == "stock"
-    assert tunables("--allocator", "stock") == "stock"
-    if sys.platform == "linux":
-        assert "glibc.malloc.hugetlb=1" in tunables()
-
-
-def test_the_script_for_slurm_passes_sigterm_on_and_queues_the_job_again(tmp_path):
-    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
-    script = page.split("```")[1].strip("\n")
-    start, end = script.index("python launch.py"), script.index(" &\n")
-    run = "bash -c 'trap \"exit 75\" TERM; touch ready; while :; do sleep 0.02; done'"
-    (tmp_path / "job").write_text(script[:start] + run + script[end:] + "\n", encoding="utf-8")
-    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" > requeued\n', encoding="utf-8")
-    (tmp_path / "scontrol").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
-    job = subprocess.Popen(["bash", "job"], cwd=tmp_path, env=environment)
-    while not (tmp_path / "ready").exists():
-        time.sleep(0.01)
-    job.send_signal(signal.SIGTERM)
-    assert job.wait(timeout=20) == 75
-    assert (tmp_path / "requeued").read_text(encoding="utf-8") == "requeue 17\n"
 
 
 def test_predictions_name_every_network_once(finished):

@@ -95,8 +95,8 @@ def cascade(network: Network, seed: int, shape: tuple[int, ...]) -> Iterator[tup
     """
     spec, variables = network
     key = jax.random.key(stream_seed(seed, "explain", "cascade") % 2**32)
-    volume = np.zeros((1, *shape[:3], spec.in_channels), np.float32)
-    fresh = jax.device_get(CNN(spec).init(key, volume, train=False))
+    volume = jax.ShapeDtypeStruct((1, *shape[:3], spec.in_channels), np.float32)
+    fresh = jax.device_get(CNN(spec).lazy_init(key, volume, train=False))
     params, stats_ = dict(variables["params"]), dict(variables["batch_stats"])
     for name in reversed([n for n in spec.layer_names if not n.startswith("bn")]):
         params[name] = fresh["params"][name]

@@ -118,8 +118,9 @@ def optimizer_of(settings: OptimizerSettings) -> optax.GradientTransformation:
 
 def init_variables(spec: CNNSpec, shape: tuple[int, int, int], key: Array) -> dict[str, Any]:
     """Fresh parameters and statistics for volumes of ``shape`` (X, Y, Z); ``key`` as in state."""
-    volume = jnp.zeros((1, *shape, spec.in_channels), jnp.float32)
-    return CNN(spec).init(typed_key(key), volume, train=False)
+    volume = jax.ShapeDtypeStruct((1, *shape, spec.in_channels), jnp.float32)
+    # The bytes of `init`, without its pass over a volume.
+    return CNN(spec).lazy_init(typed_key(key), volume, train=False)
 
 
 def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array) -> TrainState:

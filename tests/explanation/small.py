@@ -14,7 +14,8 @@ SPEC = CNNSpec(repetitions=(1, 2), filters=(3, 4), fc=(6,), dropout=(0.0, 0.0))
 
 def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 3) -> Network:
     rng = np.random.default_rng(seed)
-    fresh = CNN(spec).init(jax.random.key(seed), np.zeros((1, *shape, 1), np.float32), train=False)
+    given = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
+    fresh = CNN(spec).lazy_init(jax.random.key(seed), given, train=False)
     params = jax.tree.map(lambda a: a + 0.3 * rng.normal(size=a.shape), fresh["params"])
     stats = jax.tree.map(lambda a: a + 0.3 * rng.uniform(size=a.shape), fresh["batch_stats"])
     for i in range(1, len(spec.conv_filters) + 1):

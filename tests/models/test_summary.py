@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -29,8 +31,9 @@ def test_intermediates_have_the_summarised_shapes(rng):
     spec = CNNSpec.preset("cnn7", width=0.5)
     x = rng.normal(size=(2, 32, 40, 37, 1)).astype(np.float32)
     model = CNN(spec)
-    variables = model.init(jax.random.key(0), x, train=False)
-    logits, kept = model.apply(variables, x, train=False, intermediates=True)
+    variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
+    apply = partial(jax.jit, static_argnames="intermediates")(partial(model.apply, train=False))
+    logits, kept = apply(variables, x, intermediates=True)
     assert kept["conv1/pre_activation"].shape == (2, 32, 40, 37, 4)
     assert kept["conv7/feature_map"].shape == (2, 2, 2, 2, 64)
     assert kept["penultimate"].shape == (2, 64)
@@ -38,4 +41,4 @@ def test_intermediates_have_the_summarised_shapes(rng):
     by_hand = kept["penultimate"] @ fc3["kernel"] + fc3["bias"]
     np.testing.assert_allclose(logits, by_hand, rtol=1e-5, atol=1e-6)
     # The fast form gives the same logits without holding the intermediates.
-    np.testing.assert_allclose(logits, model.apply(variables, x, train=False), atol=1e-5)
+    np.testing.assert_allclose(logits, apply(variables, x), atol=1e-5)

@@ -19,12 +19,12 @@ from tests.training.small import LABELS, job, settings, volumes
 
 
 def train_all(folder: str, out: str, split: str) -> None:
-    """Train five folds in waves of the devices at hand; save epochs and logits of all scans."""
+    """Train four folds in waves of the devices at hand; save epochs and logits of all scans."""
     full = Wave(tuple(jax.local_devices()), int(split))
     feed, how = OnDevice(volumes()), settings(max_epochs=5, augment=AugmentSettings(noise=0.1))
     logits, epochs = [], []
-    for start in range(0, 5, full.folds):
-        jobs = [job(fold) for fold in range(start, min(start + full.folds, 5))]
+    for start in range(0, 4, full.folds):
+        jobs = [job(fold) for fold in range(start, min(start + full.folds, 4))]
         wave = full.first(len(jobs))
         places = [TrainingCheckpoints(f"{folder}/{full.folds}-{split}/{one.name}") for one in jobs]
         states = [resume(how, one, place) for one, place in zip(jobs, places, strict=True)]
@@ -63,7 +63,7 @@ def run(tmp_path, devices: int, split: int = 1):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Five folds one after another on one device."""
+    """Four folds one after another on one device."""
     found = run(tmp_path_factory.mktemp("alone"), 1)
     # Folds stop at different epochs, so a stopped fold kept its best state while others went on.
     assert len(set(found["epochs"][:, 0])) > 1
@@ -71,8 +71,8 @@ def alone(tmp_path_factory):
     return found
 
 
-# Five folds at once; two at once, the batches of each split over two devices.
-@pytest.mark.parametrize(("devices", "split"), [(5, 1), (4, 2)])
+# Four folds at once; two at once, the batches of each split over two devices.
+@pytest.mark.parametrize(("devices", "split"), [(4, 1), (4, 2)])
 def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, split):
     several = run(tmp_path, devices, split)
     np.testing.assert_array_equal(several["epochs"], alone["epochs"])

@@ -51,9 +51,8 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(form, size, parts):
         state = init_state(settings, variables, random_key(1, "dropout"))
         batch = batch_of(size)
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-        step = jax.vmap(
-            partial(train_step, settings, batch_axis="part"), (None, 0), axis_name="part"
-        )
+        in_part = partial(train_step, settings, batch_axis="part")
+        step = jax.jit(jax.vmap(in_part, (None, 0), axis_name="part"))
         whole = jax.jit(partial(train_step, settings))(state, batch)
         found = step(state, split)
         close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
