@@ -35,7 +35,8 @@ def flip(draw: random.Random, path: Path) -> None:
 def flip_head(draw: random.Random, path: Path) -> None:
     data = bytearray(path.read_bytes())
     for _ in range(draw.randint(1, 4)):
-        data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
+        if data:
+            data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
     path.write_bytes(data)
 
 

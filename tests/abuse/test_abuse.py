@@ -1,5 +1,6 @@
 """The quick part of ``python -m tests.abuse`` in every run of tests; all of it with ``-m slow``."""
 
+import random
 import shutil
 import subprocess
 import sys
@@ -47,8 +48,6 @@ def test_everything_that_must_not_break():
 
 def test_damage_is_damage(tmp_path):
     """No mutation leaves every file as it was."""
-    import random
-
     kinds = {
         "t.csv": "a,b,c\n1,2,3\n4,5,6\n",
         "t.json": '{"a": 1, "b": [1, 2], "c": {"d": "e"}}',
@@ -98,6 +97,14 @@ def test_a_leak_of_what_is_seeable_is_no_other_meaning():
     assert doors.is_seeable(case("results folder", "flip stages/tune-1/network/_METADATA"))
     assert doors.is_seeable(case("cohort table", "semicolons cohort.csv"))
     assert not doors.is_seeable(case("cohort table", "odd_cell cohort.csv"))
+
+
+def test_an_empty_file_can_be_damaged(tmp_path):
+    for mutation in mutations.ANY:
+        path = tmp_path / "commit_success.txt"
+        path.write_bytes(b"")
+        mutation(random.Random(1), path)
+        remove(path)
 
 
 def remove(path) -> None:
