@@ -115,4 +115,6 @@ def _check_found(table: Path, base: Path, rows: pd.DataFrame) -> None:
 def _place(name: str, root: Path, folder: Path) -> Path:
     """Where a table's path leads: below the root, or else below the table's folder."""
     path = root / name
-    return folder / name if not path.exists() and (folder / name).exists() else path
+    # A name that is too long for any file raises nothing here.
+    elsewhere = not os.path.exists(path) and os.path.exists(folder / name)
+    return folder / name if elsewhere else path

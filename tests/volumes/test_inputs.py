@@ -1,9 +1,12 @@
 """What is found in folders and tables, and what is refused before a file is opened."""
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from mri_jax.errors import UserError
-from mri_jax.volumes import inputs
+from mri_jax.volumes import batch, inputs
+from mri_jax.volumes.pipeline import PreprocessSettings
 
 
 def touch(root, *names):
@@ -215,3 +218,17 @@ def test_ids_that_differ_by_case_alone_in_one_cohort_share_no_file(tmp_path):
     assert problems["3.nii"] == ""
     assert problems["1.nii"] == problems["2.nii"]
     assert problems["1.nii"].startswith(said)
+
+
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_a_name_too_long_for_a_file_fails_its_scan_alone(tmp_path, column):
+    touch(tmp_path, "a.nii", "m.nii")
+    nib.save(nib.Nifti1Image(np.ones((40, 41, 42), np.int16), np.eye(4) * 4), tmp_path / "b.nii")
+    row = {"image": "b.nii", "mask": "m.nii", column: 5000 * "x"}
+    text = f"subject_id,image,mask\na,a.nii,m.nii\nb,{row['image']},{row['mask']}\n"
+    (tmp_path / "scans.csv").write_text(text, encoding="utf-8")
+    settings = PreprocessSettings(grid="demo", brain="mask", n4=False)
+    entries = inputs.find(tmp_path / "scans.csv").entries
+    summary = batch.run(entries[1:], settings, tmp_path / "out")
+    assert summary.failed == 1
+    assert "cannot be read (File name too long)" in summary.reasons[0][0]
