@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from mri_jax import files
+from mri_jax import files, sealed
+from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.simulation import CohortRequest, SimulationSettings
 from mri_jax.simulation.people import scans_of
@@ -114,12 +115,14 @@ class Costs:
         device = [wave.devices[0].device_kind, wave.folds, wave.split, jax.__version__]
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
-        if not path.exists():
+        try:
+            return sealed.read(path)["value"]
+        except (UserError, KeyError):  # absent, damaged, or of an earlier version
             if not self._said:
                 self._say("measuring steps on this machine, once for each kind of network and grid")
                 self._said = True
-            files.write_json(path, measure())
-        return files.read_json(path)
+            sealed.write(path, {"value": measure()}, ())
+        return sealed.read(path)["value"]
 
 
 def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> ProgramCost:

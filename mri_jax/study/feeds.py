@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from mri_jax import files
+from mri_jax import files, sealed
 from mri_jax.study.data import Catalogue, Examples, Key
 from mri_jax.study.description import describe
 from mri_jax.study.settings import Data
@@ -51,10 +51,9 @@ class Volumes:
         if not path.exists():
             keys = [self.catalogue.keys[row] for row in reference.rows]
             scans = ((self.store.volume(*k), np.asarray(self.store.mask(*k))) for k in keys)
-            files.write_json(path, list(training_reference(scans, self.how.clip)))
-        return replace(
-            self.how, reference=build(tuple[float, ...], files.read_json(path), str(path))
-        )
+            histogram = list(training_reference(scans, self.how.clip))
+            sealed.write(path, {"histogram": histogram}, ())
+        return replace(self.how, reference=_histogram(path))
 
     def reader(self, rows: tuple[int, ...], reference: Examples | None = None) -> Reader:
         """The scans of some rows, numbered in their order."""
@@ -62,6 +61,13 @@ class Volumes:
         how = self.normalisation(reference)
         known = self.known.setdefault(how, {})
         return Reader(self.store, tuple(keys[row] for row in rows), how, known)
+
+
+def _histogram(path: epath.Path) -> tuple[float, ...]:
+    """A kept histogram; an earlier version kept it as a list, which has no digest."""
+    value = files.read_json(path)
+    histogram = value if isinstance(value, list) else sealed.read(path).get("histogram")
+    return build(tuple[float, ...], histogram, str(path))
 
 
 def check_volumes(volumes: Volumes, rows: list[int]) -> None:

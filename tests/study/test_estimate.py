@@ -1,6 +1,7 @@
 """What a plan says it will cost: arithmetic on given costs, and one real measurement."""
 
 import re
+from dataclasses import replace
 
 import jax
 import pytest
@@ -18,6 +19,7 @@ from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 from tests.study.test_settings import config
 from tests.study.tiny import GRID, SMALL_MODEL, make_cohorts
+from tests.training.test_checkpoints import flip
 
 COST = ProgramCost(
     compile_seconds=100.0, step_seconds=1.0, validation_seconds=0.25, evaluation_seconds=0.5,
@@ -134,8 +136,14 @@ def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
     assert 0 < found.step_seconds < found.compile_seconds
     assert found.bytes > 4 * 2 * 9 * 12 * 10 * 4  # the first layer's activations
     assert found.prefix_seconds == 0.0
-    monkeypatch.setattr("mri_jax.study.costs._measure", None)
-    assert costs.program(fit, GRID) == found
+    with monkeypatch.context() as broken:
+        broken.setattr("mri_jax.study.costs._measure", None)
+        assert costs.program(fit, GRID) == found
+    # A damaged note is measured anew.
+    monkeypatch.setattr("mri_jax.study.costs._measure", lambda *_: replace(found, step_seconds=7.0))
+    (kept,) = (tmp_path / "measured").glob("*.json")
+    flip(kept)
+    assert costs.program(fit, GRID).step_seconds == 7.0
 
 
 def test_a_batch_beyond_memory_is_refused_before_compiling(study_and_plan):

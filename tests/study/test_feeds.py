@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.study import run
 from mri_jax.study.data import open_catalogue
@@ -15,6 +16,7 @@ from mri_jax.volumes.normalise import training_reference
 from mri_jax.volumes.store import VolumeStore
 from tests.study.test_settings import config
 from tests.study.tiny import SMALL_MODEL, make_cohorts
+from tests.training.test_checkpoints import flip
 
 MATCHED = {"data__normalisation": "histogram", "data__histogram_reference": "training"}
 SHORT = {
@@ -54,6 +56,18 @@ def test_the_reference_is_the_mean_histogram_of_a_folds_training_scans(cohorts, 
         if stage.kind == "tune":
             assert stage.reference == stage.parent.train
     assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_a_kept_reference_is_as_it_was_written_or_of_an_earlier_version(cohorts, tmp_path):
+    _, volumes, plan = volumes_of(cohorts, tmp_path, **MATCHED)
+    reference = next(s for s in plan.stages() if s.kind == "source").reference
+    found = volumes.normalisation(reference)
+    (kept,) = tmp_path.glob("*.json")
+    flip(kept)
+    with pytest.raises(UserError, match=r"is not as it was written|is not JSON"):
+        volumes.normalisation(reference)
+    files.write_json(kept, list(found.reference))
+    assert volumes.normalisation(reference) == found
 
 
 def test_feeds_of_two_references_are_two_feeds(cohorts, tmp_path):
