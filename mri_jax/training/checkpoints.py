@@ -65,7 +65,7 @@ def save_network(
       spec: The architecture.
       info: JSON-serialisable notes.
     """
-    with _disk_errors_in_one_line(path), _late_writes_untold():
+    with _disk_errors_in_one_line(path), _late_reports_untold():
         ocp.save(
             files.absolute(path),
             _to_host(dict(variables)),
@@ -98,7 +98,8 @@ def load_params(checkpoint: epath.PathLike) -> Network:
     if path.name == _STAGE_CHECKPOINT and (path.parent / stage_note.NAME).exists():
         stage_note.check(path.parent, below=f"{_STAGE_CHECKPOINT}/")
     try:
-        metadata = ocp.metadata(path).custom_metadata
+        with _late_reports_untold():
+            metadata = ocp.metadata(path).custom_metadata
     except (FileNotFoundError, ValueError):  # Orbax's InvalidLayoutError is a ValueError
         raise UserError(f"{checkpoint}: holds no checkpoint") from None
     except Exception as error:  # TensorStore and Orbax raise many kinds for damaged files
@@ -106,7 +107,8 @@ def load_params(checkpoint: epath.PathLike) -> Network:
     if not metadata or metadata.get("format") != FORMAT:
         raise UserError(f"{checkpoint}: is a checkpoint of another format than {FORMAT}")
     try:
-        tree = ocp.load(path)
+        with _late_reports_untold():
+            tree = ocp.load(path)
         spec = CNNSpec.from_dict(metadata["spec"])
         return Network(tree["params"], tree["batch_stats"], spec, metadata["info"])
     except Exception as error:
@@ -152,7 +154,7 @@ class TrainingCheckpoints:
         place = self.folder / str(number)
         with _disk_errors_in_one_line(self.folder):
             place.mkdir(parents=True, exist_ok=True)
-            with _late_writes_untold():
+            with _late_reports_untold():
                 ocp.save(place / _ARRAYS, named)
         arrays = {name: _kind(leaf) for name, leaf in named.items()}
         sealed.write(place / _STATE, {"format": STATE_FORMAT, "arrays": arrays}, [_ARRAYS])
@@ -224,7 +226,8 @@ def _load_state(place: epath.Path, like: Any) -> Any:
             )
     sealed.check(place / _STATE, note)
     try:
-        named = ocp.load(place / _ARRAYS)
+        with _late_reports_untold():
+            named = ocp.load(place / _ARRAYS)
         leaves = [named[name] for name in here]
     except Exception as error:  # of many kinds, from Orbax and TensorStore
         raise UserError(f"{place}: cannot be read ({_first_line(error)})") from None
@@ -265,10 +268,10 @@ def _disk_errors_in_one_line(path: epath.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _late_writes_untold() -> Iterator[None]:
-    """Keep those writes silent that end after the first one that failed.
+def _late_reports_untold() -> Iterator[None]:
+    """Keep those reads and writes silent that end after the first one that failed.
 
-    TensorStore's threads report each write to an event loop, which is closed once one has failed;
+    TensorStore's threads report each of them to an event loop, which is closed once one has failed;
     every later report would print a traceback. They go on after the block, and so does the silence.
     """
     told = sys.unraisablehook

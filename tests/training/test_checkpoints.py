@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import gc
 import os
 import shutil
 import signal
@@ -160,6 +161,21 @@ def test_a_damaged_checkpoint_without_digests_is_one_line(tmp_path, damage):
     DAMAGES[damage](tmp_path / "network")
     with contextlib.suppress(UserError):  # what Orbax does not need may be damaged
         mri_jax.load_params(tmp_path / "network")
+
+
+def test_reads_after_the_first_that_found_no_file_print_nothing(tmp_path, monkeypatch, caplog):
+    variables = init_variables(SPEC, SHAPE, random_key(3, "init"))
+    save_network(tmp_path / "network", variables, SPEC, {})
+    for path in (tmp_path / "network").rglob("d/*"):
+        path.unlink()
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    with pytest.raises(UserError, match=r"network: cannot be read"):
+        mri_jax.load_params(tmp_path / "network")
+    time.sleep(0.2)
+    gc.collect()
+    assert printed == []
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sizes of files are limited on POSIX alone")
