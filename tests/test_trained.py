@@ -91,5 +91,7 @@ def test_a_run_moved_with_its_stages_is_opened_from_anywhere(small_run, tmp_path
     shutil.move(tmp_path / "moved" / "run", tmp_path / "alone")
     alone = trained.open_run("alone")
     plan = files.read_json(small_run / "plan.json")["stages"]
-    assert {str(m.folder) for m in alone.members} <= {row["folder"] for row in plan}
+    found = {str(m.folder) for m in alone.members}
+    assert len(found) == 6
+    assert found <= {row["folder"] for row in plan}
     assert alone.store_path == here.store_path

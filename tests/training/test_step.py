@@ -10,7 +10,7 @@ import pytest
 
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.training import freezing, step
-from mri_jax.training.state import Batch, random_key
+from mri_jax.training.state import Batch, random_key, typed_key
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 
 SHAPE = (8, 10, 9)
@@ -195,6 +195,14 @@ def test_random_streams_differ_by_purpose_and_fold():
     keys = [random_key(0, *purpose) for purpose in (("init", 0), ("init", 1), ("dropout", 0))]
     assert len({key.tobytes() for key in keys}) == 3
     assert random_key(0, "init", 0).tobytes() == keys[0].tobytes()
+
+
+def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
+    key, volume = random_key(7, "init"), jnp.zeros((1, *SHAPE, 1), jnp.float32)
+    drawn = step.init_variables(SPEC, SHAPE, key)
+    plain = CNN(SPEC).init(typed_key(key), volume, train=False)
+    assert float(jnp.abs(drawn["params"]["conv1"]["kernel"]).max()) > 0.01
+    jax.tree.map(np.testing.assert_array_equal, drawn, plain)
 
 
 def test_the_trajectory_is_the_golden_one():
