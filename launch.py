@@ -57,7 +57,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         if flags.FLAGS["config"].present:
             # A config that could not be loaded complains only when it is read.
             config = _CONFIG.value.to_dict()
-            from mri_jax.study import overrides
+            from mri_jax.settings import overrides
 
             if wrong := overrides.wrong(argv, config):
                 raise ValueError(wrong)
@@ -77,7 +77,7 @@ def _mistake(argv: list[str], error: Exception) -> str:
     path, _, preset = given.get("config", "").partition(":")
     if path and not os.path.isfile(path):
         return f"--config: {path}: no such file"
-    from mri_jax.study import overrides
+    from mri_jax.settings import overrides
 
     if path:
         try:

@@ -12,9 +12,7 @@ from configs import base
 
 def get_config(preset: str = "demo"):
     """See the module's docstring."""
-    config = base.get_config(preset)
+    config = base.fine_tuning(preset)
     config.name = "finetune_all"
     config.finetune.layers = ("all",)
-    if preset == "demo":
-        config.targets = ("ADNI2",)
     return config

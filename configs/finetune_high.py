@@ -13,10 +13,8 @@ from configs import base
 
 def get_config(preset: str = "demo"):
     """See the module's docstring."""
-    config = base.get_config(preset)
+    config = base.fine_tuning(preset)
     config.name = "finetune_high"
     config.finetune.layers = ("high",)
     config.finetune.statistics = ("keep", "adapt")
-    if preset == "demo":
-        config.targets = ("ADNI2",)
     return config

@@ -13,9 +13,7 @@ LAYERS = ("all", "conv1", "conv2", "conv3", "conv4", "conv5", "head")
 
 def get_config(preset: str = "demo"):
     """See the module's docstring."""
-    config = base.get_config(preset)
+    config = base.fine_tuning(preset)
     config.name = "finetune_layers"
     config.finetune.layers = LAYERS
-    if preset == "demo":
-        config.targets = ("ADNI2",)
     return config

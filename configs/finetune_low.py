@@ -12,10 +12,8 @@ from configs import base
 
 def get_config(preset: str = "demo"):
     """See the module's docstring."""
-    config = base.get_config(preset)
+    config = base.fine_tuning(preset)
     config.name = "finetune_low"
     config.finetune.layers = ("low",)
     config.finetune.statistics = ("keep", "adapt")
-    if preset == "demo":
-        config.targets = ("ADNI2",)
     return config

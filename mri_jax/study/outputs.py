@@ -25,11 +25,11 @@ from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.filenames import safe_name
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.settings.fields import later
+from mri_jax.settings.sections import Config
 from mri_jax.study import events
-from mri_jax.study.config import Config
 from mri_jax.study.data import Catalogue
 from mri_jax.study.feeds import Volumes
-from mri_jax.study.fields import later
 from mri_jax.study.plan import Answer, Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import Name, chance_of, name_of

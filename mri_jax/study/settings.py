@@ -16,9 +16,9 @@ from mri_jax.errors import UserError
 from mri_jax.filenames import refuse_alike
 from mri_jax.files import expanded
 from mri_jax.models import CNNSpec
-from mri_jax.study import config as sections
-from mri_jax.study.config import VARIED, Config
-from mri_jax.study.fields import read, shown
+from mri_jax.settings import sections
+from mri_jax.settings.fields import read, shown
+from mri_jax.settings.sections import VARIED, Config
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings

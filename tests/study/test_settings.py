@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.study import fields
-from mri_jax.study.config import Config
+from mri_jax.settings import fields
+from mri_jax.settings.sections import Config
 from mri_jax.study.settings import Study
 from tests.conftest import ROOT
 

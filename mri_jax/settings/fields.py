@@ -186,19 +186,18 @@ class Overrides:
         return "a dictionary of fields of this config"
 
 
-def field(rule: Rule, about: str, default: Any = dataclasses.MISSING) -> Any:
-    """A field of a section.
+def field(rule: Rule, about: str, default: Any, before: Any = dataclasses.MISSING) -> Any:
+    """Declares a field of a section.
 
     Args:
       rule: What its values must be.
       about: One line of documentation.
-      default: Where a config says nothing, as configs do that were written before the field was.
-        Without one the field must be given: the defaults of a study stand in ``configs/base.py``.
+      default: Its value in a new config.
+      before: Its value in a config that lacks it, because it was written before the field was
+        there: the value at which results are those of then. Without one it must not be absent.
     """
-    metadata = {"rule": rule, "about": about}
-    if default is dataclasses.MISSING:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(metadata=metadata, default=default)
+    metadata = {"rule": rule, "about": about, "before": before}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def read(kind: type[T], values: Any, at: str) -> T:
@@ -225,8 +224,9 @@ def read(kind: type[T], values: Any, at: str) -> T:
     for name, each in known.items():
         place = f"{at}.{name}"
         if name not in values:
-            if each.default is dataclasses.MISSING:
+            if each.metadata.get("before", dataclasses.MISSING) is dataclasses.MISSING:
                 raise UserError(f"{place}: is missing")
+            found[name] = each.metadata["before"]
             continue
         if (inside := _section(each)) is not None:
             found[name] = read(inside, values[name], place)
@@ -244,8 +244,8 @@ def later(kind: type, at: str = "") -> dict[str, Any]:
     for each in dataclasses.fields(kind):
         if (inside := _section(each)) is not None:
             found |= later(inside, f"{at}{each.name}.")
-        elif each.default is not dataclasses.MISSING:
-            found[f"{at}{each.name}"] = each.default
+        elif each.metadata["before"] is not dataclasses.MISSING:
+            found[f"{at}{each.name}"] = each.metadata["before"]
     return found
 
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mri_jax.study.config import Config
-from mri_jax.study.fields import leaves, shown, unknown_field
+from mri_jax.settings.fields import leaves, shown, unknown_field
+from mri_jax.settings.sections import Config
 
 _CONFIG = "config."
 _UNREAD = re.compile(r"^flag --(?P<name>[\w.]+)=(?P<value>.*?): (?P<why>.*)", re.DOTALL)

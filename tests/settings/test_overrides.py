@@ -1,6 +1,6 @@
 import pytest
 
-from mri_jax.study.overrides import given, plainly, wrong
+from mri_jax.settings.overrides import given, plainly, wrong
 
 CONFIG = {
     "seed": 0,

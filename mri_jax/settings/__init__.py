@@ -1,0 +1,1 @@
+"""The config of a study: its fields with types, defaults, bounds and documentation."""
