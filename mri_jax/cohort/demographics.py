@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mri_jax.cohort.flow import markdown
 from mri_jax.cohort.sessions import first_of_each
+from mri_jax.showing.forms import grid, tabular
+from mri_jax.showing.numbers import DASH, p_value
+from mri_jax.showing.table import Table, from_rows
 
 # Column of the cohort table -> what it is called and its unit.
 VARIABLES = {
@@ -137,8 +139,8 @@ def _welch_anova(samples: list[np.ndarray]) -> tuple[float, float]:
     return float(statistic), float(stats.f.sf(statistic, k - 1, (k**2 - 1) / (3 * spread)))
 
 
-def as_rows(described: Demographics) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the groups as they are printed: ``75.4 ± 7.1``, ``98 (48%)``."""
+def groups_table(described: Demographics) -> Table:
+    """Returns the groups as they are printed: ``75.4 ± 7.1``, ``98 (48%)``."""
     groups = described.groups
     present = [name for name in VARIABLES if f"{name}_mean" in groups]
     header = ["cohort", "class", "n", "female", *(VARIABLES[name] for name in present)]
@@ -152,40 +154,37 @@ def as_rows(described: Demographics) -> tuple[list[str], list[list[str]]]:
         for name in present:
             mean, sd = group[f"{name}_mean"], group[f"{name}_sd"]
             digits = 1 if name in ("age", "education", "mmse") else 2
-            spread = "-" if np.isnan(sd) else f"{sd:.{digits}f}"
-            said = "-" if np.isnan(mean) else f"{mean:.{digits}f} ± {spread}"
+            spread = DASH if np.isnan(sd) else f"{sd:.{digits}f}"
+            said = DASH if np.isnan(mean) else f"{mean:.{digits}f} ± {spread}"
             cells.append(said + _missing(group[f"{name}_missing"]))
         rows.append(cells)
-    return header, rows
+    note = "Mean ± SD (n - 1); female with the share of those known; [k] missing."
+    return from_rows("demographics", "Subjects", header, rows, note)
 
 
 def as_markdown(described: Demographics) -> str:
-    """Both tables and what they mean."""
-    header, rows = as_rows(described)
-    tests = described.tests
-    said = [
-        [within, between, VARIABLES.get(variable, variable), test, _p(p)]
-        for within, between, variable, test, _, p in tests.itertuples(index=False)
+    """Returns both tables and what they mean."""
+    groups = groups_table(described)
+    tests = [
+        (within, between, VARIABLES.get(variable, variable), test, p_value(p))
+        for within, between, variable, test, _, p in described.tests.itertuples(index=False)
     ]
-    text = markdown(header, rows)
-    text += "\n\nMean ± SD (n - 1); female with the share of those known; [k] missing.\n"
-    if said:
-        text += "\n" + markdown(["within", "between", "variable", "test", "p"], said)
-        text += "\n\np not corrected for the number of tests.\n"
-    return text
+    parts = [grid(groups), groups.note]
+    if tests:
+        header = ("within", "between", "variable", "test", "p")
+        parts += [grid(from_rows("tests", "Tests", header, tests))]
+        parts += ["p not corrected for the number of tests."]
+    return "\n\n".join(parts) + "\n"
 
 
 def as_latex(described: Demographics) -> str:
-    """The groups as a ``tabular`` that needs no package."""
-    header, rows = as_rows(described)
-    lines = [r"\begin{tabular}{ll" + "r" * (len(header) - 2) + "}", r"\hline"]
-    lines.append(" & ".join(map(_escape, header)) + r" \\ \hline")
-    lines += [" & ".join(map(_escape, row)) + r" \\" for row in rows]
-    return "\n".join([*lines, r"\hline", r"\end{tabular}", ""])
+    """Returns the groups as a ``tabular`` that needs no package."""
+    groups = groups_table(described)
+    return tabular(groups.header, groups.rows) + "\n"
 
 
 def beside_paper(table: pd.DataFrame) -> str:
-    """Our counts beside the paper's, for the cohorts that it has; empty if there is none."""
+    """Returns our counts beside the paper's, for the cohorts that it has; empty without any."""
     once = table.drop_duplicates(["subject_id", "cohort"])
     ours = once.groupby(["cohort", "diagnosis"]).size()
     rows = [
@@ -194,7 +193,8 @@ def beside_paper(table: pd.DataFrame) -> str:
         if cohort in set(table["cohort"])
         for name, count in counts.items()
     ]
-    return markdown(["cohort", "class", "here", "paper"], rows) if rows else ""
+    counts = from_rows("paper", "Counts", ("cohort", "class", "here", "paper"), rows)
+    return grid(counts) if rows else ""
 
 
 def _numbers(values: pd.Series) -> pd.Series:
@@ -203,15 +203,3 @@ def _numbers(values: pd.Series) -> pd.Series:
 
 def _missing(count: int) -> str:
     return f" [{count}]" if count else ""
-
-
-def _p(value: float) -> str:
-    if np.isnan(value):
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _escape(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
-    special |= {"^": r"\textasciicircum{}", **{c: f"\\{c}" for c in "&%$#_{}"}}
-    return "".join(special.get(c, c) for c in text)

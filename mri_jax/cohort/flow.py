@@ -20,6 +20,8 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.showing.forms import grid
+from mri_jax.showing.table import from_rows
 
 COLUMNS = ["stage", "step", "reason", "cohort", "class", "n"]
 COHORT = "cohort"
@@ -243,14 +245,14 @@ def _cell(rows: pd.DataFrame) -> str:
 
 
 def as_markdown(flow: pd.DataFrame) -> str:
-    """`lines` as a Markdown table, for the terminal and the docs."""
+    """Returns `lines` as a Markdown table, for the terminal and the docs."""
     table = lines(flow)
     rows = [
         [_name(*key), *cells]
         for key, cells in zip(table.index, table.values.tolist(), strict=True)
         if key[1] != "excluded" or any(cell != "0" for cell in cells)
     ]
-    return markdown(["subjects", *table.columns], rows)
+    return grid(from_rows("flow", "Flow of subjects", ("subjects", *table.columns), rows))
 
 
 def _name(stage: str, step: str, reason: str) -> str:
@@ -259,18 +261,6 @@ def _name(stage: str, step: str, reason: str) -> str:
     if step == "found":
         return "found"
     return "analysed" if stage == ANALYSED else f"kept ({stage})"
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table with columns of even width."""
-    header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
 
 
 def _classes(rows: pd.DataFrame) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """The flow of subjects as a picture: a column a cohort, boxes down, exclusions at the side."""
 
-import io
 import textwrap
 
 import pandas as pd
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mri_jax import files
 from mri_jax.cohort import flow as flows
+from mri_jax.showing.figures import image
 
 # Inches: width of a column, its middle line, height of a text line, gap between boxes.
 WIDTH, MIDDLE, LINE, GAP = 4.9, 1.25, 0.17, 0.34
@@ -23,9 +23,7 @@ Boxes = list[tuple[list[str], list[str]]]
 
 def write(path: epath.PathLike, flow: pd.DataFrame) -> None:
     """Draw a flow (`mri_jax.cohort.flow`) as a PNG of 150 dots an inch."""
-    buffer = io.BytesIO()
-    draw(flow).savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    files.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, image(draw(flow), "png", dots=150))
 
 
 def draw(flow: pd.DataFrame) -> Figure:

@@ -13,6 +13,7 @@ from mri_jax import backend
 from mri_jax.commands.predict import add_choice
 from mri_jax.prediction import folder
 from mri_jax.prediction.open import open_model
+from mri_jax.showing import simulated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
     model = open_model(args.run, args.network, args.stage, args.stages, args.store)
     folder.save(model, args.out)
     stages = ", ".join(ensemble.stage for ensemble in model.ensembles)
-    word = "SIMULATED: " if model.simulated else ""
+    word = f"{simulated.WORD}: " if model.simulated else ""
     print(f"{word}{args.out}: {model.name} ({stages}); read {args.out / folder.CARD}")
     return 0

@@ -21,6 +21,7 @@ from mri_jax.prediction.model import ARGMAX, POINTS
 from mri_jax.prediction.open import open_model
 from mri_jax.prediction.predict import FAILED, PAGES, TABLE, Options, predict
 from mri_jax.problems import first_lines
+from mri_jax.showing import simulated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     pages = not wanted.stores if args.pages is None else args.pages
     options = Options(args.point, pages, args.despite_quality, args.batch, args.threads)
     done = predict(model, wanted, args.out, options)
-    word = "SIMULATED training data: " if model.simulated else ""
+    word = f"{simulated.WORD} training data: " if model.simulated else ""
     print(
         f"{word}{args.out / TABLE}: {done.predicted} scans"
         + (f", pages in {args.out / PAGES}" if pages and done.predicted else "")

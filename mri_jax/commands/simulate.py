@@ -4,6 +4,7 @@ import argparse
 
 from mri_jax import backend, files
 from mri_jax.errors import UserError
+from mri_jax.showing import simulated
 from mri_jax.simulation import (
     CLASSES,
     SHIFTS,
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         settings = settings_from(args)
         backend.start()
         result = simulate(settings, args.out, workers=args.workers)
-        print(f"SIMULATED: {settings.total} scans; {result.table_path}")
+        print(f"{simulated.WORD}: {settings.total} scans; {result.table_path}")
         return 0
     for name in _MAKING:
         value = getattr(args, name)
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 def report(findings: list[Finding]) -> int:
     """Print findings; 0 if all passed, else 1."""
-    print("SIMULATED cohorts: these figures test the simulation and rank no method")
+    print(f"{simulated.COHORTS}: these figures test the simulation and rank no method")
     for finding in findings:
         print(finding.line())
     failed = sum(not finding.passed for finding in findings)

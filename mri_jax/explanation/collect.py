@@ -20,6 +20,7 @@ from mri_jax.explanation.statistics import region_rows
 from mri_jax.explanation.truth import Truth
 from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
+from mri_jax.showing.simulated import prefixed
 from mri_jax.trained import Member
 from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.store import scan_name
@@ -163,7 +164,7 @@ def _keep(
     found.sums[key] = found.sums[key] + values if key in found.sums else values
     found.counts[key] = found.counts.get(key, 0) + 1
     name = f"maps/{safe_name(stage)}/{method}/{scan_name(scan.cohort, *scan.key)}.nii.gz"
-    words = f"{'SIMULATED ' * setting.simulated}{method} {stage}, logits"
+    words = prefixed(f"{method} {stage}, logits", setting.simulated)
     files.write_bytes(out / name, nifti_bytes(values, reader.store.info.grid, words))
     row = {
         "stage": stage,

@@ -12,7 +12,8 @@ from mri_jax.explanation import pictures
 from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected, Setting
 from mri_jax.explanation.sanity import failures
-from mri_jax.reporting.style import Picture
+from mri_jax.showing.figures import Picture
+from mri_jax.showing.simulated import prefixed
 from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.grids import Grid
 
@@ -45,7 +46,7 @@ class Folder:
 
     def nifti(self, name: str, values: np.ndarray, words: str) -> str:
         """Write one map; ``words`` go to its header. Returns the name."""
-        said = f"{'SIMULATED ' * self.setting.simulated}{words}"
+        said = prefixed(words, self.setting.simulated)
         files.write_bytes(self.out / name, nifti_bytes(values.astype(np.float32), self.grid, said))
         return name
 

@@ -12,10 +12,13 @@ from mri_jax.explanation import pictures, sections
 from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected, Setting
 from mri_jax.explanation.folder import Folder
-from mri_jax.explanation.page import TableView, markdown, markdown_page, render
+from mri_jax.explanation.page import markdown_page, render
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import Scan
 from mri_jax.progress import Progress
+from mri_jax.showing import simulated
+from mri_jax.showing.forms import markdown
+from mri_jax.showing.table import from_frame
 from mri_jax.volumes.grids import Grid
 
 
@@ -53,11 +56,10 @@ def write_outputs(
         ("regions", collected.region_table()),
         ("region_summary", summary),
     ):
-        origin = "SIMULATED" if setting.simulated else "real"
+        origin = simulated.WORD if setting.simulated else "real"
         files.write_csv(out / f"tables/{name}.csv", frame.assign(scans_are=origin))
-    view = TableView("Regions", summary)
-    words = "SIMULATED scans.\n\n" if setting.simulated else ""
-    files.write_markdown(out / "tables/region_summary.md", f"{words}{markdown(view)}\n")
+    view = from_frame("region_summary", "Regions", summary)
+    files.write_markdown(out / "tables/region_summary.md", markdown(view, setting.simulated))
     speed = sections.cost_table(facts, table)
     verdicts = sections.verdict_table(checked)
     parts = [
@@ -87,7 +89,7 @@ def write_outputs(
     files.write_markdown(out / "summary.md", markdown_page(title, parts, setting.simulated))
     files.write_text(out / "summary.html", render(title, parts, setting.simulated))
     if setting.simulated:
-        say("SIMULATED scans")
+        say(simulated.SCANS)
     for shown in ([verdicts] if len(verdicts) else []) + [speed]:
         say(shown.to_string(index=False))
     return out / "summary.html"

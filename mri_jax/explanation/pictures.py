@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from nilearn import plotting
 
 from mri_jax.explanation.sanity import ABSOLUTE_LIMIT, SIGNED_LIMIT, Similarity
-from mri_jax.reporting.style import LINES, MARKERS, Picture, drawn
+from mri_jax.showing.figures import ALARM, LINES, MARKERS, Picture, drawn
+from mri_jax.showing.simulated import MARK
 from mri_jax.volumes.grids import Grid
 
 # Template coordinates (mm) of the slices.
@@ -92,7 +93,7 @@ def mosaic(
         figure.set_layout_engine("none")
         figure.text(0.005, 1 - 0.1 / height, title, va="top", fontsize=9.5, weight="bold")
         if failed:
-            figure.text(0.005, 1 - 0.32 / height, failed, va="top", fontsize=9, color="#B00020")
+            figure.text(0.005, 1 - 0.32 / height, failed, va="top", fontsize=9, color=ALARM)
         step = (1 - top / height) / len(lines)
         for number, (name, values, scale) in enumerate(lines):
             clear, full = scales[scale]
@@ -165,7 +166,7 @@ def interactive(
     words = "".join(
         f'<p style="font:{size}px sans-serif;margin:6px;color:{colour}">{html.escape(text)}</p>'
         for text, size, colour in (
-            ("SIMULATED SCANS" if simulated else "", 14, "#B00020"),
+            (MARK if simulated else "", 14, ALARM),
             (title, 16, "#1c2733"),
             (f"Colours end at {full:.2g} (units of the score a voxel).", 13, "#5b6b7b"),
         )
@@ -246,12 +247,6 @@ def regions_figure(
         panels[0].set_xlabel("density of absolute attribution (1: chance)")
         panels[1].set_xlabel("signed attribution, summed over the region")
         panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        figure.suptitle(title, x=0.005, ha="left", fontsize=9.5, weight="bold")
-        if simulated:
-            figure.text(
-                0.995, 0.99, "SIMULATED SCANS", ha="right", va="top", fontsize=8,
-                color="#B00020", weight="bold",
-            )  # fmt: skip
 
     caption = "Regions: mean over subjects and its 95% bootstrap interval."
-    return Picture(key, caption, drawn(draw, 9.6, 0.34 * len(shown) + 1.6, False))
+    return Picture(key, caption, drawn(draw, 9.6, 0.34 * len(shown) + 1.4, simulated, title))

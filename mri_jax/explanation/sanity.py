@@ -18,6 +18,7 @@ from mri_jax.explanation.score import Network
 from mri_jax.explanation.statistics import subject_interval
 from mri_jax.models import CNN
 from mri_jax.seeding import stream_seed
+from mri_jax.showing.simulated import COHORTS
 
 # Largest rank correlation that a map may keep with that of a random network.
 SIGNED_LIMIT, ABSOLUTE_LIMIT = 0.25, 0.5
@@ -46,7 +47,7 @@ RULES = {
     "truth": (
         "absolute attribution ranks voxels of the true effect above the rest of the brain: the "
         "whole 95% interval of its AUC over subjects lies above 0.5 and above the means for a "
-        "randomised network and one of permuted labels (SIMULATED cohorts only)"
+        f"randomised network and one of permuted labels ({COHORTS} only)"
     ),
 }
 

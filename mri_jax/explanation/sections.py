@@ -12,11 +12,12 @@ from mri_jax.explanation import pictures
 from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.folder import Folder
-from mri_jax.explanation.page import Section, TableView
+from mri_jax.explanation.page import Section
 from mri_jax.explanation.pictures import Line
-from mri_jax.explanation.sanity import RULES
+from mri_jax.explanation.sanity import FAILED, RULES
 from mri_jax.explanation.selection import Scan
 from mri_jax.filenames import joined_name, safe_name
+from mri_jax.showing.table import from_frame, from_rows
 from mri_jax.trained import SOURCE
 
 _SHOWN_OF_CLASS = 2
@@ -38,8 +39,8 @@ def about(facts: dict[str, Any], count: int) -> Section:
         ("Regions", facts["regions"]),
         *((f"Method {name}", note) for name, note in facts["methods"].items()),
     ]
-    frame = pd.DataFrame(rows, columns=["what", "value"])
-    return Section("What was explained", tables=[TableView("The call", frame)])
+    table = from_rows("call", "The call", ("what", "value"), rows)
+    return Section("What was explained", tables=[table])
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -58,7 +59,7 @@ def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
         note = "Not made. `--sanity` makes them; without them a map says little."
         return [Section("Checks", notes=[note])]
     used = verdicts["check"].unique()
-    rules = pd.DataFrame([(k, RULES[k]) for k in used], columns=["check", "passes when"])
+    rules = [(name, RULES[name]) for name in used]
     curves = [
         to.png(pictures.cascade_figure(c.curves, c.stage, to.setting.simulated)) for c in to.checked
     ]
@@ -66,9 +67,9 @@ def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
         index=["stage", "method"], columns="check", values="outcome", aggfunc="first", sort=False
     ).reset_index()
     tables = [
-        TableView("Outcomes", outcomes),
-        TableView("Rules", rules),
-        TableView("Findings", verdicts),
+        from_frame("outcomes", "Outcomes", outcomes, alarm=FAILED),
+        from_rows("rules", "Rules", ("check", "passes when"), rules),
+        from_frame("findings", "Findings", verdicts, alarm=FAILED),
     ]
     return [Section("Checks", tables=tables), Section("Randomised layers", pictures=curves)]
 
@@ -93,7 +94,7 @@ def cost(speed: pd.DataFrame, facts: dict[str, Any]) -> Section:
         "error: how far integrated gradients miss the difference of scores they sum to, as a share "
         f"of it. Peak memory of the process: {facts['peak_memory_gib']:.2f} GiB."
     )
-    return Section("Cost", tables=[TableView("Speed", speed, note)])
+    return Section("Cost", tables=[from_frame("speed", "Speed", speed, note)])
 
 
 def completeness(scans: pd.DataFrame) -> dict[str, float]:
@@ -150,7 +151,8 @@ def stage_method(to: Folder, stage: str, method: str, note: str, summary: pd.Dat
     drawn = pictures.regions_figure(
         mine, to.setting.classes, title, f"regions-{key}", to.setting.simulated
     )
-    tables = [TableView("Regions", region_view(mine, to.setting.classes), _REGIONS_NOTE)]
+    view = region_view(mine, to.setting.classes)
+    tables = [from_frame(f"table-{key}", "Regions", view, _REGIONS_NOTE)]
     return Section(title, pictures=[mosaic, to.png(drawn)], tables=tables, links=links)
 
 
@@ -269,6 +271,7 @@ def beside() -> Section:
         ("tables/region_summary.csv, .md", "means, intervals, tests, false-discovery rates"),
         ("explain.json", "the call, cost, and checks"),
     ]
-    frame = pd.DataFrame(rows, columns=["file", "content"])
     note = "All maps are NIfTI in template space (MNI152, mm, RAS+), in units of the score."
-    return Section("Files", tables=[TableView("Beside this page", frame, note)])
+    return Section(
+        "Files", tables=[from_rows("files", "Beside this page", ("file", "content"), rows, note)]
+    )

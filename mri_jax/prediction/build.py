@@ -42,6 +42,7 @@ from mri_jax.prediction.model import (
     digest_of,
 )
 from mri_jax.progress import Progress
+from mri_jax.showing import simulated
 from mri_jax.trained import SOURCE, Member, TrainedRun
 from mri_jax.training.checkpoints import Network
 from mri_jax.volumes import outliers, quality
@@ -331,10 +332,7 @@ def _training(run: TrainedRun, variant: str) -> Iterator[TrainingGroup]:
 
 def _notes(run: TrainedRun, variant: str) -> Iterator[str]:
     if run.simulated:
-        yield (
-            "SIMULATED: the training scans were made by a program. Nothing here says how well a "
-            "network recognises a disease."
-        )
+        yield simulated.caution("training scans")
     if run.results.config.get("preset") == "smoke":
         yield "The run's preset is smoke: a few subjects and epochs; its scores mean nothing."
     yield from (f"The run: {line}." for line in run.results.missing)

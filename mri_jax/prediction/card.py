@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 
 from mri_jax.evaluation.delong import Interval
-from mri_jax.prediction.model import FAR_PERCENT, Ensemble, Model
+from mri_jax.prediction.model import FAR_PERCENT, Ensemble, Model, TrainingGroup
+from mri_jax.showing import simulated
+from mri_jax.showing.forms import grid
+from mri_jax.showing.numbers import estimated
+from mri_jax.showing.table import from_rows
 from mri_jax.trained import SOURCE
 
 DISCLAIMER = (
@@ -17,7 +21,7 @@ def card(model: Model) -> str:
 
 
 def _lines(model: Model) -> Iterator[str]:
-    word = " (SIMULATED)" if model.simulated else ""
+    word = f" ({simulated.WORD})" if model.simulated else ""
     yield f"# Model card: {model.name}, {model.positive} against {model.negative}{word}\n"
     yield f"**{DISCLAIMER}**\n"
     yield from (f"- {note}" for note in model.notes)
@@ -31,13 +35,9 @@ def _lines(model: Model) -> Iterator[str]:
         f"{model.positive}, as the mean over an ensemble's networks."
     )
     yield "\n## Training data\n"
-    yield f"| cohort | diagnosis | scans{word} | age, median (5% to 95%) |\n|---|---|---|---|"
-    for group in model.training:
-        ages = "unknown"
-        if group.ages is not None:
-            low, middle, high = group.ages
-            ages = f"{middle:.0f} ({low:.0f} to {high:.0f})"
-        yield f"| {group.cohort} | {group.diagnosis} | {group.n} | {ages} |"
+    groups = [(g.cohort, g.diagnosis, g.n, _ages(g)) for g in model.training]
+    header = ("cohort", "diagnosis", f"scans{word}", "age, median (5% to 95%)")
+    yield grid(from_rows("training", "Training data", header, groups))
     if any(e.stage != SOURCE for e in model.ensembles):
         yield (
             "\nThe stages named `tuned-...` were then fine-tuned on a part of the target cohort "
@@ -74,24 +74,35 @@ def _lines(model: Model) -> Iterator[str]:
 
 def _performance(ensemble: Ensemble, word: str) -> Iterator[str]:
     yield f"### {ensemble.stage}\n"
-    yield f"| tested on{word} | positive + negative | AUC, % |\n|---|---|---|"
-    for tested in ensemble.tested:
-        counts = f"{tested.n_positive} + {tested.n_negative}"
-        yield f"| {tested.cohort} | {counts} | {percent(tested.auc)} |"
+    tested = [
+        (t.cohort, f"{t.n_positive} + {t.n_negative}", with_limits(t.auc)) for t in ensemble.tested
+    ]
+    header = (f"tested on{word}", "positive + negative", "AUC, %")
+    yield grid(from_rows("auc", "AUC", header, tested))
     for point in ensemble.points:
         yield (
             f"\nOperating point `{point.name}` (logit above {point.threshold:.3g}): {point.basis}\n"
         )
-        yield f"| tested on{word} | sensitivity, % | specificity, % |\n|---|---|---|"
-        for rates in point.rates:
-            pair = (percent(rates.sensitivity.share), percent(rates.specificity.share))
-            yield f"| {rates.cohort} | {pair[0]} | {pair[1]} |"
+        rates = [
+            (r.cohort, with_limits(r.sensitivity.share), with_limits(r.specificity.share))
+            for r in point.rates
+        ]
+        header = (f"tested on{word}", "sensitivity, %", "specificity, %")
+        yield grid(from_rows("rates", "Rates", header, rates))
     yield f"\n{ensemble.calibration}\n"
 
 
-def percent(interval: Interval) -> str:
-    """``81.2 [70.3, 88.9]`` in percent."""
-    return f"{100 * interval.estimate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+def with_limits(interval: Interval) -> str:
+    """Returns ``81.2 [70.3, 88.9]``, in percent."""
+    return estimated(interval.estimate, interval.low, interval.high)
+
+
+def _ages(group: TrainingGroup) -> str:
+    """Returns ``71 (58 to 84)``, in years: the median, and the 5th and 95th percentile."""
+    if group.ages is None:
+        return "unknown"
+    low, middle, high = group.ages
+    return f"{middle:.0f} ({low:.0f} to {high:.0f})"
 
 
 def _preprocessing(model: Model) -> Iterator[str]:

@@ -1,22 +1,20 @@
 """One page a scan: what the networks say, how much it is worth, and what the scan looks like."""
 
-import base64
 import io
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-from mri_jax import __version__
-from mri_jax.prediction.card import DISCLAIMER, percent
+from mri_jax.prediction.card import DISCLAIMER, with_limits
 from mri_jax.prediction.model import FAR_PERCENT, MEANING, PERCENTS, Model, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
-from mri_jax.reporting.style import drawn, image
+from mri_jax.showing import pages
+from mri_jax.showing.figures import drawn, image
+from mri_jax.showing.numbers import DASH
+from mri_jax.showing.simulated import TRAINING_BANNER
+from mri_jax.showing.table import Cell, Table, from_rows, text
 from mri_jax.volumes import quality
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.qc_page import row_of_slices
@@ -28,18 +26,6 @@ _DRAWN = (5.0, 25.0, 50.0, 75.0, 95.0)
 _COLOURS = ("#0072B2", "#D55E00")
 
 
-@dataclass(frozen=True)
-class FigureRow:
-    """A figure of quality as the page shows it."""
-
-    name: str
-    meaning: str
-    value: str
-    typical: str
-    usual: str
-    flagged: bool
-
-
 def page(model: Model, prediction: Prediction) -> str:
     """The page of one scan: one HTML file that needs no network.
 
@@ -47,32 +33,27 @@ def page(model: Model, prediction: Prediction) -> str:
       model: Whose references stand beside the scan.
       prediction: Of the scan; its picture must be there.
     """
-    assets = resources.files("mri_jax.prediction") / "assets"
-    style = (resources.files("mri_jax.reporting") / "assets" / "report.css").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
-    template = environment.from_string((assets / "scan.html.j2").read_text("utf-8"))
     first = prediction.opinions[0]
-    return template.render(
+    scan = prediction.scan
+    return pages.render(
+        "prediction/scan.html.j2",
+        title=f"{scan.subject_id} {scan.session_id}",
+        banner=TRAINING_BANNER if model.simulated else "",
+        interactive=False,
         model=model,
-        scan=prediction.scan,
+        scan=scan,
         first=first,
-        opinions=prediction.opinions,
         warnings=warnings(model, prediction),
         disclaimer=DISCLAIMER,
-        places=places(first),
-        percent=percent,
-        rates=first.point.rates,
-        figures=figure_rows(model, prediction),
+        places=places_table(first),
+        networks=networks_table(model, prediction),
+        rates=rates_table(first),
+        figures=figures_table(model, prediction),
         picture=_slices(model, prediction),
-        scores=base64.b64encode(image(score_figure(model, first), "png")).decode(),
+        scores=image(score_figure(model, first), "png"),
         far_percent=f"{FAR_PERCENT:g}",
         kinds=MEANING,
         settings=model.settings.to_json() if model.settings else {},
-        version=__version__,
-        css=Markup(style + (assets / "scan.css").read_text("utf-8")),
     )
 
 
@@ -132,8 +113,56 @@ def places(opinion: Opinion) -> list[tuple[ScoreGroup, str]]:
     return found
 
 
-def figure_rows(model: Model, prediction: Prediction) -> list[FigureRow]:
-    """The figures of quality that are known of the scan."""
+def places_table(opinion: Opinion) -> Table:
+    """Returns which part of every group scores below this scan."""
+    rows = [
+        (f"{group.cohort} {group.diagnosis}{', held out' * group.held_out}", group.scores.n, below)
+        for group, below in places(opinion)
+    ]
+    return from_rows("groups", "Groups", ("Group", "n", "Score below this scan"), rows)
+
+
+def networks_table(model: Model, prediction: Prediction) -> Table:
+    """Returns what every network of every stage says, a row a stage."""
+    first = prediction.opinions[0]
+    header = ("Stage", *(f"Fold {network.fold}" for network in first.ensemble.networks))
+    header += ("Ensemble", "Calibrated", f"Side of “{first.point.name}”")
+    header += tuple(f"Distance, {kind} (limit)" for kind in MEANING)
+    rows = []
+    for opinion in prediction.opinions:
+        calibrated = opinion.calibrated
+        cells = [text(opinion.ensemble.stage)]
+        cells += [_probability(value) for value in (*opinion.probabilities, opinion.probability)]
+        cells.append(text(DASH) if calibrated is None else _probability(calibrated, bar=False))
+        cells.append(text(model.positive if opinion.positive else model.negative))
+        for kind in MEANING:
+            distance, far = opinion.distances[kind], kind in opinion.far
+            told = f"{distance:.2f} ({opinion.ensemble.distance_limits[kind]:.2f})"
+            cells.append(Cell(told + " far" * far, distance, alarm=far))
+        rows.append(tuple(cells))
+    return Table("networks", "Every network", header, tuple(rows))
+
+
+def _probability(value: float, bar: bool = True) -> Cell:
+    return Cell(f"{100 * value:.1f}%", value, bar=100 * value if bar else None)
+
+
+def rates_table(opinion: Opinion) -> Table:
+    """Returns sensitivity and specificity at the operating point, a row a test cohort."""
+    rows = [
+        (
+            rates.cohort,
+            f"{with_limits(rates.sensitivity.share)} of {rates.sensitivity.n}",
+            f"{with_limits(rates.specificity.share)} of {rates.specificity.n}",
+        )
+        for rates in opinion.point.rates
+    ]
+    header = ("Tested on", "Sensitivity, %", "Specificity, %")
+    return from_rows("rates", "How often that operating point is right", header, rows)
+
+
+def figures_table(model: Model, prediction: Prediction) -> Table:
+    """Returns the figures of quality that are known of the scan; outliers are marked."""
     flagged = {flag.rsplit(" ", 1)[0] for flag in prediction.flags}
     rows = []
     for name, (meaning, side) in quality.FIGURES.items():
@@ -145,17 +174,17 @@ def figure_rows(model: Model, prediction: Prediction) -> list[FigureRow]:
         if known is not None:
             low, high = known.low, known.high
         low, high = (-np.inf if side == "high" else low), (np.inf if side == "low" else high)
-        rows.append(
-            FigureRow(
-                name=name.replace("_", " "),
-                meaning=meaning,
-                value=f"{value:.4g}",
-                typical=f"{known.median:.4g} ({known.n})" if known is not None else "–",
-                usual=_between(low, high),
-                flagged=name in flagged,
-            )
+        outlier = name in flagged
+        told = (
+            name.replace("_", " "),
+            f"{value:.4g}{' (outlier)' * outlier}",
+            f"{known.median:.4g} ({known.n})" if known is not None else DASH,
+            _between(low, high),
+            meaning,
         )
-    return rows
+        rows.append(tuple(Cell(part, part, alarm=outlier) for part in told))
+    header = ("Figure", "This scan", "Training median (scans)", "Not an outlier", "Meaning")
+    return Table("quality", "Quality", header, tuple(rows))
 
 
 def _between(low: float, high: float) -> str:
@@ -210,14 +239,14 @@ def _label(group: ScoreGroup) -> str:
     return f"{group.cohort} {group.diagnosis} ({group.scores.n}{where})"
 
 
-def _slices(model: Model, prediction: Prediction) -> str:
+def _slices(model: Model, prediction: Prediction) -> bytes:
     picture = prediction.scan.picture
     assert picture is not None
     template = model.settings.load_template() if model.settings else load_template()
     row = row_of_slices(picture, model.grid, _outline(model.grid, template))
     buffer = io.BytesIO()
     Pillow.fromarray(row).save(buffer, "WEBP", quality=80, method=4)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 @lru_cache(maxsize=2)

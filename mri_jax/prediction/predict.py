@@ -19,6 +19,7 @@ from mri_jax.prediction.opinion import Opinion, Prediction, judge, points_of
 from mri_jax.prediction.page import page
 from mri_jax.prediction.scans import Failure, Scan, Wanted
 from mri_jax.progress import Progress
+from mri_jax.showing import simulated
 from mri_jax.volumes import outliers, quality
 
 TABLE = "predictions.csv"
@@ -195,7 +196,7 @@ def _row(model: Model, prediction: Prediction, opinion: Opinion) -> dict[str, An
         "far_in": ", ".join(opinion.far),
         "quality_flags": ", ".join(prediction.flags),
         "networks_trained_on_it": opinion.trained_on,
-        "trained_on": "SIMULATED" if model.simulated else "real scans",
+        "trained_on": simulated.WORD if model.simulated else "real scans",
         **folds,
         **figures,
     }

@@ -11,6 +11,7 @@ from mri_jax.evaluation.scores import Scores
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, Section
 from mri_jax.results import Results
+from mri_jax.showing.simulated import caution
 
 NEAR_DUPLICATES = "near_duplicates"
 """Where a run's provenance says how its scans were compared with each other."""
@@ -24,10 +25,7 @@ def cautions(analysis: Analysis) -> list[str]:
     """Every caution, without repetition, in order of weight."""
     lines = []
     if analysis.simulated:
-        lines.append(
-            "SIMULATED: the scans were made by a program. Nothing here says how well a network "
-            "recognises a disease."
-        )
+        lines.append(caution())
     for name, run in zip(analysis.names, analysis.runs, strict=True):
         if run.config.get("preset") == "smoke":
             lines.append(f"{name}: preset smoke; its scores mean nothing.")

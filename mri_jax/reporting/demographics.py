@@ -1,10 +1,11 @@
-"""Who was analysed: counts, sex and age per cohort and class, and the flow of subjects."""
+"""Tables of the subjects analysed: counts, sex and age by cohort and class, and their flow."""
 
 import numpy as np
 import pandas as pd
 
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.reporting.table import Cell, Table, text
+from mri_jax.showing.numbers import DASH
+from mri_jax.showing.table import Cell, Table, text
 
 
 def demographics_table(analysis: Analysis) -> Table:
@@ -41,7 +42,7 @@ def demographics_table(analysis: Analysis) -> Table:
                     "age_missing": int(age.isna().sum()),
                 }
             )
-            shown = "–" if np.isnan(mean) else f"{mean:.1f}"
+            shown = DASH if np.isnan(mean) else f"{mean:.1f}"
             shown += "" if np.isnan(sd) else f" ± {sd:.1f}"
             shown += _unknown(int(age.isna().sum()))
             sexes = f"{women} / {men}" + (f" ({other} other)" if other else "")
@@ -58,12 +59,12 @@ def demographics_table(analysis: Analysis) -> Table:
             )
         data = pd.DataFrame(records)
     return Table(
-        "demographics",
-        "Subjects",
-        "Age in years, mean ± SD.",
-        ("Cohort", "Diagnosis", "Subjects", "Scans", "Women / men", "Age"),
-        tuple(rows),
-        data,
+        key="demographics",
+        title="Subjects",
+        header=("Cohort", "Diagnosis", "Subjects", "Scans", "Women / men", "Age"),
+        rows=tuple(rows),
+        note="Age in years, mean ± SD.",
+        data=data,
     )
 
 
@@ -98,7 +99,7 @@ def flow_table(analysis: Analysis) -> Table:
             rows.append(tuple(cells))
     header = ("Stage", "Step", *cohorts) if shared else ("Run", "Stage", "Step", *cohorts)
     note = "Subjects found, left out and kept at each step of the selection, by class."
-    return Table("flow", "Flow of subjects", note, header, tuple(rows), data)
+    return Table("flow", "Flow of subjects", header, tuple(rows), note, data)
 
 
 def _counts(rows: pd.DataFrame) -> Cell:
@@ -107,4 +108,4 @@ def _counts(rows: pd.DataFrame) -> Cell:
         f"{n}" if kind in ("", "all") else f"{n} {kind}"
         for kind, n in zip(rows["class"], rows["n"], strict=True)
     ]
-    return Cell(", ".join(parts) or "–", float(rows["n"].sum()))
+    return Cell(", ".join(parts) or DASH, float(rows["n"].sum()))

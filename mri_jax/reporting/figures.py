@@ -12,7 +12,7 @@ from mri_jax.evaluation.families import SOURCE, depth_of, is_baseline, parse
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.scores import Scores, estimate
 from mri_jax.reporting.analysis import Analysis, Section
-from mri_jax.reporting.style import LINES, MARKERS, Picture, drawn
+from mri_jax.showing.figures import LINES, MARKERS, Picture, drawn
 
 PLAIN = "0.35"
 """Colour of the baselines."""

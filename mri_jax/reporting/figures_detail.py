@@ -17,7 +17,7 @@ from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.thresholds import temperatures
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.figures import cohorts_of
-from mri_jax.reporting.style import LINES, Picture, drawn, natural
+from mri_jax.showing.figures import LINES, Picture, drawn, natural
 
 CONFUSION = (
     "Decisions at argmax on {who}: share of each true class, and how many subjects that is for one "

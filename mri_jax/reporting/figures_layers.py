@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 from mri_jax import results
 from mri_jax.errors import UserError
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.reporting.style import Picture, drawn, natural
+from mri_jax.showing.figures import Picture, drawn, natural
 
 SHOWN = 8
 PLANES = ("sagittal", "coronal", "axial")

@@ -10,7 +10,7 @@ from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, Section
-from mri_jax.reporting.table import interval, p_value, percent, signed
+from mri_jax.showing.numbers import difference, interval, p_value, percent, signed
 
 ALPHA = 0.05
 TRAINING = "Training"
@@ -135,7 +135,7 @@ def _outdone(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _told(row: pd.Series) -> str:
-    return f"{row['first']} minus {row['second']} {_change(row)} points, {_holm(row)}"
+    return f"{difference(row['first'], row['second'], _change(row))}, {_holm(row)}"
 
 
 def _change(row: pd.Series) -> str:
@@ -155,7 +155,7 @@ def _refitted(rows: pd.DataFrame) -> Iterator[str]:
         return
     order = plain.loc[both, "difference"].abs().sort_values(ascending=False, kind="stable").index
     parts = [
-        f"{pair[0]} minus its source network {_change(plain.loc[pair])} points "
+        f"{difference(pair[0], 'its source network', _change(plain.loc[pair]))} "
         f"({_holm(plain.loc[pair])}), minus the same network at a threshold refitted on the "
         f"adaptation part {_change(refitted.loc[pair])} ({_holm(refitted.loc[pair])})"
         for pair in order[:_SPELLED]

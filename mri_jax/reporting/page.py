@@ -1,17 +1,9 @@
 """The one self-contained page; every text from data is escaped by the template engine."""
 
-import base64
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from mri_jax import __version__
 from mri_jax.errors import UserError
 from mri_jax.evaluation.families import Method, is_baseline
 from mri_jax.reporting import demographics, trainings
@@ -19,26 +11,18 @@ from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.findings import findings
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
-from mri_jax.reporting.style import Picture
-from mri_jax.reporting.table import DASH, Cell, Table, text, without_empty
 from mri_jax.results import Results
+from mri_jax.showing import pages
+from mri_jax.showing.figures import Picture
+from mri_jax.showing.numbers import DASH
+from mri_jax.showing.simulated import BANNER
+from mri_jax.showing.table import Cell, Table, from_rows, text, without_empty
 
 LIMIT = 15_000_000
 """Bytes a page may have."""
-WIDE = 8.0
-"""A figure wider than this (inches) takes the whole width of the page."""
 # What --shareable removes: fields that hold places, people or times.
 _PRIVATE = ("command", "store", "cohort", "workdir", "stages", "path", "host", "user", "date",
             "time", "started", "finished", "subject", "session", "scan", "platform")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture as the page embeds it."""
-
-    caption: str
-    png: str
-    wide: bool
 
 
 def render(
@@ -59,11 +43,6 @@ def render(
     Raises:
       UserError: The page would be larger than `LIMIT`.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    assets = resources.files("mri_jax.reporting") / "assets"
-    template = environment.from_string((assets / "report.html.j2").read_text("utf-8"))
     if share:
         numbered = tuple(f"Run {number + 1}" for number in range(len(analysis.runs)))
         analysis = dataclasses.replace(analysis, names=numbered)
@@ -74,12 +53,15 @@ def render(
             "short": s.family.key.replace("-", " "),
             "title": s.family.title,
             "tables": tables[s.family.key],
-            "pictures": _embedded(pictures.get(s.family.key, [])),
-            "details": _embedded(pictures.get(f"{s.family.key}/details", [])),
+            "pictures": pictures.get(s.family.key, []),
+            "details": pictures.get(f"{s.family.key}/details", []),
         }
         for s in analysis.sections
     ]
-    page = template.render(
+    page = pages.render(
+        "reporting/report.html.j2",
+        interactive=True,
+        banner=BANNER if analysis.simulated else "",
         title="Results" if share else f"Results: {', '.join(analysis.names)}",
         subtitle=_subtitle(analysis),
         simulated=analysis.simulated,
@@ -92,14 +74,11 @@ def render(
         demographics=demographics.demographics_table(analysis),
         flow=demographics.flow_table(analysis),
         sections=sections,
-        training=_embedded(pictures.get("training", [])),
-        layers=_embedded(pictures.get("layers", [])),
+        training=pictures.get("training", []),
+        layers=pictures.get("layers", []),
         methods=methods_paragraphs(analysis),
         references=REFERENCES,
         runs=[_described(name, run, share) for name, run in named],
-        version=__version__,
-        css=Markup((assets / "report.css").read_text("utf-8")),
-        js=Markup((assets / "report.js").read_text("utf-8")),
     )
     if len(page.encode()) > LIMIT:
         raise UserError(
@@ -116,13 +95,6 @@ def _subtitle(analysis: Analysis) -> str:
     scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
     comparisons = len(analysis.sections)
     return f"{count} networks, {scans} scans, {comparisons} comparison{'s' * (comparisons != 1)}"
-
-
-def _embedded(pictures: Sequence[Picture]) -> list[Shown]:
-    return [
-        Shown(p.caption, base64.b64encode(p.png).decode(), p.figure.get_figwidth() > WIDE)
-        for p in pictures
-    ]
 
 
 def runs_table(analysis: Analysis) -> Table:
@@ -145,10 +117,10 @@ def runs_table(analysis: Analysis) -> Table:
             str(config.get("seed", "")),
             ", ".join(kinds),
         )
-        rows.append((text(name), *(text(value or DASH) for value in known)))
+        rows.append((name, *(value or DASH for value in known)))
     header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
     note = "Variants of a run may override its task, source or network; the table below lists them."
-    return Table("runs", "Runs", note, header, tuple(rows), analysis.predictions.iloc[:0])
+    return from_rows("runs", "Runs", header, rows, note)
 
 
 def networks_table(analysis: Analysis) -> Table:
@@ -172,14 +144,14 @@ def networks_table(analysis: Analysis) -> Table:
                 text(run),
                 text(stage),
                 Cell(str(count), float(count)),
-                Cell(trained or "–", value),
-                text(cohorts or "–"),
+                Cell(trained or DASH, value),
+                text(cohorts or DASH),
                 text(marks.get(Method(run, stage).name, "")),
             )
         )
     header = ("Run", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks")
     columns, shown = without_empty(header, rows)
-    return Table("networks", "Networks", "", columns, shown, analysis.predictions.iloc[:0])
+    return Table("networks", "Networks", columns, shown)
 
 
 def _described(name: str, run: Results, share: bool) -> dict[str, str]:

@@ -8,13 +8,13 @@ from etils import epath
 
 from mri_jax import files, results
 from mri_jax.filenames import safe_name
-from mri_jax.reporting import demographics, forms, page, tables, trainings
+from mri_jax.reporting import demographics, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
-from mri_jax.reporting.style import Picture
-from mri_jax.reporting.table import Table
+from mri_jax.showing import forms
+from mri_jax.showing.figures import Picture
 
 SHAREABLE = "report-shareable.html"
 
@@ -71,7 +71,7 @@ def write_report(
     people = [demographics.demographics_table(analysis), demographics.flow_table(analysis)]
     every += [table for table in people if table.rows]
     for table in every:
-        _write_table(folder / results.TABLES, table, analysis.simulated)
+        forms.write(folder / results.TABLES, table, analysis.simulated)
     pictures = [picture for group in drawn.values() for picture in group]
     for picture in pictures:
         _write_figure(folder / results.FIGURES, picture)
@@ -100,14 +100,6 @@ def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
 
 def _section_of(picture: Picture, keys: Sequence[str]) -> str:
     return next(key for key in keys if picture.key.startswith(f"{key}-"))
-
-
-def _write_table(folder: epath.Path, table: Table, simulated: bool) -> None:
-    name = safe_name(table.key, keep="_")
-    data = table.data.assign(simulated=True) if simulated else table.data
-    files.write_markdown(folder / f"{name}.md", forms.markdown(table, simulated))
-    files.write_text(folder / f"{name}.tex", forms.latex(table, simulated))
-    files.write_csv(folder / f"{name}.csv", data)
 
 
 def _write_figure(folder: epath.Path, picture: Picture) -> None:

@@ -10,18 +10,16 @@ from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.operating import REFITTED
 from mri_jax.reporting.analysis import Section
 from mri_jax.reporting.published import published_p
-from mri_jax.reporting.table import (
+from mri_jax.showing.numbers import (
     DASH,
-    Cell,
-    Table,
     interval,
+    mean_sd,
     p_value,
     percent,
     ratio,
     signed,
-    text,
-    without_empty,
 )
+from mri_jax.showing.table import Cell, Table, text, without_empty
 
 
 def tables_of(
@@ -68,7 +66,7 @@ def scores_table(
     counted = f"Subjects ({section.classes[1]} + {section.classes[0]})"
     header = ("Test cohort", "Network", counted, *(m.upper() for m in METRICS))
     title = "Scores" if not section.family.exploratory else "Scores (exploratory)"
-    return Table(f"{section.family.key}-scores", title, note, header, tuple(rows), frame)
+    return Table(f"{section.family.key}-scores", title, header, tuple(rows), note, frame)
 
 
 def held_out_table(section: Section, marks: Mapping[str, str] | None = None) -> Table:
@@ -84,7 +82,7 @@ def held_out_table(section: Section, marks: Mapping[str, str] | None = None) -> 
     )
     header = ("Source", "Network", "Subjects", *(m.upper() for m in METRICS))
     key = f"{section.family.key}-held-out"
-    return Table(key, "Held-out source folds", note, header, tuple(rows), frame)
+    return Table(key, "Held-out source folds", header, tuple(rows), note, frame)
 
 
 def _scores_row(
@@ -108,9 +106,7 @@ def _score(row: pd.Series) -> Cell:
     mean = float(row["mean"]) if pd.notna(row["mean"]) else float("nan")
     if np.isnan(mean):
         return Cell("undefined" if str(row["note"]).startswith("undefined") else DASH, -1.0)
-    shown = percent(mean)
-    if pd.notna(row["sd"]):
-        shown += f" ± {percent(row['sd'])}"
+    shown = mean_sd(mean, row["sd"])
     notes = [row["a_note"], row["b_note"]]
     if notes[0] and notes[0] == notes[1]:
         return Cell(f"{shown}\nno interval:\n{notes[0]}", mean)
@@ -169,7 +165,7 @@ def ensemble_table(section: Section) -> Table:
     columns = ["family", "method", "cohort", "metric", "ensemble", "ensemble_low", "ensemble_high"]
     title = "The ensembles"
     key = f"{section.family.key}-ensembles"
-    return Table(key, title, note, header, tuple(rows), frame[columns])
+    return Table(key, title, header, tuple(rows), note, frame[columns])
 
 
 def differences_table(section: Section) -> Table:
@@ -203,7 +199,7 @@ def differences_table(section: Section) -> Table:
     header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
     columns, shown = without_empty(header, rows)
     title = "Differences between methods"
-    return Table(f"{section.family.key}-differences", title, note, columns, shown, frame)
+    return Table(f"{section.family.key}-differences", title, columns, shown, note, frame)
 
 
 def _change(row: pd.Series) -> Cell:
@@ -273,7 +269,7 @@ def anova_table(section: Section, published: pd.DataFrame | None = None) -> Tabl
     header = ("Test cohort", "Score", "Methods", "η² [95%]", "p", "p as published")
     columns, shown = without_empty(header, rows)
     title = "The paper's test: ANOVA, folds taken as independent"
-    return Table(f"{section.family.key}-anova", title, note, columns, shown, frame)
+    return Table(f"{section.family.key}-anova", title, columns, shown, note, frame)
 
 
 def points_table(section: Section) -> Table:
@@ -301,7 +297,7 @@ def points_table(section: Section) -> Table:
     )
     header = ("Test cohort", "Network", "Threshold", "ACC", "BAC", "SEN", "SPE")
     key = f"{section.family.key}-operating-points"
-    return Table(key, "Operating points", note, header, tuple(rows), frame)
+    return Table(key, "Operating points", header, tuple(rows), note, frame)
 
 
 def calibration_table(section: Section) -> Table:
@@ -325,4 +321,4 @@ def calibration_table(section: Section) -> Table:
     )  # fmt: skip
     columns, shown = without_empty(header, rows)
     key = f"{section.family.key}-calibration"
-    return Table(key, "Calibration", note, columns, shown, frame)
+    return Table(key, "Calibration", columns, shown, note, frame)

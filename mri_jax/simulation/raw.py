@@ -10,6 +10,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
+from mri_jax.showing.simulated import WORD
 from mri_jax.simulation.atrophy import atrophy
 from mri_jax.simulation.people import Scan
 from mri_jax.simulation.phantom import Phantom, head_size, template
@@ -108,7 +109,7 @@ def oriented(volume: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.nda
 def write_head(path: epath.PathLike, head: Head, scan: Scan) -> None:
     """Write the sidecar, then the image; equal heads give equal bytes."""
     sidecar = {
-        "Manufacturer": "SIMULATED",
+        "Manufacturer": WORD,
         "MagneticFieldStrength": scan.site.field_strength,
         "Modality": "MR",
     }
@@ -125,7 +126,7 @@ def write_description(tree: epath.Path, rows: pd.DataFrame) -> None:
       rows: Its rows of the cohort table.
     """
     description = {
-        "Name": f"SIMULATED {tree.name}",
+        "Name": f"{WORD} {tree.name}",
         "BIDSVersion": "1.9.0",
         "DatasetType": "raw",
         "GeneratedBy": [{"Name": "mri_jax simulate"}],
@@ -139,6 +140,6 @@ def write_description(tree: epath.Path, rows: pd.DataFrame) -> None:
         }
     )
     files.write_json(tree / "dataset_description.json", description)
-    files.write_text(tree / "README", "SIMULATED heads: no real person was scanned.\n")
+    files.write_text(tree / "README", f"{WORD} heads: no real person was scanned.\n")
     text = people.to_csv(sep="\t", index=False, lineterminator="\n")
     files.write_text(tree / "participants.tsv", text)

@@ -1,15 +1,15 @@
 """Contact sheets of simulated cohorts: brains of every site and class, and what disease changes."""
 
-import io
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from etils import epath
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mri_jax import files
 from mri_jax.cohort.table import read_table
+from mri_jax.showing.figures import image
+from mri_jax.showing.simulated import WORD
 from mri_jax.simulation.cohorts import paths_in
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.normalise import Normalisation, normalise
@@ -40,12 +40,12 @@ def write_sheets(out: epath.PathLike) -> list[epath.Path]:
     written = []
     for (cohort, diagnosis), rows in table.groupby(["cohort", "diagnosis"], sort=False):
         path = folder / f"{cohort}_{diagnosis}.png"
-        _people(path, f"SIMULATED · {cohort} {diagnosis}", rows.head(PEOPLE), store)
+        _people(path, f"{WORD} · {cohort} {diagnosis}", rows.head(PEOPLE), store)
         written.append(path)
     for cohort, rows in table.groupby("cohort", sort=False):
         if {"AD", "CN"} <= set(rows["diagnosis"]):
             path = folder / f"{cohort}_AD_minus_CN.png"
-            _difference(path, f"SIMULATED · {cohort}", rows, store)
+            _difference(path, f"{WORD} · {cohort}", rows, store)
             written.append(path)
     return written
 
@@ -59,7 +59,8 @@ def three_slices(volume: np.ndarray, grid: Grid) -> list[np.ndarray]:
 
 
 def _people(path: epath.Path, title: str, rows: pd.DataFrame, store: VolumeStore) -> None:
-    figure, axes = plt.subplots(2, 9, figsize=(18, 4.6), facecolor="black")
+    figure = Figure(figsize=(18, 4.6), facecolor="black")
+    axes = figure.subplots(2, 9)
     for number, row in enumerate(rows.itertuples()):
         volume = np.asarray(store.volume(row.subject_id, row.session_id), np.float32)
         mask = np.asarray(store.mask(row.subject_id, row.session_id))
@@ -87,7 +88,8 @@ def _difference(path: epath.Path, title: str, rows: pd.DataFrame, store: VolumeS
             total += normalise(volume, mask, Normalisation())
             inside += mask / len(chosen) / 2
         means.append(total / len(chosen))
-    figure, axes = plt.subplots(3, 3, figsize=(10, 9.5), facecolor="black")
+    figure = Figure(figsize=(10, 9.5), facecolor="black")
+    axes = figure.subplots(3, 3)
     names = ("mean AD", "mean CN", "AD minus CN (SD of a brain's voxels, ±1)")
     air = np.where(inside > 0.5, 0, LOWEST)
     pictures = (means[0] + air, means[1] + air, means[0] - means[1])
@@ -103,12 +105,9 @@ def _show(axis: Axes, part: np.ndarray, colours: str, low: float, high: float) -
     axis.imshow(part, origin="lower", cmap=colours, vmin=low, vmax=high)
 
 
-def _finish(figure: plt.Figure, path: epath.Path, title: str) -> None:
+def _finish(figure: Figure, path: epath.Path, title: str) -> None:
     for axis in figure.axes:
         axis.axis("off")
     figure.suptitle(title, color="white")
     figure.tight_layout()
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=80, facecolor="black", metadata={"Software": None})
-    plt.close(figure)
-    files.write_bytes(path, picture.getvalue())
+    files.write_bytes(path, image(figure, "png", dots=80))

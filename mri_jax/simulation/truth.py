@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
+from mri_jax.showing.simulated import WORD
 from mri_jax.simulation.people import RATIO_AT_STAGE_1, Scan
 from mri_jax.simulation.phantom import phantom_on, template_ml
 from mri_jax.simulation.regions import REGIONS
@@ -117,7 +118,7 @@ def write_nifti(
     """
     volume = nib.Nifti1Image(values, affine)
     volume.header.set_xyzt_units("mm")
-    volume.header["descrip"] = "SIMULATED"
+    volume.header["descrip"] = WORD
     volume.set_sform(affine, code=space)
     volume.set_qform(affine, code=space)
     files.write_bytes(path, gzip.compress(volume.to_bytes(), compresslevel=4, mtime=0))

@@ -264,7 +264,7 @@ def _write_results(
     found = tables.comparisons(predictions, written)
     tables.write(workdir, found, catalogue.simulated)
     for table in found:
-        say(f"\n{tables.title_of(table, catalogue.simulated)}\n{tables.markdown(table.frame)}")
+        say(f"\n{tables.shown(table, catalogue.simulated)}")
     if remarks:
         say("\n" + "\n".join(map(verdicts.line, remarks, remarks.values())))
     effects = tables.effects(predictions)

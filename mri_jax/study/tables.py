@@ -1,22 +1,23 @@
 """The study's own tables: mean and SD over the networks, in percent, as the paper prints them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax import files
+from mri_jax import results
 from mri_jax.evaluation.delong import auc_interval
-from mri_jax.evaluation.families import declare
+from mri_jax.evaluation.families import SOURCE, declare
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
-from mri_jax.filenames import safe_name
-from mri_jax.reporting.forms import latex_escape
+from mri_jax.showing import forms
+from mri_jax.showing.numbers import difference, estimated, mean_sd, percent, signed
+from mri_jax.showing.simulated import SCORES
+from mri_jax.showing.table import Table, from_frame
 from mri_jax.study.verdicts import WORDS
 
-SIMULATED = "SIMULATED cohorts: these scores test the software and say nothing about patients."
 EXPLORATORY = (
     "Exploratory: many sets of layers on one test set; read their ranking as a hypothesis."
 )
@@ -25,28 +26,17 @@ UNDEFINED = "undefined"
 """What stands for a score that a class is needed for which the test set lacks."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One table: the rows are networks, on one test set.
-
-    Attributes:
-      cohort: The test cohort.
-      frame: ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``, and
-        ``note`` where something is wrong with a network of a row.
-      exploratory: Whether so many sets of layers were tuned that their ranking proves nothing.
-    """
-
-    cohort: str
-    frame: pd.DataFrame
-    exploratory: bool
-
-
-def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Comparison]:
-    """A table a test cohort, in the order of the plan.
+def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Table]:
+    """Returns a table for each test cohort, a row a network and stage in the order of the plan.
 
     Args:
       predictions: The predictions table.
       plan: A row an entry, as in ``plan.json``; gives the order and the parameter counts.
+
+    Returns:
+      Tables of ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``, and
+      ``note`` where something is wrong with a network of a row; the table's own note says where so
+      many sets of layers were tuned that their ranking proves nothing.
     """
     tested = predictions[predictions["split"] == "test"]
     each = metrics_table(tested)
@@ -75,8 +65,10 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Compariso
             )
         frame = pd.DataFrame(rows)
         noted = len(frame) and frame["note"].ne("").any()
-        shown = frame if noted else frame.drop(columns="note", errors="ignore")
-        tables.append(Comparison(cohort, shown, exploratory))
+        frame = frame if noted else frame.drop(columns="note", errors="ignore")
+        title = f"Tested on {cohort}: mean ± SD over the networks, percent"
+        table = from_frame(f"test-{cohort}", title, frame, EXPLORATORY if exploratory else "")
+        tables.append(replace(table, condensed=False))
     return tables
 
 
@@ -103,50 +95,20 @@ def _folds(numbers: Iterable[int]) -> str:
     return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}:"
 
 
-def write(workdir: epath.Path, tables: list[Comparison], simulated: bool) -> None:
+def write(workdir: epath.Path, tables: Iterable[Table], simulated: bool) -> None:
     """Write each table as Markdown, CSV and LaTeX under ``tables/``."""
     for table in tables:
-        place = workdir / "tables" / f"test-{safe_name(table.cohort, keep='_')}"
-        title = title_of(table, simulated)
-        files.write_markdown(f"{place}.md", f"{title}\n\n{markdown(table.frame)}\n")
-        files.write_csv(f"{place}.csv", table.frame)
-        files.write_text(f"{place}.tex", latex(table.frame, title))
+        forms.write(workdir / results.TABLES, table, simulated)
 
 
-def title_of(table: Comparison, simulated: bool) -> str:
-    """A line above a table."""
-    text = f"Tested on {table.cohort}: mean ± SD over the networks, percent."
-    text += f" {EXPLORATORY}" if table.exploratory else ""
-    return f"{text} {SIMULATED}" if simulated else text
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table whose columns line up in plain text too."""
-    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
-
-
-def latex(frame: pd.DataFrame, caption: str) -> str:
-    """A LaTeX table (needs no package)."""
-    rows = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    lines = [" & ".join(map(latex_escape, row)) + r" \\" for row in rows]
-    body = "\n".join([lines[0], r"\hline", *lines[1:]])
-    columns = "l" * len(frame.columns)
-    return (
-        f"\\begin{{table}}\n\\caption{{{latex_escape(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n"
-        f"\\hline\n{body}\n\\hline\n\\end{{tabular}}\n\\end{{table}}\n"
-    )
+def shown(table: Table, simulated: bool) -> str:
+    """Returns a table as the terminal shows it, below its title and what must be said of it."""
+    said = [f"{table.title}.", table.note, SCORES if simulated else ""]
+    return f"{' '.join(filter(None, said))}\n{forms.grid(table)}"
 
 
 def effects(predictions: pd.DataFrame) -> list[str]:
-    """What fine-tuning changed: one line a (run, tuned stage, cohort), in points of AUC."""
+    """Returns what fine-tuning changed: a line a (run, tuned stage, cohort), in points of AUC."""
     tested = predictions[predictions["split"] == "test"]
     key = ["run", "stage", "cohort", "repeat", "fold"]
     scores = metrics_table(tested).set_index(key)["auc"].sort_index()
@@ -154,30 +116,25 @@ def effects(predictions: pd.DataFrame) -> list[str]:
     for (run, stage, cohort), tuned in scores.groupby(["run", "stage", "cohort"], sort=False):
         if not str(stage).startswith("tuned-"):
             continue
-        source = scores.loc[(run, "source", cohort)]
+        source = scores.loc[(run, SOURCE, cohort)]
         # Where a cohort is not fine-tuned on, the source was asked once, as repeat 0.
         places = [
             (r if r in source.index.get_level_values(0) else 0, f)
             for r, f in tuned.loc[(run, stage, cohort)].index
         ]
-        change = 100 * (tuned.to_numpy() - source.loc[places].to_numpy())
+        change = tuned.to_numpy() - source.loc[places].to_numpy()
+        name = f"{run} {stage}"
         if np.isnan(change).any():
-            lines.append(
-                f"{run} {stage} minus source on {cohort}: undefined for {np.isnan(change).sum()} "
-                f"of {len(change)} networks"
-            )
+            compared = difference(name, SOURCE, on=f"{cohort}: undefined")
+            lines.append(f"{compared} for {np.isnan(change).sum()} of {len(change)} networks")
             continue
-        spread = f" ± {change.std(ddof=1):.2f}" if len(change) > 1 else ""
+        spread = f" ± {percent(change.std(ddof=1), 2)}" if len(change) > 1 else ""
+        told = difference(name, SOURCE, f"{signed(change.mean(), 2)}{spread}", f"{cohort}: AUC")
         lines.append(
-            f"{run} {stage} minus source on {cohort}: AUC {_signed(change.mean())}{spread} points "
-            f"(from {_signed(change.min())} to {_signed(change.max())} over {len(change)} networks)"
+            f"{told} (from {signed(change.min(), 2)} to {signed(change.max(), 2)} over "
+            f"{len(change)} networks)"
         )
     return lines
-
-
-def _signed(points: float) -> str:
-    """``+0.24``; zero has no minus."""
-    return f"{round(float(points), 2) + 0.0:+.2f}"
 
 
 def _parameters(trained: pd.DataFrame) -> str:
@@ -188,9 +145,7 @@ def _parameters(trained: pd.DataFrame) -> str:
 
 
 def _mean_sd(mean: float, sd: float) -> str:
-    if np.isnan(mean):
-        return UNDEFINED
-    return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
+    return UNDEFINED if np.isnan(mean) else mean_sd(mean, sd)
 
 
 def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
@@ -207,5 +162,6 @@ def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
         return UNDEFINED
     found = auc_interval(chosen["label"].to_numpy(), score_of(chosen))
     missing = without_interval("auc", found.estimate, found.low, counts)
-    limits = f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
-    return f"{100 * found.estimate:.1f} {f'(no interval: {missing})' if missing else limits}"
+    if missing:
+        return f"{percent(found.estimate)} (no interval: {missing})"
+    return estimated(found.estimate, found.low, found.high)

@@ -19,6 +19,7 @@ import pandas as pd
 from mri_jax import __version__, files, locks
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.progress import Progress
+from mri_jax.showing.simulated import WORD
 from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.outliers import quality_table
@@ -272,7 +273,7 @@ def _are_simulated(entries: Sequence[ScanEntry]) -> bool:
 def _check_kind(path: Path, simulated: bool) -> None:
     found = is_simulated(path)
     if found is not None and found != simulated:
-        one, other = ("SIMULATED", "real") if found else ("not SIMULATED", "SIMULATED")
+        one, other = (WORD, "real") if found else (f"not {WORD}", WORD)
         raise UserError(f"{path.name}: is {one}, and the store is of {other} scans")
 
 

@@ -1,18 +1,19 @@
 """The page of quality control: one row of slices a scan, in one file that needs no network."""
 
 import base64
-import html
 import io
 import json
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from PIL import Image as Pillow
 from scipy import ndimage
 
+from mri_jax.showing import pages
+from mri_jax.showing.simulated import BANNER, labelled
 from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.resampling import Image, pull
@@ -84,7 +85,7 @@ def pictures(store: VolumeStore, template: Template) -> Iterator[str]:
         outline = np.asarray(store.mask(*key)) if _is_rigid(store) else brain
         row = row_of_slices(store.volume(*key), grid, outline)
         Pillow.fromarray(row).save(buffer, "WEBP", quality=60, method=2)
-        yield base64.b64encode(buffer.getvalue()).decode()
+        yield pages.encoded(buffer.getvalue())
 
 
 def page(
@@ -93,7 +94,7 @@ def page(
     decisions: pd.DataFrame | None = None,
     index: pd.DataFrame | None = None,
 ) -> str:
-    """The HTML of the page.
+    """Returns the HTML of the page.
 
     Args:
       store: Whose scans are shown.
@@ -126,8 +127,6 @@ def page(
     data = {
         "store": store.path.name,
         "fingerprint": store.info.fingerprint[:16],
-        "grid": store.info.grid.name,
-        "simulated": store.info.simulated,
         "image_size": size,
         "rigid": _is_rigid(store),
         "figures": [
@@ -151,12 +150,16 @@ def page(
     }
     # "</script>" inside an identifier must not end the element.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    asset = resources.files("mri_jax.volumes") / "assets" / "qc.html"
-    title = html.escape(f"Quality control: {store.path.name}")
-    document = asset.read_text(encoding="utf-8").replace(
-        "Quality control</title>", title + "</title>"
+    title = f"Quality control: {store.path.name}"
+    heading = f"{title}, {len(scans)} scans, grid {store.info.grid.name}"
+    return pages.render(
+        "volumes/qc.html.j2",
+        title=title,
+        heading=labelled(heading, store.info.simulated),
+        banner=BANNER if store.info.simulated else "",
+        interactive=True,
+        data=Markup(text),
     )
-    return document.replace("__DATA__", text)
 
 
 def _limit(name: str, bounds: tuple[float, float]) -> str:

@@ -16,10 +16,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from mri_jax.errors import UserError
+from mri_jax.showing.simulated import WORD
 from mri_jax.volumes.headers import Opened, check_size, is_label_name, open_header, open_image
 from mri_jax.volumes.intensities import Mended, mended
 
-SIMULATED = b"SIMULATED"
 MIN_DISTINCT = 24
 
 
@@ -128,7 +128,9 @@ def is_simulated(path: Path) -> bool | None:
             header = open_image(path).header
     except UserError:
         return None
-    return isinstance(header, nib.Nifti1Header) and bytes(header["descrip"]).startswith(SIMULATED)
+    return isinstance(header, nib.Nifti1Header) and bytes(header["descrip"]).startswith(
+        WORD.encode()
+    )
 
 
 def _open(path: Path, orientation: str) -> Opened:

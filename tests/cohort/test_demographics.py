@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mri_jax.cohort.demographics import as_latex, as_markdown, as_rows, beside_paper, describe
+from mri_jax.cohort.demographics import as_latex, as_markdown, beside_paper, describe, groups_table
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ def test_a_third_sex_is_counted_as_itself(table):
     assert row["sex_missing"] == (known["sex"] == "").sum()
     women = (known["sex"] == "F").sum()
     share = round(100 * women / known["sex"].isin(["F", "M", "O"]).sum())
-    assert as_rows(described)[1][0][3].startswith(f"{women} ({share}%), 2 other")
+    said = groups_table(described).rows[0][3].text
+    assert said.startswith(f"{women} ({share}%), 2 other")
 
 
 def test_tests_between_classes_and_cohorts(table):
@@ -87,10 +88,11 @@ def test_welch_anova_of_two_groups_is_the_t_test_and_of_three_is_statsmodels(rng
 
 def test_tables_as_text(table):
     described = describe(table)
-    header, rows = as_rows(described)
-    assert header == ["cohort", "class", "n", "female", "age (years)", "MMSE"]
+    groups = groups_table(described)
+    assert groups.header == ("cohort", "class", "n", "female", "age (years)", "MMSE")
+    rows = [[cell.text for cell in row] for row in groups.rows]
     assert rows[3][0:3] == ["AIBL", "AD", "10"]
-    assert rows[3][5] == "- [10]"
+    assert rows[3][5] == "– [10]"
     assert "not corrected" in as_markdown(described)
     latex = as_latex(describe(table.assign(cohort="A_1 & 50%")))
     assert r"A\_1 \& 50\%" in latex
@@ -105,7 +107,7 @@ def test_one_subject_and_one_class():
     )  # fmt: skip
     described = describe(one)
     assert described.tests.empty
-    assert "70.0 ± -" in as_markdown(described)
+    assert "70.0 ± –" in as_markdown(described)
 
 
 def test_the_papers_counts_stand_beside_ours(table):

@@ -2,13 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mri_jax.explanation.page import Section, TableView, markdown, markdown_page, render
+from mri_jax.explanation.page import Section, markdown_page, render
 from mri_jax.explanation.pictures import Line, anatomy_of, interactive, limits, mosaic
+from mri_jax.showing.forms import grid
+from mri_jax.showing.table import from_frame
 from tests.explanation.small import GRID, background, brain
 
 
 def section() -> Section:
-    table = TableView("T", pd.DataFrame({"region": ["<b>|x"], "value": [1 / 3], "q": [np.nan]}))
+    frame = pd.DataFrame({"region": ["<b>|x"], "value": [1 / 3], "q": [np.nan]})
+    table = from_frame("t", "T", frame)
     links = [("a map", "maps/SUB%5f1.nii.gz")]
     return Section("grad-cam · FAILED: cascade", tables=[table], links=links)
 
@@ -25,10 +28,11 @@ def test_page_escapes_what_comes_from_data_and_links_reach_their_files():
 
 def test_markdown_keeps_its_columns():
     text = markdown_page("Title", [section()], simulated=True)
-    assert "| <b>/x | 0.333 |  |" in text
+    assert r"| <b>\|x | 0.333 |     |" in text
     assert "## grad-cam · FAILED: cascade" in text
-    assert "**SIMULATED scans" in text
-    assert len({line.count("|") for line in markdown(section().tables[0]).splitlines()}) == 1
+    assert "**SIMULATED SCANS" in text
+    lines = grid(section().tables[0]).replace(r"\|", "").splitlines()
+    assert {line.count("|") for line in lines} == {4}
 
 
 def test_colours_start_where_a_fifth_of_the_brain_is_shown():

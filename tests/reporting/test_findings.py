@@ -8,7 +8,7 @@ import synthetic_run
 
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.findings import TRAINING, findings
-from mri_jax.reporting.table import p_value, percent, signed
+from mri_jax.showing.numbers import p_value, percent, signed
 
 
 @pytest.fixture(scope="module")

@@ -1,58 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Quality control</title>
-<style>
-:root { color-scheme: light; --line: #d5d9de; --dim: #5b6570; --keep: #1b7f4b; --out: #b3261e; }
-* { box-sizing: border-box; }
-body { margin: 0; font: 14px/1.45 system-ui, sans-serif; color: #16191d; background: #f4f5f7; }
-header { position: sticky; top: 0; z-index: 2; background: #fff; border-bottom: 1px solid var(--line); padding: 10px 18px; }
-h1 { font-size: 16px; margin: 0 0 6px; }
-.bar { display: flex; flex-wrap: wrap; gap: 8px 16px; align-items: center; }
-label { color: var(--dim); } select, input, button { font: inherit; padding: 3px 8px; border: 1px solid #b9c0c8; border-radius: 5px; background: #fff; color: inherit; }
-button { cursor: pointer; } button:focus-visible, select:focus-visible, input:focus-visible { outline: 2px solid #2563c9; outline-offset: 1px; }
-#export { background: #16467f; border-color: #16467f; color: #fff; }
-main { padding: 12px 18px; max-width: 1280px; margin: 0 auto; }
-.note { color: var(--dim); margin: 0 0 10px; max-width: 80ch; } .note p { margin: 4px 0; } summary { cursor: pointer; }
-article { display: grid; grid-template-columns: minmax(0, 1fr) 300px; gap: 4px 14px; background: #fff; border: 1px solid var(--line); border-left: 5px solid #c3c9d0; border-radius: 6px; margin: 0 0 8px; padding: 8px 10px; content-visibility: auto; contain-intrinsic-size: auto 158px; }
-article.keep { border-left-color: var(--keep); } article.exclude { border-left-color: var(--out); }
-article:focus { outline: 2px solid #2563c9; }
-.who { grid-column: 1 / -1; display: flex; flex-wrap: wrap; gap: 2px 12px; align-items: baseline; }
-.who b { font-size: 14px; } .who span { color: var(--dim); } .who .flags { color: var(--out); }
-img { display: block; width: 100%; height: auto; background: #000; border-radius: 3px; }
-dl { display: grid; grid-template-columns: auto auto auto auto; gap: 0 8px; margin: 0 0 6px; font-size: 12.5px; align-content: start; }
-dt { color: var(--dim); } dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
-.marks { display: flex; gap: 6px; } .marks input { min-width: 0; flex: 1; }
-.keep .k { background: var(--keep); color: #fff; border-color: var(--keep); } .exclude .e { background: var(--out); color: #fff; border-color: var(--out); }
-@media (max-width: 760px) { article { grid-template-columns: 1fr; } }
-</style>
-</head>
-<body>
-<header>
-<h1 id="title"></h1>
-<div class="bar">
-<label>Rater <input id="rater" size="14" placeholder="your name" autocomplete="off"></label>
-<label>Sort by <select id="sort"></select></label>
-<button id="direction" title="Reverse the order">worst first</button>
-<label>Show <select id="show"><option value="all">all</option><option value="flagged">flagged</option><option value="open">undecided</option><option value="exclude">excluded</option></select></label>
-<label>Find <input id="find" size="12" placeholder="subject" autocomplete="off"></label>
-<span id="count"></span>
-<button id="export">Export decisions.csv</button>
-</div>
-</header>
-<main>
-<p class="note">Each row shows one scan on the grid, left of the picture = left of the head, with <span id="outline">the outline of the
-template's brain</span>. Look for brain cut away, skull or neck left in, a head turned or mirrored, motion and artefacts.
-Diagnoses are hidden on purpose. Keys on a focused row: <b>k</b> keep, <b>e</b> exclude, <b>u</b> undo, arrows to move.
-Marks stay in this browser until exported; nothing is excluded before
-<code>python -m mri_jax qc STORE --decisions decisions.csv</code>.</p>
-<details class="note" id="limits"><summary>Limits, by the scans that are compared</summary></details>
-<div id="rows"></div>
-</main>
-<script type="application/json" id="data">__DATA__</script>
-<script>
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = id => document.getElementById(id);
@@ -61,7 +6,6 @@ let saved = {};
 try { saved = JSON.parse(localStorage.getItem(memory) || "{}"); } catch { /* storage is off: marks last as long as the page */ }
 const marks = Object.assign({}, data.decisions, saved.marks);
 byId("rater").value = saved.rater || "";
-byId("title").textContent = "Quality control: " + data.store + ", " + data.scans.length + " scans, grid " + data.grid + (data.simulated ? " (SIMULATED)" : "");
 const keyOf = s => s.subject_id + "\u0000" + s.session_id;
 const save = () => { try { localStorage.setItem(memory, JSON.stringify({ marks, rater: byId("rater").value })); } catch { /* see above */ } };
 const el = (name, text, cls) => { const e = document.createElement(name); if (text !== undefined) e.textContent = text; if (cls) e.className = cls; return e; };
@@ -148,6 +92,3 @@ byId("export").onclick = () => {
   link.download = "decisions.csv"; link.click(); setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 };
 arrange();
-</script>
-</body>
-</html>

@@ -1,4 +1,4 @@
-"""One style for all figures, the word SIMULATED where it belongs, and how they are written."""
+"""Figures: one style for all, the word SIMULATED where it belongs, and their bytes."""
 
 import contextlib
 import functools
@@ -12,9 +12,15 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mri_jax.showing.simulated import MARK
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 1)))
 
+ALARM = "#B00020"
+"""Colour of what a reader must not overlook."""
+WIDE = 8.0
+"""A figure wider than this (inches) takes the whole width of a page."""
 DIGITS = re.compile(r"(\d+)")
 
 
@@ -43,6 +49,11 @@ class Picture:
         return image(self.figure, "png")
 
     @property
+    def wide(self) -> bool:
+        """Whether the drawing takes the whole width of a page."""
+        return self.figure.get_figwidth() > WIDE
+
+    @property
     def svg(self) -> bytes:
         """The drawing as SVG."""
         return image(self.figure, "svg")
@@ -50,8 +61,8 @@ class Picture:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The style file, for the time of the block; the process's settings stay as they were."""
-    path = resources.files("mri_jax.reporting") / "assets" / "figures.mplstyle"
+    """Applies the style file within the block; the process's settings stay as they were."""
+    path = resources.files("mri_jax.showing") / "assets" / "figures.mplstyle"
     with resources.as_file(path) as file, mpl.rc_context(fname=str(file)):
         yield
 
@@ -77,8 +88,8 @@ def drawn(
             figure.text(0.006, top, title, ha="left", va="top", fontsize=9.5, weight="bold")
         if simulated:
             figure.text(
-                0.994, top, "SIMULATED SCANS", ha="right", va="top", fontsize=8,
-                color="#B00020", weight="bold",
+                0.994, top, MARK, ha="right", va="top", fontsize=8,
+                color=ALARM, weight="bold",
             )  # fmt: skip
         # The layout is found here, not again for each format; labels beside panels of fixed aspect
         # need a second look.
@@ -88,11 +99,17 @@ def drawn(
     return figure
 
 
-def image(figure: Figure, kind: str) -> bytes:
-    """The bytes of a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
+def image(figure: Figure, kind: str, dots: int | None = None) -> bytes:
+    """Returns a figure as ``png`` or ``svg``; the same figure gives the same bytes.
+
+    Args:
+      figure: The figure.
+      kind: ``png`` or ``svg``.
+      dots: An inch of a PNG; by default as the style file says.
+    """
     buffer = io.BytesIO()
     # A date in the metadata would change the bytes, and would be a date in a shared report.
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with style():
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        figure.savefig(buffer, format=kind, metadata=metadata, dpi=dots)
     return buffer.getvalue()
