@@ -59,7 +59,7 @@ def test_three_files_hold_the_table_and_say_where_its_scans_are_from(tmp_path):
     written = pd.read_csv(tmp_path / "a%2fb.csv")
     assert written["value"].tolist()[0] == 1 / 3
     assert written["simulated"].all()
-    assert "| &lt;b>   | 0.333 |" in (tmp_path / "a%2fb.md").read_text(encoding="utf-8")
+    assert "| &lt;b>  | 0.333 |" in (tmp_path / "a%2fb.md").read_text(encoding="utf-8")
     assert "SIMULATED" in (tmp_path / "a%2fb.tex").read_text(encoding="utf-8")
     forms.write(tmp_path, from_frame("real", "T", frame), simulated=False)
     assert "simulated" not in pd.read_csv(tmp_path / "real.csv")

@@ -33,5 +33,5 @@ def test_a_page_has_a_script_only_where_its_tables_sort():
 
 
 def test_what_a_template_lacks_is_an_error():
-    with pytest.raises(UndefinedError, match="link"):
+    with pytest.raises(UndefinedError, match="caution"):
         pages.render("explanation/explanation.html.j2", title="", banner="", interactive=False)
