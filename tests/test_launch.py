@@ -62,6 +62,7 @@ def test_the_same_command_again_trains_nothing_and_gives_the_same_bytes(cohorts,
     assert (workdir / "predictions.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
     cohorts, finished, workdir
 ):

@@ -6,7 +6,7 @@ import pytest
 
 from mri_jax import files, trained
 from mri_jax.errors import UserError
-from mri_jax.models import CNN
+from tests.networks import apply
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_a_member_gives_the_logits_that_the_run_wrote(opened):
         assert [member.fold for member in members] == [0, 1, 2]
         network = members[1].load()
         volumes = opened.reader(opened.held_out(members[1])).load(threads=1)
-        logits = CNN(network.spec).apply(network.variables, volumes, train=False)
+        logits = apply(network.spec, network.variables, volumes)
         rows = opened.rows(members[1], "validation").sort_values(["subject_id", "session_id"])
         np.testing.assert_allclose(logits, rows[["logit_0", "logit_1"]], atol=1e-5)
 

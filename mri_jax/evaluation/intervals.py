@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from mri_jax import seeding
 from mri_jax.errors import UserError
@@ -23,8 +22,8 @@ def wilson(successes: int, total: int, level: float = LEVEL) -> Interval:
     """Wilson's interval of a single network's proportion (ACC, SEN or SPE); NaN when n is 0."""
     if total == 0:
         return Interval(float("nan"), float("nan"), float("nan"), level)
-    low, high = proportion_confint(successes, total, alpha=1 - level, method="wilson")
-    return Interval(successes / total, float(low), float(high), level)
+    found = stats.binomtest(successes, total).proportion_ci(level, method="wilson")
+    return Interval(successes / total, float(found.low), float(found.high), level)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ opens on any other. A checkpoint appears whole or not at all.
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import sys
@@ -271,10 +272,11 @@ def _disk_errors_in_one_line(path: epath.PathLike) -> Iterator[None]:
 def _late_reports_untold() -> Iterator[None]:
     """Keep those reads and writes silent that end after the first one that failed.
 
-    TensorStore's threads report each of them to an event loop, which is closed once one has failed;
-    every later report would print a traceback. They go on after the block, and so does the silence.
+    TensorStore's threads report each of them to an event loop. While it runs, asyncio logs those
+    that nobody waited for; once it is closed, every later report would print a traceback. They go
+    on after the block, and so does the silence.
     """
-    told = sys.unraisablehook
+    told, logger = sys.unraisablehook, logging.getLogger("asyncio")
 
     def hook(raised: "sys.UnraisableHookArgs") -> None:
         late = isinstance(raised.exc_value, RuntimeError) and raised.object is None
@@ -282,8 +284,14 @@ def _late_reports_untold() -> Iterator[None]:
             told(raised)
 
     sys.unraisablehook = hook
+    logger.addFilter(_is_waited_for)  # of equal filters a logger keeps one
     yield
     sys.unraisablehook = told
+    logger.removeFilter(_is_waited_for)
+
+
+def _is_waited_for(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Task exception was never retrieved")
 
 
 def _to_host(tree: Any) -> Any:

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from evaluation.test_intervals import drawn_networks, scores_of
 from mri_jax.errors import UserError
@@ -91,7 +92,12 @@ def test_mcnemar_is_exact_and_its_odds_are_the_discordant_ratio(rng):
     assert effect.effect == pytest.approx(4.5)
     assert effect.p == pytest.approx(expected)
     assert effect.p == pytest.approx(stats.binomtest(2, 11).pvalue)
-    assert effect.low < 4.5 < effect.high
+    assert effect.statistic == 2.0
+    low, high = proportion_confint(9, 11, alpha=0.05, method="beta")
+    assert (effect.low, effect.high) == pytest.approx((low / (1 - low), high / (1 - high)))
+    gained_alone = comparisons.mcnemar(label, label == 1, second)
+    assert gained_alone.effect == gained_alone.high == np.inf
+    assert gained_alone.p == pytest.approx(2 * 0.5**9)
     assert np.isnan(comparisons.mcnemar(label, first, first).p)
 
 

@@ -138,6 +138,8 @@ def test_a_single_network_gets_wilson():
     half = z / (1 + z**2 / 10) * np.sqrt(centre * 0.2 / 10 + z**2 / 400)
     middle = (centre + z**2 / 20) / (1 + z**2 / 10)
     assert (interval.low, interval.high) == pytest.approx((middle - half, middle + half))
+    assert intervals.wilson(0, 5).low == 0.0
+    assert intervals.wilson(5, 5).high == 1.0
 
 
 def test_between_variance_takes_off_what_the_test_set_adds(rng):

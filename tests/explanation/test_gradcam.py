@@ -9,6 +9,7 @@ from mri_jax.explanation.gradcam import check_block, coarse_map, default_block, 
 from mri_jax.explanation.score import score_of
 from mri_jax.models import CNN, CNNSpec
 from tests.explanation.small import GRID, SPEC, network, volume
+from tests.networks import apply
 
 CNN5 = CNNSpec()
 
@@ -28,9 +29,10 @@ def test_weights_are_mean_gradients_of_the_feature_map(block):
     plain = dataclasses.replace(spec, form="reference")
     x = volume(1)[None]
     last = sum(SPEC.repetitions[:block])
-    _, kept = CNN(plain).apply(variables, x, train=False, intermediates=True)
+    _, kept = apply(plain, variables, x, intermediates=True)
     features = np.asarray(kept[f"conv{last}/feature_map"], np.float64)
 
+    @jax.jit
     def rest(maps):
         pooled = jax.lax.reduce_window(
             maps, -np.inf, jax.lax.max, (1, 2, 2, 2, 1), (1, 2, 2, 2, 1), "VALID"

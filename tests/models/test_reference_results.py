@@ -18,33 +18,41 @@ CASES = {
 }
 
 
-@pytest.fixture(params=list(CASES))
-def case(request, reference_results):
-    with np.load(reference_results / f"{request.param}.npz") as file:
+def read(name, reference_results):
+    """Arrays of a case, the variables among them, and its spec's member and width."""
+    with np.load(reference_results / f"{name}.npz") as file:
         arrays = dict(file)
     variables = {"params": {}, "batch_stats": {}}
     for path, array in arrays.items():
         if path.startswith(("conv", "bn", "fc")):
-            layer, name = path.split("/")
-            collection = "batch_stats" if name in ("mean", "var") else "params"
-            variables[collection].setdefault(layer, {})[name] = array
-    preset, width = CASES[request.param]
-    return arrays, variables, preset, width
+            layer, leaf = path.split("/")
+            collection = "batch_stats" if leaf in ("mean", "var") else "params"
+            variables[collection].setdefault(layer, {})[leaf] = array
+    return arrays, variables, *CASES[name]
+
+
+FORMS = {
+    ("reference", "float64"): (),
+    ("fast", "float64"): (),
+    ("fast", "float32"): (),
+    ("native", "float64"): (needs_compiler,),
+    ("native", "float32"): (needs_compiler,),
+}
+
+
+def marks(name, form, dtype):
+    """What XLA compiles for CNN-10 in float64 takes it half a minute."""
+    slow = name.startswith("cnn10") and form != "native" and dtype == "float64"
+    return (*FORMS[form, dtype], *[pytest.mark.slow] * slow)
 
 
 @pytest.mark.parametrize(
-    ("form", "dtype"),
-    [
-        ("reference", "float64"),
-        ("fast", "float64"),
-        ("fast", "float32"),
-        pytest.param("native", "float64", marks=needs_compiler),
-        pytest.param("native", "float32", marks=needs_compiler),
-    ],
+    ("name", "form", "dtype"),
+    [pytest.param(n, f, d, marks=marks(n, f, d)) for n in CASES for f, d in FORMS],
 )
-def test_logits_loss_and_every_gradient(case, form, dtype):
+def test_logits_loss_and_every_gradient(name, form, dtype, reference_results):
     tolerance = {"float64": 1e-6, "float32": 2e-4}[dtype]
-    arrays, variables, preset, width = case
+    arrays, variables, preset, width = read(name, reference_results)
     with jax.enable_x64(dtype == "float64"):
         spec = CNNSpec.preset(preset, width=width, dtype=dtype, form=form, dropout=(0, 0, 0))
         variables = jax.tree.map(lambda a: jnp.asarray(a, dtype), variables)
@@ -71,17 +79,18 @@ def test_logits_loss_and_every_gradient(case, form, dtype):
             "loss_train_no_dropout": loss,
         }
         for layer, leaves in gradient.items():
-            ours |= {f"grad/{layer}/{name}": leaf for name, leaf in leaves.items()}
+            ours |= {f"grad/{layer}/{leaf}": values for leaf, values in leaves.items()}
         expected = [k for k in arrays if k.startswith(("grad/", "logits", "loss"))]
         assert set(expected) == set(ours)
-        for name, result in ours.items():
-            largest = np.abs(arrays[name]).max()
-            error = np.abs(np.asarray(result, np.float64) - arrays[name]).max()
-            assert error <= tolerance * largest, name
+        for array, result in ours.items():
+            largest = np.abs(arrays[array]).max()
+            error = np.abs(np.asarray(result, np.float64) - arrays[array]).max()
+            assert error <= tolerance * largest, array
 
 
-def test_bfloat16_stays_near(case):
-    arrays, variables, preset, width = case
+@pytest.mark.parametrize("name", list(CASES))
+def test_bfloat16_stays_near(name, reference_results):
+    arrays, variables, preset, width = read(name, reference_results)
     spec = CNNSpec.preset(preset, width=width, dtype="bfloat16")
     variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), variables)
     apply = jax.jit(partial(CNN(spec).apply, train=False))

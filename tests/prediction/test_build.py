@@ -8,12 +8,12 @@ from scipy.special import expit
 from mri_jax import cli
 from mri_jax.evaluation.metrics import score_of
 from mri_jax.evaluation.operating import best_threshold
-from mri_jax.models import CNN
 from mri_jax.models.conv_layer import max_pool
 from mri_jax.prediction.build import build, reference
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import KINDS, widths
 from mri_jax.trained import open_run
+from tests.networks import apply
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,7 @@ def test_features_of_layers_are_the_moments_of_every_channel(run):
     volume = run.reader(run.held_out(run.ensemble("cnn2-w1", "source")[0])).read(0)
     found = Forward(loaded.spec, [loaded.variables])([volume], 2).features
     # From the plain form, which keeps every layer's map before pooling.
-    _, kept = CNN(loaded.spec).apply(
-        loaded.variables, volume[None], train=False, intermediates=True
-    )
+    _, kept = apply(loaded.spec, loaded.variables, volume[None], intermediates=True)
     expected = []
     for i, pool in enumerate(loaded.spec.pool_after, start=1):
         output = kept[f"conv{i}/feature_map"]

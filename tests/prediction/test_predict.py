@@ -11,7 +11,6 @@ from scipy.special import expit
 
 from mri_jax import cli, files
 from mri_jax.errors import DiskFull, UserError
-from mri_jax.models import CNN
 from mri_jax.prediction import folder, scans
 from mri_jax.prediction import predict as predicting
 from mri_jax.prediction.model import Distribution
@@ -21,6 +20,7 @@ from mri_jax.volumes.pipeline import EQUIVALENT, PreprocessSettings, settings_of
 from mri_jax.volumes.resampling import Image, coarsen
 from mri_jax.volumes.store import StoreInfo, VolumeStore
 from mri_jax.volumes.templates import load_template
+from tests.networks import apply
 from tests.prediction.made import GRID, ensemble, model, store
 
 
@@ -62,9 +62,7 @@ def test_a_store_is_predicted_in_batches_and_a_bad_volume_is_named(made, tmp_pat
     )
     margins = []
     for network in made.ensembles[0].networks:
-        logits = np.asarray(
-            CNN(made.spec).apply(network.variables, x[None, ..., None], train=False)
-        )
+        logits = np.asarray(apply(made.spec, network.variables, x[None, ..., None]))
         margins.append(float(logits[0, 1] - logits[0, 0]))
     row = source.loc["S007"]
     np.testing.assert_allclose(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from mri_jax import results
 from mri_jax.study import run
@@ -27,6 +28,7 @@ def run_both(folder: str) -> None:
     run.print_plan(settings, place / "plan-stages", wave=split)
 
 
+@pytest.mark.slow
 def test_a_study_of_split_batches_gives_the_predictions_of_one_device(tmp_path):
     code = "import sys; from tests.study.test_split import run_both; run_both(sys.argv[1])"
     done = subprocess.run(

@@ -12,6 +12,7 @@ from mri_jax.models import CNN, CNNSpec
 from mri_jax.training import freezing, step
 from mri_jax.training.state import Batch, random_key, typed_key
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
+from tests.networks import apply
 
 SHAPE = (8, 10, 9)
 # Two blocks, the first of two conv layers: small, and with every kind of layer.
@@ -145,7 +146,7 @@ def test_running_statistics_have_no_memory_of_their_start(rng):
     x = batches[0].image
     variables = start(settings).variables
 
-    _, kept = CNN(SPEC).apply(variables, x, train=False, intermediates=True)
+    _, kept = apply(SPEC, variables, x, intermediates=True)
     z = np.asarray(kept["conv1/pre_activation"], np.float64)
     np.testing.assert_allclose(one.batch_stats["bn1"]["mean"], z.mean((0, 1, 2, 3)), atol=1e-6)
     np.testing.assert_allclose(one.batch_stats["bn1"]["var"], z.var((0, 1, 2, 3)), rtol=1e-4)
@@ -169,9 +170,7 @@ def test_a_cached_prefix_trains_to_the_same_result(rng):
     begun = start(settings)
     first = freezing.frozen_prefix(freezing.trainable_mask(settings.rules, begun.params), SPEC) + 1
     batch = batch_of(rng)
-    features = CNN(SPEC).apply(
-        begun.variables, batch.image, train=False, last=first - 1, method="trunk"
-    )
+    features = apply(SPEC, begun.variables, batch.image, last=first - 1, method="trunk")
     cached = settings_for("high", first=first)
     whole, _ = run(settings, begun, [batch] * 3)
     short, _ = run(cached, start(cached), [batch.replace(image=features)] * 3)
@@ -200,7 +199,7 @@ def test_random_streams_differ_by_purpose_and_fold():
 def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
     key, volume = random_key(7, "init"), jnp.zeros((1, *SHAPE, 1), jnp.float32)
     drawn = step.init_variables(SPEC, SHAPE, key)
-    plain = CNN(SPEC).init(typed_key(key), volume, train=False)
+    plain = jax.jit(functools.partial(CNN(SPEC).init, train=False))(typed_key(key), volume)
     assert float(jnp.abs(drawn["params"]["conv1"]["kernel"]).max()) > 0.01
     jax.tree.map(np.testing.assert_array_equal, drawn, plain)
 
