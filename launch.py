@@ -123,6 +123,7 @@ def _main(argv: list[str]) -> int:
     from mri_jax import files
     from mri_jax.errors import UserError
     from mri_jax.filenames import safe_name
+    from mri_jax.settings.study import Study
 
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; fields of the config are --config.FIELD=VALUE")
@@ -132,26 +133,29 @@ def _main(argv: list[str]) -> int:
         # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
         logging.set_verbosity(logging.FATAL)
 
-    from mri_jax.study import device
-    from mri_jax.study.run import print_plan, run, voxels_of
-    from mri_jax.study.settings import Study
+    # A config that is refused need not wait for the packages that run it.
+    study = Study.parse(_CONFIG.value.to_dict())
+    from mri_jax.study.run import Running, print_plan, run
+    from mri_jax.study.scans import open_store, voxels_of
+    from mri_jax.training import devices
     from mri_jax.training.loop import Interrupted
 
-    config = _CONFIG.value.to_dict()
-    study = Study.from_config(config)
     name = safe_name(f"{study.name}-{study.preset}", keep="_")
     workdir = _folder("workdir", _WORKDIR.value or f"runs/{name}")
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
-    wave = device.start(stages, study.divisible, voxels_of(study), _NANS.value, _CPU_FOLDS.value)
-    kept = device.compiled_programs(stages)
-    print(f"{device.described(wave)}; compiled programs: {kept}", flush=True)
+    store = open_store(study)
+    voxels = voxels_of(study, store)
+    wave = devices.start(stages, study.divisible, voxels, _NANS.value, _CPU_FOLDS.value)
+    kept = devices.compiled_programs(stages)
+    print(f"{devices.described(wave)}; compiled programs: {kept}", flush=True)
+    how = Running(wave, store, _INTERRUPTION.asked, report=_REPORT.value)
     if _PLAN.value:
-        print_plan(config, stages, wave=wave)
+        print_plan(study, stages, how)
         return 0
     trace = _PROFILE.value and files.expanded(_PROFILE.value)
     try:
-        with _INTERRUPTION.polled(), device.profiled(trace):
-            run(config, workdir, stages, _INTERRUPTION.asked, report=_REPORT.value, wave=wave)
+        with _INTERRUPTION.polled(), devices.profiled(trace):
+            run(study, workdir, stages, how)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
         return CODE

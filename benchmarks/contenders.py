@@ -49,9 +49,9 @@ def jax_step(case: dict) -> Steps:
     import jax
 
     from mri_jax.models import CNNSpec
-    from mri_jax.study.device import return_memory_after_compiling, usable_cores
     from mri_jax.training import folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
+    from mri_jax.training.devices import return_memory_after_compiling, usable_cores
     from mri_jax.training.state import random_key
 
     splits = case["contender"] not in ("ours-unsplit", "ours-native")

@@ -24,8 +24,9 @@ import numpy as np
 
 from configs import baseline
 from mri_jax.evaluation.metrics import auc
+from mri_jax.planning.fits import source_fit
+from mri_jax.settings.study import Study
 from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
-from mri_jax.study.settings import Study
 from mri_jax.training import loop
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Wave
@@ -86,10 +87,10 @@ def scans(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     settings = SimulationSettings("demo", SEED, (CohortRequest("ADNI1", {"AD": POOL, "CN": POOL}),))
     made = simulate(settings, folder / f"simulated-{settings.fingerprint[:16]}", workers=1)
     store = VolumeStore(made.store_path)
-    study = Study.from_config(baseline.get_config("demo").to_dict())
+    study = Study.parse(baseline.get_config("demo").to_dict())
     keys = tuple(store.index.index)
     labels = {row["subject_id"]: row["diagnosis"] == "AD" for row in _rows(made.table_path)}
-    volumes = Reader(store, keys, study.data.normalisation).load(1)
+    volumes = Reader(store, keys, study.data.intensities).load(1)
     return volumes, np.array([labels[subject] for subject, _ in keys], np.int32)
 
 
@@ -114,9 +115,9 @@ def draw(labels: np.ndarray, size: int, replicate: int) -> tuple[np.ndarray, ...
 
 def train(volumes: np.ndarray, labels: np.ndarray, size: int, replicate: int) -> dict[str, Any]:
     """One training: held-out losses of every epoch, and the judged scores of each best so far."""
-    study = Study.from_config(baseline.get_config("demo").to_dict())
-    fit = study.runs[0].train
+    study = Study.parse(baseline.get_config("demo").to_dict())
     train_rows, held_out, fresh = draw(labels, size, replicate)
+    fit = source_fit(study.runs[0], len(train_rows))
     steps = len(train_rows) // fit.batch
     epochs = math.ceil(STEPS / steps)
 

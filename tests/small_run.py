@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from configs.finetune_high import get_config
+from mri_jax.settings.study import Study
+from mri_jax.study.run import Running
 from mri_jax.study.run import run as run_study
-from tests.study.tiny import SMALL_MODEL, make_cohorts
+from tests.tiny import SMALL_MODEL, make_cohorts
 
 
 def make_run(
@@ -34,5 +36,6 @@ def make_run(
     config["baselines"] |= {"voxels": False}
     for name, value in fields.items():
         config[name] = config[name] | value if isinstance(value, dict) else value
-    run_study(config, folder / "run", folder / "stages", say=say, report=False)
+    how = Running(say=say, report=False)
+    run_study(Study.parse(config), folder / "run", folder / "stages", how)
     return folder / "run"

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri_jax import files, results, seeding
+from mri_jax import files, seeding
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.evaluation.predictions import COLUMNS, probability_of
+from mri_jax.runs import results
+from tests import studies
 
 COHORTS = {"ADNI1": (41, 46), "ADNI2": (32, 41), "AIBL": (11, 40)}
 MCI = {"ADNI2": (18, 50)}
@@ -163,16 +165,7 @@ def write_run(folder: Path, simulated=True, arrays=False, name="finetune_high", 
         for index, row in enumerate(networks.to_dict("records"))
     ]
     files.write_json(folder / results.PLAN, {"stages": plan})
-    files.write_json(
-        folder / results.CONFIG,
-        {
-            "name": name,
-            "preset": "demo",
-            "seed": 0,
-            "model": {"width": 1.0},
-            "data": {"grid": "demo"},
-        },
-    )
+    studies.study(name=name, seed=0).write(folder / results.CONFIG)
     files.write_json(
         folder / results.PROVENANCE,
         {

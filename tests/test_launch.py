@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mri_jax import results
+from mri_jax.runs import results
 from tests.conftest import ROOT
 from tests.launching import command, launch
-from tests.study.tiny import make_cohorts
+from tests.tiny import make_cohorts
 
 
 @pytest.fixture(scope="module")

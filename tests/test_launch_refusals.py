@@ -13,7 +13,7 @@ from etils import epath
 from mri_jax.locks import folder_locked
 from tests.conftest import ROOT
 from tests.launching import command, launch, launch_each
-from tests.study.tiny import make_cohorts
+from tests.tiny import make_cohorts
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from mri_jax import backend
     from mri_jax.explanation.explain import PermutedNetwork, Request, explain
     from mri_jax.explanation.score import Network
-    from mri_jax.trained import TrainedRun, open_run
+    from mri_jax.runs.trained import TrainedRun, open_run
 
     for name, value, least in (
         ("per-class", args.per_class, 0),

@@ -20,8 +20,8 @@ from mri_jax.explanation.statistics import region_rows
 from mri_jax.explanation.truth import Truth
 from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
+from mri_jax.runs.trained import Member
 from mri_jax.showing.simulated import prefixed
-from mri_jax.trained import Member
 from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.store import scan_name
 from mri_jax.volumes.stream import Reader

@@ -27,7 +27,7 @@ from mri_jax.explanation.score import Network
 from mri_jax.explanation.selection import Scan, classes_of, select_scans
 from mri_jax.explanation.statistics import region_summary
 from mri_jax.explanation.truth import read_truth
-from mri_jax.trained import SOURCE, TrainedRun
+from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.volumes.store import KEY
 
 # Scans of each class whose maps the randomisation checks compare.

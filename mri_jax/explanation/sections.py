@@ -17,8 +17,8 @@ from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import FAILED, RULES
 from mri_jax.explanation.selection import Scan
 from mri_jax.filenames import joined_name, safe_name
+from mri_jax.runs.trained import SOURCE
 from mri_jax.showing.table import from_frame, from_rows
-from mri_jax.trained import SOURCE
 
 _SHOWN_OF_CLASS = 2
 _SHOWN_REGIONS = 30

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
+from mri_jax.runs.trained import SOURCE, Member, TrainedRun
 from mri_jax.seeding import generator
-from mri_jax.trained import SOURCE, Member, TrainedRun
 from mri_jax.volumes.store import KEY
 from mri_jax.volumes.stream import Key
 

@@ -42,8 +42,8 @@ from mri_jax.prediction.model import (
     digest_of,
 )
 from mri_jax.progress import Progress
+from mri_jax.runs.trained import SOURCE, Member, TrainedRun
 from mri_jax.showing import simulated
-from mri_jax.trained import SOURCE, Member, TrainedRun
 from mri_jax.training.checkpoints import Network
 from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.pipeline import settings_of
@@ -333,7 +333,7 @@ def _training(run: TrainedRun, variant: str) -> Iterator[TrainingGroup]:
 def _notes(run: TrainedRun, variant: str) -> Iterator[str]:
     if run.simulated:
         yield simulated.caution("training scans")
-    if run.results.config.get("preset") == "smoke":
+    if run.study.smoke:
         yield "The run's preset is smoke: a few subjects and epochs; its scores mean nothing."
     yield from (f"The run: {line}." for line in run.results.missing)
     smallest = min((group.n for group in _training(run, variant)), default=0)

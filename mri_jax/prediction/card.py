@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from mri_jax.evaluation.delong import Interval
 from mri_jax.prediction.model import FAR_PERCENT, Ensemble, Model, TrainingGroup
+from mri_jax.runs.trained import SOURCE
 from mri_jax.showing import simulated
 from mri_jax.showing.forms import grid
 from mri_jax.showing.numbers import estimated
 from mri_jax.showing.table import from_rows
-from mri_jax.trained import SOURCE
 
 DISCLAIMER = (
     "This is research software. It is not a medical device, and its output is not a diagnosis."

@@ -11,8 +11,8 @@ from mri_jax.filenames import safe_name
 from mri_jax.prediction import folder
 from mri_jax.prediction.build import build, fingerprint_of
 from mri_jax.prediction.model import Model
-from mri_jax.results import CONFIG, PREDICTIONS
-from mri_jax.trained import open_run
+from mri_jax.runs.results import CONFIG, PREDICTIONS
+from mri_jax.runs.trained import open_run
 
 KEPT = "model"
 """Folder of a run that holds its model once it was asked for."""
@@ -34,7 +34,7 @@ def open_model(
       path: A model folder or a results folder.
       network: The variant; by default the first of the run.
       stages: Which stages; by default all.
-      stage_folder: As in `mri_jax.trained.open_run`.
+      stage_folder: As in `mri_jax.runs.trained.open_run`.
       store: As there.
 
     Raises:

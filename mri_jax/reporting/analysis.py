@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mri_jax import results
 from mri_jax.errors import UserError
 from mri_jax.evaluation import differences, families, summary, thresholds
 from mri_jax.evaluation.cells import Entry, entries
 from mri_jax.evaluation.families import Family
 from mri_jax.evaluation.predictions import KEY
-from mri_jax.results import Results
+from mri_jax.runs import results
+from mri_jax.runs.results import Results
 
 TOLERANCE = 1e-4
 """Two runs that claim the same network may differ this much in a logit (other devices)."""

@@ -10,7 +10,7 @@ from mri_jax.evaluation.operating import INNER
 from mri_jax.evaluation.scores import Scores
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, Section
-from mri_jax.results import Results
+from mri_jax.runs.results import Results
 from mri_jax.showing.simulated import caution
 
 NEAR_DUPLICATES = "near_duplicates"
@@ -27,7 +27,7 @@ def cautions(analysis: Analysis) -> list[str]:
     if analysis.simulated:
         lines.append(caution())
     for name, run in zip(analysis.names, analysis.runs, strict=True):
-        if run.config.get("preset") == "smoke":
+        if run.study and run.study.smoke:
             lines.append(f"{name}: preset smoke; its scores mean nothing.")
         lines += [f"{name}: {line}." for line in run.missing]
         if "simulated" not in run.provenance:
@@ -48,7 +48,7 @@ def cautions(analysis: Analysis) -> list[str]:
 
 def searched_for_near_duplicates(run: Results) -> bool:
     """Whether a run says that its scans were compared, or made their persons itself."""
-    own = bool(run.config) and not run.config.get("data", {}).get("cohort")
+    own = run.study is not None and run.study.data.simulated
     return (own and run.simulated) or bool(run.provenance.get(NEAR_DUPLICATES))
 
 

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from mri_jax import results
 from mri_jax.errors import UserError
 from mri_jax.reporting.analysis import Analysis
+from mri_jax.runs import results
 from mri_jax.showing.figures import Picture, drawn, natural
 
 SHOWN = 8
@@ -19,8 +19,8 @@ PLANES = ("sagittal", "coronal", "axial")
 def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     """Filters (all runs), and feature maps unless they show a real scan and ``share`` is set.
 
-    The arrays are those of `mri_jax.results.FILTERS` and `FEATURE_MAPS`; a run without them has
-    no such figure.
+    The arrays are those of `mri_jax.runs.results.FILTERS` and `FEATURE_MAPS`; a run without them
+    has no such figure.
     """
     made: list[Picture] = []
     filters = _by_network(analysis.arrays(results.FILTERS))

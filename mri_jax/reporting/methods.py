@@ -1,6 +1,7 @@
 """A methods paragraph that can be pasted into a paper; it says only what this run did."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from mri_jax import __version__
 from mri_jax.evaluation.baselines import RUNS as BASELINES
@@ -9,7 +10,10 @@ from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.families import is_baseline, plain_name
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.results import Results
+from mri_jax.runs.results import Results
+from mri_jax.settings.study import Study
+
+T = TypeVar("T")
 
 REFERENCES = (
     (
@@ -49,14 +53,9 @@ REFERENCES = (
 )
 
 
-def _shared(analysis: Analysis, *path: str) -> Any:
-    """A field of the config where all runs agree on it; None otherwise."""
-    found = []
-    for run in analysis.runs:
-        value: Any = run.config
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        found.append(value)
+def _shared(analysis: Analysis, asked: Callable[[Study], T]) -> T | None:
+    """Something of the studies that all runs agree on; None where they do not, or do not tell."""
+    found = [asked(run.study) if run.study else None for run in analysis.runs]
     return found[0] if all(value == found[0] for value in found) else None
 
 
@@ -123,16 +122,17 @@ def _stopping(analysis: Analysis) -> str:
     """When training of source networks ended: as planned, else by the configs."""
     plan = analysis.plan
     names = ("min_epochs", "max_epochs", "patience")
-    delta = _shared(analysis, "train", "min_delta")
-    values = [_shared(analysis, "train", name) for name in names]
+    delta = _shared(analysis, lambda study: study.train.min_delta)
+    limits = _shared(analysis, lambda s: (s.train.min_epochs, s.train.max_epochs, s.train.patience))
+    values = list(limits or ())
     if set(names) <= set(plan.columns):
         rows = plan.loc[plan["stage"].eq("source") & plan["max_epochs"].notna(), list(names)]
         planned = rows.drop_duplicates().to_numpy(float)
         if len(planned) > 1:
             return "Networks stopped by rules that differ between them; plan.json has each."
         values = [int(value) for value in planned[0]] if len(planned) else values
-    if None in (*values, delta):
-        return "The rule by which training stopped is not recorded in these results."
+    if not values or delta is None:
+        return "Networks stopped by rules that differ between the runs; config.json has each."
     least, most, patience = values
     if least == most:
         return f"Training ran {most} epochs."
@@ -145,23 +145,24 @@ def _stopping(analysis: Analysis) -> str:
 def _training(analysis: Analysis, tuned: bool) -> list[str]:
     """How the networks were trained, as far as the configs say it and agree."""
     clauses = [
-        ("learning rate {:g}", _shared(analysis, "train", "learning_rate")),
-        ("batches of {}", _shared(analysis, "train", "batch")),
-        ("weight decay {:g}", _shared(analysis, "train", "weight_decay") or None),
-        ("at most {} epochs", _shared(analysis, "train", "max_epochs")),
+        ("learning rate {:g}", _shared(analysis, lambda study: study.train.learning_rate)),
+        ("batches of {}", _shared(analysis, lambda study: study.train.batch)),
+        ("weight decay {:g}", _shared(analysis, lambda study: study.train.weight_decay) or None),
+        ("at most {} epochs", _shared(analysis, lambda study: study.train.max_epochs)),
     ]
     known = [words.format(value) for words, value in clauses if value is not None]
     if not known:
         return []
     said = f"Networks were trained with Adam [9] ({', '.join(known)}); the epoch with the lowest "
     said += f"loss on the held-out fold was kept. {_stopping(analysis)}"
-    if _shared(analysis, "data", "normalisation") == "zscore":
+    if _shared(analysis, lambda study: study.data.normalisation) == "zscore":
         said += " Intensities were standardised within the brain of each scan"
-        clip = _shared(analysis, "data", "clip")
+        clip = _shared(analysis, lambda study: study.data.clip)
         said += f", clipped at percentiles {clip[0]:g} and {clip[1]:g}." if clip else "."
-    rate, epochs = (_shared(analysis, "finetune", f) for f in ("learning_rate", "epochs"))
+    rate = _shared(analysis, lambda study: study.finetune.learning_rate)
+    epochs = _shared(analysis, lambda study: study.finetune.epochs)
     if tuned and rate is not None and epochs is not None:
-        fixed = _shared(analysis, "finetune", "stopping") == "fixed"
+        fixed = _shared(analysis, lambda study: study.finetune.stopping) == "fixed"
         said += f" Fine-tuning ran {'' if fixed else 'at most '}{epochs} epochs at a learning rate "
         said += f"of {rate:g}, and chose nothing on the test subjects."
     versions = analysis.runs[0].provenance.get("versions", {})
@@ -187,7 +188,7 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     stages = sorted(s for s in networks["stage"].unique() if s != "source")
     if stages:
         repeats = networks["repeat"].nunique()
-        parts = _shared(analysis, "finetune", "parts")
+        parts = _shared(analysis, lambda study: study.finetune.parts)
         share = f"one of {parts} stratified parts" if parts else "a stratified part"
         first += (
             f" Networks were fine-tuned ({', '.join(stages)}) on {share} of the target; "

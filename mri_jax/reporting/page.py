@@ -11,7 +11,7 @@ from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.findings import findings
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
-from mri_jax.results import Results
+from mri_jax.runs.results import Results
 from mri_jax.showing import pages
 from mri_jax.showing.figures import Picture
 from mri_jax.showing.numbers import DASH
@@ -67,7 +67,7 @@ def render(
         simulated=analysis.simulated,
         share=share,
         findings=findings(analysis),
-        meaningless=any(run.config.get("preset") == "smoke" for run in analysis.runs),
+        meaningless=any(run.study is not None and run.study.smoke for run in analysis.runs),
         cautions=cautions(analysis),
         overview=runs_table(analysis),
         networks=networks_table(analysis),
@@ -101,23 +101,24 @@ def runs_table(analysis: Analysis) -> Table:
     """Each run's question and where it was computed; a study's variants may override the source."""
     rows = []
     for name, run in zip(analysis.names, analysis.runs, strict=True):
-        config = run.config
-        task, source = config.get("task", {}), config.get("source", {})
+        study = run.study
         devices = run.provenance.get("devices", [])
         kinds = [
             f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else str(kind)
             for kind in dict.fromkeys(devices)
         ]
-        preset = f":{config['preset']}" if config.get("preset") else ""
-        known = (
-            f"{config['name']}{preset}" if config.get("name") else "",
-            f"{task['positive']} against {task['negative']}" if len(task) == 2 else "",
-            ", ".join(source.get("cohorts", [])),
-            ", ".join(config.get("targets", [])),
-            str(config.get("seed", "")),
-            ", ".join(kinds),
+        asked = (
+            ("",) * 5
+            if study is None
+            else (
+                f"{study.name}:{study.preset}",
+                f"{study.task.positive} against {study.task.negative}",
+                ", ".join(study.source.cohorts),
+                ", ".join(study.targets),
+                str(study.seed),
+            )
         )
-        rows.append((name, *(value or DASH for value in known)))
+        rows.append((name, *(value or DASH for value in (*asked, ", ".join(kinds)))))
     header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
     note = "Variants of a run may override its task, source or network; the table below lists them."
     return from_rows("runs", "Runs", header, rows, note)
@@ -155,7 +156,7 @@ def networks_table(analysis: Analysis) -> Table:
 
 
 def _described(name: str, run: Results, share: bool) -> dict[str, str]:
-    config, provenance = run.config, run.provenance
+    config, provenance = run.study.to_json() if run.study else {}, run.provenance
     if share:
         config, provenance = _public(config), _public(provenance)
     return {

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import pandas as pd
 from etils import epath
 
-from mri_jax import files, results
+from mri_jax import files
 from mri_jax.filenames import safe_name
 from mri_jax.reporting import demographics, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
+from mri_jax.runs import results
 from mri_jax.showing import forms
 from mri_jax.showing.figures import Picture
 

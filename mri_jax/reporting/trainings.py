@@ -7,7 +7,7 @@ import pandas as pd
 from mri_jax.evaluation import learning
 from mri_jax.evaluation.families import SOURCE, Method
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.results import Results
+from mri_jax.runs.results import Results
 
 KEY = ["run", "stage", "repeat", "fold"]
 FAILED = "training failed"
@@ -39,7 +39,7 @@ def _of_run(run: Results) -> pd.DataFrame:
 
 def _recomputed(run: Results) -> pd.DataFrame:
     """For results of earlier versions, which did not say it: by the predictions themselves."""
-    balanced = run.config.get("train", {}).get("class_weights") == "balanced"
+    balanced = run.study is not None and run.study.train.class_weights == "balanced"
     runs = dict.fromkeys(run.predictions["run"], balanced)
     found = learning.unlearnt(run.predictions, runs)
     return found.assign(stage=SOURCE, repeat=0, what=UNLEARNT)

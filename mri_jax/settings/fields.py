@@ -1,4 +1,4 @@
-"""Rules for the fields of a config: declared beside each field, checked in one place.
+"""Rules for the fields of a config, which are declared beside each field and checked in one place.
 
 A section of a config is a frozen dataclass whose fields are made by `field` (a rule and a line of
 documentation) or are sections themselves; `read` turns a mapping into it.
@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 from mri_jax.errors import UserError
 
 T = TypeVar("T")
+ROOT = "config"
+"""What stands before the names of fields, in messages and on the command line."""
 # Characters of a value that a message shows.
 _SHOWN = 80
 
@@ -186,7 +188,9 @@ class Overrides:
         return "a dictionary of fields of this config"
 
 
-def field(rule: Rule, about: str, default: Any, before: Any = dataclasses.MISSING) -> Any:
+def field(
+    rule: Rule, about: str, default: Any, before: Any = dataclasses.MISSING, free: bool = False
+) -> Any:
     """Declares a field of a section.
 
     Args:
@@ -195,8 +199,9 @@ def field(rule: Rule, about: str, default: Any, before: Any = dataclasses.MISSIN
       default: Its value in a new config.
       before: Its value in a config that lacks it, because it was written before the field was
         there: the value at which results are those of then. Without one it must not be absent.
+      free: Whether it changes how a study runs and never what it finds.
     """
-    metadata = {"rule": rule, "about": about, "before": before}
+    metadata = {"rule": rule, "about": about, "before": before, "free": free}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -209,7 +214,7 @@ def read(kind: type[T], values: Any, at: str) -> T:
       at: Its name, e.g. ``config.train``.
 
     Returns:
-      The section; sequences come as tuples, everything else as it is.
+      The section, in which every sequence is a tuple.
 
     Raises:
       UserError: A field is unknown, absent or breaks its rule; field, value and rule are named.
@@ -234,19 +239,27 @@ def read(kind: type[T], values: Any, at: str) -> T:
         value, rule = values[name], each.metadata["rule"]
         if not rule.holds(value):
             raise UserError(f"{place}: {shown(value)} must be {rule}")
-        found[name] = tuple(value) if isinstance(value, list) else value
+        found[name] = _tuples(value)
     return kind(**found)
 
 
-def later(kind: type, at: str = "") -> dict[str, Any]:
-    """Fields of a section and those inside it that a config may leave out, with their values."""
-    found: dict[str, Any] = {}
-    for each in dataclasses.fields(kind):
-        if (inside := _section(each)) is not None:
-            found |= later(inside, f"{at}{each.name}.")
-        elif each.metadata["before"] is not dataclasses.MISSING:
-            found[f"{at}{each.name}"] = each.metadata["before"]
-    return found
+def _tuples(value: Any) -> Any:
+    """A value whose sequences are tuples, as those of JSON are not."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def flat(values: Any, at: str = "") -> dict[str, Any]:
+    """Returns nested values by their whole names (``train.batch``, ``variants.0.model.width``)."""
+    if isinstance(values, list | tuple) and any(isinstance(item, Mapping) for item in values):
+        values = dict(enumerate(values))
+    if isinstance(values, Mapping) and values:
+        found: dict[str, Any] = {}
+        for name, item in values.items():
+            found |= flat(item, f"{at}{name}.")
+        return found
+    return {at[:-1]: list(values) if isinstance(values, tuple) else values}
 
 
 def unknown_field(name: str, known: Sequence[str]) -> str:
@@ -291,13 +304,20 @@ def _section(each: dataclasses.Field) -> type | None:
     return each.type if isinstance(each.type, type) and "rule" not in each.metadata else None
 
 
-def leaves(kind: type, at: str = "config") -> list[tuple[str, Rule, str]]:
-    """(name, rule, documentation) of every field of a section and of those inside it."""
-    found: list[tuple[str, Rule, str]] = []
+def leaves(kind: type, at: str = ROOT) -> list[tuple[str, Rule, str]]:
+    """Returns (name, rule, documentation) of every field of a section and of those inside it."""
+    return [(name, each.metadata["rule"], each.metadata["about"]) for name, each in _all(kind, at)]
+
+
+def free(kind: type, at: str = "") -> set[str]:
+    """Returns the names of the fields that never change what a study finds."""
+    return {name for name, each in _all(kind, at) if each.metadata["free"]}
+
+
+def _all(kind: type, at: str) -> list[tuple[str, dataclasses.Field]]:
+    found: list[tuple[str, dataclasses.Field]] = []
     for each in dataclasses.fields(kind):
-        place = f"{at}.{each.name}"
-        if (inside := _section(each)) is not None:
-            found += leaves(inside, place)
-        else:
-            found.append((place, each.metadata["rule"], each.metadata["about"]))
+        place = f"{at}.{each.name}" if at else each.name
+        inside = _section(each)
+        found += [(place, each)] if inside is None else _all(inside, place)
     return found

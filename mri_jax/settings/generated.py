@@ -1,11 +1,9 @@
 """The ``ConfigDict`` that ``configs/*.py`` override, made from the fields of a study."""
 
-from dataclasses import asdict
-
 from ml_collections import ConfigDict
 
 from mri_jax.settings.presets import PRESETS
-from mri_jax.settings.sections import Config
+from mri_jax.settings.study import Study
 
 
 def config_dict(preset: str = "demo", fine_tuning: bool = False) -> ConfigDict:
@@ -20,7 +18,7 @@ def config_dict(preset: str = "demo", fine_tuning: bool = False) -> ConfigDict:
     """
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
-    config = ConfigDict(asdict(Config(preset=preset)))
+    config = ConfigDict(Study(preset=preset).to_json())
     config.update_from_flattened_dict(PRESETS[preset].fields)
     if fine_tuning:
         config.update_from_flattened_dict(PRESETS[preset].fine_tuning)

@@ -1,4 +1,4 @@
-"""Fields of a config on the command line: what is wrong with them, in one line.
+"""The fields of a config on a command line: says in one line what is wrong with them.
 
 ``ml_collections`` reads them, and tells its mistakes in words of Python; it also joins the tuples
 of a field that is given twice.
@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mri_jax.settings.fields import leaves, shown, unknown_field
-from mri_jax.settings.sections import Config
+from mri_jax.settings.fields import ROOT, leaves, shown, unknown_field
+from mri_jax.settings.study import Study
 
-_CONFIG = "config."
+_BEFORE = f"{ROOT}."
 _UNREAD = re.compile(r"^flag --(?P<name>[\w.]+)=(?P<value>.*?): (?P<why>.*)", re.DOTALL)
 _UNKNOWN = re.compile(r"^Unknown command line flag '(.*?)'")
 
@@ -24,7 +24,7 @@ def given(argv: Sequence[str]) -> list[tuple[str, str]]:
     found = []
     for place, argument in enumerate(argv):
         name, equals, value = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and name.startswith(_CONFIG):
+        if argument.startswith("-") and name.startswith(_BEFORE):
             following = argv[place + 1] if place + 1 < len(argv) else ""
             found.append((name, value if equals else following))
     return found
@@ -67,12 +67,12 @@ def plainly(message: str, flags: Sequence[str]) -> str:
       flags: Names of the flags that there are besides the fields.
     """
     if unknown := _UNKNOWN.match(message):
-        near = difflib.get_close_matches(unknown[1].partition(".")[0], [*flags, "config"], n=1)
+        near = difflib.get_close_matches(unknown[1].partition(".")[0], [*flags, ROOT], n=1)
         hint = f"; did you mean --{near[0]}?" if near else "; --help lists those there are"
         return f"--{unknown[1]}: no such flag{hint}"
     if (unread := _UNREAD.match(message)) is None:
         return ""
-    rules = {name: str(rule) for name, rule, _ in leaves(Config)}
+    rules = {name: str(rule) for name, rule, _ in leaves(Study)}
     name, value = unread["name"], shown(unread["value"])
     if name in rules:
         return f"{name}: {value} must be {rules[name]}"
@@ -88,7 +88,7 @@ def _is_literal(text: str) -> bool:
     return False
 
 
-def _leaves(values: Mapping[str, Any], at: str = _CONFIG) -> list[tuple[str, Any]]:
+def _leaves(values: Mapping[str, Any], at: str = _BEFORE) -> list[tuple[str, Any]]:
     """(name, value) of every section and field, ``config.`` in front."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mri_jax.settings.presets import PRESETS
-from mri_jax.settings.sections import VARIED, Config
+from mri_jax.settings.study import VARIED, Study
 
 _HEAD = f"""# Every field of a study
 
@@ -40,15 +40,17 @@ These may differ, the others are one for all variants:
 config.variants = ({{"model": {{"preset": "cnn10"}}}}, {{"train": {{"batch": 4}}}})
 ```
 
-`config.json` in a results folder holds the value of every field.
+`config.json` in a results folder holds the value of every field. A study that goes on in that
+folder must have the same ones, but for those marked "not compared", which change how it runs and
+not what it finds.
 """
 
 
 def page() -> str:
     """Returns the text of ``docs/config.md``."""
-    config = Config()
-    parts = [_HEAD, "## Presets\n", *_presets(), "## Fields of the study\n", _list(config, "")]
-    for name, section in vars(config).items():
+    study = Study()
+    parts = [_HEAD, "## Presets\n", *_presets(), "## Fields of the study\n", _list(study, "")]
+    for name, section in vars(study).items():
         if dataclasses.is_dataclass(section):
             about = (type(section).__doc__ or "").split(";")[0].rstrip(".")
             parts += [f"## `{name}`: {about[0].lower()}{about[1:]}\n", _list(section, f"{name}.")]
@@ -72,7 +74,8 @@ def _list(section: Any, at: str) -> str:
         if "rule" in each.metadata:
             name, value = f"{at}{each.name}", getattr(section, each.name)
             about, rule = each.metadata["about"], each.metadata["rule"]
-            lines.append(f"- `{name}` = `{value!r}`: {about}. Must be {rule}.\n")
+            free = " Not compared." if each.metadata["free"] else ""
+            lines.append(f"- `{name}` = `{value!r}`: {about}. Must be {rule}.{free}\n")
     return "".join(lines)
 
 

@@ -1,14 +1,14 @@
-"""Every field of a config with its default, its rule and one line of documentation.
+"""The sections of a config: every field with its default, its rule and its documentation.
 
 The ``ConfigDict`` of ``configs/base.py`` and ``docs/config.md`` are generated from these classes.
 Bounds are generous: they refuse what cannot have been meant, or what would fail only later; what
 the machine can hold is checked against the plan.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
-from mri_jax.models.spec import FORMS, PRESETS
+from mri_jax.errors import UserError
+from mri_jax.models.spec import FORMS, PRESETS, CNNSpec
 from mri_jax.settings.fields import (
     Choice,
     Either,
@@ -16,13 +16,12 @@ from mri_jax.settings.fields import (
     Flag,
     Many,
     Number,
-    Overrides,
     Text,
     Whole,
     field,
 )
 from mri_jax.volumes.grids import GRIDS
-from mri_jax.volumes.normalise import METHODS
+from mri_jax.volumes.normalise import METHODS, Normalisation
 
 SEED = Whole(0, 2**63 - 1)
 NAME, NO_NAME = Text(), Text(empty=True)
@@ -31,8 +30,6 @@ COHORTS = Many(NAME, 1, 100, distinct=True)
 EPOCHS = Whole(1, 100_000)
 STEPS = Whole(0, 100_000_000)
 STATISTICS = ("keep", "adapt")
-# What a variant may change; the rest of a study is one for all its variants.
-VARIED = ("task", "source", "targets", "model", "train", "finetune", "augment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +71,10 @@ class Data:
         Choice(("auto", "device", "stream")),
         "where volumes live while networks are trained; auto: by their size",
         "auto",
+        free=True,
     )
-    threads: int = field(Whole(1, 256), "threads that read volumes", 2)
-    prefetch: int = field(Whole(1, 1024), "batches read ahead", 8)
+    threads: int = field(Whole(1, 256), "threads that read volumes", 2, free=True)
+    prefetch: int = field(Whole(1, 1024), "batches read ahead", 8, free=True)
     normalisation: str = field(
         Choice(METHODS), "how intensities inside the brain are normalised", "zscore"
     )
@@ -92,6 +90,21 @@ class Data:
         (0.5, 99.5),
     )
     background: float = field(Number(-1e4, 1e4), "the constant outside the brain", 0.0)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the study makes its own cohorts."""
+        return not self.cohort
+
+    @property
+    def intensities(self) -> Normalisation:
+        """How intensities become unitless, but for a reference of training scans."""
+        low, high = self.clip
+        return Normalisation(
+            method=self.normalisation,
+            clip=(float(low), float(high)),
+            background=float(self.background),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +149,26 @@ class Model:
     form: str = field(
         Choice(FORMS), "program that computes the conv layers; all compute one function", "fast"
     )
+
+    @property
+    def name(self) -> str:
+        """The name in tables: ``cnn5``."""
+        return self.preset or f"cnn{sum(self.repetitions)}"
+
+    @property
+    def spec(self) -> CNNSpec:
+        """The architecture.
+
+        Raises:
+          UserError: Its fields contradict each other; the message begins with one of them.
+        """
+        values = asdict(self)
+        preset = values.pop("preset")
+        if not preset:
+            return CNNSpec.from_dict(values)
+        if values.pop("repetitions"):
+            raise UserError(f"repetitions: {self.repetitions} must be () where preset is given")
+        return CNNSpec.preset(preset, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,32 +257,7 @@ class Baselines:
     )
     voxels: bool = field(Flag(), "ridge regression on voxels at 4 mm", True)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """A whole config."""
-
-    name: str = field(NAME, "labels results", "base")
-    preset: str = field(NAME, "which preset of the config this is", "demo")
-    seed: int = field(SEED, "seed of every random stream", 2021)
-    save_seconds: float = field(
-        Number(0, 86400),
-        "seconds between saved states of a training, which are saved after epochs; SIGKILL loses "
-        "no more than that and an epoch",
-        2.0,
-    )
-    task: Task = Task()
-    source: Source = Source()
-    targets: tuple[str, ...] = field(COHORTS, "test cohorts", ("ADNI2", "ADNI3", "AIBL"))
-    data: Data = Data()
-    simulation: Simulation = Simulation()
-    model: Model = Model()
-    train: Train = Train()
-    finetune: Finetune = Finetune()
-    augment: Augment = Augment()
-    baselines: Baselines = Baselines()
-    variants: tuple[dict[str, Any], ...] = field(
-        Many(Overrides(), 0, 1000),
-        f"network variants, each a dictionary of fields of {', '.join(VARIED)}; empty: one network",
-        (),
-    )
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of those that are asked for."""
+        return tuple(name for name, wanted in asdict(self).items() if wanted)

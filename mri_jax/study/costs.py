@@ -19,11 +19,11 @@ from etils import epath
 from mri_jax import files, sealed
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
+from mri_jax.planning.plan import BaselineStage
+from mri_jax.settings.study import Study
 from mri_jax.simulation import CohortRequest, SimulationSettings
 from mri_jax.simulation.people import scans_of
 from mri_jax.simulation.render import renderer
-from mri_jax.study.plan import BaselineStage
-from mri_jax.study.settings import Study
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import Steps, Wave, eval_program, train_program
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
@@ -83,7 +83,7 @@ class Costs:
         self._say, self._said = say, False
         self.wave, self.save_seconds = wave, study.save_seconds
         self._root = root
-        self._threads, self._how = study.data.threads, study.data.normalisation
+        self._threads, self._how = study.data.threads, study.data.intensities
 
     def program(self, fit: FitSettings, grid: Grid) -> ProgramCost:
         """Of a training program on volumes of a grid."""

@@ -8,10 +8,11 @@ import numpy as np
 
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
+from mri_jax.planning.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.progress import duration
+from mri_jax.settings.study import named
 from mri_jax.study.costs import Costs, ProgramCost
 from mri_jax.study.execute import grouped
-from mri_jax.study.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.loop import FitSettings
 from mri_jax.volumes.grids import GRIDS, Grid
@@ -163,9 +164,9 @@ def check_memory(fit: FitSettings, shape: tuple[int, ...], memory: int) -> None:
     needed = step_bytes(fit.step.spec, shape, fit.batch)
     if needed > memory:
         raise UserError(
-            f"config.train.batch: {fit.batch} volumes of {'x'.join(map(str, shape))} need about "
-            f"{needed / 2**30:.1f} GiB a step, and there are {memory / 2**30:.1f} GiB for a fold; "
-            + largest(fit, shape, memory)
+            f"{named('train.batch')}: {fit.batch} volumes of {'x'.join(map(str, shape))} need "
+            f"about {needed / 2**30:.1f} GiB a step, and there are "
+            f"{memory / 2**30:.1f} GiB for a fold; " + largest(fit, shape, memory)
         )
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from mri_jax import files
 from mri_jax.evaluation import baselines
+from mri_jax.planning import covariates
+from mri_jax.planning.catalogue import Examples
+from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.progress import Progress
-from mri_jax.study import covariates
-from mri_jax.study.data import Examples
 from mri_jax.study.feeds import Feeds, Volumes
-from mri_jax.study.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import of_training
 from mri_jax.training.checkpoints import (
@@ -153,7 +153,7 @@ class Executor:
                 labels[place[row]] = label
         train = np.array([place[row] for row in stage.train.rows])
         weights = np.ones(len(place), np.float32)
-        if stage.balanced:
+        if stage.class_weights == "balanced":
             counts = np.bincount(labels[train], minlength=2)
             weights = (len(train) / (2 * counts))[labels].astype(np.float32)
         return Job(

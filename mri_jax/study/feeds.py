@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 
-import jax
 import numpy as np
 from etils import epath
 
 from mri_jax import files, sealed
-from mri_jax.study.data import Catalogue, Examples, Key
-from mri_jax.study.description import describe
-from mri_jax.study.settings import Data
+from mri_jax.planning.catalogue import Catalogue, Examples, Key
+from mri_jax.planning.description import describe
+from mri_jax.settings.sections import Data
+from mri_jax.training.devices import device_budget
 from mri_jax.training.feed import Feed, OnDevice, Streamed
 from mri_jax.typed import build
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
@@ -112,25 +112,3 @@ class Feeds:
         if data.placement == "device" or (data.placement == "auto" and fits):
             return OnDevice(reader.load(data.threads))
         return Streamed(reader, data.threads, data.prefetch)
-
-
-def device_budget() -> int:
-    """Bytes of volumes that each device may hold: half its memory, or a share of the host's.
-
-    Devices of a CPU hold the same volumes in one place (`mri_jax.volumes.stream.Reader.load`).
-    """
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats:
-        return int(stats["bytes_limit"] * 0.5)
-    return int(available_memory() * 0.4)
-
-
-def available_memory() -> int:
-    """Bytes of memory the host can still give, by Linux's estimate; 4 GiB where unknown."""
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return 4 << 30

@@ -1,4 +1,4 @@
-"""The results folder: what a finished plan says, in the files named by ``mri_jax.results``."""
+"""The results folder: what a finished plan says, in the files named by ``mri_jax.runs.results``."""
 
 import io
 import json
@@ -18,19 +18,19 @@ import pandas as pd
 from etils import epath
 
 import mri_jax
-from mri_jax import files, results, sealed
+from mri_jax import files, sealed
 from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.filenames import safe_name
 from mri_jax.models import CNN, CNNSpec
-from mri_jax.settings.fields import later
-from mri_jax.settings.sections import Config
+from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.plan import Answer, Entry, Plan, TrainStage
+from mri_jax.runs import results
+from mri_jax.settings.study import Study
 from mri_jax.study import events
-from mri_jax.study.data import Catalogue
 from mri_jax.study.feeds import Volumes
-from mri_jax.study.plan import Answer, Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import Name, chance_of, name_of
 from mri_jax.training.checkpoints import load_params
@@ -39,22 +39,20 @@ from mri_jax.volumes.store import VolumeStore
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # What stands in a stage's note and not in its row of the plan, or there under its own name.
 _INSIDE = ("kind", "fingerprint", "seen", "normalisation", *sealed.OWN)
-# Fields that change how a study runs, never what it finds.
-_FREE = ("data.placement", "data.threads", "data.prefetch", "save_seconds")
 # How many differing fields a message names.
 _SHOWN = 4
 
 
-def write_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
-    """Write ``config.json``."""
-    files.write_json(workdir / results.CONFIG, config)
+def write_config(workdir: epath.Path, study: Study) -> None:
+    """Writes ``config.json``."""
+    study.write(workdir / results.CONFIG)
 
 
-def check_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
+def check_config(workdir: epath.Path, study: Study) -> None:
     """Check that ``config.json``, where a study has begun, is the same.
 
     Raises:
-      UserError: The work directory holds another config (the differing fields are named), or a
+      UserError: The work directory holds another study (the differing fields are named), or a
         store or a model, among whose files results would be lost.
     """
     for name, kind in (("store.json", "a store of volumes"), ("model.json", "an exported model")):
@@ -63,17 +61,11 @@ def check_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
     # A config without a plan was written by versions that wrote it before they checked the plan.
     if not (workdir / results.CONFIG).exists() or not (workdir / results.PLAN).exists():
         return
-    wanted = json.loads(json.dumps(config))
-    # A field that came later stands in no older config.
-    there, here = (
-        later(Config) | _flat(each) for each in (files.read_json(workdir / results.CONFIG), wanted)
-    )
-    names = [n for n in sorted(there.keys() | here.keys()) if n not in _FREE]
-    differ = [n for n in names if there.get(n) != here.get(n)]
+    differ = Study.read(workdir / results.CONFIG).unlike(study)
     if differ:
         shown = "; ".join(
-            f"config.{n} is {there.get(n, 'absent')!r}, not {here.get(n, 'absent')!r}"
-            for n in differ[:_SHOWN]
+            f"{name} is {_shown(there)}, not {_shown(here)}"
+            for name, (there, here) in list(differ.items())[:_SHOWN]
         )
         if len(differ) > _SHOWN:
             shown += f"; and {len(differ) - _SHOWN} more fields"
@@ -83,15 +75,8 @@ def check_config(workdir: epath.Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _flat(value: Any, at: str = "") -> dict[str, Any]:
-    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        value = dict(enumerate(value))
-    if isinstance(value, dict) and value:
-        found: dict[str, Any] = {}
-        for name, item in value.items():
-            found |= _flat(item, f"{at}{name}.")
-        return found
-    return {at[:-1]: value}
+def _shown(value: Any) -> str:
+    return "absent" if value is None else repr(value)
 
 
 def write_plan(
@@ -99,8 +84,8 @@ def write_plan(
     plan: Plan,
     folders: StageFolders,
     remarks: Mapping[Name, Mapping[str, str]] | None = None,
-) -> None:
-    """Write ``plan.json``: a row an entry, with the folder of its stage and what is wrong with it.
+) -> list[dict[str, Any]]:
+    """Writes ``plan.json`` and returns its rows: one an entry, with its stage and its faults.
 
     Args:
       workdir: The results folder.
@@ -133,6 +118,7 @@ def write_plan(
             }
         )
     files.write_json(workdir / results.PLAN, {"stages": rows})
+    return rows
 
 
 def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeStore) -> None:

@@ -12,16 +12,17 @@ import numpy as np
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.planning.catalogue import Catalogue, Examples
+from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.planning.planner import inputs
+from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.seeding import generator
-from mri_jax.study.data import Catalogue, Examples
+from mri_jax.settings.study import Study
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
-from mri_jax.study.plan import Plan, TrainStage
-from mri_jax.study.planning import inputs
-from mri_jax.study.run import planned, prepare
-from mri_jax.study.settings import Study
+from mri_jax.study.run import open_volumes, planned
+from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
-from mri_jax.trained import SOURCE, TrainedRun
 from mri_jax.training.checkpoints import Network, load_params
 from mri_jax.training.folds import Wave
 
@@ -52,13 +53,14 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     Raises:
       UserError: The run's scans are not those that its networks were trained on.
     """
-    study = Study.from_config(run.results.config)
+    study = run.study
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
-    # Asked first without volumes: a run of other cohorts is refused before any is simulated.
-    _source_stage(run, planned(study, folders)[1], variant, fold)
-    wave = Wave(tuple(jax.local_devices()[:1]))
-    plan, volumes = prepare(study, folders, wave)
+    store = open_store(study)
+    catalogue, plan = planned(study, folders, store)
+    # A run of other cohorts is refused before any is simulated.
     source = _source_stage(run, plan, variant, fold)
+    wave = Wave(tuple(jax.local_devices()[:1]))
+    volumes = open_volumes(study, catalogue, folders, store)
     shuffled = permute_labels(source, study, volumes.catalogue)
     Executor(
         folders=folders,

@@ -1,67 +1,83 @@
-"""A study from its config to its results folder."""
+"""Runs a study to its results folder, or prints what it would take."""
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from etils import epath
 
-from mri_jax import files, results
-from mri_jax.errors import naming
+from mri_jax import files
 from mri_jax.locks import folder_locked
-from mri_jax.reporting.report import write_report
-from mri_jax.study import estimate, outputs, simulated, tables, verdicts
+from mri_jax.planning import fits, simulated
+from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.planning.planner import make_plan
+from mri_jax.runs import results
+from mri_jax.settings.study import Study, named
+from mri_jax.study import estimate, outputs, scans, tables, verdicts
 from mri_jax.study.costs import Costs
-from mri_jax.study.data import Catalogue, open_catalogue
-from mri_jax.study.device import memory_of, one_fold_each
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes, check_volumes
-from mri_jax.study.plan import Plan, TrainStage
-from mri_jax.study.planning import make_plan
-from mri_jax.study.settings import Study
 from mri_jax.study.stages import StageFolders
+from mri_jax.training.devices import memory_of, one_fold_each
 from mri_jax.training.folds import Wave
-from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import VolumeStore
 
 
-def run(
-    config: Mapping[str, Any],
-    workdir: epath.PathLike,
-    stages: epath.PathLike,
-    interrupted: Callable[[], bool] = lambda: False,
-    say: Callable[[str], None] = print,
-    report: bool = True,
-    wave: Wave | None = None,
-) -> None:
-    """Run a study, or as much of it as is not there, and write its results.
+def _never() -> bool:
+    return False
 
-    Args:
-      config: Nested mapping with the fields of ``configs/base.py``.
-      workdir: The results folder.
-      stages: The folder of stages, which other studies may share.
+
+@dataclass(frozen=True)
+class Running:
+    """How a study runs here; determines nothing of what it finds.
+
+    Attributes:
+      wave: What to train on; by default every device trains a fold.
+      store: The study's store, where it is open already.
       interrupted: Whether to save and stop; asked often.
       say: Where the summary goes.
       report: Whether to write figures, tables and ``report.html`` at the end.
-      wave: What to train on; by default every device trains a fold.
+    """
+
+    wave: Wave | None = None
+    store: VolumeStore | None = None
+    interrupted: Callable[[], bool] = _never
+    say: Callable[[str], None] = print
+    report: bool = True
+
+
+def run(
+    study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: Running | None = None
+) -> None:
+    """Runs a study, or as much of it as is not there, and writes its results.
+
+    Args:
+      study: What is asked.
+      workdir: The results folder.
+      stages: The folder of stages, which other studies may share.
+      how: By default on every device, to the end.
 
     Raises:
-      Interrupted: ``interrupted`` said so; the same call continues.
+      Interrupted: ``how.interrupted`` said so; the same call continues.
       UserError: Anything the user can mend.
     """
-    study = Study.from_config(config)
-    workdir, folders, wave = epath.Path(workdir), StageFolders(stages, say), wave or one_fold_each()
+    how = how or Running()
+    workdir, folders, wave = epath.Path(workdir), StageFolders(stages, how.say), _wave(how)
     with folder_locked(workdir, "work directory"):
-        outputs.check_config(workdir, config)
-        plan, volumes = prepare(study, folders, wave, interrupted)
+        outputs.check_config(workdir, study)
+        store = how.store or scans.open_store(study)
+        catalogue, plan = planned(study, folders, store)
+        check_memory(plan, catalogue, folders, wave)
+        volumes = open_volumes(study, catalogue, folders, store, how.interrupted)
         folders.add_digests(plan.stages())
-        say(announcement(study, plan, volumes.catalogue, folders))
+        how.say(announcement(study, plan, volumes.catalogue, folders))
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
         # A refused study leaves nothing behind, so that the corrected one finds its folder free.
-        outputs.write_config(workdir, config)
+        outputs.write_config(workdir, study)
         outputs.write_cohort(workdir, plan, volumes.catalogue)
         outputs.write_provenance(workdir, volumes.catalogue, volumes.store)
         outputs.write_plan(workdir, plan, folders)
@@ -70,102 +86,88 @@ def run(
             volumes=volumes,
             feeds=Feeds(volumes, study.data),
             wave=wave,
-            interrupted=interrupted,
+            interrupted=how.interrupted,
             on_epoch=_epoch_writer(workdir, plan),
             save_seconds=study.save_seconds,
-            say=say,
+            say=how.say,
         ).run(plan.stages())
-        _write_results(study, workdir, plan, volumes, folders, say)
-        if report:
+        _write_results(study, workdir, plan, volumes, folders)
+        if how.report:
+            # Its packages take seconds to import, and a study that is refused needs none of them.
+            from mri_jax.reporting.report import write_report
+
             written = write_report([str(workdir)])
-            say(f"report: {written.page}")
+            how.say(f"report: {written.page}")
 
 
-def prepare(
-    study: Study,
-    folders: StageFolders,
-    wave: Wave,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> tuple[Plan, Volumes]:
-    """The plan and the volumes, which are simulated first where the study makes them itself.
+def print_plan(study: Study, stages: epath.PathLike, how: Running | None = None) -> None:
+    """Prints the stages of a study, which are cached, and what the others will cost; runs nothing.
 
-    Raises:
-      Interrupted: ``interrupted`` said so during the simulation.
-      UserError: The scans cannot be used as asked, or the device is too small.
+    Simulated cohorts that are not there yet are not made: their scans' names are enough.
     """
-    catalogue, plan = planned(study, folders)
+    how = how or Running()
+    folders, wave = StageFolders(stages, how.say), _wave(how)
+    catalogue, plan = planned(study, folders, how.store)
+    to_simulate = scans.scans_to_make(study, folders.root)
+    how.say(announcement(study, plan, catalogue, folders))
     check_memory(plan, catalogue, folders, wave)
-    if study.data.simulated:
-        catalogue, store = simulated.make(study, _simulations(folders), interrupted)
-        plan = make_plan(study, catalogue)
-    else:
-        store = _store(study)
-    volumes = Volumes(
-        store=store,
-        catalogue=catalogue,
-        how=study.data.normalisation,
-        references=folders.root / "references",
-        threads=study.data.threads,
-    )
-    return plan, volumes
+    costs = Costs(folders.root, wave, study, how.say)
+    memory = memory_of(wave)
+    how.say(estimate.report(plan, folders, costs, catalogue.grid, to_simulate, memory))
 
 
-def voxels_of(study: Study) -> int:
-    """How many voxels a volume of the study has."""
-    if study.data.simulated:
-        return math.prod(GRIDS[study.data.simulation.grid].shape)
-    return math.prod(_store(study).info.grid.shape)
+def _wave(how: Running) -> Wave:
+    return how.wave or one_fold_each()
 
 
-def _store(study: Study) -> VolumeStore:
-    """The store that a study names."""
-    with naming("config.data.store"):
-        return VolumeStore(study.data.store)
+def planned(
+    study: Study, folders: StageFolders, store: VolumeStore | None = None
+) -> tuple[Catalogue, Plan]:
+    """Returns the scans and the plan; simulated scans need not be there yet.
 
-
-def planned(study: Study, folders: StageFolders) -> tuple[Catalogue, Plan]:
-    """The scans and the plan; simulated scans need not be there yet."""
-    if study.data.simulated:
+    Args:
+      study: What is asked.
+      folders: Of stages; descriptions of volumes go there if the store cannot be written.
+      store: The study's store, where it is open already.
+    """
+    store = store or scans.open_store(study)
+    if store is None:
         catalogue = simulated.catalogue_to_make(study)
     else:
-        store = _store(study)
-        catalogue = open_catalogue(study.data.cohort, store, study, elsewhere=folders.root)
+        catalogue = scans.open_catalogue(study.data.cohort, store, study, folders.root)
     return catalogue, make_plan(study, catalogue)
 
 
-def _simulations(folders: StageFolders) -> epath.Path:
-    """Where simulated cohorts are kept: on this machine, since volumes are memory maps."""
-    if files.on_bucket(folders.root):
-        return epath.Path("~/.cache/mri_jax/simulated").expanduser()
-    return folders.root / "simulated"
+def open_volumes(
+    study: Study,
+    catalogue: Catalogue,
+    folders: StageFolders,
+    store: VolumeStore | None,
+    interrupted: Callable[[], bool] = _never,
+) -> Volumes:
+    """Returns the volumes of a catalogue, which are made first where there is no store of them.
+
+    Raises:
+      Interrupted: ``interrupted`` said so during the simulation.
+      UserError: The scans cannot be used as asked.
+    """
+    if store is None:
+        catalogue, store = scans.make(study, catalogue, folders.root, interrupted)
+    return Volumes(
+        store=store,
+        catalogue=catalogue,
+        how=study.data.intensities,
+        references=folders.root / "references",
+        threads=study.data.threads,
+    )
 
 
 def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders, wave: Wave) -> None:
-    """Refuse what the device cannot hold, before anything is simulated or compiled."""
+    """Refuses what the device cannot hold, before anything is simulated or compiled."""
     memory = memory_of(wave)
     for stage in plan.stages():
         if isinstance(stage, TrainStage) and not folders.finished(stage):
             estimate.check_memory(stage.fit, catalogue.grid.shape, memory)
-
-
-def print_plan(
-    config: Mapping[str, Any],
-    stages: epath.PathLike,
-    say: Callable[[str], None] = print,
-    wave: Wave | None = None,
-) -> None:
-    """Print the stages of a study, which are cached, and what the others will cost; run nothing.
-
-    Simulated cohorts that are not there yet are not made: their scans' names are enough.
-    """
-    study, folders = Study.from_config(config), StageFolders(stages, say)
-    wave = wave or one_fold_each()
-    catalogue, plan = planned(study, folders)
-    scans = simulated.scans_to_make(study, _simulations(folders))
-    say(announcement(study, plan, catalogue, folders))
-    check_memory(plan, catalogue, folders, wave)
-    costs = Costs(folders.root, wave, study, say)
-    say(estimate.report(plan, folders, costs, catalogue.grid, scans, memory_of(wave)))
 
 
 def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
@@ -198,15 +200,15 @@ def lengths(study: Study, plan: Plan) -> list[str]:
     for run in study.runs:
         stages = (e.network for e in plan.entries if e.run == run.name and e.stage == "source")
         stage = next(s for s in stages if isinstance(s, TrainStage))
-        length, asked = stage.fit.stopping, run.train.stopping
+        length, asked = stage.fit.stopping, fits.length(run.train)
         if length != asked:
             steps = len(stage.train) // stage.fit.batch
             raised = length.max_epochs > asked.max_epochs
             lines.append(
                 f"{run.name}: {steps} steps an epoch, so {length.min_epochs} to "
                 f"{length.max_epochs} epochs, patience {length.patience} "
-                f"(config.train.min_steps={run.limits.min_steps}, "
-                f"patience_steps={run.limits.patience_steps}"
+                f"({named('train.min_steps')}={run.train.min_steps}, "
+                f"patience_steps={run.train.patience_steps}"
                 + (f", which raise max_epochs={asked.max_epochs})" if raised else ")")
             )
     return lines
@@ -251,17 +253,15 @@ def _write_results(
     plan: Plan,
     volumes: Volumes,
     folders: StageFolders,
-    say: Callable[[str], None],
 ) -> None:
-    catalogue = volumes.catalogue
+    catalogue, say = volumes.catalogue, folders.say
     predictions = outputs.predictions_of(plan, catalogue, folders)
     remarks = verdicts.remarks(plan, folders, predictions)
-    outputs.write_plan(workdir, plan, folders, remarks)
+    rows = outputs.write_plan(workdir, plan, folders, remarks)
     outputs.write_history(workdir, plan, folders)
     outputs.write_first_layer(workdir, plan, volumes, folders)
     outputs.write_scores(workdir, predictions)
-    written = pd.DataFrame(files.read_json(workdir / results.PLAN)["stages"])
-    found = tables.comparisons(predictions, written)
+    found = tables.comparisons(predictions, pd.DataFrame(rows))
     tables.write(workdir, found, catalogue.simulated)
     for table in found:
         say(f"\n{tables.shown(table, catalogue.simulated)}")
@@ -270,6 +270,6 @@ def _write_results(
     effects = tables.effects(predictions)
     if effects:
         say("\n" + "\n".join(effects))
-    if study.preset == "smoke":
+    if study.smoke:
         say("\nPreset smoke: a few subjects and epochs; these scores mean nothing.")
     say(f"\nresults: {workdir}")

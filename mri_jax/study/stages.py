@@ -26,7 +26,7 @@ from filelock import Timeout
 from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
 from mri_jax.locks import lock_of
-from mri_jax.study.plan import Stage
+from mri_jax.planning.plan import Stage
 
 _DAMAGED = "damaged"
 
@@ -44,7 +44,7 @@ class StageFolders:
 
     def __init__(self, root: epath.PathLike, say: Callable[[str], None] = print):
         self.root = epath.Path(root)
-        self._say = say
+        self.say = say
         self._whole: dict[str, bool] = {}
 
     def folder(self, stage: Stage) -> epath.Path:
@@ -63,7 +63,7 @@ class StageFolders:
                 return False  # not kept: another process may finish it
             problem = _problem(folder)
             if problem:
-                self._say(
+                self.say(
                     f"{problem}; the stage is built again, what is there goes to "
                     f"{self.root / _DAMAGED}"
                 )
@@ -97,7 +97,7 @@ class StageFolders:
                     stage_note.write(self.folder(stage), self.note(stage))
                     found += 1
         if found:
-            self._say(
+            self.say(
                 f"{self.root}: {found} finished stages of an earlier version had no digests of "
                 "their files; they are taken as they are, and have digests from now on"
             )

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax import results
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import SOURCE, declare
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
+from mri_jax.runs import results
 from mri_jax.showing import forms
 from mri_jax.showing.numbers import difference, estimated, mean_sd, percent, signed
 from mri_jax.showing.simulated import SCORES

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mri_jax.evaluation import learning
 from mri_jax.evaluation.families import SOURCE
-from mri_jax.study.plan import Entry, Plan, TrainStage
+from mri_jax.planning.plan import Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 
 WORDS = {"failed": "training failed", "not_learnt": "has not learnt"}
@@ -33,7 +33,11 @@ def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
 
 def chance_of(stage: TrainStage) -> float:
     """The held-out loss of a network that knows nothing of the scans, in nats."""
-    return learning.chance_loss(np.array(stage.validation.labels), stage.balanced)
+    return learning.chance_loss(np.array(stage.validation.labels), _balanced(stage))
+
+
+def _balanced(stage: TrainStage) -> bool:
+    return stage.class_weights == "balanced"
 
 
 Name = tuple[str, str, int, int]
@@ -52,7 +56,7 @@ def remarks(
     A tuned network has not learnt where its source network has not. Nothing is said of the others.
     """
     networks = [e for e in plan.entries if isinstance(e.network, TrainStage)]
-    balanced = {e.run: e.network.balanced for e in networks if isinstance(e.network, TrainStage)}
+    balanced = {e.run: _balanced(e.network) for e in networks if isinstance(e.network, TrainStage)}
     unlearnt = {
         (row["run"], row["fold"]): row["reason"]
         for row in learning.unlearnt(predictions, balanced).to_dict("records")

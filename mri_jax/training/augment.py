@@ -30,11 +30,11 @@ class AugmentSettings:
 
     def __post_init__(self):
         if isinstance(self.shift, bool) or not isinstance(self.shift, int) or self.shift < 0:
-            raise UserError(f"config.augment.shift: {self.shift!r} must be whole voxels, 0 or more")
+            raise UserError(f"shift: {self.shift!r} must be whole voxels, 0 or more")
         for name in ("intensity", "bias_field", "noise"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise UserError(f"config.augment.{name}: {value!r} must be from 0 to 1")
+                raise UserError(f"{name}: {value!r} must be from 0 to 1")
 
     @property
     def off(self) -> bool:

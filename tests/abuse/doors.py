@@ -66,11 +66,11 @@ def digest(folder: Path, *names: str) -> str:
 
 
 def _planned(folder: Path) -> Any:
+    from mri_jax.settings.study import Study
     from mri_jax.study.run import planned
-    from mri_jax.study.settings import Study
     from mri_jax.study.stages import StageFolders
 
-    study = Study.from_config(made.study_config(folder))
+    study = Study.parse(made.study_config(folder))
     catalogue, plan = planned(study, StageFolders(folder / "stages"))
     return catalogue, plan, study
 
@@ -81,7 +81,7 @@ def _check_volumes(folder: Path, catalogue: Any, plan: Any, study: Any) -> Any:
     from mri_jax.volumes.store import VolumeStore
 
     store = VolumeStore(folder / "store")
-    volumes = Volumes(store, catalogue, study.data.normalisation, folder / "references", 1)
+    volumes = Volumes(store, catalogue, study.data.intensities, folder / "references", 1)
     rows = sorted({row for stage in plan.stages() for e in stage.examples for row in e.rows})
     check_volumes(volumes, rows)
     return volumes, rows
@@ -134,7 +134,7 @@ def _results(folder: Path) -> Any:
     from mri_jax.reporting.demographics import demographics_table, flow_table
     from mri_jax.reporting.figures_detail import training_figures
     from mri_jax.reporting.figures_layers import layer_figures
-    from mri_jax.trained import open_run
+    from mri_jax.runs.trained import open_run
 
     run = open_run(folder / "run", folder / "stages", folder / "data" / "store")
     analysis = analyse(load_runs([str(folder / "run")]))
@@ -154,16 +154,16 @@ def _results(folder: Path) -> Any:
 
 def _stages(folder: Path) -> Any:
     """Finish a study all of whose stages are there."""
+    from mri_jax.settings.study import Study
     from mri_jax.study import outputs
     from mri_jax.study.run import planned
-    from mri_jax.study.settings import Study
     from mri_jax.study.stages import StageFolders
 
     config = json.loads((folder / "config.json.kept").read_text(encoding="utf-8"))
     config["data"] |= {"cohort": str(folder / "data" / "cohort.csv")}
     config["data"] |= {"store": str(folder / "data" / "store")}
     folders = StageFolders(folder / "stages")
-    catalogue, plan = planned(Study.from_config(config), folders)
+    catalogue, plan = planned(Study.parse(config), folders)
     unfinished = [stage.kind for stage in plan.stages() if not folders.finished(stage)]
     if unfinished:
         return "done anew"
@@ -371,9 +371,9 @@ def configured(base: Path, count: int, seed: int) -> Iterator[Case]:
 
 def configured_study(config: dict[str, Any]) -> Any:
     """Plan a study of a config: the fingerprints of its stages."""
+    from mri_jax.settings.study import Study
     from mri_jax.study.run import planned
-    from mri_jax.study.settings import Study
     from mri_jax.study.stages import StageFolders
 
-    _, plan = planned(Study.from_config(config), StageFolders("/nowhere/stages"))
+    _, plan = planned(Study.parse(config), StageFolders("/nowhere/stages"))
     return [stage.fingerprint for stage in plan.stages()]

@@ -21,13 +21,13 @@ def attempts(base: Path, work: Path, step: int) -> Iterator[Case]:
 
 
 def _try(base: Path, folder: Path, name: str) -> Any:
+    from mri_jax.settings.study import Study
     from mri_jax.study.run import planned
-    from mri_jax.study.settings import Study
     from mri_jax.study.stages import StageFolders
 
     try:
         make_attempt(base / "leaks", folder, name)
-        planned(Study.from_config(made.study_config(folder)), StageFolders(folder / "stages"))
+        planned(Study.parse(made.study_config(folder)), StageFolders(folder / "stages"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

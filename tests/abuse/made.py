@@ -16,7 +16,7 @@ from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.resampling import Image, coarsen
 from mri_jax.volumes.templates import load_template
 from tests.small_run import make_run
-from tests.study.tiny import SMALL_MODEL, make_cohorts
+from tests.tiny import SMALL_MODEL, make_cohorts
 
 
 def make(folder: Path) -> None:

@@ -13,9 +13,9 @@ from mri_jax.errors import UserError
 from mri_jax.explanation.gradients import gradient_times_input
 from mri_jax.explanation.methods import METHODS
 from mri_jax.explanation.selection import classes_of, select_scans
+from mri_jax.runs.trained import open_run
 from mri_jax.study.permuted import permuted_network
-from mri_jax.trained import open_run
-from tests.study.tiny import GRID
+from tests.tiny import GRID
 
 STAGES = ("source", "tuned-high")
 

@@ -12,7 +12,7 @@ from mri_jax.models.conv_layer import max_pool
 from mri_jax.prediction.build import build, reference
 from mri_jax.prediction.forward import Forward
 from mri_jax.prediction.model import KINDS, widths
-from mri_jax.trained import open_run
+from mri_jax.runs.trained import open_run
 from tests.networks import apply
 
 

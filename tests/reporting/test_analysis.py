@@ -4,13 +4,14 @@ import pytest
 import synthetic_run
 from scipy import stats
 
-from mri_jax import files, results
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.evaluation import differences, families, summary
 from mri_jax.evaluation.families import Method
 from mri_jax.evaluation.metrics import mean_and_sd, metrics_table
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
+from mri_jax.runs import results
 
 TWO = {name: synthetic_run.COHORTS[name] for name in ("ADNI1", "ADNI2")}
 

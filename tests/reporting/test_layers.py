@@ -3,9 +3,9 @@
 import numpy as np
 import synthetic_run
 
-from mri_jax import results
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.figures_layers import layer_figures
+from mri_jax.runs import results
 
 
 def test_filters_are_drawn_the_right_way_up(tmp_path):

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mri_jax import results
+from mri_jax import files
 from mri_jax.evaluation import learning
 from mri_jax.reporting.report import write_report
-from mri_jax.study.settings import Study
-from mri_jax.training.stopping import StepLimits
+from mri_jax.runs import results
 
 RECORDED = Path(__file__).parents[1] / "data" / "results_of_0.1.0"
 
@@ -35,7 +34,7 @@ def test_it_has_none_of_the_later_columns():
     assert found.missing == ()
     assert not {"failed", "not_learnt", "chance_loss", "max_epochs"} & set(found.plan.columns)
     assert not {"preprocessing", "near_duplicates"} & set(found.provenance)
-    assert "min_steps" not in found.config["train"]
+    assert "min_steps" not in files.read_json(RECORDED / results.CONFIG)["train"]
 
 
 def test_its_report_says_what_was_not_recorded(page):
@@ -57,5 +56,5 @@ def test_its_networks_are_judged_by_its_predictions(page):
 
 
 def test_its_config_is_still_a_study():
-    study = Study.from_config(results.load(RECORDED).config)
-    assert study.runs[0].limits == StepLimits(0, 0)
+    train = results.load(RECORDED).study.runs[0].train
+    assert (train.min_steps, train.patience_steps) == (0, 0)

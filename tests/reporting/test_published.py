@@ -3,10 +3,10 @@ import pytest
 import synthetic_run
 from scipy import stats
 
-from mri_jax import results
 from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.reporting.published import published_p, read_published
+from mri_jax.runs import results
 
 
 @pytest.mark.parametrize("printed", [0.5278, 0.5431, 0.2348])

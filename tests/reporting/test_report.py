@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic_run
 
-from mri_jax import files, results
+from mri_jax import files
 from mri_jax.cli import main
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
@@ -21,6 +22,9 @@ from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.page import runs_table
 from mri_jax.reporting.report import SHAREABLE, write_report
+from mri_jax.runs import results
+from mri_jax.settings.study import merged
+from tests import studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 NASTY = "cnn5<script>alert(1)</script>&\"'_%$#-w1"
@@ -156,18 +160,21 @@ def test_the_page_says_what_was_run(analysis):
     table = runs_table(analysis)
     shown = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
     assert shown == {
-        "Run": "high", "Config": "finetune_high:demo", "Task": "–", "Source": "–", "Targets": "–",
-        "Seed": "0", "Device": "cpu",
+        "Run": "high", "Config": "finetune_high:demo", "Task": "AD against CN", "Source": "ADNI1",
+        "Targets": "ADNI2", "Seed": "0", "Device": "cpu",
     }  # fmt: skip
-    config = {
-        "name": "depth", "preset": "dev", "seed": 7, "task": {"positive": "AD", "negative": "CN"},
-        "source": {"cohorts": ["ADNI1", "ADNI2"]}, "targets": ["AIBL"],
-    }  # fmt: skip
-    run = dataclasses.replace(analysis.runs[0], config=config, provenance={"devices": ["a", "a"]})
+    study = studies.study(
+        "depth", "dev", seed=7, source__cohorts=("ADNI1", "ADNI2"), targets=("AIBL",)
+    )
+    run = dataclasses.replace(analysis.runs[0], study=study, provenance={"devices": ["a", "a"]})
     row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
     assert [cell.text for cell in row[1:]] == [
         "depth:dev", "AD against CN", "ADNI1, ADNI2", "AIBL", "7", "2 × a",
     ]  # fmt: skip
+    row = runs_table(
+        dataclasses.replace(analysis, runs=(dataclasses.replace(run, study=None),))
+    ).rows[0]
+    assert [cell.text for cell in row[1:]] == ["–"] * 5 + ["2 × a"]
 
 
 def test_names_from_data_are_escaped_everywhere(nasty):
@@ -193,10 +200,7 @@ def test_shareable_leaves_out_people_places_and_scans(tmp_path):
         arrays=True,
         cohorts={"ADNI1": (9, 11), "ADNI2": (15, 15)},
     )
-    config = folder / results.CONFIG
-    config.write_text(
-        '{"data": {"cohort": "/home/me/cohort.csv"}, "name": "x", "seed": 3}', encoding="utf-8"
-    )
+    rewritten(folder, {"data": {"cohort": "/home/me/cohort.csv", "store": "/home/me/store"}})
     provenance = folder / results.PROVENANCE
     (folder / results.HISTORY).unlink()
     provenance.write_text(
@@ -320,7 +324,7 @@ def _spoilt(frame):
 
 
 def test_the_methods_say_what_the_configs_agree_on(tmp_path):
-    train = {"learning_rate": 0.0003, "batch": 2, "max_epochs": 30, "weight_decay": 0.0}
+    train = {"learning_rate": 0.0003, "batch": 2, "weight_decay": 0.0}
     tune = {"learning_rate": 1e-05, "epochs": 20, "stopping": "fixed", "parts": 5}
     folders = []
     for name, epochs in (("one", 30), ("two", 50)):
@@ -330,8 +334,7 @@ def test_the_methods_say_what_the_configs_agree_on(tmp_path):
             cohorts={"ADNI1": (9, 11), "ADNI2": (10, 10)},
             baselines=(),
         )
-        config = {"train": train | {"max_epochs": epochs}, "finetune": tune}
-        files.write_json(folder / results.CONFIG, config)
+        rewritten(folder, {"train": train | {"max_epochs": epochs}, "finetune": tune})
         folders.append(str(folder))
     single = " ".join(methods_paragraphs(analyse(load_runs(folders[:1]))))
     assert "Adam [9] (learning rate 0.0003, batches of 2, at most 30 epochs)" in single
@@ -388,12 +391,19 @@ def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     assert ">None<" not in page
 
 
+def rewritten(folder, changes):
+    """Change fields of a run's config."""
+    path = folder / results.CONFIG
+    files.write_json(path, merged(files.read_json(path), changes))
+
+
 def recorded(tmp_path, provenance, config=None, plan=None):
     """The methods and cautions of a run with these entries in its files."""
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(tmp_path / "run", simulated=False, cohorts=cohorts)
-    for name, more in ((results.PROVENANCE, provenance), (results.CONFIG, config)):
-        files.write_json(folder / name, files.read_json(folder / name) | (more or {}))
+    path = folder / results.PROVENANCE
+    files.write_json(path, files.read_json(path) | provenance)
+    rewritten(folder, config or {})
     if plan:
         stages = files.read_json(folder / results.PLAN)["stages"]
         rows = [row | plan if row["stage"] == "source" else row for row in stages]
@@ -454,19 +464,27 @@ def test_methods_state_the_stopping_rule_that_was_planned(tmp_path):
     fixed = {"min_epochs": 36, "max_epochs": 36, "patience": 15}
     methods, _ = recorded(tmp_path / "fixed", {}, train, fixed)
     assert "Training ran 36 epochs." in methods
-    train["train"].pop("min_delta")
-    methods, _ = recorded(tmp_path / "unknown", {}, train)
-    assert "The rule by which training stopped is not recorded" in methods
+    folders = [str(tmp_path / name / "run") for name in ("config", "fixed")]
+    rewritten(Path(folders[1]), {"train": {"min_delta": 0.5}})
+    both = " ".join(methods_paragraphs(analyse(load_runs(folders))))
+    assert "stopped by rules that differ between the runs" in both
+
+
+def test_a_config_of_another_version_is_named_and_not_used(tmp_path):
+    methods, warned = recorded(tmp_path, {}, {"train": {"lerning_rate": 0.5}})
+    assert "Adam" not in methods
+    assert "config.json is not of this version, and nothing of it is used" in warned
+    assert "config.train.lerning_rate: no such field" in warned
 
 
 def test_a_study_without_a_search_for_near_duplicates_says_so(tmp_path):
     said = "no search for near-duplicate scans is recorded"
-    given = {"data": {"cohort": "cohort.csv"}}
+    given = {"data": {"cohort": "cohort.csv", "store": "store"}}
     assert said in recorded(tmp_path / "none", {}, given)[1]
     compared = {"near_duplicates": {"compared": 40}}
     assert said not in recorded(tmp_path / "done", compared, given)[1]
     own = {"simulated": True}
-    assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": ""}})[1]
+    assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": "", "store": ""}})[1]
 
 
 def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):

@@ -31,9 +31,21 @@ def test_the_page_of_all_fields_is_the_one_that_is_made():
     assert page() == (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
 
 
-def test_fields_are_read_without_jax_and_what_only_results_need():
-    code = "import sys, mri_jax.settings.sections, mri_jax.settings.overrides; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(told.stdout.split())
-    assert "mri_jax.models.spec" in loaded
-    assert not loaded & {"jax", "flax", "orbax", "statsmodels", "sklearn", "nilearn", "matplotlib"}
+def test_a_config_that_is_refused_waits_for_no_package_that_runs_it():
+    code = """
+import runpy, sys
+sys.argv = ["launch.py", "--allocator=stock", "--config=configs/depth.py", "--config.train.batch=0"]
+try:
+    runpy.run_path("launch.py", run_name="__main__")
+except SystemExit as ended:
+    print(ended.code, *sys.modules)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    code, *loaded = told.stdout.split()
+    assert code == "2"
+    assert told.stderr.startswith("error: config.train.batch: 0 must be")
+    assert "mri_jax.settings.study" in loaded
+    heavy = {"jax", "flax", "orbax", "statsmodels", "sklearn", "nilearn", "matplotlib"}
+    assert not heavy & set(loaded)

@@ -7,18 +7,17 @@ import jax
 import pytest
 
 from mri_jax.errors import UserError
+from mri_jax.planning.planner import make_plan
 from mri_jax.progress import duration
 from mri_jax.study import estimate
 from mri_jax.study.costs import Costs, ProgramCost
-from mri_jax.study.data import open_catalogue
-from mri_jax.study.planning import make_plan
 from mri_jax.study.run import lengths
-from mri_jax.study.settings import Study
+from mri_jax.study.scans import open_catalogue
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
-from tests.study.test_settings import config
-from tests.study.tiny import GRID, SMALL_MODEL, make_cohorts
+from tests import studies
+from tests.tiny import GRID, SMALL_MODEL, make_cohorts
 from tests.training.test_checkpoints import flip
 
 COST = ProgramCost(
@@ -62,7 +61,7 @@ def planned(places, **more):
         "train__folds": 5, "train__max_epochs": 10, "train__min_epochs": 10,
         "data__cohort": str(places[0]), "data__store": str(places[1]), **more,
     }  # fmt: skip
-    study = Study.from_config(config("baseline", **{**small, **overrides}, targets=("ADNI2",)))
+    study = studies.study("baseline", **{**small, **overrides}, targets=("ADNI2",))
     catalogue = open_catalogue(places[0], VolumeStore(places[1]), study)
     return study, make_plan(study, catalogue)
 

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mri_jax import files, results
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.reporting.report import write_report
-from mri_jax.trained import open_run
+from mri_jax.runs import results
+from mri_jax.runs.trained import open_run
 from tests.small_run import make_run
 
 # Without normalisation a volume of about 2e38 overflows in the first layer.

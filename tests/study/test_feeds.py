@@ -6,16 +6,15 @@ import pytest
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.planning.planner import make_plan
 from mri_jax.study import run
-from mri_jax.study.data import open_catalogue
 from mri_jax.study.feeds import Feeds, Volumes
-from mri_jax.study.planning import make_plan
-from mri_jax.study.settings import Study
+from mri_jax.study.scans import open_catalogue
 from mri_jax.training.checkpoints import load_params
 from mri_jax.volumes.normalise import training_reference
 from mri_jax.volumes.store import VolumeStore
-from tests.study.test_settings import config
-from tests.study.tiny import SMALL_MODEL, make_cohorts
+from tests import studies
+from tests.tiny import SMALL_MODEL, make_cohorts
 
 MATCHED = {"data__normalisation": "histogram", "data__histogram_reference": "training"}
 SHORT = {
@@ -29,16 +28,16 @@ def cohorts(tmp_path_factory):
     return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=6, cohorts=("ADNI1", "ADNI2"))
 
 
-def settings_of(cohorts, **overrides):
+def study_of(cohorts, **overrides):
     small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
     places = {"data__cohort": str(cohorts[0]), "data__store": str(cohorts[1])}
-    return config("finetune_high", **{**small, **places, **SHORT, **overrides})
+    return studies.study("finetune_high", **{**small, **places, **SHORT, **overrides})
 
 
 def volumes_of(cohorts, folder, **overrides):
-    study, store = Study.from_config(settings_of(cohorts, **overrides)), VolumeStore(cohorts[1])
+    study, store = study_of(cohorts, **overrides), VolumeStore(cohorts[1])
     catalogue = open_catalogue(cohorts[0], store, study)
-    volumes = Volumes(store, catalogue, study.data.normalisation, folder, threads=1)
+    volumes = Volumes(store, catalogue, study.data.intensities, folder, threads=1)
     return study, volumes, make_plan(study, catalogue)
 
 
@@ -87,8 +86,8 @@ def test_feeds_of_two_references_are_two_feeds(cohorts, tmp_path):
 
 def test_networks_remember_the_reference_of_their_fold(cohorts, tmp_path):
     run.run(
-        settings_of(cohorts, **MATCHED, baselines__age_sex=False), tmp_path / "run",
-        tmp_path / "stages", say=lambda _: None, report=False,
+        study_of(cohorts, **MATCHED, baselines__age_sex=False), tmp_path / "run",
+        tmp_path / "stages", run.Running(say=lambda _: None, report=False),
     )  # fmt: skip
     stages = (
         sorted((tmp_path / "stages").glob("source-*")),
@@ -104,7 +103,7 @@ def test_networks_remember_the_reference_of_their_fold(cohorts, tmp_path):
 
 def test_a_reference_without_histogram_matching_is_refused(cohorts):
     with pytest.raises(UserError, match=r"data\.histogram_reference: 'training' needs"):
-        Study.from_config(settings_of(cohorts, data__histogram_reference="training"))
+        study_of(cohorts, data__histogram_reference="training")
 
 
 def test_devices_of_a_cpu_hold_the_volumes_in_one_place(cohorts, tmp_path):

@@ -10,8 +10,8 @@ from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
 from mri_jax.volumes.store import VolumeStore
 from tests.leak_attempts import ATTEMPTS, make_attempt, make_base
-from tests.study.test_plan import plan_of
-from tests.study.tiny import make_cohorts
+from tests.planning.test_plan import plan_of
+from tests.tiny import make_cohorts
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,16 @@
 
 import pytest
 
-from mri_jax.study import run, simulated
-from mri_jax.study.planning import make_plan
-from mri_jax.study.settings import Study
+from mri_jax.planning.planner import make_plan
+from mri_jax.study import run, scans
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.loop import Interrupted
-from tests.study.test_settings import config
+from tests import studies
 
 
 def study_of(name="finetune_high", subjects=5, **overrides):
     small = {"simulation__subjects_per_class": subjects, "train__folds": 3}
-    return Study.from_config(config(name, **small, finetune__inner_folds=0, **overrides))
+    return studies.study(name, **small, finetune__inner_folds=0, **overrides)
 
 
 def fingerprints(plan):
@@ -21,10 +20,9 @@ def fingerprints(plan):
 
 def test_the_plan_before_and_after_the_simulation_is_one_and_a_stop_keeps_scans(tmp_path):
     study, folders = study_of(), StageFolders(tmp_path / "stages")
-    _, before = run.planned(study, folders)
+    planned, plan = run.planned(study, folders)
     assert not folders.root.exists()
-    root = tmp_path / "simulated"
-    assert simulated.scans_to_make(study, root) == 20
+    assert scans.scans_to_make(study, folders.root) == 20
     asked = []
 
     def after_three() -> bool:
@@ -32,14 +30,21 @@ def test_the_plan_before_and_after_the_simulation_is_one_and_a_stop_keeps_scans(
         return len(asked) == 3
 
     with pytest.raises(Interrupted):
-        simulated.make(study, root, after_three)
-    kept = len(list(root.glob("*/parts/*/*.json")))
+        scans.make(study, planned, folders.root, after_three)
+    kept = len(list(folders.root.glob("simulated/*/parts/*/*.json")))
     assert 3 <= kept <= 3 + 4  # those in work were finished
-    assert simulated.scans_to_make(study, root) == 20
-    catalogue, store = simulated.make(study, root, lambda: False)
+    assert scans.scans_to_make(study, folders.root) == 20
+    made, store = scans.make(study, planned, folders.root, lambda: False)
     assert len(store) == 20
-    assert simulated.scans_to_make(study, root) == 0
-    assert fingerprints(make_plan(study, catalogue)) == fingerprints(before)
+    assert scans.scans_to_make(study, folders.root) == 0
+    # The same rows, with what was measured of them.
+    assert made.keys == planned.keys
+    assert made.identity(plan.stages()[0].train) == planned.identity(plan.stages()[0].train)
+    share = made.frame["hippocampus_ml"] / planned.frame["hippocampus_ml"]
+    assert 0 < abs(share - 1).max() < 0.02
+    assert made.searched.scans == 20
+    assert planned.searched is None
+    assert fingerprints(make_plan(study, made)) == fingerprints(plan)
 
 
 def test_who_else_is_simulated_does_not_change_a_source_network(tmp_path):

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from mri_jax import results
+from mri_jax.runs import results
 from mri_jax.study import run
 from mri_jax.training.folds import Wave
 from tests.conftest import ROOT
-from tests.study.test_feeds import settings_of
-from tests.study.tiny import make_cohorts
+from tests.study.test_feeds import study_of
+from tests.tiny import make_cohorts
 
 
 def run_both(folder: str) -> None:
@@ -23,9 +23,9 @@ def run_both(folder: str) -> None:
     cohorts = make_cohorts(place / "cohorts", subjects=6, cohorts=("ADNI1", "ADNI2"))
     split = Wave(devices, 2)
     for name, wave, placement in (("one", Wave(devices[:1]), "device"), ("split", split, "stream")):
-        settings = settings_of(cohorts, data__placement=placement, baselines__age_sex=False)
-        run.run(settings, place / name, place / f"{name}-stages", report=False, wave=wave)
-    run.print_plan(settings, place / "plan-stages", wave=split)
+        settings = study_of(cohorts, data__placement=placement, baselines__age_sex=False)
+        run.run(settings, place / name, place / f"{name}-stages", run.Running(wave, report=False))
+    run.print_plan(settings, place / "plan-stages", run.Running(split))
 
 
 @pytest.mark.slow

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mri_jax import files, sealed, stage_note, trained
+from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
-from mri_jax.study.run import print_plan, run
+from mri_jax.runs import trained
+from mri_jax.settings.study import Study
+from mri_jax.study.run import Running, print_plan, run
 from tests.training.test_checkpoints import DAMAGES, flip
 
 SAID = ("built again", "passed over", "starts anew")
@@ -16,27 +18,17 @@ SAID = ("built again", "passed over", "starts anew")
 
 @pytest.fixture
 def copied(small_run, tmp_path):
-    """A finished run with its stages, to be damaged; (run, stages, config)."""
+    """A finished run with its stages, to be damaged; (run, stages, study)."""
     shutil.copytree(small_run.parent / "stages", tmp_path / "stages")
     shutil.copytree(small_run, tmp_path / "run")
-    return tmp_path / "run", tmp_path / "stages", trained_config(small_run)
-
-
-def trained_config(folder):
-    return tuples(files.read_json(folder / "config.json"))
-
-
-def tuples(value):
-    if isinstance(value, dict):
-        return {name: tuples(item) for name, item in value.items()}
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
+    return tmp_path / "run", tmp_path / "stages", Study.read(small_run / "config.json")
 
 
 def again(copied):
     """Run the study again; what it says, and its predictions."""
-    workdir, stages, config = copied
+    workdir, stages, study = copied
     lines: list[str] = []
-    run(config, workdir, stages, say=lines.append, report=False)
+    run(study, workdir, stages, Running(say=lines.append, report=False))
     return [line for line in lines if str(stages) in line], predictions(workdir)
 
 
@@ -93,16 +85,16 @@ def test_a_damaged_network_comes_from_its_last_saved_state(copied):
 
 
 def test_stages_renamed_into_each_other_are_refused_by_name(copied, tmp_path):
-    workdir, stages, config = copied
+    workdir, stages, study = copied
     one, other = sorted(stages.glob("source-*"))[:2]
     one.rename(tmp_path / "held")
     other.rename(one)
     (tmp_path / "held").rename(other)
     wanted = r"source-\w{16}: holds another stage, source-\w{16} by its stage.json"
     with pytest.raises(UserError, match=wanted):
-        run(config, workdir, stages, say=lambda _: None, report=False)
+        run(study, workdir, stages, Running(say=lambda _: None, report=False))
     with pytest.raises(UserError, match=wanted):
-        print_plan(config, stages, say=lambda _: None)
+        print_plan(study, stages, Running(say=lambda _: None))
     members = trained.open_run(workdir, stages=stages).members
     with pytest.raises(UserError, match="holds another stage"):
         next(m for m in members if m.folder.name == one.name).load()

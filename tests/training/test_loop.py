@@ -20,7 +20,7 @@ from mri_jax.training.loop import (
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
-from tests.study.tiny import make_cohorts
+from tests.tiny import make_cohorts
 from tests.training.small import LABELS, job, settings, volumes
 
 WAVE = Wave((jax.local_devices()[0],))

@@ -12,7 +12,7 @@ from mri_jax.errors import UserError
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
-from tests.study.tiny import GRID, make_cohorts
+from tests.tiny import GRID, make_cohorts
 
 KEY, OTHER = ("ADNI1-001", "bl"), ("ADNI1-002", "bl")
 

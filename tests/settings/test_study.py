@@ -1,5 +1,4 @@
 import dataclasses
-import importlib
 import json
 import math
 
@@ -10,39 +9,21 @@ from hypothesis import strategies as st
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.settings import fields
-from mri_jax.settings.sections import Config
-from mri_jax.study.settings import Study
+from mri_jax.planning.fits import source_fit
+from mri_jax.settings.fields import leaves
+from mri_jax.settings.presets import PRESETS
+from mri_jax.settings.study import Study, named
 from tests.conftest import ROOT
+from tests.studies import config, put
+from tests.studies import study as study_of
 
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py"))
-PRESETS = ("demo", "dev", "paper", "smoke")
-
-
-def config(name: str = "finetune_high", preset: str = "demo", **overrides: object) -> dict:
-    found = importlib.import_module(f"configs.{name}").get_config(preset)
-    with found.unlocked():
-        for path, value in overrides.items():
-            section, _, field = path.partition("__")
-            if field:
-                found[section][field] = value
-            else:
-                found[section] = value
-    return found.to_dict()
-
-
-def put(given: dict, name: str, value: object) -> None:
-    """Set a field as a config file can, past the types that ConfigDict keeps."""
-    *sections, last = name.removeprefix("config.").split(".")
-    for section in sections:
-        given = given[section]
-    given[last] = value
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_a_study_in_every_preset(name, preset):
-    study = Study.from_config(config(name, preset))
+    study = study_of(name, preset)
     assert study.name == name
     assert study.preset == preset
     assert len({run.name for run in study.runs}) == len(study.runs)
@@ -53,34 +34,33 @@ def test_every_config_is_a_study_in_every_preset(name, preset):
 
 
 def test_the_paper_config_holds_every_variant_of_the_paper():
-    names = [run.name for run in Study.from_config(config("paper", "paper")).runs]
+    names = [run.name for run in study_of("paper", "paper").runs]
     depth = ["cnn5-w1", "cnn7-w1", "cnn10-w1", "cnn12-w1", "cnn5-w2", "cnn5-w4", "cnn5-w5"]
     tasks = [f"CNN-{s}-w{w}" for w in (1, 4) for s in ("AD1", "AD2", "AD2S", "MCI")]
     assert names == depth + tasks
 
 
 def test_the_paper_preset_states_what_the_paper_states():
-    run = Study.from_config(config("baseline", "paper")).runs[0]
-    assert run.train.batch == 2
-    assert run.train.step.optimizer.learning_rate == 1e-4
-    assert (run.train.stopping.min_epochs, run.train.stopping.max_epochs) == (30, 50)
-    assert run.train.stopping.patience == 10
-    assert run.folds == 5
+    run = study_of("baseline", "paper").runs[0]
+    fit = source_fit(run, scans=400)
+    assert fit.batch == 2
+    assert fit.step.optimizer.learning_rate == 1e-4
+    assert (fit.stopping.min_epochs, fit.stopping.max_epochs) == (30, 50)
+    assert fit.stopping.patience == 10
+    assert run.train.folds == 5
     assert run.spec.dropout[:2] == (0.5, 0.5)
     assert run.spec.fc == (128, 64)
 
 
 def test_adapting_statistics_is_left_out_where_nothing_is_frozen():
-    study = Study.from_config(
-        config(finetune__layers=("all", "high"), finetune__statistics=("keep", "adapt"))
-    )
-    stages = [tuning.stage for tuning in study.runs[0].finetuning.tunings]
+    study = study_of(finetune__layers=("all", "high"), finetune__statistics=("keep", "adapt"))
+    stages = [tuning.stage for tuning in study.runs[0].tunings]
     assert stages == ["tuned-all", "tuned-high", "tuned-high-adapt"]
 
 
 def test_what_divides_the_batches_of_all_variants():
     batches = ({"train": {"batch": 4}}, {"train": {"batch": 6}, "model": {"width": 2.0}})
-    assert Study.from_config(config("baseline", variants=batches)).divisible == 2
+    assert study_of("baseline", variants=batches).divisible == 2
 
 
 MISTAKES = [
@@ -142,7 +122,7 @@ def test_a_mistake_names_field_value_and_rule(overrides, message):
     for name, value in overrides.items():
         put(given, name.replace("__", "."), value)
     with pytest.raises(UserError) as caught:
-        Study.from_config(given)
+        Study.parse(given)
     assert str(caught.value).startswith("config.")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -152,14 +132,14 @@ def test_unknown_and_absent_fields_are_named():
     given = config()
     del given["train"]["batch"]
     with pytest.raises(UserError, match=r"config\.train\.batch: is missing"):
-        Study.from_config(given)
+        Study.parse(given)
     given = config()
     given["train"]["btch"] = 4
     with pytest.raises(UserError, match=r"btch: no such field; did you mean config\.train\.batch"):
-        Study.from_config(given)
+        Study.parse(given)
 
 
-FIELDS = fields.leaves(Config)
+FIELDS = leaves(Study)
 ODD = (
     None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 10**9000, 0.5, -0.0, 1e-320, 1e308,
     math.nan, math.inf, -math.inf, 1j, "", " ", "1", "None", "a/b", "..", "\0", "\ud800",
@@ -183,7 +163,7 @@ _WRONG = st.sampled_from(ODD) | st.recursive(
 
 def is_a_study_or_refused_in_one_line(given: dict) -> None:
     try:
-        study = Study.from_config(given)
+        study = Study.parse(given)
     except UserError as error:
         told = str(error)
         assert told.startswith("config")
@@ -191,7 +171,7 @@ def is_a_study_or_refused_in_one_line(given: dict) -> None:
         assert len(told) < 700
         return
     # What passes can be written down and has a fingerprint.
-    files.fingerprint([dataclasses.asdict(run.train) for run in study.runs])
+    files.fingerprint([dataclasses.asdict(source_fit(run, 40)) for run in study.runs])
     json.dumps(given, allow_nan=False)
     assert study.cohorts
 
@@ -229,6 +209,47 @@ def test_the_declared_fields_are_those_of_the_base_config_and_each_is_documented
 
 def test_home_folders_of_paths_are_found(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    study = Study.from_config(config(data__cohort="~/cohort.csv", data__store="~/STORE"))
+    study = study_of(data__cohort="~/cohort.csv", data__store="~/STORE")
     assert study.data.cohort == "/home/me/cohort.csv"
     assert study.data.store == "/home/me/STORE"
+
+
+@pytest.mark.parametrize("name", ["paper", "finetune_high"])
+def test_a_study_writes_itself_and_reads_itself_back(tmp_path, name):
+    study = study_of(name, train__min_steps=77)
+    study.write(tmp_path / "config.json")
+    assert Study.read(tmp_path / "config.json") == study
+    # The format is what it was: the config itself.
+    assert files.read_json(tmp_path / "config.json") == json.loads(
+        json.dumps(config(name, train__min_steps=77))
+    )
+
+
+def test_a_study_of_before_lacks_later_fields_and_no_others(tmp_path):
+    values = json.loads(json.dumps(config("baseline")))
+    del values["train"]["min_steps"], values["train"]["patience_steps"]
+    files.write_json(tmp_path / "config.json", values)
+    found = Study.read(tmp_path / "config.json").train
+    # Not the preset's, nor a default: what results were like then.
+    assert (found.min_steps, found.patience_steps) == (0, 0)
+    del values["train"]["patience"]
+    files.write_json(tmp_path / "config.json", values)
+    with pytest.raises(UserError, match=r"config\.json: config\.train\.patience: is missing"):
+        Study.read(tmp_path / "config.json")
+
+
+def test_what_two_studies_differ_in_leaves_out_what_changes_no_result():
+    first = study_of(variants=({"model": {"width": 1.0}}, {"model": {"width": 4.0}}))
+    assert first.unlike(study_of(variants=list(first.variants), save_seconds=60.0)) == {}
+    other = study_of(variants=first.variants[:1], train__batch=4, data__threads=1)
+    assert first.unlike(other) == {
+        "config.train.batch": (2, 4),
+        "config.variants.1.model.width": (4.0, None),
+    }
+
+
+def test_messages_name_fields_that_there_are():
+    assert named("train.batch") == "config.train.batch"
+    assert named("source") == "config.source"
+    with pytest.raises(KeyError):
+        named("train.bacth")

@@ -7,7 +7,8 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
-from mri_jax.study.data import Examples
+from mri_jax.planning.catalogue import Examples
+from mri_jax.settings.study import named
 
 NAMES = {"age_sex": ("age", "sex"), "hippocampus": ("hippocampus_share",)}
 """Covariates of each baseline that does not read volumes."""
@@ -34,7 +35,7 @@ def check_hippocampus(frame: pd.DataFrame) -> None:
             raise UserError(
                 f"cohort table, column {name}: {row[name]!r} of subject {row['subject_id']}, "
                 f"session {row['session_id']}, must be a volume in mL above 0, or empty; correct "
-                "it, or leave the baseline out with config.baselines.hippocampus=False"
+                f"it, or leave the baseline out with {named('baselines.hippocampus')}=False"
             )
 
 
@@ -92,7 +93,7 @@ def run_of(name: str, used: Sequence[str], source: str) -> str:
         return label
     if f"{label}-{source}" in baselines.RUNS:
         raise UserError(
-            f"config.source.name: {source!r} would call {label} of this source as another baseline "
-            "is called; choose another name"
+            f"{named('source.name')}: {source!r} would call {label} of this source as another "
+            "baseline is called; choose another name"
         )
     return f"{label}-{source}"

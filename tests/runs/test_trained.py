@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from mri_jax import files, trained
+from mri_jax import files
+from mri_jax.runs import trained
 from mri_jax.errors import UserError
 from tests.networks import apply
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mri_jax.cohort.leakage import Seen
-from mri_jax.study.data import Examples
+from mri_jax.planning.catalogue import Examples
 from mri_jax.training.loop import FitSettings
 
 
@@ -24,7 +24,7 @@ class TrainStage:
       purpose: Names them.
       train: What it learns from.
       validation: What stops it; empty where nothing does.
-      balanced: Whether classes weigh alike in the loss.
+      class_weights: ``none``, or ``balanced``: classes weigh alike in the loss.
       seen: Subjects and scans that it or an ancestor was shown, early stopping included.
       parent: The network it starts from.
       reference: Scans whose mean histogram its volumes are matched to; None: normalisation
@@ -39,7 +39,7 @@ class TrainStage:
     purpose: tuple[str | int, ...]
     train: Examples
     validation: Examples
-    balanced: bool
+    class_weights: str
     seen: Seen
     parent: "TrainStage | None" = None
     reference: Examples | None = None

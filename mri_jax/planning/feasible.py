@@ -11,7 +11,8 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
-from mri_jax.study.plan import BaselineStage, Entry, Plan, TrainStage
+from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
+from mri_jax.settings.study import named
 from mri_jax.volumes.grids import Grid
 
 # The penalty of the voxel-wise baseline is chosen inside the training fold.
@@ -24,7 +25,7 @@ def enough(scans: pd.DataFrame, parts: int, asked: str, where: str, remedy: str)
     Args:
       scans: Rows of a task, with ``subject_id``, ``label`` and ``diagnosis``.
       parts: How many parts, each of which needs a subject of each class.
-      asked: The field and the value that ask for them, e.g. ``train.folds: 5``.
+      asked: The field and the value that ask for them, e.g. ``config.train.folds: 5``.
       where: Whose scans they are.
       remedy: What the user can change.
 
@@ -37,7 +38,7 @@ def enough(scans: pd.DataFrame, parts: int, asked: str, where: str, remedy: str)
         of_class = scans.loc[scans["label"] == label, "diagnosis"].unique()
         name = of_class[0] if len(of_class) else ("negative", "positive")[label]
         raise UserError(
-            f"config.{asked} must be at most {counts.get(label, 0)}, the number of {name} subjects "
+            f"{asked} must be at most {counts.get(label, 0)}, the number of {name} subjects "
             f"of {where}; {remedy}"
         )
 
@@ -51,9 +52,9 @@ def check_network(spec: CNNSpec, grid: Grid) -> None:
     blocks, shape = len(spec.repetitions), " x ".join(map(str, grid.shape))
     if min(grid.shape) < 2**blocks:
         raise UserError(
-            f"config.model.repetitions: {spec.repetitions} halves volumes {blocks} times, and "
+            f"{named('model.repetitions')}: {spec.repetitions} halves volumes {blocks} times, and "
             f"those of {shape} voxels at {grid.spacing:g} mm have less than {2**blocks} along an "
-            "axis; take a finer grid, or fewer blocks with config.model.preset=''"
+            f"axis; take a finer grid, or fewer blocks with {named('model.preset')}=''"
         )
 
 
@@ -81,9 +82,9 @@ def check_batch(batch: int, scans: int, label: str, tuned: bool = False) -> None
     """
     if batch > scans:
         what = "a part that is tuned on" if tuned else "a fold of the source"
-        remedy = ", or lower config.finetune.parts" if tuned else ""
+        remedy = f", or lower {named('finetune.parts')}" if tuned else ""
         raise UserError(
-            f"config.train.batch: {batch} must be at most {scans}, the scans that {what} "
+            f"{named('train.batch')}: {batch} must be at most {scans}, the scans that {what} "
             f"trains on ({label}){remedy}"
         )
 
@@ -92,9 +93,9 @@ def _check_baseline(stage: BaselineStage) -> None:
     least = int(np.bincount(stage.train.labels, minlength=2).min())
     if stage.name == "voxels" and least < _VOXELS_LEAST:
         raise UserError(
-            "config.baselines.voxels: needs two training scans of each class, and a fold has "
-            f"{least}; raise config.train.folds, add subjects, or leave the baseline out with "
-            "config.baselines.voxels=False"
+            f"{named('baselines.voxels')}: needs two training scans of each class, and a fold has "
+            f"{least}; raise {named('train.folds')}, add subjects, or leave the baseline out with "
+            f"{named('baselines.voxels')}=False"
         )
 
 
@@ -103,6 +104,6 @@ def _check_names(entries: Iterable[Entry]) -> None:
     name, count = counts.most_common(1)[0]
     if count > 1:
         raise UserError(
-            f"config.variants: {count} rows of the tables would be called {name[0]} {name[1]}; "
+            f"{named('variants')}: {count} rows of the tables would be called {name[0]} {name[1]}; "
             "give the sources of the variants names of their own (source.name)"
         )

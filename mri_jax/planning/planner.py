@@ -1,7 +1,6 @@
 """Drawing up a plan: splits, stages and their fingerprints. Needs no volume."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -12,13 +11,11 @@ import pandas as pd
 from mri_jax import files
 from mri_jax.cohort import leakage, same_people, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
-from mri_jax.errors import UserError
-from mri_jax.seeding import generator
-from mri_jax.study import covariates, feasible
-from mri_jax.study.data import Catalogue, Examples
-from mri_jax.study.description import describe, switches
-from mri_jax.study.fits import source_fit, tuning_fit
-from mri_jax.study.plan import (
+from mri_jax.planning import covariates, feasible
+from mri_jax.planning.catalogue import Catalogue, Examples
+from mri_jax.planning.description import describe, switches
+from mri_jax.planning.fits import source_fit, tuning_fit
+from mri_jax.planning.plan import (
     Answer,
     BaselineStage,
     Entry,
@@ -27,7 +24,10 @@ from mri_jax.study.plan import (
     Stage,
     TrainStage,
 )
-from mri_jax.study.settings import Run, Source, Study, Tuning
+from mri_jax.seeding import generator
+from mri_jax.settings.fields import ROOT
+from mri_jax.settings.sections import Source
+from mri_jax.settings.study import Run, Study, Tuning, named, naming_fields_of
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.step import NUMERICS_VERSION
 
@@ -55,9 +55,10 @@ def make_plan(study: Study, catalogue: Catalogue) -> Plan:
         sources = planner.sources()
         entries += planner.source_entries(sources)
         entries += planner.tuned_entries(sources)
-        if run.source not in fitted:
-            fitted.add(run.source)
-            for name in study.baselines:
+        unnamed = replace(run.source, name="")
+        if unnamed not in fitted:
+            fitted.add(unnamed)
+            for name in study.baselines.wanted:
                 entries += planner.baseline_entries(sources, name)
     for entry in entries:
         _check(entry, catalogue)
@@ -77,11 +78,10 @@ class _Planner:
     def sources(self) -> list[TrainStage]:
         """The source network of every fold."""
         scans = source_examples(self.run.source, self.study.seed, self.catalogue)
-        asked = f"train.folds: {self.run.folds}"
-        feasible.enough(
-            scans, self.run.folds, asked, self._source_cohort, "lower it, or add subjects"
-        )
-        folds = splits.folds(scans, seed=self.study.seed, n_folds=self.run.folds)
+        number = self.run.train.folds
+        asked = f"{named('train.folds')}: {number}"
+        feasible.enough(scans, number, asked, self._source_cohort, "lower it, or add subjects")
+        folds = splits.folds(scans, seed=self.study.seed, n_folds=number)
         # One length for all folds, that of the smallest: their networks are compared.
         smallest = min(len(_of(scans, fold.train_ids)) for fold in folds)
         feasible.check_batch(self.run.train.batch, smallest, self.run.name)
@@ -102,9 +102,9 @@ class _Planner:
                 purpose=("source", number),
                 train=train,
                 validation=validation,
-                balanced=self.run.balanced,
+                class_weights=self.run.train.class_weights,
                 seen=Seen.of(self.catalogue.triples(train.rows + validation.rows)),
-                reference=train if self.study.data.reference == "training" else None,
+                reference=train if self.study.data.histogram_reference == "training" else None,
                 label=self.run.name,
             )
         )
@@ -123,14 +123,17 @@ class _Planner:
 
     def _repeats(self, cohort: str) -> tuple[int, ...]:
         """In which repeats a source network is asked about a target: all if it is tuned on."""
-        tuning = self.run.finetuning
-        tuned_on = tuning.tunings and cohort == tuning.cohort
-        return tuple(range(tuning.repeats)) if tuned_on else (0,)
+        return tuple(range(self.run.finetune.repeats)) if cohort == self._tuned_on else (0,)
+
+    @property
+    def _tuned_on(self) -> str | None:
+        """The cohort that is tuned on; None where nothing is tuned."""
+        return self.run.finetune.cohort if self.run.tunings else None
 
     def tuned_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
         """Fine-tuned networks and what is asked of them."""
-        for choice in self.run.finetuning.tunings:
-            for repeat in range(self.run.finetuning.repeats):
+        for choice in self.run.tunings:
+            for repeat in range(self.run.finetune.repeats):
                 for fold, source in enumerate(sources):
                     tuned = self._tuned(source, choice, repeat)
                     answers = [self._held_out(tuned, source, repeat)]
@@ -162,26 +165,24 @@ class _Planner:
     @cached_property
     def _targets(self) -> dict[str, pd.DataFrame]:
         """The scans of every target."""
-        run = self.run
-        task = (run.positive, run.negative)
-        tuned_on = run.finetuning.cohort if run.finetuning.tunings else None
-        with _field("config."):
+        task = (self.run.task.positive, self.run.task.negative)
+        with naming_fields_of(ROOT):
             return {
-                cohort: self.catalogue.task(*task, (cohort,), one_class=cohort != tuned_on)
-                for cohort in run.targets
+                cohort: self.catalogue.task(*task, (cohort,), one_class=cohort != self._tuned_on)
+                for cohort in self.run.targets
             }
 
     @cached_property
     def _cuts(self) -> dict[tuple[str, int], list[tuple[str, Examples]]]:
         """(split, scans) of a target and a repeat; one cut where nothing is tuned on it."""
         cuts = {}
-        tuning = self.run.finetuning
+        repeats = range(self.run.finetune.repeats)
         for cohort, scans in self._targets.items():
-            if not tuning.tunings or cohort != tuning.cohort:
-                for repeat in range(tuning.repeats):
+            if cohort != self._tuned_on:
+                for repeat in repeats:
                     cuts[cohort, repeat] = [("test", self.catalogue.examples(scans))]
                 continue
-            for repeat in range(tuning.repeats):
+            for repeat in repeats:
                 cut = splits.adaptation(self._parts, repeat)
                 cuts[cohort, repeat] = [
                     (split, self.catalogue.examples(_of(scans, subjects)))
@@ -195,44 +196,45 @@ class _Planner:
     @cached_property
     def _parts(self) -> tuple[tuple[str, ...], ...]:
         """The disjoint stratified parts of the cohort that is tuned on."""
-        tuning = self.run.finetuning
+        tuning = self.run.finetune
         scans = self._targets[tuning.cohort]
-        asked = f"finetune.parts: {tuning.parts}"
+        asked = f"{named('finetune.parts')}: {tuning.parts}"
         feasible.enough(scans, tuning.parts, asked, tuning.cohort, "lower it, or add subjects")
         return splits.fifths(scans, seed=self.study.seed, n=tuning.parts, purpose=tuning.cohort)
 
     def _adapting(self, repeat: int) -> pd.DataFrame:
         """The scans of the part that is tuned on."""
-        scans = self._targets[self.run.finetuning.cohort]
+        scans = self._targets[self.run.finetune.cohort]
         return _of(scans, splits.adaptation(self._parts, repeat).adaptation_ids)
 
     def _part(self, repeat: int) -> str:
         """What messages call the part that is tuned on."""
-        tuning = self.run.finetuning
+        tuning = self.run.finetune
         return (
-            f"part {repeat + 1} of the {tuning.parts} that config.finetune.parts cuts "
+            f"part {repeat + 1} of the {tuning.parts} that {named('finetune.parts')} cuts "
             f"{tuning.cohort} into"
         )
 
     def _inner_answers(self, source: TrainStage, choice: Tuning, repeat: int) -> Iterator[Answer]:
         """Each scan of the adapting part, scored by a network tuned without its subject."""
-        number = self.run.finetuning.inner_folds
+        number = self.run.finetune.inner_folds
         if not number:
             return
         chosen = self._adapting(repeat)
         feasible.enough(
             chosen,
             number,
-            f"finetune.inner_folds: {number}",
+            f"{named('finetune.inner_folds')}: {number}",
             self._part(repeat),
-            "lower it (0: none, and no thresholds of tuned networks), or config.finetune.parts",
+            "lower it (0: none, and no thresholds of tuned networks), or "
+            + named("finetune.parts"),
         )
         folds = splits.folds(chosen, seed=self.study.seed, n_folds=number)
         for place, fold in enumerate(folds):
             tuned = self._tuned(source, choice, repeat, (place, fold.train_ids))
             held_out = self.catalogue.examples(_of(chosen, fold.validation_ids))
             stage = self._evaluate(tuned, held_out)
-            yield Answer(stage, self.run.finetuning.cohort, "inner", held_out, repeat)
+            yield Answer(stage, self.run.finetune.cohort, "inner", held_out, repeat)
 
     def _tuned(
         self,
@@ -248,13 +250,13 @@ class _Planner:
             place, subjects = inner_fold
             chosen, purpose = _of(chosen, subjects), (*purpose, "inner", place)
         train, validation = chosen, chosen.iloc[:0]
-        if self.run.finetuning.stopping == "inner":
+        if self.run.finetune.stopping == "inner":
             feasible.enough(
                 chosen,
                 _STOPPING_PARTS,
-                f"finetune.stopping: 'inner' makes {_STOPPING_PARTS} parts, which",
+                f"{named('finetune.stopping')}: 'inner' makes {_STOPPING_PARTS} parts, which",
                 ("an inner fold of " if inner_fold else "") + self._part(repeat),
-                "take 'fixed', or lower config.finetune.parts",
+                f"take 'fixed', or lower {named('finetune.parts')}",
             )
             inner = splits.fifths(
                 chosen, seed=self.study.seed, n=_STOPPING_PARTS, purpose=f"inner-{repeat}"
@@ -270,7 +272,7 @@ class _Planner:
                 purpose=purpose,
                 train=self.catalogue.examples(train),
                 validation=self.catalogue.examples(validation),
-                balanced=self.run.balanced,
+                class_weights=self.run.train.class_weights,
                 seen=parent.seen | Seen.of(shown),
                 parent=parent,
                 reference=parent.reference,
@@ -296,7 +298,7 @@ class _Planner:
                 return
             entries.append((stage, tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)))
         used = [covariate for stage, _ in entries for covariate in stage.covariates]
-        named = covariates.run_of(name, used, self.run.name.rpartition("-w")[0])
+        named = covariates.run_of(name, used, self.run.source.name)
         for fold, (stage, answers) in enumerate(entries):
             yield Entry(named, "source", 0, fold, stage, answers)
 
@@ -325,22 +327,13 @@ class _Planner:
         )
 
 
-@contextmanager
-def _field(prefix: str) -> Iterator[None]:
-    """Say of which field of the config an error about a task speaks."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{prefix}{error}") from None
-
-
 def source_examples(source: Source, seed: int, catalogue: Catalogue) -> pd.DataFrame:
     """The source's scans (index: row), subsampled by subject where ``size_like`` asks for it."""
-    with _field("config.source, config."):
+    with naming_fields_of(f"{named('source')}, {ROOT}"):
         chosen = catalogue.task(source.positive, source.negative, source.cohorts)
     if not source.size_like:
         return chosen
-    with _field("config.source.size_like, config."):
+    with naming_fields_of(f"{named('source.size_like')}, {ROOT}"):
         like = catalogue.task(source.positive, source.negative, source.size_like)
     kept: list[str] = []
     for label in (0, 1):
@@ -356,12 +349,12 @@ def _of(chosen: pd.DataFrame, subjects: tuple[str, ...]) -> pd.DataFrame:
 
 
 def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
-    """All that determines the result of a stage, as JSON types; see `mri_jax.study.description`."""
+    """Returns all that determines the result of a stage, as `description` puts it in JSON types."""
     grid = catalogue.grid
     common: dict[str, Any] = {
         "kind": stage.kind,
         "grid": [list(grid.shape), grid.spacing, list(grid.origin)],
-        "normalisation": describe(study.data.normalisation),
+        "normalisation": describe(study.data.intensities),
         "reference": catalogue.identity(stage.reference) if stage.reference else None,
         "numerics": NUMERICS_VERSION,
         "version": STAGES_VERSION,
@@ -383,7 +376,7 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
         "fit": describe(stage.fit),
         "purpose": list(stage.purpose),
         "validation": catalogue.identity(stage.validation),
-        "balanced": stage.balanced,
+        "balanced": stage.class_weights == "balanced",
         "parent": stage.parent.fingerprint if stage.parent else None,
     }
 
@@ -410,8 +403,8 @@ def _check(entry: Entry, catalogue: Catalogue) -> None:
             leakage.check_disjoint(asked.seen, tested, context)
         except LeakageError as error:
             raise LeakageError(
-                f"{error}; remove them, or let --config.data.repeated=remove keep each person in "
-                "the first cohort of the study only; where two cohorts number different people "
+                f"{error}; remove them, or let --{named('data.repeated')}=remove keep each person "
+                "in the first cohort of the study only; where two cohorts number different people "
                 f"alike, say so in {same_people.NAME} beside the table: a line "
                 "cohorts,COHORT,COHORT,REASON"
             ) from None

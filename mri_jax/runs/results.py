@@ -1,4 +1,4 @@
-"""A results folder, read as tidy pandas frames: ``mri_jax.results.load(RUN)``.
+"""A results folder, read as tidy pandas frames: ``mri_jax.runs.results.load(RUN)``.
 
 The files of a run, written by the study; the names here are the contract::
 
@@ -35,6 +35,7 @@ from mri_jax import files
 from mri_jax.arrays import read_npz
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
+from mri_jax.settings.study import Study
 
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
@@ -62,7 +63,7 @@ class Results:
 
     Attributes:
       path: The results folder.
-      config: The resolved config; empty where the file is absent.
+      study: What was asked; None where its file is absent or holds no study.
       provenance: Versions, devices, ``simulated``; empty where the file is absent.
       plan: A row a planned stage; empty where the file is absent.
       cohort: A row a scan that was analysed; empty where the file is absent.
@@ -74,7 +75,7 @@ class Results:
     """
 
     path: epath.Path
-    config: dict[str, Any]
+    study: Study | None
     provenance: dict[str, Any]
     plan: pd.DataFrame
     cohort: pd.DataFrame
@@ -97,9 +98,8 @@ class Results:
 
     @property
     def seed(self) -> int:
-        """The study's seed; 0 where its config is absent."""
-        seed = self.config.get("seed", 0)
-        return seed if isinstance(seed, int) and seed >= 0 else 0
+        """The study's seed; 0 where it is not known."""
+        return self.study.seed if self.study else 0
 
     def network(self, run: str, stage: str, fold: int, repeat: int = 0) -> epath.Path:
         """The folder of a network's checkpoint, for `mri_jax.load_params`.
@@ -192,9 +192,10 @@ def load(run: epath.PathLike) -> Results:
     missing += _unfinished(plan, predictions)
     history = _history(path / HISTORY)
     missing += _unlike_plan(plan, history)
+    study, problem = _study(path / CONFIG)
     return Results(
         path=path,
-        config=_json(path / CONFIG),
+        study=study,
         provenance=_json(path / PROVENANCE),
         plan=plan,
         cohort=_cohort(path / COHORT),
@@ -202,8 +203,19 @@ def load(run: epath.PathLike) -> Results:
         predictions=predictions,
         metrics=_frame(path / METRICS),
         history=history,
-        missing=tuple(missing),
+        missing=(*missing, *problem),
     )
+
+
+def _study(path: epath.Path) -> tuple[Study | None, list[str]]:
+    """What a run was asked, and why that is not known of one whose file is there."""
+    values = _json(path)
+    if not values:
+        return None, []
+    try:
+        return Study.parse(values), []
+    except UserError as error:
+        return None, [f"{path.name} is not of this version, and nothing of it is used ({error})"]
 
 
 def _json(path: epath.Path) -> dict[str, Any]:

@@ -4,11 +4,10 @@ import pytest
 
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
-from mri_jax.study import simulated
-from mri_jax.study.settings import Study
-from tests.study.test_plan import plan_of
-from tests.study.test_settings import config
-from tests.study.tiny import make_cohorts
+from mri_jax.planning import simulated
+from tests import studies
+from tests.planning.test_plan import plan_of
+from tests.tiny import make_cohorts
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +132,7 @@ def test_what_is_not_simulated_is_not_asked_of_the_simulation():
         ({"targets": ("SITE_B",)}, "'SITE_B' is not among ADNI1, ADNI2, ADNI3, AIBL"),
         ({"task__positive": "FTD"}, "simulated people are CN, sMCI, pMCI, AD, not 'FTD'"),
     ):
-        study = Study.from_config(config("baseline", **overrides))
+        study = studies.study("baseline", **overrides)
         with pytest.raises(UserError, match=r"^config") as caught:
             simulated.catalogue_to_make(study)
         assert message in str(caught.value)

@@ -1,7 +1,7 @@
 """Plans of many kinds, and what is recorded of their fingerprints.
 
 The configs are kept beside the fingerprints, so that presets may change. To record a new case, add
-it to `CASES` and run ``python -m tests.study.recorded NAME``; a case that is there is never
+it to `CASES` and run ``python -m tests.planning.recorded NAME``; a case that is there is never
 recorded again, because whoever trained its networks would lose them.
 """
 
@@ -15,11 +15,11 @@ import pandas as pd
 
 from configs import base
 from mri_jax import files
-from mri_jax.study import simulated
-from mri_jax.study.data import Catalogue, catalogue_of
-from mri_jax.study.plan import Plan
-from mri_jax.study.planning import make_plan
-from mri_jax.study.settings import Study, merged
+from mri_jax.planning import simulated
+from mri_jax.planning.catalogue import Catalogue, catalogue_of
+from mri_jax.planning.plan import Plan
+from mri_jax.planning.planner import make_plan
+from mri_jax.settings.study import Study, merged
 from mri_jax.volumes.grids import GRIDS
 
 PATH = Path(__file__).with_name("recorded_fingerprints.json")
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 def fingerprints(config: dict[str, Any]) -> dict[str, list[Any]]:
     """(count, first, digest of all) of the fingerprints of each kind of stage."""
     # Fields that came later have the values of preset `paper`, at which results are as before.
-    study = Study.from_config(merged(base.get_config("paper").to_dict(), _tuples(config)))
+    study = Study.parse(merged(base.get_config("paper").to_dict(), _tuples(config)))
     found: dict[str, list[str]] = {}
     for stage in _plan(study).stages():
         found.setdefault(stage.kind, []).append(stage.fingerprint)
@@ -98,7 +98,7 @@ def _listed(study: Study) -> Catalogue:
         for i in range(80)
     ]
     identities = {(row["subject_id"], "bl"): files.fingerprint(row["subject_id"]) for row in rows}
-    return catalogue_of(pd.DataFrame(rows), identities, study, GRIDS["demo"], simulated=False)
+    return catalogue_of(pd.DataFrame(rows), identities, study, GRIDS["demo"])
 
 
 def _tuples(value: Any) -> Any:

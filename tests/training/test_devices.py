@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mri_jax.study.device import after_compiling
+from mri_jax.training.devices import after_compiling
 
 
 def test_what_follows_compilation_is_called_once_a_program():

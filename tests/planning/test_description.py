@@ -4,11 +4,11 @@ import json
 import jax
 import pytest
 
-from mri_jax.study import description
-from mri_jax.study.description import FIELDS, Fields, describe
-from tests.study import recorded
-from tests.study.test_plan import fingerprints, plan_of
-from tests.study.tiny import make_cohorts
+from mri_jax.planning import description
+from mri_jax.planning.description import FIELDS, Fields, describe
+from tests.planning import recorded
+from tests.planning.test_plan import fingerprints, plan_of
+from tests.tiny import make_cohorts
 
 RECORDED = json.loads(recorded.PATH.read_text(encoding="utf-8"))
 

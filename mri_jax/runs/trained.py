@@ -2,12 +2,12 @@
 
 ::
 
-    run = mri_jax.trained.open_run("runs/finetune_high-demo")
+    run = mri_jax.runs.trained.open_run("runs/finetune_high-demo")
     for member in run.ensemble("cnn5-w1", "source"):
         network = member.load()                      # params, batch_stats, spec
         volumes = run.reader(run.held_out(member)).load(threads=2)
 
-`mri_jax.results` reads a results folder alone; this also needs the folders of its stages and the
+`mri_jax.runs.results` reads a results folder alone; this also needs the folders of its stages and the
 store of its volumes, which it finds where the run wrote them, or beside a run that was moved.
 """
 
@@ -18,9 +18,11 @@ from functools import cached_property
 import pandas as pd
 from etils import epath
 
-from mri_jax import files, results, stage_note
+from mri_jax import files, stage_note
+from mri_jax.runs import results
 from mri_jax.errors import UserError
-from mri_jax.results import Results
+from mri_jax.runs.results import Results
+from mri_jax.settings.study import Study, named
 from mri_jax.training.checkpoints import Network, load_params
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import KEY, VolumeStore
@@ -70,15 +72,20 @@ class TrainedRun:
 
     Attributes:
       results: The results folder.
+      study: What was asked.
       members: Every finished network, in the order of the plan.
-      normalisation: How the networks' volumes were normalised.
       store_path: The store of their volumes; it is opened when first asked for.
     """
 
     results: Results
+    study: Study
     members: tuple[Member, ...]
-    normalisation: Normalisation
     store_path: epath.Path
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the networks' volumes were normalised."""
+        return self.study.data.intensities
 
     @property
     def simulated(self) -> bool:
@@ -215,9 +222,16 @@ def open_run(
       UserError: It is no results folder, lacks a file, or holds no checkpoint.
     """
     found = results.load(path)
-    for name, value in ((results.CONFIG, found.config), (results.PROVENANCE, found.provenance)):
-        if not value:
-            raise UserError(f"{found.path}: holds no {name}; its networks cannot be used")
+    study = found.study
+    if study is None or not found.provenance:
+        name = results.PROVENANCE if study else results.CONFIG
+        told = next((f" ({line})" for line in found.missing if line.startswith(name)), "")
+        raise UserError(f"{found.path}: holds no {name}{told}; its networks cannot be used")
+    if study.data.histogram_reference == "training":
+        raise UserError(
+            f"{found.path}: its folds normalise volumes each in its own way "
+            f"({named('data.histogram_reference')}=training); this needs one way for all of them"
+        )
     moved = files.absolute(found.path).parent / "stages"
     if stages:
         moved = epath.Path(files.expanded(stages))
@@ -229,8 +243,8 @@ def open_run(
         )
     return TrainedRun(
         results=found,
+        study=study,
         members=members,
-        normalisation=_normalisation(found),
         store_path=_store_path(found, moved)
         if store is None
         else epath.Path(files.expanded(store)),
@@ -269,26 +283,6 @@ def _store_path(found: Results, stages: epath.Path) -> epath.Path:
     moved = stages / "simulated" / written[-1].parent.name / written[-1].name
     there = [place for place in (*written, moved) if place.exists()]
     return there[0] if there else written[-1]
-
-
-def _normalisation(found: Results) -> Normalisation:
-    if found.config.get("data", {}).get("histogram_reference") == "training":
-        raise UserError(
-            f"{found.path}: its folds normalise volumes each in its own way "
-            "(config.data.histogram_reference=training); this needs one way for all of them"
-        )
-    try:
-        section = found.config["data"]
-        return Normalisation(
-            method=section["normalisation"],
-            clip=(float(section["clip"][0]), float(section["clip"][1])),
-            background=float(section["background"]),
-        )
-    except (KeyError, TypeError, IndexError):
-        raise UserError(
-            f"{found.path / results.CONFIG}: data.normalisation, data.clip or data.background "
-            "is missing"
-        ) from None
 
 
 def _keys(rows: pd.DataFrame) -> tuple[Key, ...]:

@@ -9,14 +9,13 @@ import pytest
 from mri_jax.cohort.leakage import LeakageError
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
-from mri_jax.study.data import _of_earlier_rules, open_catalogue
+from mri_jax.planning.plan import BaselineStage, EvaluateStage, TrainStage
+from mri_jax.planning.planner import make_plan
 from mri_jax.study.feeds import Volumes, check_volumes
-from mri_jax.study.plan import BaselineStage, EvaluateStage, TrainStage
-from mri_jax.study.planning import make_plan
-from mri_jax.study.settings import Study
+from mri_jax.study.scans import _of_earlier_rules, open_catalogue
 from mri_jax.volumes.store import VolumeStore
-from tests.study.test_settings import config
-from tests.study.tiny import SMALL_MODEL, make_cohorts
+from tests import studies
+from tests.tiny import SMALL_MODEL, make_cohorts
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def cohorts(tmp_path_factory):
 def study_of(cohorts, name="finetune_high", **overrides):
     small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
     places = {"data__cohort": str(cohorts[0]), "data__store": str(cohorts[1])}
-    return Study.from_config(config(name, **{**small, **places, **overrides}))
+    return studies.study(name, **{**small, **places, **overrides})
 
 
 def plan_of(cohorts, **overrides):
@@ -197,7 +196,7 @@ def test_every_unusable_volume_is_named_before_training(tmp_path):
     (folder / "ADNI1-007_bl.npy").write_bytes(b"nothing")
     study, store = study_of((table, path)), VolumeStore(path)
     catalogue = open_catalogue(table, store, study)
-    volumes = Volumes(store, catalogue, study.data.normalisation, tmp_path, threads=2)
+    volumes = Volumes(store, catalogue, study.data.intensities, tmp_path, threads=2)
     with pytest.raises(UserError) as caught:
         check_volumes(volumes, list(range(len(catalogue.frame))))
     told = str(caught.value)

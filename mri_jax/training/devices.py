@@ -11,7 +11,6 @@ from etils import epath
 
 from mri_jax import backend
 from mri_jax.errors import UserError
-from mri_jax.study.feeds import available_memory
 from mri_jax.training.folds import Wave, parts_of_cpu
 
 # More than cores only wait for each other; so many are worth no message.
@@ -94,6 +93,28 @@ def memory_of(wave: Wave) -> int:
     first = wave.devices[0]
     stats = first.memory_stats() if first.platform != "cpu" else None
     return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
+
+
+def device_budget() -> int:
+    """Bytes of volumes that each device may hold: half its memory, or a share of the host's.
+
+    Devices of a CPU hold the same volumes in one place (`mri_jax.volumes.stream.Reader.load`).
+    """
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats:
+        return int(stats["bytes_limit"] * 0.5)
+    return int(available_memory() * 0.4)
+
+
+def available_memory() -> int:
+    """Bytes of memory the host can still give, by Linux's estimate; 4 GiB where unknown."""
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 4 << 30
 
 
 def return_memory_after_compiling() -> None:

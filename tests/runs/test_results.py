@@ -3,7 +3,7 @@ import shutil
 import pytest
 import synthetic_run
 
-from mri_jax import results
+from mri_jax.runs import results
 from mri_jax.errors import UserError
 
 NETWORK = ("cnn5-w1", "source")

@@ -1,0 +1,157 @@
+"""The scans that a study may use, without their volumes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from mri_jax.cohort import flow as flows
+from mri_jax.cohort import same_people
+from mri_jax.cohort.near_duplicates import Search
+from mri_jax.cohort.same_people import NOTHING_SAID, Apart
+from mri_jax.cohort.table import KEY
+from mri_jax.cohort.task import remove_earlier, select
+from mri_jax.settings.study import Study
+from mri_jax.volumes.grids import Grid
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Scans with labels: what a network is shown or asked.
+
+    Attributes:
+      rows: Rows of `Catalogue.frame`.
+      labels: 0 or 1 each.
+    """
+
+    rows: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All scans that a study may use, without their volumes.
+
+    Attributes:
+      frame: The cohort table's rows that have a volume, sorted by (subject, session), with the
+        column ``identity``: SHA-256 of the volume's bytes, or of the settings that generate it.
+      grid: Of the volumes.
+      simulated: Whether they are simulated.
+      generated: Whether the study makes them itself, so that settings determine them.
+      flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
+      apart: Ids that the user says are different people.
+      searched: The search for near-identical volumes; None where they are not made yet.
+      notes: For the user: which scans are only in the table or only in the store, and whether the
+        flow beside the table is of another one.
+      masks: SHA-256 of masks; empty where the study makes its scans, and without the scans of
+        stores of earlier versions, whose index does not tell.
+    """
+
+    frame: pd.DataFrame
+    grid: Grid
+    simulated: bool
+    generated: bool
+    flow: pd.DataFrame
+    apart: Apart = NOTHING_SAID
+    searched: Search | None = None
+    notes: tuple[str, ...] = ()
+    masks: Mapping[Key, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """(subject_id, session_id) of every row."""
+        return tuple(map(tuple, self.frame[KEY].to_numpy().tolist()))
+
+    def task(
+        self, positive: str, negative: str, cohorts: tuple[str, ...], one_class: bool = False
+    ) -> pd.DataFrame:
+        """The scans of two diagnoses in some cohorts, with ``label``; the index is the row.
+
+        ``one_class``: one of the diagnoses alone will do, as for a target of controls.
+        """
+        frame = self.frame.assign(row=np.arange(len(self.frame)))
+        return select(frame, positive, negative, cohorts, one_class).set_index("row")
+
+    def examples(self, chosen: pd.DataFrame) -> Examples:
+        """Rows of `task` as examples, in the catalogue's order."""
+        chosen = chosen.sort_index()
+        return Examples(tuple(map(int, chosen.index)), tuple(map(int, chosen["label"])))
+
+    def identity(self, examples: Examples) -> list[list[str | int]]:
+        """What determines a result about the examples: ids, identities, masks and labels."""
+        columns, keys = self.frame[[*KEY, "identity"]].to_numpy(), self.keys
+        masks = [[self.masks[key]] if key in self.masks else [] for key in keys]
+        pairs = zip(examples.rows, examples.labels, strict=True)
+        return [[*columns[row].tolist(), *masks[row], label] for row, label in pairs]
+
+    def triples(self, rows: tuple[int, ...]) -> list[tuple[str, str, str]]:
+        """(person, session_id, identity) of rows, as the leakage guard takes them."""
+        columns = self._triples
+        return [tuple(columns[row].tolist()) for row in rows]
+
+    def measured(self, table: pd.DataFrame) -> "Catalogue":
+        """Returns the same scans with what a table says of them once they are made.
+
+        Args:
+          table: A cohort table that lists every scan of the catalogue.
+        """
+        rows = table.set_index(KEY).loc[list(self.keys)].reset_index()[list(table.columns)]
+        return replace(self, frame=rows.assign(identity=self.frame["identity"].to_numpy()))
+
+    @cached_property
+    def _triples(self) -> np.ndarray:
+        people = same_people.people(self.frame, self.apart)
+        return self.frame.assign(subject_id=people)[[*KEY, "identity"]].to_numpy()
+
+
+def catalogue_of(
+    frame: pd.DataFrame,
+    identities: Mapping[Key, str],
+    study: Study,
+    grid: Grid,
+    apart: Apart = NOTHING_SAID,
+    before: pd.DataFrame | None = None,
+) -> Catalogue:
+    """Returns the catalogue of a cohort table.
+
+    Args:
+      frame: The cohort table.
+      identities: Of its scans with a volume; see `Catalogue.frame`.
+      study: Says which cohorts, and what to do with persons in several.
+      grid: Of the volumes.
+      apart: Ids that the user says are different people.
+      before: The flow of subjects up to the table; by default the table's own subjects.
+    """
+    listed = frame[frame["cohort"].isin(study.cohorts)]
+    unrepeated = listed
+    if study.data.simulated or study.data.repeated == "remove":
+        unrepeated, _ = remove_earlier(listed, study.cohorts, apart)
+    keys = map(tuple, unrepeated[KEY].to_numpy().tolist())
+    stored = unrepeated.assign(identity=[identities.get(key) for key in keys])
+    stored = stored[stored["identity"].notna()].sort_values(KEY).reset_index(drop=True)
+    flow = _flow(listed, unrepeated, stored, before)
+    own = study.data.simulated
+    return Catalogue(stored, grid, simulated=own, generated=own, flow=flow, apart=apart)
+
+
+def _flow(
+    table: pd.DataFrame,
+    unrepeated: pd.DataFrame,
+    stored: pd.DataFrame,
+    before: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """The flow of subjects up to the scans that a study may use; see `mri_jax.cohort.flow`."""
+    nobody = pd.DataFrame(columns=["cohort", "reason", "group"])
+    flow = flows.start(table, nobody) if before is None else before
+    if len(unrepeated) < len(table):
+        lost = flows.lost_between(table, unrepeated, flows.EARLIER)
+        flow = flows.extend(flow, "earlier cohorts", unrepeated, lost)
+    lost = flows.lost_between(unrepeated, stored, "no volume in the store")
+    return flows.extend(flow, "store", stored, lost)

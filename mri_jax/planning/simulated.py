@@ -1,0 +1,88 @@
+"""The simulated cohorts that a study makes for itself when it is given no cohort table.
+
+Every scan is a function of settings and its own name, so that a plan can be drawn up, and finished
+stages found, before any of them is made.
+"""
+
+import pandas as pd
+
+from mri_jax.errors import UserError
+from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
+from mri_jax.settings.study import Study, named
+from mri_jax.simulation import (
+    CLASSES,
+    COHORTS,
+    CohortRequest,
+    SimulationSettings,
+    default_cohorts,
+    planned_table,
+)
+
+
+def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
+    """The cohorts and diagnoses that the study needs, no others.
+
+    ``simulation.subjects_per_class`` scales the default counts, in which the source and the
+    fine-tuned cohort have 60 AD and 60 CN; ``simulation.paper_counts`` takes the paper's.
+    """
+    unknown = [name for name in study.cohorts if name not in COHORTS]
+    if unknown:
+        raise UserError(
+            f"{named('data.cohort')}: is empty, so that cohorts are simulated, and {unknown[0]!r} "
+            f"is not among {', '.join(COHORTS)}; give the table that has it, and its store"
+        )
+    choice = study.simulation
+    classes: dict[str, None] = {}
+    for run in study.runs:
+        for name in (
+            run.source.positive,
+            run.source.negative,
+            run.task.positive,
+            run.task.negative,
+        ):
+            classes[name] = None
+    strange = [name for name in classes if name not in CLASSES]
+    if strange:
+        raise UserError(
+            f"{named('task')}, {named('source')}: simulated people are {', '.join(CLASSES)}, not "
+            f"{strange[0]!r}"
+        )
+    requests = default_cohorts(
+        classes=tuple(classes), names=study.cohorts, paper_counts=choice.paper_counts
+    )
+    if choice.paper_counts or choice.subjects_per_class == 60:
+        return requests
+    if choice.subjects_per_class < 60:
+        # Fewer: as many of every class, so that five folds still have some of each.
+        return tuple(
+            CohortRequest(
+                r.name, {c: min(n, choice.subjects_per_class) for c, n in r.counts.items()}
+            )
+            for r in requests
+        )
+    factor = choice.subjects_per_class / 60
+    return tuple(
+        CohortRequest(r.name, {c: round(n * factor) for c, n in r.counts.items()}) for r in requests
+    )
+
+
+def settings_of(study: Study) -> SimulationSettings:
+    """What the study simulates."""
+    choice = study.simulation
+    return SimulationSettings(grid=choice.grid, seed=choice.seed, cohorts=cohort_requests(study))
+
+
+def catalogue_to_make(study: Study) -> Catalogue:
+    """Returns the catalogue of cohorts that need not exist yet.
+
+    The finished cohorts have the same scans, with the same identities.
+    """
+    settings = settings_of(study)
+    table = planned_table(settings)
+    frame = table.drop(columns="fingerprint")
+    return catalogue_of(frame, _identities(table), study, settings.volume_grid)
+
+
+def _identities(planned: pd.DataFrame) -> dict[Key, str]:
+    keys = zip(planned["subject_id"], planned["session_id"], strict=True)
+    return dict(zip(keys, planned["fingerprint"], strict=True))

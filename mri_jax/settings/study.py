@@ -1,0 +1,318 @@
+"""A whole study, typed: what the command line asks for and ``config.json`` keeps.
+
+`Study.parse` checks each field, and what fields say together; a study that exists is consistent.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+from etils import epath
+
+from mri_jax import files
+from mri_jax.errors import UserError, naming
+from mri_jax.filenames import refuse_alike
+from mri_jax.models.spec import CNNSpec
+from mri_jax.settings.fields import (
+    ROOT,
+    Many,
+    Number,
+    Overrides,
+    field,
+    flat,
+    free,
+    leaves,
+    read,
+    shown,
+)
+from mri_jax.settings.sections import (
+    COHORTS,
+    NAME,
+    SEED,
+    Augment,
+    Baselines,
+    Data,
+    Finetune,
+    Model,
+    Simulation,
+    Source,
+    Task,
+    Train,
+)
+
+# What a variant may change; the rest of a study is one for all its variants.
+VARIED = ("task", "source", "targets", "model", "train", "finetune", "augment")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One way of fine-tuning.
+
+    Attributes:
+      layers: ``all``, ``low``, ``high``, ``head`` or the name of a conv layer.
+      statistics: ``keep`` or ``adapt``: what becomes of those of frozen BatchNorm layers.
+    """
+
+    layers: str
+    statistics: str
+
+    @property
+    def stage(self) -> str:
+        """The name in tables: ``tuned-high``, ``tuned-high-adapt``."""
+        return f"tuned-{self.layers}" + ("-adapt" if self.statistics == "adapt" else "")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network variant: a row, or a few rows, of a table.
+
+    Attributes:
+      name: Its name in tables, e.g. ``cnn5-w1``.
+      spec: The architecture.
+      task: The question asked of the targets.
+      source: What it is trained on; its name and diagnoses are filled in.
+      targets: Test cohorts, among them the one that is tuned on.
+      train: How source networks are trained.
+      augment: How training volumes are altered.
+      finetune: How they are fine-tuned.
+      tunings: The ways of fine-tuning; none: not at all.
+    """
+
+    name: str
+    spec: CNNSpec
+    task: Task
+    source: Source
+    targets: tuple[str, ...]
+    train: Train
+    augment: Augment
+    finetune: Finetune
+    tunings: tuple[Tuning, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A whole study; `runs` are its networks.
+
+    Made by `parse` or `read`, which check it.
+    """
+
+    name: str = field(NAME, "labels results", "base")
+    preset: str = field(NAME, "which preset of the config this is", "demo")
+    seed: int = field(SEED, "seed of every random stream", 2021)
+    save_seconds: float = field(
+        Number(0, 86400),
+        "seconds between saved states of a training, which are saved after epochs; SIGKILL loses "
+        "no more than that and an epoch",
+        2.0,
+        free=True,
+    )
+    task: Task = dataclasses.field(default_factory=Task)
+    source: Source = dataclasses.field(default_factory=Source)
+    targets: tuple[str, ...] = field(COHORTS, "test cohorts", ("ADNI2", "ADNI3", "AIBL"))
+    data: Data = dataclasses.field(default_factory=Data)
+    simulation: Simulation = dataclasses.field(default_factory=Simulation)
+    model: Model = dataclasses.field(default_factory=Model)
+    train: Train = dataclasses.field(default_factory=Train)
+    finetune: Finetune = dataclasses.field(default_factory=Finetune)
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    baselines: Baselines = dataclasses.field(default_factory=Baselines)
+    variants: tuple[dict[str, Any], ...] = field(
+        Many(Overrides(), 0, 1000),
+        f"network variants, each a dictionary of fields of {', '.join(VARIED)}; empty: one network",
+        (),
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> "Study":
+        """Returns the study of a nested mapping with all fields.
+
+        Raises:
+          UserError: A field is unknown, absent, of the wrong type or out of range, or fields
+            contradict each other; the message names them.
+        """
+        study = read(cls, values, ROOT)
+        cohort, store = files.expanded(study.data.cohort), files.expanded(study.data.store)
+        study = replace(study, data=replace(study.data, cohort=cohort, store=store))
+        _check(study)
+        return study
+
+    @classmethod
+    def read(cls, path: epath.PathLike) -> "Study":
+        """Returns the study that `write` wrote, in this version or an earlier one.
+
+        Raises:
+          UserError: The file cannot be read or holds no study.
+        """
+        with naming(str(path)):
+            return cls.parse(files.read_json(path, dict))
+
+    def write(self, path: epath.PathLike) -> None:
+        """Writes every field, as nested JSON."""
+        files.write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns every field with its value, nested."""
+        return asdict(self)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The network variants, in the order of the tables."""
+        if not self.variants:
+            return (_run(self, ROOT),)
+        return tuple(self._variant(number) for number in range(len(self.variants)))
+
+    def _variant(self, number: int) -> Run:
+        variant, at = self.variants[number], f"{ROOT}.variants[{number}]"
+        everything = self.to_json()
+        for name in variant:
+            if name in everything and name not in VARIED:
+                raise UserError(
+                    f"{at}.{name}: is one for all variants; they may change {', '.join(VARIED)}"
+                )
+        return _run(read(Study, merged(everything, variant), at), at)
+
+    @property
+    def smoke(self) -> bool:
+        """Whether it asks only if everything runs, so that its scores mean nothing."""
+        return self.preset == "smoke"
+
+    @property
+    def divisible(self) -> int:
+        """The largest number that divides every variant's batch."""
+        return math.gcd(*(run.train.batch for run in self.runs))
+
+    @property
+    def cohorts(self) -> tuple[str, ...]:
+        """Every cohort that is trained on or tested on, in the order source, targets."""
+        names: list[str] = []
+        for run in self.runs:
+            names += run.source.cohorts + run.source.size_like
+        for run in self.runs:
+            names += run.targets
+        return tuple(dict.fromkeys(names))
+
+    def unlike(self, other: "Study") -> dict[str, tuple[Any, Any]]:
+        """Returns the fields that change results and differ, by their names in messages.
+
+        The first of two values is this study's. An entry of ``variants`` counts as a section; a
+        value that is not there is None.
+        """
+        here, there = flat(self.to_json()), flat(other.to_json())
+        names = [n for n in (here | there) if here.get(n) != there.get(n) and n not in free(Study)]
+        return {f"{ROOT}.{n}": (here.get(n), there.get(n)) for n in sorted(names)}
+
+
+def _check(study: Study) -> None:
+    """Check what the fields of a study say together."""
+    data, names = study.data, [run.name for run in study.runs]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{ROOT}.variants: two variants are both called {min(repeated)!r}")
+    refuse_alike(names, f"{ROOT}.variants")
+    refuse_alike(study.cohorts, f"{ROOT}.source.cohorts, {ROOT}.targets")
+    if bool(data.cohort) != bool(data.store):
+        missing = "store" if data.cohort else "cohort"
+        raise UserError(
+            f"{ROOT}.data.{missing}: is empty; give both the cohort table and the store, or neither"
+        )
+    if data.histogram_reference == "training" and data.normalisation != "histogram":
+        raise UserError(
+            f"{ROOT}.data.histogram_reference: 'training' needs {ROOT}.data.normalisation=histogram"
+        )
+
+
+def named(field: str) -> str:
+    """Returns how messages name a field or a section: ``config.train.batch``.
+
+    Raises:
+      KeyError: There is none.
+    """
+    if field not in _names():
+        raise KeyError(field)
+    return f"{ROOT}.{field}"
+
+
+@cache
+def _names() -> frozenset[str]:
+    fields = [name.split(".") for name, _, _ in leaves(Study, "")]
+    return frozenset(".".join(parts[:n]) for parts in fields for n in range(1, len(parts) + 1))
+
+
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a copy of nested ``values`` with ``overrides``."""
+    result = copy.deepcopy(dict(values))
+    for name, value in overrides.items():
+        inside = result.get(name)
+        if isinstance(value, Mapping) and isinstance(inside, Mapping):
+            result[name] = merged(inside, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _run(study: Study, at: str) -> Run:
+    """The run of a study without variants, whose fields messages name beginning with ``at``."""
+    task, source, train = study.task, study.source, study.train
+    with naming_fields_of(f"{at}.model"):
+        spec = study.model.spec
+    tunings = tuple(_tunings(study.finetune, spec, f"{at}.finetune"))
+    targets = study.targets
+    if tunings and study.finetune.cohort not in targets:
+        targets = (study.finetune.cohort, *targets)
+    source = replace(
+        source,
+        name=source.name or study.model.name,
+        positive=source.positive or task.positive,
+        negative=source.negative or task.negative,
+    )
+    for place, asked in ((f"{at}.task", task), (f"{at}.source", source)):
+        if asked.positive == asked.negative:
+            raise UserError(
+                f"{place}.positive: {asked.positive!r} must differ from {place}.negative"
+            )
+    if train.min_epochs > train.max_epochs:
+        raise UserError(
+            f"{at}.train.min_epochs: {train.min_epochs} must be at most {at}.train.max_epochs, "
+            f"{train.max_epochs}"
+        )
+    return Run(
+        name=f"{source.name}-w{spec.width:g}",
+        spec=spec,
+        task=task,
+        source=source,
+        targets=targets,
+        train=train,
+        augment=study.augment,
+        finetune=study.finetune,
+        tunings=tunings,
+    )
+
+
+@contextmanager
+def naming_fields_of(at: str) -> Iterator[None]:
+    """Put the section before the field that an error begins with."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{at}.{error}") from None
+
+
+def _tunings(section: Finetune, spec: CNNSpec, at: str) -> Iterator[Tuning]:
+    convs = tuple(name for name in spec.layer_names if name.startswith("conv"))
+    sets: Sequence[str] = ("all", "low", "high", "head", *convs)
+    for layers in section.layers:
+        if layers not in sets:
+            raise UserError(f"{at}.layers: {shown(layers)} must be one of {', '.join(sets)}")
+    if section.repeats > section.parts:
+        raise UserError(
+            f"{at}.repeats: {section.repeats} must be at most {at}.parts, {section.parts}"
+        )
+    for layers in section.layers:
+        for statistics in section.statistics:
+            # Where every layer is tuned no BatchNorm layer is frozen.
+            if layers != "all" or statistics == "keep":
+                yield Tuning(layers, statistics)

@@ -1,0 +1,196 @@
+"""The scans of a study: a cohort table joined with a store, or simulated cohorts."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.cohort import flow as flows
+from mri_jax.cohort import same_people
+from mri_jax.cohort.leakage import refuse_same_bytes
+from mri_jax.cohort.near_duplicates import compared, refuse_unresolved, search
+from mri_jax.cohort.table import KEY, read_table
+from mri_jax.errors import UserError, naming
+from mri_jax.locks import lock_of
+from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
+from mri_jax.planning.simulated import settings_of
+from mri_jax.settings.study import Study, named
+from mri_jax.simulation import SimulationSettings, simulate
+from mri_jax.simulation.cohorts import paths_in
+from mri_jax.training.loop import Interrupted
+from mri_jax.trees import listed as few
+from mri_jax.volumes import described, descriptors
+from mri_jax.volumes.grids import GRIDS
+from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
+
+
+def open_store(study: Study) -> VolumeStore | None:
+    """Returns the store that a study names; None where it simulates its scans.
+
+    Raises:
+      UserError: It is absent or malformed.
+    """
+    if study.data.simulated:
+        return None
+    with naming(named("data.store")):
+        return VolumeStore(study.data.store)
+
+
+def voxels_of(study: Study, store: VolumeStore | None) -> int:
+    """Returns how many voxels a volume of the study has."""
+    grid = GRIDS[study.simulation.grid] if store is None else store.info.grid
+    return math.prod(grid.shape)
+
+
+def open_catalogue(
+    table: epath.PathLike,
+    store: VolumeStore,
+    study: Study,
+    elsewhere: epath.PathLike | None = None,
+) -> Catalogue:
+    """Returns the scans that a cohort table and a store have in common, for a study's cohorts.
+
+    Args:
+      table: The cohort table.
+      store: The store.
+      study: Says which cohorts, and what to do with persons in several.
+      elsewhere: Where descriptions of volumes are kept if the store cannot be written.
+
+    Raises:
+      UserError: The table is absent or malformed, or lacks a cohort or every volume; two ids are
+        probably one person and nothing beside the table says that they are not; one image stands
+        under two ids; or two ids have near-identical volumes and nobody has decided about them.
+    """
+    with naming(named("data.cohort")):
+        frame = read_table(table)
+    refuse_unresolved(frame, table)
+    apart = same_people.read([table])
+    listed = frame[frame["cohort"].isin(study.cohorts)]
+    absent = [name for name in study.cohorts if not (listed["cohort"] == name).any()]
+    if absent:
+        found = ", ".join(sorted(set(frame["cohort"])))
+        raise UserError(
+            f"{table}: has no scan of cohort {absent[0]!r}; it has {found} "
+            f"({named('source.cohorts')}, {named('targets')} and {named('finetune.cohort')} "
+            "name the cohorts)"
+        )
+    same_people.refuse_probable(listed, table, apart)
+    flow, notes = flows.of_table(table, listed)
+    known = store.index["sha256"].to_dict()
+    catalogue = catalogue_of(listed, known, study, store.info.grid, apart, flow)
+    if catalogue.frame.empty:
+        raise UserError(f"{store.path}: holds no volume of any scan in {table}")
+    wanted, known_ids = _keys(listed), set(_keys(frame))
+    rows = store.index.loc[list(catalogue.keys)]
+    has_masks = MASK_DIGEST in rows
+    catalogue = replace(
+        catalogue,
+        simulated=store.info.simulated,
+        notes=(*notes, *_surplus(wanted, known_ids, store), *_of_earlier_rules(rows, store)),
+        masks=rows.loc[rows[MASK_DIGEST] != "", MASK_DIGEST].to_dict() if has_masks else {},
+    )
+    return _searched(catalogue, store, table, elsewhere)
+
+
+def _searched(
+    catalogue: Catalogue,
+    store: VolumeStore,
+    table: epath.PathLike,
+    elsewhere: epath.PathLike | None = None,
+) -> Catalogue:
+    """The catalogue after a search for scans that stand in it twice.
+
+    Raises:
+      UserError: There are some, and nobody has decided about them.
+    """
+    rows = store.index.loc[list(catalogue.keys)]
+    for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
+        if column in rows:
+            scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
+            refuse_same_bytes(scans, f"{table}: {what}")
+    own = described.of_scans(store, catalogue.keys, elsewhere)
+    volumes = compared(own, descriptors.mirrored(own))
+    found = search(volumes, catalogue.keys, table, catalogue.apart)
+    return replace(catalogue, searched=found)
+
+
+def _keys(frame: pd.DataFrame) -> list[Key]:
+    return list(map(tuple, frame[KEY].to_numpy().tolist()))
+
+
+def _surplus(listed: Sequence[Key], named: set[Key], store: VolumeStore) -> tuple[str, ...]:
+    """What is only in the table, of the study's cohorts, or only in the store: a line each."""
+    stored = set(store.index.index)
+    notes = []
+    if absent := [" ".join(key) for key in listed if key not in stored]:
+        rule = (
+            f"of {len(listed)} scans of the table have no volume in {store.path} and are not used"
+        )
+        notes.append(f"{len(absent)} {rule}: {few(absent)}")
+    if further := sorted(" ".join(key) for key in stored - named):
+        rule = f"of {len(stored)} volumes in {store.path} are not in the table and are not used"
+        notes.append(f"{len(further)} {rule}: {few(further)}")
+    return tuple(notes)
+
+
+def _of_earlier_rules(rows: pd.DataFrame, store: VolumeStore) -> tuple[str, ...]:
+    """A line where scans were preprocessed by a version that got some wrong, unknown which."""
+    count = int(older(rows).sum()) if "pipeline" in store.info.settings else 0
+    if not count:
+        return ()
+    said = (
+        f"{count} of {len(rows)} scans in {store.path} were preprocessed by an earlier version, "
+        "which got scans without skull on a background other than 0, and scans with spikes, wrong: "
+        f"preprocess into {store.path} once more makes those anew, and no others"
+    )
+    return (said,)
+
+
+def scans_to_make(study: Study, stages: epath.Path) -> int:
+    """Returns how many scans `make` would simulate; those of a run that was stopped count again."""
+    if not study.data.simulated:
+        return 0
+    settings = settings_of(study)
+    return 0 if paths_in(_folder(settings, stages)).table_path.exists() else settings.total
+
+
+def make(
+    study: Study, catalogue: Catalogue, stages: epath.Path, interrupted: Callable[[], bool]
+) -> tuple[Catalogue, VolumeStore]:
+    """Simulates the scans of a catalogue, unless they are there already.
+
+    Args:
+      study: Says what to simulate.
+      catalogue: Of scans that need not be there.
+      stages: The folder of stages.
+      interrupted: Whether to stop; asked after every scan.
+
+    Returns:
+      The same scans with what was measured of them, and the store of their volumes.
+
+    Raises:
+      Interrupted: ``interrupted`` said so; finished scans are kept.
+    """
+
+    def after_scan() -> None:
+        if interrupted():
+            raise Interrupted
+
+    settings = settings_of(study)
+    folder = _folder(settings, stages)
+    with lock_of(folder.parent / f"{folder.name}.lock").acquire(timeout=-1):
+        result = simulate(settings, folder, after_scan=after_scan)
+    store = VolumeStore(result.store_path)
+    catalogue = catalogue.measured(read_table(result.table_path))
+    return _searched(catalogue, store, result.table_path), store
+
+
+def _folder(settings: SimulationSettings, stages: epath.Path) -> epath.Path:
+    """Where simulated cohorts are kept: on this machine, since volumes are memory maps."""
+    root = stages / "simulated"
+    if files.on_bucket(stages):
+        root = epath.Path("~/.cache/mri_jax/simulated").expanduser()
+    return root / settings.fingerprint[:16]
