@@ -11,14 +11,23 @@ import numpy as np
 import pandas as pd
 
 from mri_jax import files, seeding
+from mri_jax.evaluation.baselines import LABELS
 from mri_jax.evaluation.metrics import ensemble, metrics_table
-from mri_jax.evaluation.predictions import COLUMNS, probability_of
+from mri_jax.evaluation.predictions import NEEDED, probability_of
+from mri_jax.evaluation.variants import CNN, Variant, completed
 from mri_jax.runs import results
 from tests import studies
 
 COHORTS = {"ADNI1": (41, 46), "ADNI2": (32, 41), "AIBL": (11, 40)}
 MCI = {"ADNI2": (18, 50)}
 FOLDS = 5
+SOURCES = ("CNN-AD1", "CNN-AD2", "CNN-AD2S", "CNN-MCI")
+KNOWN = [
+    *(Variant(CNN, "", d, w) for d in (5, 7, 10, 12) for w in (1.0, 2.0, 4.0, 5.0)),
+    *(Variant(CNN, source, 5, w) for source in SOURCES for w in (1.0, 4.0)),
+    *(Variant(label, source) for source in ("", *SOURCES) for label in LABELS),
+]
+"""What the runs are that these folders may hold."""
 
 
 def subjects(cohort, counts, positive="AD", negative="CN"):
@@ -52,7 +61,7 @@ def scored(frame, run, stage, repeat, fold, split, quality, shift, severity, see
         logit_0=logits[:, 0],
         logit_1=logits[:, 1],
         probability=probability_of(logits),
-    )[list(COLUMNS)]
+    )[list(NEEDED)]
 
 
 def fifth(frame, repeat, seed=3):
@@ -103,6 +112,7 @@ def make_predictions(
                     network = (run, stage, repeat, fold)
                     parts += tuned_parts(frames, network, severity, inner, seed)
     predictions = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    predictions = completed(predictions, KNOWN)
     random = np.random.default_rng(seed)
     people = people.assign(
         age=random.uniform(60, 88, len(people)).round(1),

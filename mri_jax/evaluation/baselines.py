@@ -1,205 +1,170 @@
-"""Plain classifiers beside every network, fitted on the same training subjects.
+"""The plain classifiers that stand beside every network, fitted on the same training subjects.
 
-Pure functions of arrays: training arrays in, (N, 2) logits of the test sets out, to be written to
-the predictions table under the runs `RUNS`. Nothing of a test set enters a fit.
+`BASELINES` is all that the package knows of them. A new one is an entry there and the field of its
+name in `mri_jax.settings.sections.Baselines`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.metrics import auc
-
-AGE_SEX = "baseline-age-sex"
-# Where the other of the two may not be used, for instance because it is the label.
-AGE, SEX = "baseline-age", "baseline-sex"
-HIPPOCAMPUS = "baseline-hippocampus"
-VOXELS = "baseline-voxels"
-RUNS = (AGE_SEX, AGE, SEX, HIPPOCAMPUS, VOXELS)
-
-VOXEL_SPACING = 4.0
-"""Resolution (mm) at which the voxel-wise model sees the volumes, whatever the study's grid."""
-PENALTIES = tuple(10.0**k for k in range(-4, 5))
-"""Ridge penalties tried inside the training fold, relative to the mean squared norm of a volume."""
+from mri_jax.evaluation.linear import VOXEL_SPACING, fit_covariates, fit_voxels, separates
+from mri_jax.evaluation.variants import Variant
 
 
-def run_of(name: str, covariates: Sequence[str] = ()) -> str:
-    """The run of a baseline, called after what it is fitted on.
-
-    Args:
-      name: ``age_sex``, ``hippocampus`` or ``voxels``.
-      covariates: Those that any of its folds is fitted on.
-    """
-    alone = {"age": AGE, "sex": SEX}
-    if name == "age_sex" and len(set(covariates)) == 1:
-        return alone[covariates[0]]
-    return {"age_sex": AGE_SEX, "hippocampus": HIPPOCAMPUS, "voxels": VOXELS}[name]
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A fitted linear model: ``logit = (features - centre) / scale @ weights + intercept``.
-
-    Attributes:
-      centre: (P,) mean of the training features.
-      scale: (P,) SD of the training features; 1 where a feature is constant.
-      weights: (P,).
-      intercept: Of the log odds.
-    """
-
-    centre: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-    intercept: float
+class Fitted(Protocol):
+    """A fitted classifier."""
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """(N, P) features to (N, 2) logits: 0 and the log odds. NaN is read as ``centre``."""
-        filled = np.where(np.isnan(features), self.centre, features)
-        return _two((filled - self.centre) / self.scale @ self.weights + self.intercept)
-
-
-def separates(covariate: np.ndarray, label: np.ndarray) -> bool:
-    """Whether one covariate alone tells the two classes apart without an error.
-
-    Args:
-      covariate: (N,); NaN where unknown.
-      label: (N,) 0 or 1.
-    """
-    covariate, label = np.asarray(covariate, float), np.asarray(label)
-    known = ~np.isnan(covariate)
-    return auc(label[known], covariate[known]) in (0.0, 1.0)
-
-
-def fit_covariates(features: np.ndarray, label: np.ndarray) -> Linear:
-    """Logistic regression on a few covariates, without penalty worth the name.
-
-    Args:
-      features: (N, P), e.g. age in years and sex as 0/1, or hippocampal over intracranial volume.
-        NaN (a missing age) is replaced by the training mean.
-      label: (N,) 0 or 1.
-
-    Raises:
-      UserError: A class is absent, or a covariate is missing for every subject.
-    """
-    features, label = np.asarray(features, float), _checked(label)
-    if np.isnan(features).all(axis=0).any():
-        raise UserError("baseline: a covariate is missing for every training subject")
-    centre = np.nanmean(features, axis=0)
-    scale = np.nanstd(features, axis=0)
-    scale[scale == 0.0] = 1.0
-    standard = (np.where(np.isnan(features), centre, features) - centre) / scale
-    # C = 1e4 keeps a perfectly separating covariate finite and moves nothing else visibly.
-    model = LogisticRegression(C=1e4, max_iter=1000).fit(standard, label)
-    return Linear(centre, scale, model.coef_[0], float(model.intercept_[0]))
+        """Returns the (N, 2) logits of (N, P) features."""
 
 
 @dataclass(frozen=True)
-class VoxelModel:
-    """A voxel-wise linear model.
+class Baseline:
+    """A plain classifier.
 
     Attributes:
-      centre: (V,) mean of the training volumes.
-      weights: (V,).
-      intercept: Of the log odds.
-      penalty: The penalty chosen, one of `PENALTIES`.
-      losses: Cross-validated log loss of each of `PENALTIES` inside the training fold.
+      name: The field of the config's ``baselines``, and the name of its stages.
+      label: The name of its run in tables.
+      fit: Returns the classifier of (N, P) features, (N,) labels and a seed.
+      covariates: What it is fitted on, as `values` takes them; empty: volumes.
+      measured: Columns of the cohort table that it cannot do without: volumes in mL.
+      alone: The names of its run where one covariate alone may be used, by covariate.
+      least: Training scans of each class that it needs.
+      words: What the report's methods say of how it is fitted; empty where the name says it.
     """
 
-    centre: np.ndarray
-    weights: np.ndarray
-    intercept: float
-    penalty: float
-    losses: tuple[float, ...]
+    name: str
+    label: str
+    fit: Callable[[np.ndarray, np.ndarray, int], Fitted]
+    covariates: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
+    alone: Mapping[str, str] = field(default_factory=dict)
+    least: int = 1
+    words: str = ""
 
-    def logits(self, volumes: np.ndarray) -> np.ndarray:
-        """(N, V) flattened volumes to (N, 2) logits: 0 and the log odds."""
-        shift = float(self.centre @ self.weights)
-        return _two(np.asarray(volumes @ self.weights, float) - shift + self.intercept)
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every name that its run may have."""
+        return self.label, *self.alone.values()
+
+    def variant(self, used: Sequence[str], source: str) -> Variant:
+        """Returns what its run is, called after what it is fitted on and on whom.
+
+        Args:
+          used: Covariates that any of its folds is fitted on.
+          source: Name of the training set where the study names it.
+        """
+        distinct = set(used)
+        label = self.alone.get(distinct.pop(), self.label) if len(distinct) == 1 else self.label
+        return Variant(label, source)
+
+    def check(self, table: pd.DataFrame) -> None:
+        """Check that what it measures are volumes.
+
+        Raises:
+          UserError: A cell is no positive number; the scan is named.
+        """
+        for name in self.measured:
+            known = table[name].notna() & (table[name].astype(str) != "")
+            number = pd.to_numeric(table[name], errors="coerce")
+            wrong = known & ~((number > 0) & np.isfinite(number))
+            if wrong.any():
+                row = table[wrong].iloc[0]
+                raise UserError(
+                    f"cohort table, column {name}: {str(row[name])!r} of subject "
+                    f"{row['subject_id']}, session {row['session_id']}, must be a volume in mL "
+                    "above 0, or empty"
+                )
+
+    def usable(
+        self, table: pd.DataFrame, train: Sequence[int], study: Sequence[int], labels: np.ndarray
+    ) -> tuple[str, ...]:
+        """Returns the covariates that it may be fitted on; empty where none is left.
+
+        Left out are a covariate that no training scan has, and, of those that may stand alone (age
+        and sex), one that tells the classes of the whole study apart without an error: it is then
+        the label under another name (sex where sex is classified, age where the young are told
+        from the old), and a row that it makes perfect would be read as a result.
+
+        Args:
+          table: The cohort table.
+          train: Rows of the training scans.
+          study: Rows of all scans that it is fitted to or tested on.
+          labels: Their labels, 0 or 1.
+        """
+        kept = []
+        for covariate in self.covariates:
+            known = ~np.isnan(values(table, (covariate,), train)).all()
+            column = values(table, (covariate,), study)[:, 0]
+            if known and not (covariate in self.alone and separates(column, labels)):
+                kept.append(covariate)
+        return tuple(kept)
 
 
-def fit_voxels(
-    volumes: np.ndarray, label: np.ndarray, seed: int, penalties: Sequence[float] = PENALTIES
-) -> VoxelModel:
-    """Ridge-penalised logistic regression on every voxel.
+def _logistic(features: np.ndarray, labels: np.ndarray, seed: int) -> Fitted:
+    return fit_covariates(features, labels)  # nothing in it is drawn
 
-    The penalty is chosen by the log loss of a stratified 5-fold cross-validation inside these
-    training subjects. With N subjects and V voxels the solution lies in the span of the subjects,
-    so the problem is rotated once into N dimensions by the Gram matrix; the fit is the same as on
-    the voxels and costs O(N^2 V + N^3).
 
-    Args:
-      volumes: (N, V) flattened, normalised training volumes at `VOXEL_SPACING`; not altered.
-      label: (N,) 0 or 1.
-      seed: Of the inner folds.
-      penalties: Tried, relative to the mean squared norm of a centred volume.
+BASELINES = (
+    Baseline(
+        name="age_sex",
+        label="baseline-age-sex",
+        fit=_logistic,
+        covariates=("age", "sex"),
+        # Where the other of the two may not be used, for instance because it is the label.
+        alone={"age": "baseline-age", "sex": "baseline-sex"},
+    ),
+    Baseline(
+        name="hippocampus",
+        label="baseline-hippocampus",
+        fit=_logistic,
+        covariates=("hippocampus_share",),
+        measured=("hippocampus_ml", "intracranial_ml"),
+    ),
+    Baseline(
+        name="voxels",
+        label="baseline-voxels",
+        fit=fit_voxels,
+        # The penalty is chosen inside the training fold.
+        least=2,
+        words=(
+            "the voxel-wise model is a ridge-penalised logistic regression at "
+            f"{VOXEL_SPACING:g} mm whose penalty was chosen by cross-validation inside the "
+            "training fold"
+        ),
+    ),
+)
+LABELS = tuple(label for baseline in BASELINES for label in baseline.labels)
+"""Every name of a baseline's run, in the order of tables, without that of a training set."""
 
-    Raises:
-      UserError: A class is absent, a voxel is NaN, or all volumes are equal.
+
+def named(name: str) -> Baseline:
+    """Returns the baseline of that name."""
+    return next(baseline for baseline in BASELINES if baseline.name == name)
+
+
+def values(table: pd.DataFrame, names: Sequence[str], rows: Sequence[int]) -> np.ndarray:
+    """Returns (N, P) covariates of some rows of a cohort table; NaN where unknown.
+
+    Ages are years, sex is 0 for F and 1 for M (a third sex enters as unknown: too few to estimate
+    a level of its own), a share is of the intracranial volume.
     """
-    label = _checked(label)
-    volumes = np.asarray(volumes, np.float32)
-    if not np.isfinite(volumes).all():
-        raise UserError("baseline-voxels: a voxel is NaN or infinite")
-    centre = volumes.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred = volumes - centre
-    gram = (centred @ centred.T).astype(np.float64)
-    size = float(np.trace(gram)) / len(gram)
-    if not size > 0.0:
-        raise UserError("baseline-voxels: all training volumes are equal")
-    values, vectors = np.linalg.eigh(gram / size)
-    kept = values > 1e-6 * values[-1]
-    scores = vectors[:, kept] * np.sqrt(values[kept])
-    losses = [_inner_loss(scores, label, penalty, seed) for penalty in penalties]
-    best = penalties[int(np.argmin(losses))]
-    model = _ridge(scores, label, best)
-    # scores = centred / sqrt(size) @ basis, with basis = centred^T V diag(values^-1/2) / sqrt(size)
-    dual = vectors[:, kept] @ (model.coef_[0] / np.sqrt(values[kept])) / size
-    weights = centred.T @ dual.astype(np.float32)
-    return VoxelModel(
-        centre, weights, float(model.intercept_[0]), float(best), tuple(map(float, losses))
-    )
+    chosen = table.iloc[list(rows)]
+    return np.stack([_column(chosen, name) for name in names], axis=1)
 
 
-def block_mean(volume: np.ndarray, spacing: float) -> np.ndarray:
-    """(X, Y, Z) at ``spacing`` mm to a flat vector at about `VOXEL_SPACING`, by block means.
-
-    Blocks are cubes of ``round(VOXEL_SPACING / spacing)`` voxels (at least one); the planes left
-    over at the far end of an axis are dropped.
-    """
-    step = max(1, round(VOXEL_SPACING / spacing))
-    x, y, z = (size // step for size in volume.shape)
-    cut = np.asarray(volume[: x * step, : y * step, : z * step], np.float32)
-    return cut.reshape(x, step, y, step, z, step).mean(axis=(1, 3, 5)).reshape(-1)
-
-
-def _ridge(scores: np.ndarray, label: np.ndarray, penalty: float) -> LogisticRegression:
-    return LogisticRegression(C=1.0 / penalty, max_iter=2000).fit(scores, label)
-
-
-def _inner_loss(scores: np.ndarray, label: np.ndarray, penalty: float, seed: int) -> float:
-    folds = min(5, int(np.bincount(label.astype(int)).min()))
-    if folds < 2:
-        raise UserError("baseline-voxels: a class has a single training subject")
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
-    loss = 0.0
-    for train, held_out in splits.split(scores, label):
-        logit = _ridge(scores[train], label[train], penalty).decision_function(scores[held_out])
-        loss += float(np.logaddexp(0.0, np.where(label[held_out] == 1, -logit, logit)).sum())
-    return loss / len(label)
-
-
-def _checked(label: np.ndarray) -> np.ndarray:
-    label = np.asarray(label)
-    if not np.isin(label, (0, 1)).all():
-        raise UserError("baseline: label must be 0 or 1")
-    if len(np.unique(label)) < 2:
-        raise UserError("baseline: the training subjects are of one class only")
-    return label.astype(int)
-
-
-def _two(log_odds: np.ndarray) -> np.ndarray:
-    return np.stack([np.zeros_like(log_odds, dtype=float), log_odds.astype(float)], axis=1)
+def _column(chosen: pd.DataFrame, name: str) -> np.ndarray:
+    if name == "hippocampus_share":
+        part, whole = (
+            pd.to_numeric(chosen[name], errors="coerce")
+            for name in ("hippocampus_ml", "intracranial_ml")
+        )
+        return (part / whole).to_numpy(float)
+    if name == "sex":
+        return chosen["sex"].map({"F": 0.0, "M": 1.0}).to_numpy(float)
+    return chosen[name].to_numpy(float)

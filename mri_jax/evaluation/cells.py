@@ -7,7 +7,7 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import operating
-from mri_jax.evaluation.families import SOURCE, Family, Method, is_baseline
+from mri_jax.evaluation.families import SOURCE, Family, Method
 from mri_jax.evaluation.scores import Scores, gather
 
 
@@ -121,7 +121,7 @@ def _scores(
     scores = operating.never_trained(predictions, method.run, cohort)
     if pattern is not None:
         return operating.like(scores, pattern)
-    if is_baseline(method.run) and members is not None:
+    if method.variant.is_baseline and members is not None:
         scores = scores.only(members)
         if len(scores.scan) < len(members):
             raise UserError(

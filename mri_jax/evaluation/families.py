@@ -1,40 +1,32 @@
-"""Which methods stand in which table, and which pairs are tested: declared here, beforehand.
+"""The tables of a study: which methods stand in each and which pairs are tested, beforehand.
 
 A family of tests is one table and one metric; Holm's adjustment runs within it.
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from mri_jax.evaluation.baselines import RUNS as BASELINES
+from mri_jax.evaluation.baselines import LABELS
+from mri_jax.evaluation.variants import UNKNOWN, Variant, of_rows
 
 SOURCE = "source"
 
 
-def is_baseline(run: str) -> bool:
-    """Whether a run is a plain classifier: ``baseline-voxels``, ``baseline-voxels-CNN-AD2``."""
-    return run.startswith("baseline-")
-
-
-def trained_as(run: str) -> str:
-    """On whose training subjects a baseline was fitted: ``CNN-AD2``; empty for the plain names."""
-    return run.removeprefix(plain_name(run)).removeprefix("-") if is_baseline(run) else ""
-
-
-def plain_name(run: str) -> str:
-    """A baseline's name without that of a related task: ``baseline-voxels``."""
-    fitting = [name for name in BASELINES if run == name or run.startswith(f"{name}-")]
-    return max(fitting, key=len, default=run)
-
-
 @dataclass(frozen=True, order=True)
 class Method:
-    """A row of a table: a network variant at a stage."""
+    """A row of a table: a network variant at a stage.
+
+    Attributes:
+      run: The name of the variant.
+      stage: ``source``, or how it was fine-tuned.
+      variant: What the run is; methods are the same by their names.
+    """
 
     run: str
     stage: str = SOURCE
+    variant: Variant = field(default=UNKNOWN, compare=False)
 
     @property
     def name(self) -> str:
@@ -63,55 +55,49 @@ class Family:
     @property
     def networks(self) -> tuple[Method, ...]:
         """The methods without the baselines."""
-        return tuple(m for m in self.methods if not is_baseline(m.run))
+        return tuple(m for m in self.methods if not m.variant.is_baseline)
 
-
-def parse(run: str) -> tuple[str, float] | None:
-    """``cnn5-w1`` to ``("cnn5", 1.0)``; None where the name has no width."""
-    found = re.fullmatch(r"(.+)-w(\d+(?:\.\d+)?)", run)
-    return (found[1], float(found[2])) if found else None
-
-
-def _stem(run: str) -> str:
-    parsed = parse(run)
-    return parsed[0] if parsed else run
-
-
-def depth_of(run: str) -> int | None:
-    """``cnn10-w1`` to 10; None for any other kind of name."""
-    parsed = parse(run)
-    found = re.fullmatch(r"cnn(\d+)", parsed[0]) if parsed else None
-    return int(found[1]) if found else None
+    @property
+    def baselines(self) -> frozenset[str]:
+        """The runs of its baselines."""
+        return frozenset(m.run for m in self.methods if m.variant.is_baseline)
 
 
 def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
-    """The tables that these predictions can fill, with their pairs.
+    """Returns the tables that these predictions can fill, with their pairs.
 
-    - depth: the runs ``cnnD-wW`` of one width that come in at least two depths; each against the
+    What a run is, is read from its columns (`mri_jax.evaluation.variants`).
+
+    - depth: the networks of one width that come in at least two depths; each against the
       shallowest.
-    - width: the runs of one depth that come in at least two widths; each against the narrowest.
+    - width: the networks of one depth that come in at least two widths; each against the narrowest.
     - finetune: for each run with tuned stages, source and tuned; each tuned against the source.
       Exploratory where more than four sets of layers were tuned.
-    - task: the runs whose name is not a depth (``CNN-AD1-w1``); all pairs of one width.
+    - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
     - source: whatever source network is in none of these.
 
     Every baseline stands in every table, and the first source network of a table is tested
     against each; a baseline fitted on a related task's subjects (``baseline-voxels-CNN-AD2``)
     stands in the task tables and is tested against the network of that training set.
     """
+    variants = of_rows(predictions)
     present = predictions[["run", "stage"]].drop_duplicates()
-    source = sorted(present.loc[present["stage"] == SOURCE, "run"])
-    baselines = [Method(run) for run in BASELINES if run in source]
-    related = [Method(run) for run in source if trained_as(run)]
-    runs = [run for run in source if not is_baseline(run)]
+    names = sorted(present.loc[present["stage"] == SOURCE, "run"])
+    source = [Method(run, SOURCE, variants[run]) for run in names]
+    plain = [m for m in source if m.variant.is_baseline]
+    baselines = sorted(
+        (m for m in plain if not m.variant.source), key=lambda m: LABELS.index(m.variant.family)
+    )
+    related = [m for m in plain if m.variant.source]
+    networks = [m for m in source if not m.variant.is_baseline]
     families = [
-        *_depths(runs, baselines),
-        *_widths(runs, baselines),
-        *_tunings(present, baselines),
-        *_tasks(runs, related or baselines),
+        *_depths(networks, baselines),
+        *_widths(networks, baselines),
+        *_tunings(present, variants, baselines),
+        *_tasks(networks, related or baselines),
     ]
     shown = {method.run for family in families for method in family.methods}
-    rest = [Method(run) for run in runs if run not in shown]
+    rest = [m for m in networks if m.run not in shown]
     if rest:
         families.append(_family("source", "Source networks on the target cohorts", rest, baselines))
     return tuple(families)
@@ -130,48 +116,59 @@ def _family(
         (network, baseline)
         for network in networks
         for baseline in baselines
-        if trained_as(baseline.run) == _stem(network.run)
-        or (network == networks[0] and not trained_as(baseline.run))
+        if _stands_beside(baseline.variant.source, network, networks[0])
     ]
     return Family(key, title, (*networks, *baselines), (*chosen, *against), exploratory)
 
 
-def _depths(runs: list[str], baselines: list[Method]) -> list[Family]:
-    by_width: dict[float, list[str]] = {}
-    for run in runs:
-        parsed = parse(run)
-        if parsed and depth_of(run) is not None:
-            by_width.setdefault(parsed[1], []).append(run)
+def _stands_beside(source: str, network: Method, first: Method) -> bool:
+    """Whether a network is tested against baselines that were fitted on this training set."""
+    return source == network.variant.source if source else network == first
+
+
+def _groups(
+    networks: list[Method], key: Callable[[Variant], float | None]
+) -> list[tuple[float, list[Method]]]:
+    """Returns the networks by a number that they share, in its order; without those unknown."""
+    found: dict[float, list[Method]] = {}
+    for method in networks:
+        value = key(method.variant)
+        if value is not None:
+            found.setdefault(value, []).append(method)
+    return sorted(found.items())
+
+
+def _depths(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    for width, members in sorted(by_width.items()):
+    own = [m for m in networks if m.variant.depth is not None and not m.variant.source]
+    for width, members in _groups(own, lambda variant: variant.width):
         if len(members) > 1:
-            rows = [Method(run) for run in sorted(members, key=lambda r: depth_of(r) or 0)]
+            rows = sorted(members, key=lambda m: m.variant.depth or 0)
             key = "depth" if width == 1.0 else f"depth-w{width:g}"
             found.append(_family(key, f"Network depth, width {width:g}", rows, baselines))
     return found
 
 
-def _widths(runs: list[str], baselines: list[Method]) -> list[Family]:
-    by_depth: dict[int, list[tuple[float, str]]] = {}
-    for run in runs:
-        parsed, depth = parse(run), depth_of(run)
-        if parsed and depth is not None:
-            by_depth.setdefault(depth, []).append((parsed[1], run))
+def _widths(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    for depth, members in sorted(by_depth.items()):
+    own = [m for m in networks if m.variant.width is not None and not m.variant.source]
+    for depth, members in _groups(own, lambda variant: variant.depth):
         if len(members) > 1:
-            rows = [Method(run) for _, run in sorted(members)]
-            key = "width" if depth == 5 else f"width-cnn{depth}"
-            found.append(_family(key, f"Network width, CNN-{depth}", rows, baselines))
+            rows = sorted(members, key=lambda m: (m.variant.width or 0.0, m.run))
+            key = "width" if depth == 5 else f"width-cnn{depth:g}"
+            found.append(_family(key, f"Network width, CNN-{depth:g}", rows, baselines))
     return found
 
 
-def _tunings(present: pd.DataFrame, baselines: list[Method]) -> list[Family]:
+def _tunings(
+    present: pd.DataFrame, variants: dict[str, Variant], baselines: list[Method]
+) -> list[Family]:
     found = []
     tuned = present[present["stage"] != SOURCE]
     for run, stages in sorted(tuned.groupby("run")["stage"]):
-        source = Method(str(run))
-        rows = [Method(str(run), stage) for stage in sorted(stages, key=_layer_order)]
+        variant = variants[run]
+        source = Method(run, SOURCE, variant)
+        rows = [Method(run, stage, variant) for stage in sorted(stages, key=_layer_order)]
         key = "finetune" if tuned["run"].nunique() == 1 else f"finetune-{run}"
         pairs = [(row, source) for row in rows]
         title = f"Fine-tuning of {run}: source and tuned networks on the same subjects"
@@ -182,21 +179,17 @@ def _tunings(present: pd.DataFrame, baselines: list[Method]) -> list[Family]:
 
 
 def _layer_order(stage: str) -> tuple[int, int, str]:
-    known = {"all": 0, "low": 1, "high": 2}
-    layers = stage.removeprefix("tuned-")
-    number = re.search(r"(\d+)", layers)
-    return known.get(layers.split("-")[0], 3), int(number[1]) if number else 99, stage
+    """All layers, low, high, then conv layers by their number, then whatever else."""
+    layers = stage.removeprefix("tuned-").split("-")[0]
+    # A longer name of a conv layer has a larger number.
+    rank = {"all": 0, "low": 1, "high": 2, "head": 4}.get(layers, 3)
+    return rank, len(layers), stage
 
 
-def _tasks(runs: list[str], baselines: list[Method]) -> list[Family]:
-    by_width: dict[float, list[str]] = {}
-    for run in runs:
-        parsed = parse(run)
-        if parsed and depth_of(run) is None:
-            by_width.setdefault(parsed[1], []).append(run)
+def _tasks(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    for width, members in sorted(by_width.items()):
-        rows = [Method(run) for run in sorted(members)]
+    named = [m for m in networks if m.variant.source]
+    for width, rows in _groups(named, lambda variant: variant.width):
         pairs = [(b, a) for place, a in enumerate(rows) for b in rows[place + 1 :]]
         title = f"Training on a related task, width {width:g}"
         found.append(_family(f"task-w{width:g}", title, rows, baselines, pairs))

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mri_jax.evaluation.families import SOURCE, is_baseline
+from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.metrics import score_of
+from mri_jax.evaluation.variants import of_baselines
 
 MARGIN = 0.05
 """Share of the loss of chance by which a network's held-out loss must lie below it."""
@@ -80,7 +81,7 @@ def unlearnt(predictions: pd.DataFrame, balanced: Mapping[str, bool] | None = No
     """
     rows = predictions[predictions["split"].eq("validation") & predictions["stage"].eq(SOURCE)]
     found = []
-    for (run, fold), group in rows[~rows["run"].map(is_baseline)].groupby(["run", "fold"]):
+    for (run, fold), group in rows[~of_baselines(rows)].groupby(["run", "fold"]):
         label, score = group["label"].to_numpy(), score_of(group)
         alike = (balanced or {}).get(str(run), False)
         reason = not_learnt(label, score, alike)

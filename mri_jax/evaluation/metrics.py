@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from mri_jax.errors import UserError
+from mri_jax.evaluation import variants
 
 METRICS = ("auc", "acc", "bac", "sen", "spe")
 ENSEMBLE = -1
@@ -106,8 +107,8 @@ def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
       One row per (run, stage, repeat, fold, cohort, split) with ``n_positive``, ``n_negative``,
-      ``n_nan`` (scores whose logits are not finite) and the fractions `METRICS`: NaN where a class
-      is absent or any score is NaN.
+      ``n_nan`` (scores whose logits are not finite), the fractions `METRICS` (NaN where a class
+      is absent or any score is NaN), and what the run is (`variants.COLUMNS`).
     """
     rows = []
     for key, group in predictions.groupby(GROUP, sort=True, observed=True):
@@ -116,7 +117,8 @@ def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
         values = (np.nan,) * 5 if bad else astuple(five_metrics(label, score, threshold=0.0))
         counts = (int((label == 1).sum()), int((label == 0).sum()), bad)
         rows.append((*key, *counts, *values))
-    return pd.DataFrame(rows, columns=[*GROUP, "n_positive", "n_negative", "n_nan", *METRICS])
+    found = pd.DataFrame(rows, columns=[*GROUP, "n_positive", "n_negative", "n_nan", *METRICS])
+    return variants.described(found, variants.of_rows(predictions))
 
 
 def ensemble(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -155,7 +157,8 @@ def ensemble(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(
         fold=ENSEMBLE, logit_0=means[:, 0], logit_1=means[:, 1], probability=np.exp(means[:, 1])
     )
-    return rows[list(predictions.columns)]
+    told = variants.described(rows, variants.of_rows(predictions))
+    return told[list(predictions.columns)]
 
 
 def mean_and_sd(metrics: pd.DataFrame) -> pd.DataFrame:

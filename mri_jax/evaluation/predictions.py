@@ -15,14 +15,16 @@ Columns
 ``label``        1 positive (AD or pMCI), 0 negative
 ``logit_0``, ``logit_1``   of the negative and of the positive class
 ``probability``  softmax of the logits, positive class
+``family``, ``source``, ``depth``, ``width``   what the run is; see `mri_jax.evaluation.variants`
 """
 
 import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
+from mri_jax.evaluation import variants
 
-COLUMNS = (
+NEEDED = (
     "run",
     "stage",
     "repeat",
@@ -36,8 +38,9 @@ COLUMNS = (
     "logit_1",
     "probability",
 )
+COLUMNS = (*NEEDED, *variants.COLUMNS)
 SPLITS = ("test", "validation", "adaptation", "inner")
-_NUMBERS = ("repeat", "fold", "logit_0", "logit_1", "probability")
+_NUMBERS = ("repeat", "fold", "logit_0", "logit_1", "probability", "depth", "width")
 # Of a probability and the softmax of logits that were written in decimals.
 _TOLERANCE = 1e-6
 KEY = ["run", "stage", "repeat", "fold", "cohort", "split", "subject_id", "session_id"]
@@ -50,7 +53,9 @@ def probability_of(logits: np.ndarray) -> np.ndarray:
 
 
 def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Check a predictions table; returns it with its columns in order.
+    """Check a predictions table; returns it with all its columns, in order.
+
+    The columns that say what a run is are empty in tables of earlier versions, which lack them.
 
     Logits are finite, or both are missing together with the probability: a network whose training
     failed, or that computed no number for a scan.
@@ -59,9 +64,10 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
       UserError: A column is missing, a cell is not what its column holds (the first is named by
         its row), or a row occurs twice.
     """
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    missing = [name for name in NEEDED if name not in frame.columns]
     if missing:
         raise UserError(f"{source}: column {missing[0]!r} is missing")
+    frame = frame.reindex(columns=list(COLUMNS))
     numbers = frame[list(_NUMBERS)].apply(pd.to_numeric, errors="coerce")
     logits = numbers[["logit_0", "logit_1"]].to_numpy(float)
     nothing = frame[["logit_0", "logit_1", "probability"]].isna().all(axis=1).to_numpy()
@@ -76,6 +82,9 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         ("logit_0", nothing | np.isfinite(logits[:, 0]), "a finite number, or missing with all"),
         ("logit_1", nothing | np.isfinite(logits[:, 1]), "a finite number, or missing with all"),
         ("probability", nothing | agrees, "the softmax of its row's logits"),
+        ("depth", frame["depth"].isna() | _counts(numbers["depth"] - 1), "1 or more, or empty"),
+        ("width", frame["width"].isna() | (numbers["width"] > 0), "above 0, or empty"),
+        ("run", _alike(frame), "described alike in all its rows"),
     )
     for column, holds, rule in rules:
         if not np.all(holds):
@@ -89,7 +98,14 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         raise UserError(
             f"{source}: row {place + 2}: a (run, stage, fold, scan) occurs twice: {scan}"
         )
-    return frame[list(COLUMNS)].reset_index(drop=True)
+    return variants.described(frame, variants.of_rows(frame)).reset_index(drop=True)
+
+
+def _alike(frame: pd.DataFrame) -> pd.Series:
+    """Returns for each row whether it says of its run what the run's first row says."""
+    told = frame[["run", *variants.COLUMNS]].drop_duplicates()
+    other = told.index[told["run"].duplicated()]
+    return pd.Series(~frame.index.isin(other), frame.index)
 
 
 def _counts(values: pd.Series) -> pd.Series:

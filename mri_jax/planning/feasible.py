@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
+from mri_jax.evaluation import baselines
 from mri_jax.models import CNNSpec
 from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
 from mri_jax.settings.study import named
 from mri_jax.volumes.grids import Grid
-
-# The penalty of the voxel-wise baseline is chosen inside the training fold.
-_VOXELS_LEAST = 2
 
 
 def enough(scans: pd.DataFrame, parts: int, asked: str, where: str, remedy: str) -> None:
@@ -91,11 +89,12 @@ def check_batch(batch: int, scans: int, label: str, tuned: bool = False) -> None
 
 def _check_baseline(stage: BaselineStage) -> None:
     least = int(np.bincount(stage.train.labels, minlength=2).min())
-    if stage.name == "voxels" and least < _VOXELS_LEAST:
+    needed = baselines.named(stage.name).least
+    if least < needed:
+        field = named(f"baselines.{stage.name}")
         raise UserError(
-            f"{named('baselines.voxels')}: needs two training scans of each class, and a fold has "
-            f"{least}; raise {named('train.folds')}, add subjects, or leave the baseline out with "
-            f"{named('baselines.voxels')}=False"
+            f"{field}: needs {needed} training scans of each class, and a fold has {least}; raise "
+            f"{named('train.folds')}, add subjects, or leave the baseline out with {field}=False"
         )
 
 

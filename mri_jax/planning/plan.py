@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mri_jax.cohort.leakage import Seen
+from mri_jax.evaluation.variants import Variant
 from mri_jax.planning.catalogue import Examples
 from mri_jax.training.loop import FitSettings
 
@@ -140,7 +141,7 @@ class Entry:
     """One network (or baseline) as a study names it.
 
     Attributes:
-      run: The variant.
+      variant: What the network is, or which baseline.
       stage: ``source`` or ``tuned-LAYERS``.
       repeat: Which fine-tuning part; 0 for a source.
       fold: The source fold held out.
@@ -148,12 +149,17 @@ class Entry:
       answers: What is asked of it.
     """
 
-    run: str
+    variant: Variant
     stage: str
     repeat: int
     fold: int
     network: TrainStage | BaselineStage
     answers: tuple[Answer, ...] = field(default=())
+
+    @property
+    def run(self) -> str:
+        """The name of the variant in tables."""
+        return self.variant.name
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,11 @@ import pandas as pd
 from mri_jax import files
 from mri_jax.cohort import leakage, same_people, splits
 from mri_jax.cohort.leakage import LeakageError, Seen
-from mri_jax.planning import covariates, feasible
+from mri_jax.errors import UserError
+from mri_jax.evaluation import baselines
+from mri_jax.evaluation.baselines import Baseline
+from mri_jax.evaluation.variants import Variant
+from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Catalogue, Examples
 from mri_jax.planning.description import describe, switches
 from mri_jax.planning.fits import source_fit, tuning_fit
@@ -119,7 +123,7 @@ class _Planner:
             answers = [self._held_out(source, source)]
             for cohort in self.run.targets:
                 answers += self._on_target(source, cohort, self._repeats(cohort))
-            yield Entry(self.run.name, "source", 0, fold, source, tuple(answers))
+            yield Entry(self.run.variant, "source", 0, fold, source, tuple(answers))
 
     def _repeats(self, cohort: str) -> tuple[int, ...]:
         """In which repeats a source network is asked about a target: all if it is tuned on."""
@@ -140,7 +144,7 @@ class _Planner:
                     for cohort in self.run.targets:
                         answers += self._on_target(tuned, cohort, (repeat,))
                     answers += self._inner_answers(source, choice, repeat)
-                    yield Entry(self.run.name, choice.stage, repeat, fold, tuned, tuple(answers))
+                    yield Entry(self.run.variant, choice.stage, repeat, fold, tuned, tuple(answers))
 
     def _held_out(self, network: TrainStage, source: TrainStage, repeat: int = 0) -> Answer:
         stage = self._evaluate(network, source.validation)
@@ -282,10 +286,14 @@ class _Planner:
 
     def baseline_entries(self, sources: list[TrainStage], name: str) -> Iterator[Entry]:
         """A plain classifier of every fold, asked what the source network is asked."""
-        if name == "hippocampus":
-            if not covariates.has_hippocampus(self.catalogue.frame):
-                return
-            covariates.check_hippocampus(self.catalogue.frame)
+        baseline = baselines.named(name)
+        if not set(baseline.measured) <= set(self.catalogue.frame.columns):
+            return
+        try:
+            baseline.check(self.catalogue.frame)
+        except UserError as error:
+            way_out = f"leave the baseline out with {named(f'baselines.{name}')}=False"
+            raise UserError(f"{error}; correct it, or {way_out}") from None
         entries = []
         for source in sources:
             asked = [(self._source_cohort, "validation", source.validation, 0)]
@@ -293,37 +301,51 @@ class _Planner:
                 for repeat in self._repeats(cohort):
                     cuts = self._cuts[cohort, repeat]
                     asked += [(cohort, split, examples, repeat) for split, examples in cuts]
-            stage = self._baseline(source, name, [examples for _, _, examples, _ in asked])
+            stage = self._baseline(source, baseline, [examples for _, _, examples, _ in asked])
             if stage is None:
                 return
             entries.append((stage, tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)))
         used = [covariate for stage, _ in entries for covariate in stage.covariates]
-        named = covariates.run_of(name, used, self.run.source.name)
+        variant = baseline.variant(used, self.run.variant.source)
+        _check_name(variant)
         for fold, (stage, answers) in enumerate(entries):
-            yield Entry(named, "source", 0, fold, stage, answers)
+            yield Entry(variant, "source", 0, fold, stage, answers)
 
     def _baseline(
-        self, source: TrainStage, name: str, asked: list[Examples]
+        self, source: TrainStage, baseline: Baseline, asked: list[Examples]
     ) -> BaselineStage | None:
         """The classifier of a fold; None where no covariate may be used."""
         rows = {r: label for e in asked for r, label in zip(e.rows, e.labels, strict=True)}
         tested = Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows)))
-        usable: tuple[str, ...] = ()
-        if name in covariates.NAMES:
-            usable = covariates.usable(self.catalogue.frame, name, source.train, tested)
-            if not usable:
-                return None
+        train = source.train
+        usable = baseline.usable(
+            self.catalogue.frame,
+            train.rows,
+            train.rows + tested.rows,
+            np.array(train.labels + tested.labels),
+        )
+        if baseline.covariates and not usable:
+            return None
         return self._named(
             BaselineStage(
-                name=name,
+                name=baseline.name,
                 fingerprint="",
                 seed=self.study.seed,
-                train=source.train,
+                train=train,
                 tested=tested,
                 seen=Seen.of(self.catalogue.triples(source.train.rows)),
                 covariates=usable,
                 reference=source.reference,
             )
+        )
+
+
+def _check_name(variant: Variant) -> None:
+    """Refuse the name of a source that would call a baseline of it as another one is called."""
+    if variant.source and variant.name in baselines.LABELS:
+        raise UserError(
+            f"{named('source.name')}: {variant.source!r} would call {variant.family} of this "
+            "source as another baseline is called; choose another name"
         )
 
 
@@ -386,7 +408,7 @@ def _known(stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
     if catalogue.generated:
         return [[name] for name in stage.covariates]
     return [
-        [name, *map(str, covariates.values(catalogue.frame, (name,), e.rows)[:, 0])]
+        [name, *map(str, baselines.values(catalogue.frame, (name,), e.rows)[:, 0])]
         for name in stage.covariates
         for e in stage.examples
     ]

@@ -1,7 +1,7 @@
 """Results folders in, everything a report shows out: each table's statistics, and cautions."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from mri_jax.evaluation import differences, families, summary, thresholds
 from mri_jax.evaluation.cells import Entry, entries
 from mri_jax.evaluation.families import Family
 from mri_jax.evaluation.predictions import KEY
+from mri_jax.evaluation.variants import UNKNOWN, of_rows
 from mri_jax.runs import results
 from mri_jax.runs.results import Results
 
@@ -103,6 +104,11 @@ class Analysis:
         """Planned stages of all runs."""
         frames = [run.plan for run in self.runs if len(run.plan)]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def ordered(self, runs: Iterable[str]) -> list[str]:
+        """Returns runs by training set, depth, width, and name."""
+        variants = of_rows(self.predictions)
+        return sorted(runs, key=lambda run: (variants.get(run, UNKNOWN).order, run))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Filters or feature maps of all runs."""
@@ -219,7 +225,7 @@ def _check_comparable(family: Family, found: Sequence[Entry], runs: Sequence[Res
             if e.cohort == cohort
             and e.split == "test"
             and e.scores is not None
-            and not families.is_baseline(e.method.run)
+            and not e.method.variant.is_baseline
         ]
         for first, other in itertools.combinations(networks, 2):
             homes = [_homes(e, runs) for e in (first, other)]

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from mri_jax.evaluation.baselines import AGE, AGE_SEX, SEX
-from mri_jax.evaluation.families import SOURCE, is_baseline, plain_name
+from mri_jax.evaluation.baselines import BASELINES
+from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.operating import INNER
 from mri_jax.evaluation.scores import Scores
@@ -55,19 +55,20 @@ def searched_for_near_duplicates(run: Results) -> bool:
 def _of_baselines(analysis: Analysis) -> list[str]:
     """Which covariates a baseline had to leave out."""
     plan = analysis.plan
-    if "covariates" not in plan.columns:
+    if not {"covariates", "family"} <= set(plan.columns):
         return []
     lines = []
-    rows = plan[plan["run"].astype(str).map(plain_name).isin((AGE_SEX, AGE, SEX))]
-    for run, group in rows.groupby("run", sort=False):
-        fitted = set(group["covariates"].dropna().explode())
-        left_out = [name for name in ("age", "sex") if name not in fitted]
-        if left_out and fitted:
-            lines.append(
-                f"{run} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is "
-                "unknown for the training subjects, or is itself the label (it tells the two "
-                "classes apart without an error)."
-            )
+    for baseline in BASELINES:
+        rows = plan[plan["family"].isin(baseline.labels)]
+        for run, group in rows.groupby("run", sort=False):
+            fitted = set(group["covariates"].dropna().explode())
+            left_out = [name for name in baseline.covariates if name not in fitted]
+            if left_out and fitted:
+                lines.append(
+                    f"{run} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is "
+                    "unknown for the training subjects, or is itself the label (it tells the two "
+                    "classes apart without an error)."
+                )
     return lines
 
 
@@ -118,7 +119,7 @@ def _of_intervals(section: Section, cohort: str, where: str) -> list[str]:
         )
     for row in rows.to_dict("records"):
         name = row["method"]
-        if row["networks"] == 1 and not is_baseline(row["run"]):
+        if row["networks"] == 1 and row["run"] not in section.family.baselines:
             lines.append(f"{where}: {name} is a single network; there is no SD and no interval B.")
         if row["mean"] in (0.0, 1.0):
             lines.append(
@@ -126,7 +127,7 @@ def _of_intervals(section: Section, cohort: str, where: str) -> list[str]:
             )
     for cell in section.tested(cohort):
         scores = cell.scores
-        if scores is None or is_baseline(cell.method.run):
+        if scores is None or cell.method.variant.is_baseline:
             continue
         lines += _one_class(cell.method.name, scores, where)
         if len(scores.score) < 2:

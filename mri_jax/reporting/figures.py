@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from mri_jax import seeding
 from mri_jax.evaluation.cells import Entry
-from mri_jax.evaluation.families import SOURCE, depth_of, is_baseline, parse
+from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.scores import Scores, estimate
 from mri_jax.reporting.analysis import Analysis, Section
@@ -68,7 +68,7 @@ def _scores(section: Section, cohort: str, simulated: bool) -> Picture:
                 row = rows.loc[(entry.method.name, metric)]
                 if pd.isna(row["mean"]):
                     continue
-                plain = is_baseline(entry.method.run)
+                plain = entry.method.variant.is_baseline
                 colour = PLAIN if plain else f"C{place % 8}"
                 each = shown[(entry.method.name, metric)]
                 spread = place + np.linspace(-0.22, 0.22, len(each)) if len(each) > 1 else [place]
@@ -97,8 +97,8 @@ def _scores(section: Section, cohort: str, simulated: bool) -> Picture:
 
 
 def _roc(section: Section, cohort: str, analysis: Analysis) -> Picture:
-    networks = [e for e in section.tested(cohort) if not is_baseline(e.method.run)]
-    plain = [e for e in section.tested(cohort) if is_baseline(e.method.run)]
+    networks = [e for e in section.tested(cohort) if not e.method.variant.is_baseline]
+    plain = [e for e in section.tested(cohort) if e.method.variant.is_baseline]
     left_out = len(plain) > FEW_LINES
     entries = networks if left_out else [*networks, *plain]
 
@@ -112,7 +112,7 @@ def _roc(section: Section, cohort: str, analysis: Analysis) -> Picture:
             mean = _mean_roc(scores, grid, None)
             area = float(estimate("auc", scores).value.mean())
             label = f"{entry.method.name} ({100 * area:.1f})"
-            if is_baseline(entry.method.run):
+            if entry.method.variant.is_baseline:
                 line = LINES[1 + (place - len(networks)) % (len(LINES) - 1)]
                 axes.plot(grid, mean, color=PLAIN, linestyle=line, linewidth=1.0, label=label)
                 continue
@@ -169,9 +169,10 @@ def _roc_band(scores: Scores, grid: np.ndarray, seed: int) -> tuple[np.ndarray, 
 def _curve(section: Section, what: str, simulated: bool) -> Picture:
     """Scores against depth or width, a panel a metric, a line a cohort."""
     frame = section.summary[
-        section.summary["split"].eq("test") & ~section.summary["run"].map(is_baseline)
+        section.summary["split"].eq("test") & ~section.summary["run"].isin(section.family.baselines)
     ].copy()
-    frame["x"] = frame["run"].map(_depth if what == "depth" else _width)
+    at = {method.run: getattr(method.variant, what) for method in section.family.networks}
+    frame["x"] = frame["run"].map(at).astype(float)
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 3, sharey=True)
@@ -204,22 +205,13 @@ def _curve(section: Section, what: str, simulated: bool) -> Picture:
     return Picture(f"{section.family.key}-curve", caption, figure)
 
 
-def _depth(run: str) -> float:
-    return float(depth_of(run) or 0)
-
-
-def _width(run: str) -> float:
-    parsed = parse(run)
-    return parsed[1] if parsed else 0.0
-
-
 def _layers(section: Section, analysis: Analysis) -> Picture:
     """Score against which layers were tuned, with the number of trained parameters."""
     counts = _parameters(analysis.plan)
     frame = section.summary[
         section.summary["split"].eq("test")
         & section.summary["metric"].eq("auc")
-        & ~section.summary["run"].map(is_baseline)
+        & ~section.summary["run"].isin(section.family.baselines)
     ]
     methods = list(section.family.networks)
     labels = []

@@ -11,13 +11,12 @@ from scipy.special import expit
 
 from mri_jax.evaluation.calibration import reliability
 from mri_jax.evaluation.cells import Entry
-from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.thresholds import temperatures
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.figures import cohorts_of
-from mri_jax.showing.figures import LINES, Picture, drawn, natural
+from mri_jax.showing.figures import LINES, Picture, drawn
 
 CONFUSION = (
     "Decisions at argmax on {who}: share of each true class, and how many subjects that is for one "
@@ -42,7 +41,7 @@ def detail_figures(analysis: Analysis) -> list[Picture]:
     """Confusion matrices, score distributions and calibration of every table and cohort."""
     made: list[Picture] = []
     for section, cohort, entries in cohorts_of(analysis.sections):
-        networks = [e for e in entries if not is_baseline(e.method.run)]
+        networks = [e for e in entries if not e.method.variant.is_baseline]
         if not networks:
             continue
         who = f"{cohort} ({section.subjects(cohort)})"
@@ -205,7 +204,8 @@ def training_figures(analysis: Analysis) -> list[Picture]:
         return []
     made = []
     groups = dict(list(history.groupby(["run", "stage"], sort=False)))
-    for run, stage in sorted(groups, key=lambda key: natural(" ".join(map(str, key)))):
+    place = {run: at for at, run in enumerate(analysis.ordered({run for run, _ in groups}))}
+    for run, stage in sorted(groups, key=lambda key: (place[key[0]], key[1])):
         rows = groups[(run, stage)]
         shown = rows[rows["repeat"] == rows["repeat"].min()]
         count = rows["repeat"].nunique()

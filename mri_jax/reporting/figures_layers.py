@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 from mri_jax.errors import UserError
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs import results
-from mri_jax.showing.figures import Picture, drawn, natural
+from mri_jax.showing.figures import Picture, drawn
 
 SHOWN = 8
 PLANES = ("sagittal", "coronal", "axial")
@@ -24,7 +24,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     """
     made: list[Picture] = []
     filters = _by_network(analysis.arrays(results.FILTERS))
-    for run in sorted({run for run, _ in filters}, key=natural):
+    for run in analysis.ordered({run for run, _ in filters}):
         stages = {stage: array for (name, stage), array in filters.items() if name == run}
         made.append(_filters(run, stages, analysis.simulated))
     if share and not analysis.simulated:
@@ -32,7 +32,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     arrays = analysis.arrays(results.FEATURE_MAPS)
     scan = str(arrays.pop("scan", "")) if analysis.simulated and not share else ""
     maps = _by_network(arrays)
-    for run in sorted({run for run, _ in maps}, key=natural):
+    for run in analysis.ordered({run for run, _ in maps}):
         stages = {stage: array for (name, stage), array in maps.items() if name == run}
         made.append(_maps(run, stages, scan, analysis.simulated))
     return made

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, Section
@@ -60,7 +59,7 @@ def _of_cohort(section: Section, cohort: str) -> Iterator[str]:
         return
     rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test")]
     auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX)]
-    plain = {m.name for m in section.family.methods if is_baseline(m.run)}
+    plain = section.family.baselines
     beside = auc["second"].isin(plain)
     explored = section.family.exploratory
     yield from _pairs(auc[~beside], "networks", explored)

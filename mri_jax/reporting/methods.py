@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mri_jax import __version__
-from mri_jax.evaluation.baselines import RUNS as BASELINES
-from mri_jax.evaluation.baselines import VOXEL_SPACING
+from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.comparisons import PERMUTATIONS
-from mri_jax.evaluation.families import is_baseline, plain_name
 from mri_jax.evaluation.intervals import RESAMPLES
+from mri_jax.evaluation.variants import of_baselines
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs.results import Results
 from mri_jax.settings.study import Study
@@ -174,7 +173,7 @@ def _training(analysis: Analysis, tuned: bool) -> list[str]:
 def methods_paragraphs(analysis: Analysis) -> list[str]:
     """Paragraphs of plain text, with bracketed numbers into `REFERENCES`."""
     rows = analysis.predictions
-    networks = rows[~rows["run"].map(is_baseline)]
+    networks = rows[~of_baselines(rows)]
     folds = networks["fold"].nunique()
     cohorts = ", ".join(dict.fromkeys(networks.loc[networks["split"].eq("test"), "cohort"]))
     source = ", ".join(dict.fromkeys(networks.loc[networks["split"].eq("validation"), "cohort"]))
@@ -216,13 +215,10 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         "on the fine-tuning subjects for networks that had not been trained on them, never on test "
         "subjects."
     )
-    present = set(rows["run"])
-    plain = [name for name in BASELINES if name in set(map(plain_name, present))]
-    if plain:
-        paragraphs.append(
-            f"Baselines ({', '.join(plain)}) were fitted on the same training folds and tested on "
-            "the same subjects; the voxel-wise model is a ridge-penalised logistic regression at "
-            f"{VOXEL_SPACING:g} mm whose penalty was chosen by cross-validation inside the "
-            "training fold."
-        )
+    present = set(rows["family"])
+    labels = [label for b in BASELINES for label in b.labels if label in present]
+    words = [b.words for b in BASELINES if b.words and present & set(b.labels)]
+    if labels:
+        said = "were fitted on the same training folds and tested on the same subjects"
+        paragraphs.append(f"Baselines ({', '.join(labels)}) {'; '.join([said, *words])}.")
     return paragraphs

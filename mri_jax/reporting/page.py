@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.families import Method, is_baseline
+from mri_jax.evaluation.families import Method
+from mri_jax.evaluation.variants import of_baselines, of_rows
 from mri_jax.reporting import demographics, trainings
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
@@ -90,7 +91,7 @@ def render(
 
 def _subtitle(analysis: Analysis) -> str:
     rows = analysis.predictions
-    networks = rows.loc[~rows["run"].map(is_baseline), ["run", "stage", "repeat", "fold"]]
+    networks = rows.loc[~of_baselines(rows), ["run", "stage", "repeat", "fold"]]
     count = len(networks.drop_duplicates())
     scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
     comparisons = len(analysis.sections)
@@ -129,7 +130,8 @@ def networks_table(analysis: Analysis) -> Table:
     rows = []
     plan, marks = analysis.plan, trainings.marks(analysis)
     frame = analysis.predictions.groupby(["run", "stage"], sort=False)
-    for (run, stage), group in sorted(frame, key=lambda item: is_baseline(item[0][0])):
+    variants = of_rows(analysis.predictions)
+    for (run, stage), group in sorted(frame, key=lambda item: variants[item[0][0]].is_baseline):
         count = len(group[["repeat", "fold"]].drop_duplicates())
         if stage == "source":
             count = group["fold"].nunique()

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mri_jax.evaluation.families import is_baseline
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.operating import REFITTED
 from mri_jax.reporting.analysis import Section
@@ -56,7 +55,7 @@ def scores_table(
     frame = section.summary[section.summary["split"] == "test"]
     for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):
         rows.append(_scores_row(cohort, method, group, marks))
-        if not is_baseline(str(group.iloc[0]["run"])):
+        if group.iloc[0]["run"] not in section.family.baselines:
             rows += _published_rows(published, section.family.key, cohort, method)
     note = (
         "Mean ± SD (n − 1) over the networks, percent, at argmax. A: these networks on new "

@@ -35,6 +35,8 @@ from mri_jax import files
 from mri_jax.arrays import read_npz
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
+from mri_jax.evaluation.baselines import LABELS
+from mri_jax.evaluation.variants import Variant, completed, of_rows
 from mri_jax.settings.study import Study
 
 CONFIG = "config.json"
@@ -54,7 +56,10 @@ REPORT = "report.html"
 # A row a (network, scan): a study of many repeats holds more than any table of an archive.
 _TABLE_BYTES = 2**30
 _FROM_RUN = "_from_run"
-_IDENTIFIERS = ("run", "stage", "cohort", "split", "subject_id", "session_id", "diagnosis", "sex")
+_IDENTIFIERS = (
+    "run", "stage", "cohort", "split", "subject_id", "session_id", "diagnosis", "sex", "family",
+    "source",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,12 +192,16 @@ def load(run: epath.PathLike) -> Results:
     found = _frame(path / PREDICTIONS)
     if found.empty:
         raise UserError(f"{path / PREDICTIONS}: holds no rows; the run has not finished")
-    predictions = table.validate(found, str(path / PREDICTIONS))
+    study, problem = _study(path / CONFIG)
+    known = _variants(study)
+    predictions = completed(table.validate(found, str(path / PREDICTIONS)), known)
     plan = _plan(path / PLAN)
+    if "run" in plan:
+        plan = completed(plan, known)
+    missing += _undescribed(predictions)
     missing += _unfinished(plan, predictions)
     history = _history(path / HISTORY)
     missing += _unlike_plan(plan, history)
-    study, problem = _study(path / CONFIG)
     return Results(
         path=path,
         study=study,
@@ -201,7 +210,7 @@ def load(run: epath.PathLike) -> Results:
         cohort=_cohort(path / COHORT),
         flow=_checked(path / FLOW, ("stage", "step", "reason", "cohort", "class", "n"), "n"),
         predictions=predictions,
-        metrics=_frame(path / METRICS),
+        metrics=_metrics(path / METRICS, known),
         history=history,
         missing=(*missing, *problem),
     )
@@ -216,6 +225,13 @@ def _study(path: epath.Path) -> tuple[Study | None, list[str]]:
         return Study.parse(values), []
     except UserError as error:
         return None, [f"{path.name} is not of this version, and nothing of it is used ({error})"]
+
+
+def _variants(study: Study | None) -> tuple[Variant, ...]:
+    """Every network variant and baseline of a study; the plain baselines where it is not known."""
+    networks = [run.variant for run in study.runs] if study else []
+    sources = dict.fromkeys(("", *(variant.source for variant in networks)))
+    return (*networks, *(Variant(label, source) for source in sources for label in LABELS))
 
 
 def _json(path: epath.Path) -> dict[str, Any]:
@@ -236,6 +252,23 @@ def _frame(path: epath.Path) -> pd.DataFrame:
     if files.check_regular(path) <= 1 and files.read_bytes(path) in (b"", b"\n"):
         return pd.DataFrame()
     return files.read_csv(path, _IDENTIFIERS, _TABLE_BYTES, whole=True)
+
+
+def _metrics(path: epath.Path, known: Sequence[Variant]) -> pd.DataFrame:
+    frame = _frame(path)
+    return completed(frame, known) if "run" in frame else frame
+
+
+def _undescribed(predictions: pd.DataFrame) -> list[str]:
+    """Names the runs of which neither the columns nor the config say what they are."""
+    runs = [run for run, variant in of_rows(predictions).items() if not variant.family]
+    if not runs:
+        return []
+    line = (
+        f"neither {PREDICTIONS} nor {CONFIG} says what the networks of {', '.join(runs)} are, so "
+        "that no table of depth, width or related tasks can show them"
+    )
+    return [line]
 
 
 def _cohort(path: epath.Path) -> pd.DataFrame:

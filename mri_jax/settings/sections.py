@@ -151,11 +151,6 @@ class Model:
     )
 
     @property
-    def name(self) -> str:
-        """The name in tables: ``cnn5``."""
-        return self.preset or f"cnn{sum(self.repetitions)}"
-
-    @property
     def spec(self) -> CNNSpec:
         """The architecture.
 

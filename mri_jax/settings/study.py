@@ -16,6 +16,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError, naming
+from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike
 from mri_jax.models.spec import CNNSpec
 from mri_jax.settings.fields import (
@@ -72,10 +73,10 @@ class Run:
     """One network variant: a row, or a few rows, of a table.
 
     Attributes:
-      name: Its name in tables, e.g. ``cnn5-w1``.
+      variant: What tables say of it; its name is made of that.
       spec: The architecture.
       task: The question asked of the targets.
-      source: What it is trained on; its name and diagnoses are filled in.
+      source: What it is trained on; its diagnoses are filled in.
       targets: Test cohorts, among them the one that is tuned on.
       train: How source networks are trained.
       augment: How training volumes are altered.
@@ -83,7 +84,7 @@ class Run:
       tunings: The ways of fine-tuning; none: not at all.
     """
 
-    name: str
+    variant: Variant
     spec: CNNSpec
     task: Task
     source: Source
@@ -92,6 +93,11 @@ class Run:
     augment: Augment
     finetune: Finetune
     tunings: tuple[Tuning, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in tables, e.g. ``cnn5-w1``."""
+        return self.variant.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +271,6 @@ def _run(study: Study, at: str) -> Run:
         targets = (study.finetune.cohort, *targets)
     source = replace(
         source,
-        name=source.name or study.model.name,
         positive=source.positive or task.positive,
         negative=source.negative or task.negative,
     )
@@ -280,7 +285,7 @@ def _run(study: Study, at: str) -> Run:
             f"{train.max_epochs}"
         )
     return Run(
-        name=f"{source.name}-w{spec.width:g}",
+        variant=Variant(CNN, source.name, len(spec.conv_filters), spec.width),
         spec=spec,
         task=task,
         source=source,

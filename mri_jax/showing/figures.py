@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -21,12 +20,6 @@ ALARM = "#B00020"
 """Colour of what a reader must not overlook."""
 WIDE = 8.0
 """A figure wider than this (inches) takes the whole width of a page."""
-DIGITS = re.compile(r"(\d+)")
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts ``cnn5`` before ``cnn10``."""
-    return [(int(part or 0), "") if part.isdigit() else (0, part) for part in DIGITS.split(name)]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from etils import epath
 
 from mri_jax import files, sealed
 from mri_jax.errors import UserError
-from mri_jax.evaluation import baselines
+from mri_jax.evaluation.linear import fit_voxels
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.settings.study import Study
 from mri_jax.simulation import CohortRequest, SimulationSettings
@@ -106,7 +106,7 @@ class Costs:
 
     def baseline_seconds(self, stage: BaselineStage) -> float:
         """Of fitting a plain classifier to as many scans."""
-        if stage.name != "voxels":
+        if stage.covariates:
             return 0.1
         return self._kept(["voxels", len(stage.train)], lambda: _ridge_seconds(len(stage.train)))
 
@@ -247,7 +247,7 @@ def _volume_seconds(grid: Grid, how: Normalisation, threads: int) -> float:
 def _ridge_seconds(scans: int) -> float:
     blocks = np.random.default_rng(0).normal(size=(scans, 48 * 56 * 48)).astype(np.float32)
     started = time.perf_counter()
-    baselines.fit_voxels(blocks, np.arange(scans) % 2, 0)
+    fit_voxels(blocks, np.arange(scans) % 2, 0)
     return time.perf_counter() - started
 
 

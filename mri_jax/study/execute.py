@@ -11,7 +11,7 @@ import numpy as np
 
 from mri_jax import files
 from mri_jax.evaluation import baselines
-from mri_jax.planning import covariates
+from mri_jax.evaluation.linear import block_mean
 from mri_jax.planning.catalogue import Examples
 from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.progress import Progress
@@ -281,15 +281,13 @@ class Executor:
 
     def _fit_baseline(self, stage: BaselineStage, blocks: dict[Any, np.ndarray]) -> None:
         started, labels = time.perf_counter(), np.array(stage.train.labels)
-        if stage.name == "voxels":
-            train, tested = (self._blocks(stage, e, blocks) for e in (stage.train, stage.tested))
-            logits = baselines.fit_voxels(train, labels, stage.seed).logits(tested)
-        else:
-            train, tested = (
-                covariates.values(self.volumes.catalogue.frame, stage.covariates, e.rows)
-                for e in (stage.train, stage.tested)
-            )
-            logits = baselines.fit_covariates(train, labels).logits(tested)
+        train, tested = (
+            baselines.values(self.volumes.catalogue.frame, stage.covariates, examples.rows)
+            if stage.covariates
+            else self._blocks(stage, examples, blocks)
+            for examples in (stage.train, stage.tested)
+        )
+        logits = baselines.named(stage.name).fit(train, labels, stage.seed).logits(tested)
         self.folders.write_logits(stage, self._keys(stage.tested), logits)
         note = {
             "seen": stage.seen.to_json(),
@@ -306,7 +304,7 @@ class Executor:
         reader = self.volumes.reader(tuple(missing), stage.reference)
         for place, row in enumerate(missing):
             volume = reader.read(place)[..., 0]
-            kept[stage.reference, row] = baselines.block_mean(volume, spacing)
+            kept[stage.reference, row] = block_mean(volume, spacing)
         return np.stack([kept[stage.reference, row] for row in examples.rows])
 
 

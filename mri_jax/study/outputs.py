@@ -23,6 +23,7 @@ from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
+from mri_jax.evaluation.variants import described
 from mri_jax.filenames import safe_name
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.planning.catalogue import Catalogue
@@ -111,6 +112,7 @@ def write_plan(
                 "stage": entry.stage,
                 "repeat": entry.repeat,
                 "fold": entry.fold,
+                **asdict(entry.variant),
                 "fingerprint": stage.fingerprint,
                 **results.written_path("folder", folders.folder(stage), workdir),
                 "finished": done,
@@ -213,7 +215,10 @@ def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> p
                 failed = folders.failure(answer.stage)
                 read[name] = None if failed else folders.logits(answer.stage)
             parts.append(_part(entry, answer, catalogue, read[name]))
-    return table.validate(pd.concat(parts, ignore_index=True), results.PREDICTIONS)
+    frame = described(
+        pd.concat(parts, ignore_index=True), {entry.run: entry.variant for entry in plan.entries}
+    )
+    return table.validate(frame, results.PREDICTIONS)
 
 
 def _part(

@@ -114,7 +114,7 @@ def effects(predictions: pd.DataFrame) -> list[str]:
     scores = metrics_table(tested).set_index(key)["auc"].sort_index()
     lines = []
     for (run, stage, cohort), tuned in scores.groupby(["run", "stage", "cohort"], sort=False):
-        if not str(stage).startswith("tuned-"):
+        if stage == SOURCE:
             continue
         source = scores.loc[(run, SOURCE, cohort)]
         # Where a cohort is not fine-tuned on, the source was asked once, as repeat 0.

@@ -1,111 +1,66 @@
-import time
+import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
-from mri_jax.evaluation.families import plain_name, trained_as
-from mri_jax.evaluation.metrics import auc
+from mri_jax.evaluation.variants import Variant
+from mri_jax.settings.sections import Baselines
 
 
-def test_age_and_sex_recover_known_log_odds(rng):
-    age, sex = rng.uniform(55, 90, 40_000), rng.integers(0, 2, 40_000)
-    log_odds = 0.08 * (age - 73) - 0.5 * sex
-    label = (rng.uniform(size=40_000) < 1 / (1 + np.exp(-log_odds))).astype(int)
-    model = baselines.fit_covariates(np.stack([age, sex], axis=1), label)
-    per_unit = model.weights / model.scale
-    assert per_unit == pytest.approx([0.08, -0.5], abs=0.05)
-    logits = model.logits(np.array([[73.0, 0.0], [83.0, 0.0]]))
-    assert logits.shape == (2, 2)
-    assert (logits[:, 0] == 0).all()
-    assert logits[1, 1] - logits[0, 1] == pytest.approx(0.8, abs=0.05)
+def test_the_config_has_a_field_for_each():
+    fields = [field.name for field in dataclasses.fields(Baselines)]
+    assert fields == [baseline.name for baseline in baselines.BASELINES]
+    assert len(set(baselines.LABELS)) == len(baselines.LABELS) == 5
 
 
-def test_a_missing_age_counts_as_the_training_mean():
-    features = np.array([[60.0], [70.0], [80.0], [np.nan]])
-    model = baselines.fit_covariates(features, np.array([0, 0, 1, 1]))
-    assert model.centre == pytest.approx([70.0])
-    np.testing.assert_allclose(model.logits(np.array([[np.nan]])), model.logits(np.array([[70.0]])))
-
-
-def test_voxel_fit_equals_scikit_learn_on_the_voxels(rng):
-    label = np.tile([0, 1], 20)
-    volumes = rng.normal(size=(40, 90)).astype(np.float32) + 0.3 * label[:, None]
-    model = baselines.fit_voxels(volumes, label, seed=3)
-    centred = (volumes - volumes.mean(axis=0)).astype(float)
-    size = (centred**2).sum(axis=1).mean()
-    direct = LogisticRegression(C=1 / model.penalty, max_iter=5000, tol=1e-8).fit(
-        centred / np.sqrt(size), label
-    )
-    test = rng.normal(size=(7, 90)).astype(np.float32)
-    expected = direct.decision_function((test - volumes.mean(axis=0)) / np.sqrt(size))
-    np.testing.assert_allclose(model.logits(test)[:, 1], expected, rtol=2e-2, atol=2e-3)
-
-
-def test_penalty_is_the_one_of_least_inner_loss_and_pays_off(rng):
-    signal = rng.normal(size=300)
-    label = np.tile([0, 1], 100)
-    volumes = (rng.normal(size=(200, 300)) * 2 + label[:, None] * signal * 0.3).astype(np.float32)
-    model = baselines.fit_voxels(volumes[:120], label[:120], seed=1)
-    chosen = baselines.PENALTIES.index(model.penalty)
-    assert chosen == int(np.argmin(model.losses))
-    assert auc(label[120:], model.logits(volumes[120:])[:, 1]) > 0.7
-
-
-def test_the_label_of_a_test_subject_never_enters(rng):
-    volumes = rng.normal(size=(24, 50)).astype(np.float32)
-    label = np.tile([0, 1], 12)
-    first = baselines.fit_voxels(volumes[:20], label[:20], seed=1).logits(volumes[20:])
-    again = baselines.fit_voxels(volumes[:20].copy(), label[:20], seed=1).logits(volumes[20:])
-    np.testing.assert_array_equal(first, again)
-
-
-def test_a_hundred_thousand_voxels_take_seconds(rng):
-    label = np.tile([0, 1], 100)
-    volumes = rng.normal(size=(200, 100_000)).astype(np.float32)
-    started = time.process_time()
-    baselines.fit_voxels(volumes, label, seed=1)
-    assert time.process_time() - started < 20
-
-
-def test_block_mean_has_unequal_axes_and_drops_the_rest():
-    volume = np.arange(5 * 6 * 9, dtype=np.float32).reshape(5, 6, 9)
-    flat = baselines.block_mean(volume, spacing=2.0)
-    assert flat.shape == (2 * 3 * 4,)
-    assert flat.reshape(2, 3, 4)[1, 2, 3] == volume[2:4, 4:6, 6:8].mean()
-    assert baselines.block_mean(volume, spacing=4.0).shape == (5 * 6 * 9,)
-
-
-@pytest.mark.parametrize(
-    ("volumes", "label", "word"),
-    [
-        (np.ones((4, 3)), [0, 1, 0, 1], "equal"),
-        (np.full((4, 3), np.nan), [0, 1, 0, 1], "NaN"),
-        (np.eye(4), [1, 1, 1, 1], "one class"),
-        (np.eye(4), [1, 0, 0, 0], "single training subject"),
-    ],
-)
-def test_bad_training_input_is_named(volumes, label, word):
-    with pytest.raises(UserError, match=word):
-        baselines.fit_voxels(volumes, np.array(label), seed=1)
-
-
-def test_a_covariate_that_separates_the_classes_is_recognised():
-    label = np.array([0, 0, 1, 1, 1])
-    assert baselines.separates([60, 61, 70, 71, np.nan], label)
-    assert baselines.separates([1, 1, 0, 0, 0], label)
-    assert not baselines.separates([60, 70, 70, 71, 72], label)
-    assert not baselines.separates([60, np.nan, np.nan, np.nan, np.nan], label)
-    assert not baselines.separates([1, 1, 1, 1, 1], label)
-
-
-def test_a_baseline_is_called_after_what_it_uses_and_knows_on_whom_it_was_fitted():
+def test_a_baseline_is_called_after_what_it_uses_and_on_whom_it_was_fitted():
     used = {("age", "sex"): "age-sex", ("age",): "age", ("sex",): "sex", ("sex", "sex"): "sex"}
+    both = baselines.named("age_sex")
     for covariates, name in used.items():
-        assert baselines.run_of("age_sex", covariates) == f"baseline-{name}"
-    for run in baselines.RUNS:
-        assert (plain_name(run), trained_as(run)) == (run, "")
-        assert (plain_name(f"{run}-CNN-AD2"), trained_as(f"{run}-CNN-AD2")) == (run, "CNN-AD2")
-    assert (plain_name("cnn5-w1"), trained_as("cnn5-w1")) == ("cnn5-w1", "")
+        assert both.variant(covariates, "") == Variant(f"baseline-{name}")
+    assert both.variant(("age",), "CNN-AD2").name == "baseline-age-CNN-AD2"
+    share = ("hippocampus_share",)
+    assert baselines.named("hippocampus").variant(share, "").name == "baseline-hippocampus"
+    assert baselines.named("voxels").variant((), "").name == "baseline-voxels"
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "subject_id": list("abcdef"),
+            "session_id": "m00",
+            "age": [60.0, 61.0, 62.0, 70.0, 71.0, np.nan],
+            "sex": ["F", "M", "O", "F", "M", ""],
+            "hippocampus_ml": [6.0, 7.0, 8.0, 5.0, 5.5, np.nan],
+            "intracranial_ml": [1500.0, 1400.0, 1600.0, 1250.0, 1100.0, np.nan],
+        }
+    )
+
+
+def test_covariates_are_numbers_and_nan_where_unknown(table):
+    found = baselines.values(table, ("age", "sex", "hippocampus_share"), (5, 2, 1))
+    expected = [[np.nan, np.nan, np.nan], [62.0, np.nan, 0.005], [61.0, 1.0, 0.005]]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_what_no_training_scan_has_or_what_is_the_label_is_left_out(table):
+    both, rows, labels = baselines.named("age_sex"), range(6), np.array([0, 0, 0, 1, 1, 0])
+    assert both.usable(table, (0, 1, 3, 4), rows, labels) == ("sex",)
+    assert both.usable(table, (2, 5), rows, labels) == ()
+    mixed = np.array([0, 1, 0, 1, 0, 0])
+    assert both.usable(table, (0, 1, 3, 4), rows, mixed) == ("age", "sex")
+    # The share of a hippocampus may tell the classes apart: that is what it is measured for.
+    share = baselines.named("hippocampus")
+    apart = table.assign(hippocampus_ml=[9.0, 9.0, 9.0, 1.0, 1.0, 9.0])
+    assert share.usable(apart, (0, 3), rows, labels) == ("hippocampus_share",)
+
+
+def test_a_measure_that_is_no_volume_is_named(table):
+    share = baselines.named("hippocampus")
+    share.check(table)
+    with pytest.raises(UserError, match=r"column hippocampus_ml: '-1.0' of subject b, session m00"):
+        share.check(table.assign(hippocampus_ml=[6.0, -1.0, 8.0, 5.0, 5.5, 1.0]))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mri_jax.evaluation import learning
 from mri_jax.evaluation.predictions import probability_of
+from mri_jax.evaluation.variants import Variant, described
 
 EVEN = np.arange(24) % 2
 
@@ -80,6 +81,7 @@ def test_only_source_networks_are_judged_and_only_on_their_held_out_fold():
         ],
         ignore_index=True,
     )
-    found = learning.unlearnt(frame)
+    told = {"baseline-age-sex": Variant("baseline-age-sex")}
+    found = learning.unlearnt(described(frame, told))
     assert found[["run", "fold"]].to_numpy().tolist() == [["cnn5-w1", 1]]
     assert found["loss"].item() == pytest.approx(np.log(2))

@@ -7,7 +7,7 @@ from sklearn import metrics as sk
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import metrics
-from mri_jax.evaluation.predictions import COLUMNS, probability_of
+from mri_jax.evaluation.predictions import NEEDED, probability_of
 
 
 def table(label, difference, fold, **columns):
@@ -27,7 +27,7 @@ def table(label, difference, fold, **columns):
             "probability": probability_of(logits),
         }
     )
-    return frame[list(COLUMNS)]
+    return frame[list(NEEDED)]
 
 
 labelled = st.lists(

@@ -69,9 +69,7 @@ def test_the_voxel_baseline_needs_two_of_each_class_in_every_fold(cohorts, tmp_p
     write_table(tmp_path / "cohort.csv", few)
     places = (tmp_path / "cohort.csv", cohorts[1])
     two = {"train__folds": 2, "finetune__layers": ()}
-    assert "config.baselines.voxels: needs two training scans of each class" in refused(
-        places, **two
-    )
+    assert "config.baselines.voxels: needs 2 training scans of each class" in refused(places, **two)
     plan_of(places, targets=("ADNI2",), baselines__voxels=False, **two)
 
 

@@ -9,6 +9,7 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import differences, families, summary
 from mri_jax.evaluation.families import Method
 from mri_jax.evaluation.metrics import mean_and_sd, metrics_table
+from mri_jax.evaluation.variants import completed
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
 from mri_jax.runs import results
@@ -40,7 +41,8 @@ def test_families_of_a_whole_study():
         [(run, "source") for run in (*runs, *base)] + [("cnn5-w1", "tuned-conv1")],
         columns=["run", "stage"],
     )
-    found = {f.key: f for f in families.declare(frame)}
+    told = completed(frame, synthetic_run.KNOWN)
+    found = {f.key: f for f in families.declare(told)}
     assert sorted(found) == ["depth", "finetune", "source", "task-w1", "width"]
     assert [m.run for m in found["depth"].networks] == ["cnn5-w1", "cnn10-w1"]
     assert [m.run for m in found["width"].networks] == ["cnn5-w1", "cnn5-w2"]

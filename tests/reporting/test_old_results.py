@@ -13,6 +13,7 @@ import pytest
 
 from mri_jax import files
 from mri_jax.evaluation import learning
+from mri_jax.evaluation.variants import CNN, UNKNOWN, Variant, of_rows
 from mri_jax.reporting.report import write_report
 from mri_jax.runs import results
 
@@ -58,3 +59,23 @@ def test_its_networks_are_judged_by_its_predictions(page):
 def test_its_config_is_still_a_study():
     train = results.load(RECORDED).study.runs[0].train
     assert (train.min_steps, train.patience_steps) == (0, 0)
+
+
+def test_what_its_runs_are_is_read_from_its_config(run):
+    found = results.load(RECORDED)
+    for table in (found.predictions, found.metrics, found.plan):
+        known = of_rows(table)
+        assert known["cnn2-w1"] == Variant(CNN, "", 2, 1.0)
+        assert known["baseline-age-sex"] == Variant("baseline-age-sex")
+
+
+def test_without_a_config_the_report_says_what_it_cannot_show(tmp_path):
+    bare = shutil.copytree(RECORDED, tmp_path / "bare")
+    (bare / results.CONFIG).unlink()
+    found = results.load(bare)
+    known = of_rows(found.predictions)
+    assert (known["cnn2-w1"], known["baseline-age-sex"].is_baseline) == (UNKNOWN, True)
+    line = "neither predictions.csv nor config.json says what the networks of cnn2-w1 are"
+    assert any(told.startswith(line) for told in found.missing)
+    written = write_report([str(bare)])
+    assert line in html.unescape(written.page.read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""What a run is, in columns: no table is read by the names of its runs.
+
+Every file with a row a network says in these columns what stands in its rows:
+
+``family``   ``cnn``, or the plain name of a baseline, e.g. ``baseline-voxels``
+``source``   the name of the training set where a study names it, e.g. ``CNN-AD2``; else empty
+``depth``    conv layers; empty for a baseline
+``width``    factor on the filters; empty for a baseline
+
+A family of networks with further fields gets further columns. Where nothing is known of a run, as
+in a results folder of an earlier version without its config, all of them are empty.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+
+import pandas as pd
+
+CNN = "cnn"
+"""The family of 3D-CNNs of `mri_jax.models`."""
+NETWORKS = (CNN,)
+"""Every family of networks; any other is a baseline."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the networks of a run have in common, or which baseline it is.
+
+    Attributes:
+      family: `CNN`, the plain name of a baseline, or empty where nothing is known.
+      source: The name of the training set, where the study names it.
+      depth: Conv layers; None of a baseline.
+      width: Factor on the filters; None of a baseline.
+    """
+
+    family: str = ""
+    source: str = ""
+    depth: int | None = None
+    width: float | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a plain classifier."""
+        return bool(self.family) and self.family not in NETWORKS
+
+    @property
+    def order(self) -> tuple[str, int, float]:
+        """What sorts networks by training set, depth and width."""
+        return self.source, self.depth or 0, self.width or 0.0
+
+    @property
+    def name(self) -> str:
+        """The name of the run in tables and files.
+
+        >>> Variant(CNN, "", 5, 1.0).name, Variant(CNN, "CNN-AD1", 5, 4.0).name
+        ('cnn5-w1', 'CNN-AD1-w4')
+        >>> Variant("baseline-voxels", "CNN-AD2").name
+        'baseline-voxels-CNN-AD2'
+        """
+        if self.family == CNN:
+            return f"{self.source or f'{CNN}{self.depth}'}-w{self.width:g}"
+        return f"{self.family}-{self.source}" if self.source else self.family
+
+
+COLUMNS = tuple(column.name for column in fields(Variant))
+UNKNOWN = Variant()
+
+
+def of_rows(rows: pd.DataFrame) -> dict[str, Variant]:
+    """Returns what the columns of a table say of each of its runs, in the order of the table.
+
+    A run of which the columns say nothing, and every run of a table without them, is `UNKNOWN`.
+    """
+    told = rows.reindex(columns=["run", *COLUMNS]).drop_duplicates("run")
+    return {
+        str(run): Variant(
+            family="" if pd.isna(family) else str(family),
+            source="" if pd.isna(source) else str(source),
+            depth=None if pd.isna(depth) else int(depth),
+            width=None if pd.isna(width) else float(width),
+        )
+        for run, family, source, depth, width in told.itertuples(index=False)
+    }
+
+
+def of_baselines(rows: pd.DataFrame) -> pd.Series:
+    """Returns for each row of a table whether its run is a baseline."""
+    return rows["run"].map({run: v.is_baseline for run, v in of_rows(rows).items()}).astype(bool)
+
+
+def described(rows: pd.DataFrame, variants: Mapping[str, Variant]) -> pd.DataFrame:
+    """Returns a table with the columns of its runs, at its end where it has none.
+
+    Args:
+      rows: A table with a column ``run``.
+      variants: What each of its runs is; a run that is not among them is `UNKNOWN`.
+    """
+    told = {run: variants.get(run, UNKNOWN) for run in rows["run"].unique()}
+    columns = {
+        name: rows["run"].map({run: getattr(variant, name) for run, variant in told.items()})
+        for name in COLUMNS
+    }
+    return rows.assign(
+        family=columns["family"].astype(object),
+        source=columns["source"].astype(object),
+        depth=columns["depth"].astype("Int64"),
+        width=columns["width"].astype(float),
+    )
+
+
+def completed(rows: pd.DataFrame, known: Iterable[Variant]) -> pd.DataFrame:
+    """Returns a table whose columns also say what is known of runs of which it says nothing."""
+    by_name = {variant.name: variant for variant in known}
+    said = of_rows(rows)
+    return described(rows, {run: v if v.family else by_name.get(run, v) for run, v in said.items()})
