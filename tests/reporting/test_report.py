@@ -13,6 +13,7 @@ import synthetic_run
 
 from mri_jax import files
 from mri_jax.cli import main
+from mri_jax.evaluation.variants import completed
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.demographics import flow_table
@@ -109,7 +110,8 @@ def test_training_curves_show_what_there_is_in_natural_order(analysis):
         for fold in (0, 1) for epoch in (1, 2, 3)
     ]  # fmt: skip
     run = dataclasses.replace(analysis.runs[0], history=pd.DataFrame(rows))
-    made = training_figures(dataclasses.replace(analysis, runs=(run,)))
+    told = completed(pd.DataFrame({"run": ["cnn10-w1", "cnn5-w1"]}), synthetic_run.KNOWN)
+    made = training_figures(dataclasses.replace(analysis, runs=(run,), predictions=told))
     assert [picture.key for picture in made] == [
         "training-cnn5-w1-source", "training-cnn5-w1-tuned-low", "training-cnn10-w1-source",
     ]  # fmt: skip
