@@ -7,8 +7,8 @@
         network = member.load()                      # params, batch_stats, spec
         volumes = run.reader(run.held_out(member)).load(threads=2)
 
-`mri_jax.runs.results` reads a results folder alone; this also needs the folders of its stages and the
-store of its volumes, which it finds where the run wrote them, or beside a run that was moved.
+`mri_jax.runs.results` reads a results folder alone; this also needs the folders of its stages and
+the store of its volumes, which it finds where the run wrote them, or beside a run that was moved.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, stage_note
-from mri_jax.runs import results
 from mri_jax.errors import UserError
+from mri_jax.runs import results
 from mri_jax.runs.results import Results
 from mri_jax.settings.study import Study, named
 from mri_jax.training.checkpoints import Network, load_params

@@ -3,8 +3,8 @@ import shutil
 import pytest
 import synthetic_run
 
-from mri_jax.runs import results
 from mri_jax.errors import UserError
+from mri_jax.runs import results
 
 NETWORK = ("cnn5-w1", "source")
 

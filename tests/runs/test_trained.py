@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mri_jax import files
-from mri_jax.runs import trained
 from mri_jax.errors import UserError
+from mri_jax.runs import trained
 from tests.networks import apply
 
 
