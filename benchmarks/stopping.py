@@ -26,6 +26,8 @@ from configs import baseline
 from mri_jax.evaluation.metrics import auc
 from mri_jax.planning.fits import source_fit
 from mri_jax.settings.study import Study
+from mri_jax.showing.forms import grid
+from mri_jax.showing.table import from_rows
 from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
 from mri_jax.training import loop
 from mri_jax.training.feed import OnDevice
@@ -156,7 +158,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     """Markdown: what each rule would have chosen, by size."""
     header = ("scans", "networks", "rule (min, patience)", "epochs", "steps", "held-out loss",
               "fresh loss", "fresh AUC", "fresh loss above 0.658")  # fmt: skip
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    rows = []
     for size in SIZES:
         group = [r for r in records if r["size"] == size]
         for rule in RULES if group else ():
@@ -166,11 +168,9 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                 f"{rule.min_steps}, {rule.patience_steps} steps"
             )  # fmt: skip
             stuck = sum(c[3] > 0.658 for c in chosen)
-            lines.append(
-                f"| {size} | {len(group)} | {name} | {means[0]:.0f} | {means[1]:.0f} | "
-                f"{means[2]:.3f} | {means[3]:.3f} | {100 * means[4]:.1f} | {stuck} |"
-            )
-    return "\n".join(lines)
+            shown = (f"{means[0]:.0f}", f"{means[1]:.0f}", f"{means[2]:.3f}", f"{means[3]:.3f}")
+            rows.append((size, len(group), name, *shown, f"{100 * means[4]:.1f}", stuck))
+    return grid(from_rows("stopping", "Rules that stop training", header, rows))
 
 
 def _chosen(group: Sequence[dict[str, Any]], rule: Rule) -> Iterator[tuple[float, ...]]:

@@ -15,7 +15,7 @@ import pandas as pd
 from mri_jax.cohort import adni_images, adni_people, exports
 from mri_jax.cohort.adni_people import SEX
 from mri_jax.cohort.adni_visits import BASELINE_RANK, NO_VISIT, months, plain_codes
-from mri_jax.cohort.assemble import DAYS_A_YEAR, Source
+from mri_jax.cohort.assemble import DAYS_A_YEAR, CohortSource
 from mri_jax.cohort.dates import AUTO, CHOICES, order_of, to_dates
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.joining import refuse_strangers
@@ -89,7 +89,7 @@ class AdniOptions:
                 raise UserError(f"adni.{name}: {getattr(self, name)!r} is not one of {allowed}")
 
 
-def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Source:
+def read(tables: Path, images: Path, options: AdniOptions, today: date) -> CohortSource:
     """Read a folder of ADNI's tables and a folder or table of images.
 
     Args:
@@ -131,7 +131,7 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Sourc
     # Images name a subject as the archive does; the person is the RID.
     of_rid = dict(zip(table.visits["rid"], ids, strict=True))
     found = found.assign(subject_id=[of_rid.get(_rid(subject), subject) for subject in seen])
-    return Source(visits, found, COVARIATES, (*notes, *more))
+    return CohortSource(visits, found, COVARIATES, (*notes, *more))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort import archive
-from mri_jax.cohort.assemble import Source, decimal_year
+from mri_jax.cohort.assemble import CohortSource, decimal_year
 from mri_jax.cohort.dates import AUTO, MONTH_FIRST, birth_years, to_dates
 from mri_jax.cohort.exports import not_used, nothing_found, one_of, tables_of
 from mri_jax.cohort.identity import (
@@ -72,7 +72,7 @@ def read(
     codes: tuple[tuple[str, str], ...] = (),
     dates: str = AUTO,
     missing: frozenset[str] = frozenset(),
-) -> Source:
+) -> CohortSource:
     """Read a folder of AIBL's tables and a folder or table of images.
 
     Args:
@@ -101,7 +101,7 @@ def read(
     refuse(problems)
     used = [path for name in NAMES if (path := find_table(tables, name, needed=False))]
     notes += not_used(tables, used)
-    return Source(visits, found, COVARIATES, tuple(notes))
+    return CohortSource(visits, found, COVARIATES, tuple(notes))
 
 
 def find_table(folder: Path, name: str, needed: bool = True) -> Path | None:

@@ -44,7 +44,7 @@ DAYS_A_YEAR = 365.25
 
 
 @dataclass(frozen=True)
-class Source:
+class CohortSource:
     """What a study's tables and images say, in one form for all studies.
 
     Attributes:
@@ -67,7 +67,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Selection:
+class SubjectSelection:
     """Who is selected, apart from labels and images.
 
     Attributes:
@@ -102,7 +102,7 @@ class Assembled:
 
 
 def assemble(
-    source: Source, rules: LabelRules, choice: ImageChoice, selection: Selection
+    source: CohortSource, rules: LabelRules, choice: ImageChoice, selection: SubjectSelection
 ) -> Assembled:
     """Label every unit, choose its scan, and keep or exclude it.
 
@@ -193,7 +193,9 @@ def _visits(pairs: pd.DataFrame) -> Iterator[tuple[int, Visit]]:
         yield unit, Visit(code, month, diagnosis, baseline)
 
 
-def _reason(unit: dict[str, Any], decision: Decision, selection: Selection) -> tuple[str, str]:
+def _reason(
+    unit: dict[str, Any], decision: Decision, selection: SubjectSelection
+) -> tuple[str, str]:
     if decision.reason == NO_BASELINE:
         return NO_BASELINE, unit.get("lacking") or "no baseline or screening visit"
     if unit["why_not"]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mri_jax import trees
 from mri_jax.cohort import sessions as ses
-from mri_jax.cohort.assemble import Source
+from mri_jax.cohort.assemble import CohortSource
 from mri_jax.cohort.bids_tables import (
     COVARIATES,
     FACTS,
@@ -61,7 +61,7 @@ def scan(folder: Path, problems: list[Problem], prefer: tuple[str, ...] = ()) ->
 
 def read(
     folder: Path, options: BidsOptions, people: Path | None = None, caps: bool = False
-) -> Source:
+) -> CohortSource:
     """Read a BIDS or CAPS tree.
 
     Args:
@@ -106,7 +106,7 @@ def read(
     if unknown:
         notes.append(f"{len(unknown)} subjects of the tree are in no table: {listed(unknown)}")
     found = f"{len(images)} T1w images of {images['subject_id'].nunique()} subjects"
-    return Source(
+    return CohortSource(
         visits=_named(visits, options),
         images=_named(images, options),
         covariates=COVARIATES,

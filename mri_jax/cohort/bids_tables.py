@@ -84,7 +84,7 @@ class TableOptions:
 
 
 @dataclass(frozen=True)
-class Table:
+class BidsTable:
     """One file: its kind, the subject whose folder it lies in (or empty), and its rows."""
 
     path: Path
@@ -122,13 +122,13 @@ def read_tables(folder: Path, people: Path, options: TableOptions, problems: lis
       TableError: A file cannot be read as a table.
     """
     notes: list[str] = []
-    tables = [Table(people, PARTICIPANTS, "", delimited.read(people))]
+    tables = [BidsTable(people, PARTICIPANTS, "", delimited.read(people))]
     for path in sorted(folder.glob("sub-*/sub-*_sessions.tsv")):
-        tables.append(Table(path, SESSIONS, path.parent.name, delimited.read(path)))
+        tables.append(BidsTable(path, SESSIONS, path.parent.name, delimited.read(path)))
     if (path := folder / "sessions.tsv").exists():
-        tables.append(Table(path, SESSIONS, "", delimited.read(path)))
+        tables.append(BidsTable(path, SESSIONS, "", delimited.read(path)))
     tables += _phenotype(folder, notes)
-    groups: dict[str, list[Table]] = {}
+    groups: dict[str, list[BidsTable]] = {}
     for table in tables:
         name = str(table.path) if table.kind == PHENOTYPE else table.kind
         groups.setdefault(name, []).append(table)
@@ -152,7 +152,7 @@ def read_tables(folder: Path, people: Path, options: TableOptions, problems: lis
     return Said(rows, (*notes, *_on_classes(rows), *_on_missing(groups, columns, options)))
 
 
-def _phenotype(folder: Path, notes: list[str]) -> Iterator[Table]:
+def _phenotype(folder: Path, notes: list[str]) -> Iterator[BidsTable]:
     """Tables of ``phenotype/`` that have participants; the others are left out with a note."""
     for path in sorted((folder / PHENOTYPE).glob("[!.]*.tsv")):
         try:
@@ -163,10 +163,10 @@ def _phenotype(folder: Path, notes: list[str]) -> Iterator[Table]:
         if columns_of(rows, {"participant": ALIASES["participant"]})["participant"] is None:
             notes.append(f"{path}: not used: has no column {ALIASES['participant'][0]}")
             continue
-        yield Table(path, PHENOTYPE, "", rows)
+        yield BidsTable(path, PHENOTYPE, "", rows)
 
 
-def _diagnosis_column(tables: Sequence[Table], options: TableOptions) -> str | None:
+def _diagnosis_column(tables: Sequence[BidsTable], options: TableOptions) -> str | None:
     """The first column of diagnoses, in the order of `ALIASES`, in which some table has a class."""
     wanted = (options.diagnosis_column,) if options.diagnosis_column else ALIASES["diagnosis"]
     for alias in wanted:
@@ -193,7 +193,7 @@ def _classes(values: pd.Series, options: TableOptions) -> pd.Series:
 
 def _on_columns(
     folder: Path,
-    groups: dict[str, list[Table]],
+    groups: dict[str, list[BidsTable]],
     columns: dict[str, str | None],
     options: TableOptions,
 ) -> list[str]:
@@ -218,14 +218,14 @@ def _on_columns(
     )
 
 
-def _file_of(tables: Sequence[Table], folder: Path) -> str:
+def _file_of(tables: Sequence[BidsTable], folder: Path) -> str:
     first = tables[0].path
     name = first.relative_to(folder).as_posix() if first.is_relative_to(folder) else str(first)
     return name if len(tables) == 1 else f"{name} and {len(tables) - 1} more"
 
 
 def _facts(
-    table: Table, diagnosis: str | None, options: TableOptions, problems: list[Problem]
+    table: BidsTable, diagnosis: str | None, options: TableOptions, problems: list[Problem]
 ) -> pd.DataFrame:
     """The rows of one table in the form of `Said`."""
     file = str(table.path)
@@ -309,7 +309,7 @@ def _on_classes(rows: pd.DataFrame) -> list[str]:
 
 
 def _on_missing(
-    groups: Mapping[str, Sequence[Table]],
+    groups: Mapping[str, Sequence[BidsTable]],
     columns: Mapping[str, str | None],
     options: TableOptions,
 ) -> list[str]:

@@ -5,7 +5,6 @@ are given, and never on a visit after the one that decides. ``docs/labels.md`` h
 in one table.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,7 +14,6 @@ from mri_jax.errors import UserError
 NAME, VERSION = "baseline-and-progression", 1
 DAYS_A_MONTH = 30.4375
 DIAGNOSES = ("CN", "MCI", "AD")
-CLASSES = ("AD", "CN", "pMCI", "sMCI")
 
 NO_BASELINE = "no baseline"
 NO_DIAGNOSIS = "no diagnosis"
@@ -196,8 +194,3 @@ def _said(visit: Visit) -> str:
 
 def _gravity(diagnosis: str) -> int:
     return DIAGNOSES.index(diagnosis) if diagnosis in DIAGNOSES else -1
-
-
-def months_between(days: float) -> float:
-    """Days to months of 30.4375 days."""
-    return days / DAYS_A_MONTH if math.isfinite(days) else float("nan")

@@ -51,13 +51,11 @@ class Threshold:
       value: The correlation.
       rescans: Number of pairs of scans of one person it was calibrated on; 0 if it is not.
       found: Share of these pairs that reach it.
-      others: Number of pairs of different ids that reach it.
     """
 
     value: float
     rescans: int
     found: float
-    others: int
 
 
 class Pair(NamedTuple):
@@ -151,9 +149,8 @@ def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -
     value = min(max(LEAST, end), SURE)
     if same and end > -1:
         value = min(value, max(end, float(np.quantile(same, 1 - share))))
-    others = len(pairs_above(volumes, subjects, value))
     found = float(np.mean(np.array(same) >= value)) if same else float("nan")
-    return Threshold(value, len(same), found, others)
+    return Threshold(value, len(same), found)
 
 
 def _end_of_others(volumes: Compared, names: np.ndarray) -> float:

@@ -31,8 +31,8 @@ from mri_jax.cohort.assemble import (
     EXCLUDED_COLUMNS,
     REASONS,
     Assembled,
-    Selection,
-    Source,
+    CohortSource,
+    SubjectSelection,
     assemble,
 )
 from mri_jax.cohort.bids_tables import TableOptions
@@ -259,7 +259,7 @@ def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:
 
 def _source(
     args: argparse.Namespace, rules: LabelRules
-) -> tuple[Source, LabelRules, ImageChoice, Selection]:
+) -> tuple[CohortSource, LabelRules, ImageChoice, SubjectSelection]:
     codes = tuple(_pair(text, "code") for text in args.code)
     if args.source in ("bids", "caps"):
         options = bids.BidsOptions(
@@ -280,18 +280,18 @@ def _source(
         source = bids.read(args.tree, options, args.participants, caps=args.source == "caps")
         # Which labels are one session was settled when the tree was read.
         choice = ImageChoice(days=args.days, level="bids", by_month=False)
-        return source, rules, choice, Selection(exclude_groups=())
+        return source, rules, choice, SubjectSelection(exclude_groups=())
     today = date.today()
     missing = further_words(args.missing, [code for code, _ in codes])
     if args.source == "adni":
         how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes, args.dates, missing)
         source = adni.read(args.tables, args.images, how, today)
         left_out = () if args.exclude_groups == "none" else _names(args.exclude_groups)
-        selection = Selection(left_out, args.continuing)
+        selection = SubjectSelection(left_out, args.continuing)
         wanted = dict(adni.FIELD)
     else:
         source = aibl.read(args.tables, args.images, today, codes, args.dates, missing)
-        selection, wanted = Selection(exclude_groups=()), {}
+        selection, wanted = SubjectSelection(exclude_groups=()), {}
     for text in args.field:
         cohort, tesla = _pair(text, "field")
         wanted.pop(cohort, None)

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     """Explain and say where the page is."""
     from mri_jax import backend
     from mri_jax.explanation.explain import PermutedNetwork, Request, explain
-    from mri_jax.explanation.score import Network
+    from mri_jax.explanation.score import ScoredNetwork
     from mri_jax.runs.trained import TrainedRun, open_run
 
     for name, value, least in (
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
         made = permuted_network(trained, variant, fold)
         return PermutedNetwork(
-            Network(made.network.spec, made.network.variables), made.fold, made.trained
+            ScoredNetwork(made.network.spec, made.network.variables), made.fold, made.trained
         )
 
     everything = not args.method or "all" in args.method

@@ -13,7 +13,7 @@ from mri_jax.simulation import (
     parse_cohort,
     simulate,
 )
-from mri_jax.simulation.check import Finding, check
+from mri_jax.simulation.check import Measurement, check
 from mri_jax.simulation.sheets import write_sheets
 from mri_jax.volumes.grids import GRIDS
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def report(findings: list[Finding]) -> int:
+def report(findings: list[Measurement]) -> int:
     """Print findings; 0 if all passed, else 1."""
     print(f"{simulated.COHORTS}: these figures test the simulation and rank no method")
     for finding in findings:

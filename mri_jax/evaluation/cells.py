@@ -12,7 +12,7 @@ from mri_jax.evaluation.scores import Scores, gather
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodScores:
     """One cell of a family: a method on a cohort, or why it cannot be had."""
 
     method: Method
@@ -22,7 +22,7 @@ class Entry:
     note: str = ""
 
 
-def entries(predictions: pd.DataFrame, family: Family) -> list[Entry]:
+def entries(predictions: pd.DataFrame, family: Family) -> list[MethodScores]:
     """The scores behind a family: every method on the same subjects of each cohort.
 
     In a fine-tuning family the source networks and the baselines are taken on exactly the
@@ -42,7 +42,7 @@ def entries(predictions: pd.DataFrame, family: Family) -> list[Entry]:
                 note = ""
             except UserError as error:
                 scores, note = None, str(error)
-            found.append(Entry(method, cohort, "test", scores, note))
+            found.append(MethodScores(method, cohort, "test", scores, note))
     for cohort in _cohorts(predictions, family, "validation"):
         pattern = _pattern(predictions, tuned, cohort, "validation")
         for method in family.methods:
@@ -52,14 +52,16 @@ def entries(predictions: pd.DataFrame, family: Family) -> list[Entry]:
     return found
 
 
-def _validation(method: Method, cohort: str, rows: pd.DataFrame, pattern: Scores | None) -> Entry:
+def _validation(
+    method: Method, cohort: str, rows: pd.DataFrame, pattern: Scores | None
+) -> MethodScores:
     try:
         scores = gather(rows)
         if pattern is not None and method.stage == SOURCE:
             scores = operating.like(scores, pattern)
     except UserError as error:
-        return Entry(method, cohort, "validation", None, str(error))
-    return Entry(method, cohort, "validation", scores)
+        return MethodScores(method, cohort, "validation", None, str(error))
+    return MethodScores(method, cohort, "validation", scores)
 
 
 def _cohorts(predictions: pd.DataFrame, family: Family, split: str) -> list[str]:

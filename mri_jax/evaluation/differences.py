@@ -6,7 +6,7 @@ from scipy import stats
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import comparisons, operating
-from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import SOURCE, Family, Method
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
@@ -21,7 +21,7 @@ NAN = float("nan")
 
 
 def compare(
-    predictions: pd.DataFrame, family: Family, seed: int, found: list[Entry] | None = None
+    predictions: pd.DataFrame, family: Family, seed: int, found: list[MethodScores] | None = None
 ) -> pd.DataFrame:
     """The declared pairs of a family on every cohort and metric.
 
@@ -56,7 +56,7 @@ def compare(
 
 
 def _compared(
-    metric: str, first: Entry | None, second: Entry | None, split: str, seed: int
+    metric: str, first: MethodScores | None, second: MethodScores | None, split: str, seed: int
 ) -> dict[str, object]:
     missing = [e for e in (first, second) if e is None or e.scores is None]
     if first is None or second is None or first.scores is None or second.scores is None:
@@ -75,14 +75,14 @@ def _compared(
     alike = "the two methods do not differ on any subject"
     row = {"test": "permutation"} | _effect(effect, alike)
     if metric == "auc" and not np.isnan(effect.effect):
-        row["p_delong"] = _delong_p(one, two)
+        row["p_delong"] = delong_p(one, two)
     if metric == "acc":
         row |= _mcnemar(one, two)
     return row
 
 
 def _at_refitted(
-    predictions: pd.DataFrame, tuned: Entry | None, source: Entry | None, seed: int
+    predictions: pd.DataFrame, tuned: MethodScores | None, source: MethodScores | None, seed: int
 ) -> list[dict[str, object]]:
     """Tuned networks at argmax against their source, its threshold refitted on the same part."""
     if tuned is None or source is None or tuned.scores is None or source.scores is None:
@@ -122,7 +122,11 @@ def _effect(effect: comparisons.Effect, without_p: str) -> dict[str, object]:
     }
 
 
-def _delong_p(one: Scores, two: Scores) -> float:
+def delong_p(one: Scores, two: Scores) -> float:
+    """Returns the p of DeLong's paired test of two methods' mean AUCs on the same subjects.
+
+    NaN where the difference has no variance: nothing was compared.
+    """
     pair = [estimate("auc", s) for s in (one, two)]
     influence = pair[0].influence.mean(axis=0) - pair[1].influence.mean(axis=0)
     variance = float((influence**2).sum())

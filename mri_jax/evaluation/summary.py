@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import expit
 
 from mri_jax.evaluation import reasons
-from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import SOURCE, Family, Method
 from mri_jax.evaluation.intervals import (
@@ -33,7 +33,7 @@ NAN = float("nan")
 
 
 def summarise(
-    predictions: pd.DataFrame, family: Family, seed: int, found: list[Entry] | None = None
+    predictions: pd.DataFrame, family: Family, seed: int, found: list[MethodScores] | None = None
 ) -> pd.DataFrame:
     """Every method, cohort and metric of a family at argmax, with intervals A and B.
 
@@ -56,7 +56,7 @@ def summarise(
 
 
 def metric_rows(
-    family: Family, entry: Entry, point: str, threshold: np.ndarray | None, seed: int
+    family: Family, entry: MethodScores, point: str, threshold: np.ndarray | None, seed: int
 ) -> list[dict[str, object]]:
     """Rows of `SUMMARY_COLUMNS` for one cell at (J,) thresholds; argmax where None."""
     base: dict[str, object] = {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.evaluation import calibration, operating
-from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import SOURCE, Family, Method
 from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.summary import SUMMARY_COLUMNS, metric_rows
@@ -13,7 +13,7 @@ NAN = float("nan")
 
 
 def operating_points(
-    predictions: pd.DataFrame, family: Family, seed: int, found: list[Entry] | None = None
+    predictions: pd.DataFrame, family: Family, seed: int, found: list[MethodScores] | None = None
 ) -> pd.DataFrame:
     """ACC, BAC, SEN, SPE of every method at every threshold that may be fitted.
 
@@ -32,7 +32,7 @@ def operating_points(
             continue
         for point, threshold, note in _points(predictions, family, entry):
             if note:
-                entry_ = Entry(entry.method, entry.cohort, entry.split, None, note)
+                entry_ = MethodScores(entry.method, entry.cohort, entry.split, None, note)
                 rows += metric_rows(family, entry_, point, None, seed)
             else:
                 rows += metric_rows(family, entry, point, threshold, seed)
@@ -41,7 +41,7 @@ def operating_points(
 
 
 def _points(
-    predictions: pd.DataFrame, family: Family, entry: Entry
+    predictions: pd.DataFrame, family: Family, entry: MethodScores
 ) -> list[tuple[str, np.ndarray | None, str]]:
     scores, method = entry.scores, entry.method
     assert scores is not None
@@ -76,7 +76,7 @@ def _looked_up(
 
 
 def calibration_table(
-    predictions: pd.DataFrame, family: Family, found: list[Entry] | None = None
+    predictions: pd.DataFrame, family: Family, found: list[MethodScores] | None = None
 ) -> pd.DataFrame:
     """ECE and Brier score of every method per cohort, before and after temperature scaling.
 

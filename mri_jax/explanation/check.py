@@ -8,7 +8,7 @@ import numpy as np
 
 from mri_jax.explanation import truth as truths
 from mri_jax.explanation.collect import Collected, Setting
-from mri_jax.explanation.methods import Method
+from mri_jax.explanation.methods import AttributionMethod
 from mri_jax.explanation.sanity import (
     AREAS,
     Similarity,
@@ -20,7 +20,7 @@ from mri_jax.explanation.sanity import (
     judge_truth,
     similarity,
 )
-from mri_jax.explanation.score import Network
+from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.progress import Progress
 
 
@@ -33,8 +33,8 @@ class Reference(NamedTuple):
       note: How far its training got.
     """
 
-    trained: Network
-    permuted: Network
+    trained: ScoredNetwork
+    permuted: ScoredNetwork
     note: str
 
 
@@ -101,8 +101,8 @@ def check_stage(
 
 
 def _maps(
-    method: Method,
-    network: Network,
+    method: AttributionMethod,
+    network: ScoredNetwork,
     volumes: Sequence[np.ndarray],
     setting: Setting,
     progress: Progress,

@@ -11,11 +11,11 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.explanation import truth as truths
-from mri_jax.explanation.methods import Background, Explained, Method
+from mri_jax.explanation.methods import AttributionMethod, Background, Explained
 from mri_jax.explanation.regions import Regions
 from mri_jax.explanation.sanity import pairwise
-from mri_jax.explanation.score import Network, scores
-from mri_jax.explanation.selection import Scan
+from mri_jax.explanation.score import ScoredNetwork, scores
+from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.explanation.statistics import region_rows
 from mri_jax.explanation.truth import Truth
 from mri_jax.filenames import safe_name
@@ -81,8 +81,8 @@ class Setting:
     """
 
     stages: tuple[str, ...]
-    networks: dict[Member, Network]
-    methods: Sequence[Method]
+    networks: dict[Member, ScoredNetwork]
+    methods: Sequence[AttributionMethod]
     background: Background
     regions: Regions
     truth: Truth | None
@@ -92,18 +92,18 @@ class Setting:
     simulated: bool
 
 
-def load_networks(scans: Sequence[Scan]) -> dict[Member, Network]:
+def load_networks(scans: Sequence[ExplainedScan]) -> dict[Member, ScoredNetwork]:
     """Every network that explains one of the scans."""
     members = dict.fromkeys(m for scan in scans for group in scan.members.values() for m in group)
     networks = {}
     for member in members:
         read = member.load()
-        networks[member] = Network(read.spec, read.variables)
+        networks[member] = ScoredNetwork(read.spec, read.variables)
     return networks
 
 
 def collect(
-    setting: Setting, scans: Sequence[Scan], reader: Reader, out: epath.Path, threads: int
+    setting: Setting, scans: Sequence[ExplainedScan], reader: Reader, out: epath.Path, threads: int
 ) -> Collected:
     """Explain every scan and write a NIfTI for each (stage, method, scan).
 
@@ -130,8 +130,8 @@ def collect(
 
 
 def _timed(
-    method: Method,
-    networks: Sequence[Network],
+    method: AttributionMethod,
+    networks: Sequence[ScoredNetwork],
     volume: np.ndarray,
     found: Collected,
     progress: Progress,
@@ -151,7 +151,7 @@ def _timed(
 def _keep(
     setting: Setting,
     found: Collected,
-    scan: Scan,
+    scan: ExplainedScan,
     stage: str,
     method: str,
     explained: list[Explained],

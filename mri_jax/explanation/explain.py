@@ -23,8 +23,8 @@ from mri_jax.explanation.collect import (
 from mri_jax.explanation.methods import METHODS, MethodSettings, make_methods
 from mri_jax.explanation.outputs import write_outputs
 from mri_jax.explanation.regions import read_regions, simulated_regions
-from mri_jax.explanation.score import Network
-from mri_jax.explanation.selection import Scan, classes_of, select_scans
+from mri_jax.explanation.score import ScoredNetwork
+from mri_jax.explanation.selection import ExplainedScan, classes_of, select_scans
 from mri_jax.explanation.statistics import region_summary
 from mri_jax.explanation.truth import read_truth
 from mri_jax.runs.trained import SOURCE, TrainedRun
@@ -75,7 +75,7 @@ class PermutedNetwork:
       note: How far its training got.
     """
 
-    network: Network
+    network: ScoredNetwork
     fold: int
     note: str
 
@@ -156,11 +156,11 @@ def _all_keys(run: TrainedRun, cohort: str) -> tuple[tuple[str, str], ...]:
     return tuple(zip(rows[KEY[0]], rows[KEY[1]], strict=True))
 
 
-def _folds(scan: Scan) -> list[int]:
+def _folds(scan: ExplainedScan) -> list[int]:
     return [member.fold for group in scan.members.values() for member in group]
 
 
-def _common_fold(scans: Sequence[Scan]) -> int:
+def _common_fold(scans: Sequence[ExplainedScan]) -> int:
     """The fold whose networks may explain most of the scans; the first of equals."""
     folds = [fold for scan in scans for fold in _folds(scan)]
     return max(sorted(set(folds)), key=folds.count)
@@ -171,7 +171,7 @@ def _checks(
     variant: str,
     setting: Setting,
     control: PermutedNetwork,
-    scans: Sequence[Scan],
+    scans: Sequence[ExplainedScan],
     collected: Collected,
 ) -> list[Checked]:
     may = [s for s in scans if control.fold in _folds(s)]
@@ -182,7 +182,9 @@ def _checks(
     for stage in setting.stages:
         member = run.ensemble(variant, stage)[control.fold]
         read = member.load()
-        reference = Reference(Network(read.spec, read.variables), control.network, control.note)
+        reference = Reference(
+            ScoredNetwork(read.spec, read.variables), control.network, control.note
+        )
         found.append(check_stage(stage, setting, reference, volumes, collected, seed=0))
     return found
 
@@ -192,7 +194,7 @@ def _facts(
     variant: str,
     request: Request,
     setting: Setting,
-    scans: Sequence[Scan],
+    scans: Sequence[ExplainedScan],
     collected: Collected,
 ) -> dict[str, Any]:
     """What the page and ``explain.json`` say about the call itself."""

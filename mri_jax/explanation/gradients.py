@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mri_jax.explanation.score import Network, score_of, scores
+from mri_jax.explanation.score import ScoredNetwork, score_of, scores
 from mri_jax.models import CNNSpec
 
 
@@ -49,7 +49,7 @@ def _along_path(
 
 
 def integrated_gradients(
-    network: Network, x: np.ndarray, baseline: np.ndarray, steps: int, chunk: int
+    network: ScoredNetwork, x: np.ndarray, baseline: np.ndarray, steps: int, chunk: int
 ) -> tuple[np.ndarray, float]:
     """Integrated gradients of one volume (Sundararajan et al. 2017, arXiv:1703.01365).
 

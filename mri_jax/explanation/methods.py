@@ -10,7 +10,7 @@ import numpy as np
 
 from mri_jax.errors import UserError
 from mri_jax.explanation import gradcam, gradients, occlusion, windows
-from mri_jax.explanation.score import Network
+from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.models import CNNSpec
 from mri_jax.volumes.grids import Grid
 
@@ -42,7 +42,7 @@ class Explained(NamedTuple):
     error: float
 
 
-class Method(Protocol):
+class AttributionMethod(Protocol):
     """A way to explain a score."""
 
     @property
@@ -55,7 +55,7 @@ class Method(Protocol):
         """How it was set, for the page."""
         ...
 
-    def explain(self, network: Network, volume: np.ndarray) -> Explained:
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
         """Explain the score of a volume (X, Y, Z, 1)."""
         ...
 
@@ -112,8 +112,8 @@ class GradientInput:
     note: str
     name: str = "gradient-input"
 
-    def explain(self, network: Network, volume: np.ndarray) -> Explained:
-        """See `Method`."""
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
+        """See `AttributionMethod`."""
         found = gradients.gradient_times_input(*network, volume[None], self.baseline)
         values = np.asarray(found, np.float32)[0, ..., 0]
         return Explained(values, values[self.brain], float("nan"))
@@ -130,8 +130,8 @@ class IntegratedGradients:
     note: str
     name: str = "integrated-gradients"
 
-    def explain(self, network: Network, volume: np.ndarray) -> Explained:
-        """See `Method`."""
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
+        """See `AttributionMethod`."""
         found, error = gradients.integrated_gradients(
             network, volume, self.baseline, self.steps, self.chunk
         )
@@ -148,8 +148,8 @@ class GradCAM:
     note: str
     name: str = "grad-cam"
 
-    def explain(self, network: Network, volume: np.ndarray) -> Explained:
-        """See `Method`."""
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
+        """See `AttributionMethod`."""
         found = gradcam.grad_cam(*network, jnp.asarray(volume[None]), self.block)
         values = np.where(self.brain, np.asarray(found, np.float32)[0], np.float32(0))
         return Explained(values, values[self.brain], float("nan"))
@@ -165,8 +165,8 @@ class OcclusionPatch:
     note: str
     name: str = "occlusion-patch"
 
-    def explain(self, network: Network, volume: np.ndarray) -> Explained:
-        """See `Method`."""
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
+        """See `AttributionMethod`."""
         found = windows.patch_drops(
             network, volume, self.fill, self.starts, self.size, _PATCHES
         ).astype(np.float32)
@@ -185,8 +185,8 @@ class OcclusionRegion:
     note: str
     name: str = "occlusion-region"
 
-    def explain(self, network: Network, volume: np.ndarray) -> Explained:
-        """See `Method`."""
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
+        """See `AttributionMethod`."""
         found = occlusion.drops(
             network, volume, self.fill, self.labels, self.chosen, self.chunk
         ).astype(np.float32)
@@ -204,7 +204,7 @@ def make_methods(
     grid: Grid,
     background: Background,
     labels: np.ndarray,
-) -> list[Method]:
+) -> list[AttributionMethod]:
     """The methods that a user asked for.
 
     Args:
@@ -234,7 +234,7 @@ def _make(
     grid: Grid,
     background: Background,
     labels: np.ndarray,
-) -> Method:
+) -> AttributionMethod:
     constant = np.full_like(background.mean, background.constant)
     baseline = constant if settings.baseline == "background" else background.mean
     against = (

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mri_jax.explanation.score import Network, score_of, scores
+from mri_jax.explanation.score import ScoredNetwork, score_of, scores
 from mri_jax.models import CNNSpec
 
 
@@ -27,7 +27,7 @@ def _occluded_scores(
 
 
 def drops(
-    network: Network,
+    network: ScoredNetwork,
     x: np.ndarray,
     fill: np.ndarray,
     labels: np.ndarray,

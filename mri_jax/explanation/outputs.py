@@ -14,7 +14,7 @@ from mri_jax.explanation.collect import Collected, Setting
 from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import markdown_page, render
 from mri_jax.explanation.sanity import RULES
-from mri_jax.explanation.selection import Scan
+from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.progress import Progress
 from mri_jax.showing import simulated
 from mri_jax.showing.forms import markdown
@@ -27,7 +27,7 @@ def write_outputs(
     facts: dict[str, Any],
     setting: Setting,
     grid: Grid,
-    scans: Sequence[Scan],
+    scans: Sequence[ExplainedScan],
     collected: Collected,
     summary: pd.DataFrame,
     checked: Sequence[Checked],

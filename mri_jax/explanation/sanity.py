@@ -8,13 +8,12 @@ explain the network.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import jax
 import numpy as np
 from scipy import stats
 
-from mri_jax.explanation.score import Network
+from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.explanation.statistics import subject_interval
 from mri_jax.models import CNN
 from mri_jax.seeding import stream_seed
@@ -88,7 +87,9 @@ class Similarity:
     absolute: float
 
 
-def cascade(network: Network, seed: int, shape: tuple[int, ...]) -> Iterator[tuple[str, Network]]:
+def cascade(
+    network: ScoredNetwork, seed: int, shape: tuple[int, ...]
+) -> Iterator[tuple[str, ScoredNetwork]]:
     """The network with ever more layers drawn anew, from the last one (``fc3``) down to conv1.
 
     A conv layer's BatchNorm goes with it, its statistics included. Yields the name of the layer
@@ -104,7 +105,7 @@ def cascade(network: Network, seed: int, shape: tuple[int, ...]) -> Iterator[tup
         norm = name.replace("conv", "bn")
         if norm != name:
             params[norm], stats_[norm] = fresh["params"][norm], fresh["batch_stats"][norm]
-        yield name, Network(spec, {"params": dict(params), "batch_stats": dict(stats_)})
+        yield name, ScoredNetwork(spec, {"params": dict(params), "batch_stats": dict(stats_)})
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -203,8 +204,3 @@ def failures(verdicts: Sequence[Verdict], method: str) -> str:
     """For titles: empty, or ``FAILED: cascade, truth``."""
     names = [v.check for v in verdicts if v.method == method and v.outcome == FAILED]
     return f"{FAILED}: {', '.join(names)}" if names else ""
-
-
-def as_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Verdicts for a table: method, check, outcome, finding."""
-    return [{k: v for k, v in verdict.to_json().items() if k != "rule"} for verdict in verdicts]

@@ -9,7 +9,7 @@ from jax import Array
 from mri_jax.models import CNN, CNNSpec
 
 
-class Network(NamedTuple):
+class ScoredNetwork(NamedTuple):
     """A trained network.
 
     Attributes:

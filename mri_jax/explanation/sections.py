@@ -15,7 +15,7 @@ from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import Section
 from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import FAILED, RULES
-from mri_jax.explanation.selection import Scan
+from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.filenames import joined_name, safe_name
 from mri_jax.runs.trained import SOURCE
 from mri_jax.showing.table import from_frame, from_rows
@@ -222,7 +222,7 @@ def _over_all(collected: Collected, stage: str, method: str) -> np.ndarray:
     return np.asarray(total) / sum(collected.counts[key] for key in keys)
 
 
-def subjects(to: Folder, scans: Sequence[Scan], named: Sequence[str]) -> list[Section]:
+def subjects(to: Folder, scans: Sequence[ExplainedScan], named: Sequence[str]) -> list[Section]:
     """A mosaic a scan: a line a method, of the last stage; interactive for subjects asked for."""
     stage = to.setting.stages[-1]
     table = to.collected.scan_table()
@@ -253,7 +253,7 @@ def subjects(to: Folder, scans: Sequence[Scan], named: Sequence[str]) -> list[Se
     return [Section("Single scans", pictures=drawn, links=links)]
 
 
-def shown_scans(scans: Sequence[Scan]) -> list[Scan]:
+def shown_scans(scans: Sequence[ExplainedScan]) -> list[ExplainedScan]:
     """The first few scans of each class, positive first."""
     groups = [[scan for scan in scans if scan.label == label] for label in (1, 0)]
     return [scan for group in groups for scan in group[:_SHOWN_OF_CLASS]]

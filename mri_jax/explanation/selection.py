@@ -18,7 +18,7 @@ _ALLOWED = ("test", "validation")
 
 
 @dataclass(frozen=True)
-class Scan:
+class ExplainedScan:
     """A scan to explain.
 
     Attributes:
@@ -42,7 +42,7 @@ def select_scans(
     subjects: Sequence[str],
     per_class: int,
     seed: int,
-) -> list[Scan]:
+) -> list[ExplainedScan]:
     """The scans of a cohort that every stage may explain.
 
     A scan of a target cohort is explained by all five networks, unless it was fine-tuned on (then
@@ -81,7 +81,7 @@ def select_scans(
         if absent:
             raise UserError(f"{run.results.path}: network {absent[0]} has no checkpoint")
         members = {s: tuple(networks[s, f] for f in folds[s]) for s in stages}
-        scans.append(Scan((key[0], key[1]), cohort, int(group["label"].iloc[0]), members))
+        scans.append(ExplainedScan((key[0], key[1]), cohort, int(group["label"].iloc[0]), members))
     return scans
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 
 from mri_jax.explanation.occlusion import in_chunks
-from mri_jax.explanation.score import Network, difference
+from mri_jax.explanation.score import ScoredNetwork, difference
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import Moments, conv_layer, max_pool
 
@@ -71,7 +71,7 @@ def plan_windows(spec: CNNSpec, size: int) -> tuple[LayerWindow, ...]:
 
 
 def patch_drops(
-    network: Network,
+    network: ScoredNetwork,
     x: np.ndarray,
     fill: np.ndarray,
     starts: np.ndarray,

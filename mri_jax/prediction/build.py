@@ -21,7 +21,7 @@ from mri_jax.evaluation.intervals import wilson
 from mri_jax.evaluation.metrics import ensemble, score_of
 from mri_jax.evaluation.operating import best_threshold
 from mri_jax.prediction.folder import FORMAT
-from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import (
     ARGMAX,
     FAR_PERCENT,
@@ -179,7 +179,7 @@ def _features(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """By kind (N, F), and digests: of the scans it was trained on, then of the held-out ones."""
     keys = _keys_of(run, member)
-    forward = Forward(network.spec, [network.variables])
+    forward = NetworksOnDevice(network.spec, [network.variables])
     stream = run.reader(keys).stream(range(len(keys)), threads, 2 * _BATCH)
     parts = []
     digests: list[str] = []

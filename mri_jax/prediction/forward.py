@@ -21,7 +21,7 @@ from mri_jax.prediction.model import LAYERS, PENULTIMATE
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class NetworkOutputs:
     """What the networks of an ensemble compute for N scans.
 
     Attributes:
@@ -33,7 +33,7 @@ class Answer:
     features: dict[str, np.ndarray]
 
 
-class Forward:
+class NetworksOnDevice:
     """Networks of one architecture on the device.
 
     Args:
@@ -45,7 +45,7 @@ class Forward:
         self._spec = spec
         self._variables = [jax.device_put(each) for each in variables]
 
-    def __call__(self, volumes: Sequence[np.ndarray], size: int) -> Answer:
+    def __call__(self, volumes: Sequence[np.ndarray], size: int) -> NetworkOutputs:
         """Ask every network.
 
         Args:
@@ -59,7 +59,7 @@ class Forward:
             lambda *each: np.stack([np.asarray(a, np.float64)[: len(volumes)] for a in each]),
             *found,
         )
-        return Answer(*stacked)
+        return NetworkOutputs(*stacked)
 
 
 def moments(x: Array) -> Array:

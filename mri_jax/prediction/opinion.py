@@ -7,9 +7,9 @@ import numpy as np
 from scipy.special import expit
 
 from mri_jax.errors import UserError
-from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import Ensemble, Model, OperatingPoint
-from mri_jax.prediction.scans import Scan
+from mri_jax.prediction.scans import NewScan
 from mri_jax.volumes import outliers, quality
 
 
@@ -63,7 +63,7 @@ class Prediction:
       flags: Figures of quality that are outliers, e.g. ``("snr low",)``.
     """
 
-    scan: Scan
+    scan: NewScan
     opinions: tuple[Opinion, ...]
     flags: tuple[str, ...]
 
@@ -74,7 +74,11 @@ class Prediction:
 
 
 def judge(
-    model: Model, shown: Sequence[Scan], forwards: Sequence[Forward], point: str, size: int
+    model: Model,
+    shown: Sequence[NewScan],
+    forwards: Sequence[NetworksOnDevice],
+    point: str,
+    size: int,
 ) -> Iterator[Prediction]:
     """Ask every ensemble about a batch of scans, filled up to ``size``."""
     if not shown:
@@ -128,7 +132,7 @@ def points_of(model: Model, name: str) -> list[OperatingPoint]:
     return found
 
 
-def _flags(model: Model, scan: Scan) -> tuple[str, ...]:
+def _flags(model: Model, scan: NewScan) -> tuple[str, ...]:
     bounds = {name: (figure.low, figure.high) for name, figure in model.quality.items()}
     bounds = {**quality.LIMITS, **bounds}
     found = outliers.outside(scan.figures, bounds)

@@ -13,11 +13,11 @@ from mri_jax.errors import DiskFull, UserError
 from mri_jax.filenames import joined_name
 from mri_jax.locks import folder_locked, require_space
 from mri_jax.prediction import scans
-from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import Model
 from mri_jax.prediction.opinion import Opinion, Prediction, judge, points_of
 from mri_jax.prediction.page import page
-from mri_jax.prediction.scans import Failure, Scan, Wanted
+from mri_jax.prediction.scans import Failure, NewScan, Wanted
 from mri_jax.progress import Progress
 from mri_jax.showing import simulated
 from mri_jax.volumes import outliers, quality
@@ -50,7 +50,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Summary:
+class PredictionSummary:
     """Counts of a call, and which scans were not predicted."""
 
     predicted: int
@@ -64,7 +64,9 @@ class Summary:
         return len(self.failures)
 
 
-def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options) -> Summary:
+def predict(
+    model: Model, wanted: Wanted, out: epath.PathLike, options: Options
+) -> PredictionSummary:
     """Predict every scan; one that cannot be does not stop the rest.
 
     Writes ``predictions.csv`` (a row a scan and stage), ``failed.csv``, and ``pages/`` where asked
@@ -92,9 +94,13 @@ def predict(model: Model, wanted: Wanted, out: epath.PathLike, options: Options)
         return _predict(model, wanted, folder, options)
 
 
-def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options) -> Summary:
+def _predict(
+    model: Model, wanted: Wanted, folder: epath.Path, options: Options
+) -> PredictionSummary:
     """`predict` in a folder that is locked and has room."""
-    forwards = [Forward(model.spec, [n.variables for n in e.networks]) for e in model.ensembles]
+    forwards = [
+        NetworksOnDevice(model.spec, [n.variables for n in e.networks]) for e in model.ensembles
+    ]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []
     unlike = known = 0
@@ -106,7 +112,7 @@ def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options)
                     refused = item if isinstance(item, Failure) else _refused(item, options)
                     if refused is not None:
                         failures.append(refused)
-                    elif isinstance(item, Scan):
+                    elif isinstance(item, NewScan):
                         usable.append(item)
                 for prediction in judge(model, usable, forwards, options.point, size):
                     rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
@@ -123,7 +129,7 @@ def _predict(model: Model, wanted: Wanted, folder: epath.Path, options: Options)
         raise
     _write_tables(folder, TABLE, rows, failures)
     (folder / UNFINISHED).unlink(missing_ok=True)
-    return Summary(len(rows) // len(model.ensembles), tuple(failures), unlike, known)
+    return PredictionSummary(len(rows) // len(model.ensembles), tuple(failures), unlike, known)
 
 
 def _write_tables(
@@ -135,14 +141,14 @@ def _write_tables(
     files.write_csv(folder / name, pd.DataFrame(rows, columns=None if rows else who))
 
 
-def page_name(scan: Scan) -> str:
+def page_name(scan: NewScan) -> str:
     """``SUBJECT__SESSION.html``; other scans have other names."""
     return joined_name(*scan.key) + ".html"
 
 
 def _batches(
     model: Model, wanted: Wanted, options: Options
-) -> Iterator[tuple[int, list[Scan | Failure]]]:
+) -> Iterator[tuple[int, list[NewScan | Failure]]]:
     """Raw scans one by one, since each takes seconds to preprocess; stored ones in batches."""
     for entry in wanted.entries:
         yield 1, [scans.raw(model, entry, options.pages)]
@@ -153,7 +159,7 @@ def _batches(
             yield size, part
 
 
-def _refused(scan: Scan, options: Options) -> Failure | None:
+def _refused(scan: NewScan, options: Options) -> Failure | None:
     """A scan beyond the limits that hold for any adult head is not predicted, unless asked for."""
     if options.despite_quality:
         return None

@@ -21,7 +21,7 @@ from mri_jax.volumes.stream import Key, Reader
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class NewScan:
     """A scan as the networks take it.
 
     Attributes:
@@ -119,7 +119,7 @@ def find(
     return Wanted(_once(entries), tuple(stores), tuple(notes))
 
 
-def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
+def raw(model: Model, entry: ScanEntry, picture: bool) -> NewScan | Failure:
     """Preprocess one raw scan exactly as the model's settings say."""
     assert model.settings is not None
     try:
@@ -133,7 +133,7 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
             entry.orientation,
         )
         volume = normalise(made.volume, made.mask, model.normalisation)[..., None]
-        return Scan(
+        return NewScan(
             *entry.key,
             entry.path.name,
             volume,
@@ -151,7 +151,7 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> Scan | Failure:
 
 def stored(
     model: Model, store: VolumeStore, picture: bool, threads: int, prefetch: int
-) -> Iterator[Scan | Failure]:
+) -> Iterator[NewScan | Failure]:
     """The volumes of a store in the order of its index, read ahead by threads."""
     keys: tuple[Key, ...] = tuple(store.index.index)
     reader = Reader(store, keys, model.normalisation)
@@ -162,7 +162,7 @@ def stored(
     # A store that was never raw has no figures: those that a volume gives are measured.
     template = None if known or model.settings is None else model.settings.load_template()
 
-    def read(row: int) -> Scan | Failure:
+    def read(row: int) -> NewScan | Failure:
         try:
             volume, figures = reader.read(row), numbers[row]
             stored = np.asarray(store.volume(*keys[row]))
@@ -171,7 +171,7 @@ def stored(
                 figures = quality.grid_figures(stored, mask, model.grid, template)
             shown = stored if picture else None
             name, digest = store.path.name, digest_of(volume)
-            return Scan(*keys[row], name, volume, digest, preprocessed, shown, figures)
+            return NewScan(*keys[row], name, volume, digest, preprocessed, shown, figures)
         except UserError as error:
             return Failure(*keys[row], store.path.name, str(error))
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import differences, families, summary, thresholds
-from mri_jax.evaluation.cells import Entry, entries
+from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import Family
 from mri_jax.evaluation.predictions import KEY
 from mri_jax.evaluation.variants import UNKNOWN, of_rows
@@ -24,7 +24,7 @@ CLASSES = ("negative", "positive")
 
 
 @dataclass(frozen=True)
-class Section:
+class FamilyAnalysis:
     """One table of the study with its statistics.
 
     Attributes:
@@ -39,7 +39,7 @@ class Section:
     """
 
     family: Family
-    entries: tuple[Entry, ...]
+    entries: tuple[MethodScores, ...]
     summary: pd.DataFrame
     differences: pd.DataFrame
     anova: pd.DataFrame
@@ -47,7 +47,7 @@ class Section:
     calibration: pd.DataFrame
     classes: tuple[str, str] = CLASSES
 
-    def tested(self, cohort: str) -> list[Entry]:
+    def tested(self, cohort: str) -> list[MethodScores]:
         """The entries of a target cohort that have scores."""
         return [
             e
@@ -85,7 +85,7 @@ class Analysis:
     runs: tuple[Results, ...]
     simulated: bool
     predictions: pd.DataFrame
-    sections: tuple[Section, ...]
+    sections: tuple[FamilyAnalysis, ...]
     seed: int
     names: tuple[str, ...]
 
@@ -160,7 +160,7 @@ def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
         _check_comparable(family, found, runs)
         overview = summary.summarise(predictions, family, seed, found)
         sections.append(
-            Section(
+            FamilyAnalysis(
                 family=family,
                 entries=tuple(found),
                 summary=overview,
@@ -175,7 +175,7 @@ def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
     return Analysis(tuple(runs), simulated, predictions, tuple(sections), seed, names_of(runs))
 
 
-def _classes(found: Sequence[Entry], runs: Sequence[Results]) -> tuple[str, str]:
+def _classes(found: Sequence[MethodScores], runs: Sequence[Results]) -> tuple[str, str]:
     """The diagnoses behind labels 0 and 1 of a table, where each label is one diagnosis."""
     people = [run.cohort for run in runs if {"session_id", "diagnosis"} <= set(run.cohort.columns)]
     if not people:
@@ -214,7 +214,9 @@ def _pooled(runs: Sequence[Results]) -> pd.DataFrame:
     return frame.drop_duplicates(KEY).drop(columns="folder").reset_index(drop=True)
 
 
-def _check_comparable(family: Family, found: Sequence[Entry], runs: Sequence[Results]) -> None:
+def _check_comparable(
+    family: Family, found: Sequence[MethodScores], runs: Sequence[Results]
+) -> None:
     """Refuse a table whose networks come from several runs with different test sets."""
     if len(runs) < 2:
         return
@@ -242,7 +244,7 @@ def _check_comparable(family: Family, found: Sequence[Entry], runs: Sequence[Res
                 )
 
 
-def _homes(entry: Entry, runs: Sequence[Results]) -> set[str]:
+def _homes(entry: MethodScores, runs: Sequence[Results]) -> set[str]:
     """Names of the runs that hold an entry's method."""
     found = set()
     for name, run in zip(names_of(runs), runs, strict=True):

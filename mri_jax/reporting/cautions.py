@@ -9,7 +9,7 @@ from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.operating import INNER
 from mri_jax.evaluation.scores import Scores
 from mri_jax.reporting import trainings
-from mri_jax.reporting.analysis import Analysis, Section
+from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs.results import Results
 from mri_jax.showing.simulated import caution
 
@@ -72,7 +72,7 @@ def _of_baselines(analysis: Analysis) -> list[str]:
     return lines
 
 
-def _of_section(section: Section) -> list[str]:
+def _of_section(section: FamilyAnalysis) -> list[str]:
     lines = []
     for cohort in section.cohorts:
         where = f"{cohort} ({section.family.key})"
@@ -104,7 +104,7 @@ def _of_section(section: Section) -> list[str]:
     return lines
 
 
-def _of_intervals(section: Section, cohort: str, where: str) -> list[str]:
+def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]:
     lines = []
     rows = section.summary[
         section.summary["cohort"].eq(cohort)

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mri_jax import seeding
-from mri_jax.evaluation.cells import Entry
+from mri_jax.evaluation.cells import MethodScores
 from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.scores import Scores, estimate
-from mri_jax.reporting.analysis import Analysis, Section
+from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.showing.figures import LINES, MARKERS, Picture, drawn
 
 PLAIN = "0.35"
@@ -45,7 +45,7 @@ def score_figures(analysis: Analysis) -> list[Picture]:
     return made
 
 
-def _scores(section: Section, cohort: str, simulated: bool) -> Picture:
+def _scores(section: FamilyAnalysis, cohort: str, simulated: bool) -> Picture:
     """A panel a score, a row a method: legible with two methods and with twenty."""
     entries = section.tested(cohort)
     rows = section.summary[
@@ -96,7 +96,7 @@ def _scores(section: Section, cohort: str, simulated: bool) -> Picture:
     return Picture(name, caption, drawn(draw, 9.4, height, simulated, title))
 
 
-def _roc(section: Section, cohort: str, analysis: Analysis) -> Picture:
+def _roc(section: FamilyAnalysis, cohort: str, analysis: Analysis) -> Picture:
     networks = [e for e in section.tested(cohort) if not e.method.variant.is_baseline]
     plain = [e for e in section.tested(cohort) if e.method.variant.is_baseline]
     left_out = len(plain) > FEW_LINES
@@ -166,7 +166,7 @@ def _roc_band(scores: Scores, grid: np.ndarray, seed: int) -> tuple[np.ndarray, 
     return low, high
 
 
-def _curve(section: Section, what: str, simulated: bool) -> Picture:
+def _curve(section: FamilyAnalysis, what: str, simulated: bool) -> Picture:
     """Scores against depth or width, a panel a metric, a line a cohort."""
     frame = section.summary[
         section.summary["split"].eq("test") & ~section.summary["run"].isin(section.family.baselines)
@@ -205,7 +205,7 @@ def _curve(section: Section, what: str, simulated: bool) -> Picture:
     return Picture(f"{section.family.key}-curve", caption, figure)
 
 
-def _layers(section: Section, analysis: Analysis) -> Picture:
+def _layers(section: FamilyAnalysis, analysis: Analysis) -> Picture:
     """Score against which layers were tuned, with the number of trained parameters."""
     counts = _parameters(analysis.plan)
     frame = section.summary[
@@ -264,7 +264,9 @@ def _short(count: float | None) -> str:
     return f"{count / 1000:.1f}k" if count >= 1000 else f"{count:.0f}"
 
 
-def cohorts_of(sections: Sequence[Section]) -> list[tuple[Section, str, list[Entry]]]:
+def cohorts_of(
+    sections: Sequence[FamilyAnalysis],
+) -> list[tuple[FamilyAnalysis, str, list[MethodScores]]]:
     """Every (section, target cohort) that has scores, with its entries."""
     return [
         (section, cohort, section.tested(cohort))

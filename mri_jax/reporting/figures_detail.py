@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import expit
 
 from mri_jax.evaluation.calibration import reliability
-from mri_jax.evaluation.cells import Entry
+from mri_jax.evaluation.cells import MethodScores
 from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.thresholds import temperatures
@@ -75,7 +75,7 @@ def _panels(figure: Figure, count: int) -> list[Axes]:
     return every[:count]
 
 
-def _confusion(entries: list[Entry], classes: tuple[str, str]) -> Callable[[Figure], None]:
+def _confusion(entries: list[MethodScores], classes: tuple[str, str]) -> Callable[[Figure], None]:
     def draw(figure: Figure) -> None:
         panels = _panels(figure, len(entries))
         for axes, entry in zip(panels, entries, strict=True):
@@ -119,7 +119,9 @@ def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     return shares, counts
 
 
-def _distribution(entries: list[Entry], classes: tuple[str, str]) -> Callable[[Figure], None]:
+def _distribution(
+    entries: list[MethodScores], classes: tuple[str, str]
+) -> Callable[[Figure], None]:
     def draw(figure: Figure) -> None:
         panels = _panels(figure, len(entries))
         edges = np.linspace(0, 1, 21)
@@ -145,7 +147,7 @@ def _distribution(entries: list[Entry], classes: tuple[str, str]) -> Callable[[F
 
 
 def _calibration(
-    entries: list[Entry], positive: str, analysis: Analysis
+    entries: list[MethodScores], positive: str, analysis: Analysis
 ) -> Callable[[Figure], None]:
     def draw(figure: Figure) -> None:
         panels = _panels(figure, len(entries))

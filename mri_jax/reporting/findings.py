@@ -8,7 +8,7 @@ import pandas as pd
 
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.reporting import trainings
-from mri_jax.reporting.analysis import Analysis, Section
+from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.showing.numbers import difference, interval, p_value, percent, signed
 
 ALPHA = 0.05
@@ -51,7 +51,7 @@ def _of_tables(analysis: Analysis) -> list[Finding]:
     ]
 
 
-def _of_cohort(section: Section, cohort: str) -> Iterator[str]:
+def _of_cohort(section: FamilyAnalysis, cohort: str) -> Iterator[str]:
     yield f"{cohort} ({section.subjects(cohort)}):"
     yield _auc(section, cohort)
     rows = section.differences
@@ -69,7 +69,7 @@ def _of_cohort(section: Section, cohort: str) -> Iterator[str]:
     yield from _refitted(rows[rows["metric"].eq("bac")])
 
 
-def _auc(section: Section, cohort: str) -> str:
+def _auc(section: FamilyAnalysis, cohort: str) -> str:
     """The mean AUC of the table's first networks, and whether its interval excludes chance."""
     rows = section.summary
     first = section.family.networks[0].name

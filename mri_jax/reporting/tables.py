@@ -7,7 +7,7 @@ import pandas as pd
 
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.operating import REFITTED
-from mri_jax.reporting.analysis import Section
+from mri_jax.reporting.analysis import FamilyAnalysis
 from mri_jax.reporting.published import published_p
 from mri_jax.showing.numbers import (
     DASH,
@@ -22,7 +22,7 @@ from mri_jax.showing.table import Cell, Table, text, without_empty
 
 
 def tables_of(
-    section: Section,
+    section: FamilyAnalysis,
     published: pd.DataFrame | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> list[Table]:
@@ -46,7 +46,7 @@ def tables_of(
 
 
 def scores_table(
-    section: Section,
+    section: FamilyAnalysis,
     published: pd.DataFrame | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> Table:
@@ -68,7 +68,7 @@ def scores_table(
     return Table(f"{section.family.key}-scores", title, header, tuple(rows), note, frame)
 
 
-def held_out_table(section: Section, marks: Mapping[str, str] | None = None) -> Table:
+def held_out_table(section: FamilyAnalysis, marks: Mapping[str, str] | None = None) -> Table:
     """The same scores on the held-out folds of the source."""
     frame = section.summary[section.summary["split"] == "validation"]
     rows = [
@@ -138,7 +138,7 @@ def _published_rows(
     return [tuple(cells)]
 
 
-def ensemble_table(section: Section) -> Table:
+def ensemble_table(section: FamilyAnalysis) -> Table:
     """The mean probability over the networks, as one classifier."""
     frame = section.summary[section.summary["ensemble"].notna()]
     rows = []
@@ -167,7 +167,7 @@ def ensemble_table(section: Section) -> Table:
     return Table(key, title, header, tuple(rows), note, frame[columns])
 
 
-def differences_table(section: Section) -> Table:
+def differences_table(section: FamilyAnalysis) -> Table:
     """Every declared pair on every cohort: difference with its interval, p, Holm's p."""
     frame = section.differences
     rows = []
@@ -234,7 +234,7 @@ def _tested(group: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def anova_table(section: Section, published: pd.DataFrame | None = None) -> Table:
+def anova_table(section: FamilyAnalysis, published: pd.DataFrame | None = None) -> Table:
     """What the paper tested, labelled as what it is."""
     frame = section.anova
     rows = []
@@ -271,7 +271,7 @@ def anova_table(section: Section, published: pd.DataFrame | None = None) -> Tabl
     return Table(f"{section.family.key}-anova", title, columns, shown, note, frame)
 
 
-def points_table(section: Section) -> Table:
+def points_table(section: FamilyAnalysis) -> Table:
     """ACC, BAC, SEN and SPE at every threshold that may be fitted."""
     frame = section.points
     rows = []
@@ -299,7 +299,7 @@ def points_table(section: Section) -> Table:
     return Table(key, "Operating points", header, tuple(rows), note, frame)
 
 
-def calibration_table(section: Section) -> Table:
+def calibration_table(section: FamilyAnalysis) -> Table:
     """ECE and Brier score before and after temperature scaling."""
     frame = section.calibration
     rows = []

@@ -38,7 +38,7 @@ STANDARD_ERRORS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class Measurement:
     """One line of the check.
 
     Attributes:
@@ -64,7 +64,7 @@ class Finding:
         return f"{state}  {self.what:<74} {self.value:7.3f}  {limits:<17} {self.rule}".rstrip()
 
 
-def check(out: epath.PathLike) -> list[Finding]:
+def check(out: epath.PathLike) -> list[Measurement]:
     """Check a folder of simulated cohorts.
 
     Args:
@@ -144,18 +144,20 @@ def _log_volumes(
     return middle, share @ (np.array(variances) + (np.array(means) - middle) ** 2)
 
 
-def _deformation(truth: pd.DataFrame) -> Iterator[Finding]:
+def _deformation(truth: pd.DataFrame) -> Iterator[Measurement]:
     nan = float("nan")
     smallest = float(truth["minimum_jacobian"].min())
-    yield Finding("smallest Jacobian of any deformation", smallest, nan, nan, "> 0", smallest > 0)
+    yield Measurement(
+        "smallest Jacobian of any deformation", smallest, nan, nan, "> 0", smallest > 0
+    )
     for name in REGIONS:
         error = np.log(truth[f"{name}_ml"] / truth[f"{name}_target_ml"])
         worst = float(np.sqrt((error**2).mean()))
         what = f"{name}: root mean square log error of achieved volumes"
-        yield Finding(what, worst, nan, nan, "< 0.05", worst < 0.05)
+        yield Measurement(what, worst, nan, nan, "< 0.05", worst < 0.05)
 
 
-def _effects(truth: pd.DataFrame, settings: SimulationSettings) -> Iterator[Finding]:
+def _effects(truth: pd.DataFrame, settings: SimulationSettings) -> Iterator[Measurement]:
     for (cohort, rows), ((positive, negative), published) in itertools.product(
         truth.groupby("cohort", sort=False), CONTRASTS.items()
     ):
@@ -173,12 +175,12 @@ def _effects(truth: pd.DataFrame, settings: SimulationSettings) -> Iterator[Find
             rule = f"within {STANDARD_ERRORS:g} SE of {target:.2f}"
             if name == REGIONS[0]:
                 rule += f" (published about {-published:g})"
-            yield Finding(what, found, low, high, rule, low <= found <= high)
+            yield Measurement(what, found, low, high, rule, low <= found <= high)
 
 
 def _classifiers(
     table: pd.DataFrame, store: VolumeStore, settings: SimulationSettings
-) -> Iterator[Finding]:
+) -> Iterator[Measurement]:
     """A voxel-wise linear classifier within and across sites; sites from intensities."""
     cohorts = list(dict.fromkeys(table["cohort"]))
     voxels, levels = _features(table, store)
@@ -209,7 +211,7 @@ def _classifiers(
 
 def _sites(
     table: pd.DataFrame, levels: np.ndarray, cohorts: list[str], settings: SimulationSettings
-) -> Iterator[Finding]:
+) -> Iterator[Measurement]:
     """Whether healthy people's scans betray their site by the distribution of intensities."""
     shifted = {"contrast", "gamma"} & set(settings.shifts) & set(SCANNER_SHIFTS)
     for first, second in itertools.combinations(cohorts, 2):
@@ -224,15 +226,19 @@ def _sites(
         low, high = _limits(found.estimate, found.low, found.high)
         what = f"site from intensities: {first} or {second}"
         rule = "interval above 0.5" if shifted else ""
-        yield Finding(what, found.estimate, low, high, rule, low > 0.5)
+        yield Measurement(what, found.estimate, low, high, rule, low > 0.5)
 
 
-def _auc(what: str, label: np.ndarray, score: np.ndarray, effect: float, level: float) -> Finding:
+def _auc(
+    what: str, label: np.ndarray, score: np.ndarray, effect: float, level: float
+) -> Measurement:
     found = auc_interval(label, score, level)
     low, high = _limits(found.estimate, found.low, found.high)
     if effect == 0:
-        return Finding(what, found.estimate, low, high, "interval holds 0.5", low <= 0.5 <= high)
-    return Finding(what, found.estimate, low, high, "", True)
+        return Measurement(
+            what, found.estimate, low, high, "interval holds 0.5", low <= 0.5 <= high
+        )
+    return Measurement(what, found.estimate, low, high, "", True)
 
 
 def _limits(estimate: float, low: float, high: float) -> tuple[float, float]:
@@ -263,4 +269,4 @@ def _features(table: pd.DataFrame, store: VolumeStore) -> tuple[np.ndarray, np.n
     return flat[:, flat.any(axis=0)].astype(np.float32), np.stack(levels)
 
 
-__all__ = ["CONTRASTS", "Finding", "check", "expected_effect", "hedges_g"]
+__all__ = ["CONTRASTS", "Measurement", "check", "expected_effect", "hedges_g"]

@@ -21,7 +21,7 @@ from mri_jax.errors import UserError
 from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
 from mri_jax.simulation import raw, truth
-from mri_jax.simulation.people import Scan, scans_of
+from mri_jax.simulation.people import SimulatedScan, scans_of
 from mri_jax.simulation.regions import HIPPOCAMPUS
 from mri_jax.simulation.render import Rendered, renderer
 from mri_jax.simulation.settings import SimulationSettings
@@ -180,12 +180,14 @@ def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) ->
             )
 
 
-def _make_volume(settings: SimulationSettings, folder: epath.Path) -> Callable[[Scan], None]:
+def _make_volume(
+    settings: SimulationSettings, folder: epath.Path
+) -> Callable[[SimulatedScan], None]:
     """A function that renders, stores and records one scan."""
     store = _store(folder / "store", settings)
     render = renderer(settings.volume_grid)
 
-    def make(scan: Scan) -> None:
+    def make(scan: SimulatedScan) -> None:
         rendered = render(scan)
         index = store.add(
             scan.subject_id, scan.session_id, scan.cohort, rendered.volume, rendered.mask
@@ -210,11 +212,11 @@ def _store(path: epath.Path, settings: SimulationSettings) -> StoreWriter:
     return StoreWriter(path, info)
 
 
-def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[Scan], None]:
+def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[SimulatedScan], None]:
     """A function that renders a head, writes it into its cohort's BIDS tree and records it."""
     render = raw.head_renderer()
 
-    def make(scan: Scan) -> None:
+    def make(scan: SimulatedScan) -> None:
         head = render(scan)
         path = raw_path(scan)
         mask = folder / "truth" / "masks" / path.replace("_T1w.nii.gz", "_mask.nii.gz")
@@ -227,7 +229,7 @@ def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[Sca
 
 def _record(
     folder: epath.Path,
-    scan: Scan,
+    scan: SimulatedScan,
     rendered: Rendered,
     settings: SimulationSettings,
     **more: dict[str, Any],
@@ -242,12 +244,12 @@ def _record(
     files.write_json(_part(folder, scan), record)
 
 
-def _part(folder: epath.Path, scan: Scan) -> epath.Path:
+def _part(folder: epath.Path, scan: SimulatedScan) -> epath.Path:
     return folder / "parts" / safe_name(scan.cohort) / f"{safe_name(scan.name)}.json"
 
 
 def _in_parallel(
-    make: Callable[[Scan], None], scans: list[Scan], workers: int | None
+    make: Callable[[SimulatedScan], None], scans: list[SimulatedScan], workers: int | None
 ) -> Iterator[None]:
     """Make the scans on threads (the numerics release the interpreter); stop at the first error."""
     count = workers if workers is not None else min(os.cpu_count() or 1, 4)

@@ -43,7 +43,7 @@ _BOUND = 2.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Scan:
+class SimulatedScan:
     """One scan to make.
 
     Attributes:
@@ -84,7 +84,7 @@ class Scan:
         return f"{self.subject_id}_{self.session_id}"
 
 
-def scans_of(settings: SimulationSettings) -> list[Scan]:
+def scans_of(settings: SimulationSettings) -> list[SimulatedScan]:
     """Every scan that the settings ask for, cohort by cohort, class by class."""
     return [
         scan_named(settings, request.name, diagnosis, index)
@@ -94,7 +94,9 @@ def scans_of(settings: SimulationSettings) -> list[Scan]:
     ]
 
 
-def scan_named(settings: SimulationSettings, cohort: str, diagnosis: str, index: int) -> Scan:
+def scan_named(
+    settings: SimulationSettings, cohort: str, diagnosis: str, index: int
+) -> SimulatedScan:
     """One scan, whoever else is made."""
     home, years = home_of(cohort, diagnosis, index)
     site = site_named(home, settings.shifts)
@@ -111,7 +113,7 @@ def scan_named(settings: SimulationSettings, cohort: str, diagnosis: str, index:
         np.linalg.cholesky(residual_correlation()) @ rng.standard_normal(len(REGIONS)),
         -_BOUND, _BOUND,
     )  # fmt: skip
-    return Scan(
+    return SimulatedScan(
         subject_id=f"SIM{home}{diagnosis}{index:04d}",
         session_id=f"m{round(12 * years):03d}",
         cohort=cohort,

@@ -12,7 +12,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.showing.simulated import WORD
 from mri_jax.simulation.atrophy import atrophy
-from mri_jax.simulation.people import Scan
+from mri_jax.simulation.people import SimulatedScan
 from mri_jax.simulation.phantom import Phantom, head_size, template
 from mri_jax.simulation.render import Original, Rendered, scanned
 from mri_jax.simulation.sites import Site
@@ -60,7 +60,7 @@ def native_grid(site: Site) -> tuple[tuple[int, int, int], np.ndarray]:
     return (x, y, z), affine
 
 
-def pose(scan: Scan) -> np.ndarray:
+def pose(scan: SimulatedScan) -> np.ndarray:
     """(4, 4) from scanner coordinates to the template's: head size, turn and shift, mm."""
     rng = np.random.default_rng([scan.scan_seed, 4])
     degrees, shift = POSE
@@ -81,12 +81,12 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
     return about_z @ about_y @ about_x
 
 
-def head_renderer() -> Callable[[Scan], Head]:
+def head_renderer() -> Callable[[SimulatedScan], Head]:
     """A function that makes one head; compiled once a site, safe to call from several threads."""
     phantom = template()
     original = Original(atrophy(), jnp.asarray(head_channels(phantom)), phantom.grid)
 
-    def call(scan: Scan) -> Head:
+    def call(scan: SimulatedScan) -> Head:
         shape, affine = native_grid(scan.site)
         made = scanned(scan, original, scan.targets, pose(scan) @ affine, shape, scan.site.voxel)
         stored = np.rint(made.volume).clip(0, 32767).astype(np.int16)
@@ -106,7 +106,7 @@ def oriented(volume: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.nda
     return turned, affine @ nib.orientations.inv_ornt_aff(change, volume.shape)
 
 
-def write_head(path: epath.PathLike, head: Head, scan: Scan) -> None:
+def write_head(path: epath.PathLike, head: Head, scan: SimulatedScan) -> None:
     """Write the sidecar, then the image; equal heads give equal bytes."""
     sidecar = {
         "Manufacturer": WORD,

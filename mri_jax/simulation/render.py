@@ -11,7 +11,7 @@ from jax import Array
 
 from mri_jax.simulation import warp
 from mri_jax.simulation.atrophy import WARP_GRID, Atrophy, atrophy, log_volumes
-from mri_jax.simulation.people import Scan
+from mri_jax.simulation.people import SimulatedScan
 from mri_jax.simulation.phantom import phantom_on
 from mri_jax.simulation.scanner import Scanner, acquire, scanner_of, smooth_field
 from mri_jax.volumes.grids import Grid
@@ -43,7 +43,7 @@ class Rendered:
     residual_warp_mm: float
 
 
-def registration_error(scan: Scan) -> np.ndarray:
+def registration_error(scan: SimulatedScan) -> np.ndarray:
     """(4, 4) map from the volume's template coordinates to the subject's true ones, mm."""
     rng = np.random.default_rng([scan.scan_seed, 3])
     degrees, shift, scale = REGISTRATION
@@ -149,7 +149,7 @@ class Original:
 
 
 @functools.lru_cache(maxsize=2)
-def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
+def renderer(grid: Grid) -> Callable[[SimulatedScan], Rendered]:
     """Compile the rendering for a grid.
 
     Returns:
@@ -158,7 +158,7 @@ def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
     source = source_grid(grid)
     original = Original(atrophy(), jnp.asarray(phantom_on(source).channels()), source)
 
-    def call(scan: Scan) -> Rendered:
+    def call(scan: SimulatedScan) -> Rendered:
         affine = registration_error(scan)
         # The volume in template space is what the targets speak of, registration error included.
         scale = np.linalg.det(affine[:3, :3])
@@ -180,7 +180,7 @@ def renderer(grid: Grid) -> Callable[[Scan], Rendered]:
 
 
 def scanned(
-    scan: Scan,
+    scan: SimulatedScan,
     original: Original,
     targets: np.ndarray,
     affine: np.ndarray,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mri_jax.simulation.people import Scan
+from mri_jax.simulation.people import SimulatedScan
 
 # Within a site, scans differ a little: SD of log contrast, of relative gain, of gamma.
 CONTRAST_SD, GAIN_SD, GAMMA_SD = 0.015, 0.08, 0.02
@@ -39,7 +39,7 @@ class Scanner:
 jax.tree_util.register_dataclass(Scanner)
 
 
-def scanner_of(scan: Scan) -> Scanner:
+def scanner_of(scan: SimulatedScan) -> Scanner:
     """The site's scanner on the day of one scan."""
     rng = np.random.default_rng([scan.scan_seed, 1])
     site = scan.site

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mri_jax import files
 from mri_jax.seeding import generator
-from mri_jax.simulation.people import Scan, scans_of
+from mri_jax.simulation.people import SimulatedScan, scans_of
 from mri_jax.simulation.phantom import head_size, template_ml
 from mri_jax.simulation.regions import HIPPOCAMPUS
 from mri_jax.simulation.settings import CohortRequest, SimulationSettings
@@ -54,7 +54,7 @@ def planned_table(settings: SimulationSettings) -> pd.DataFrame:
     return table.assign(fingerprint=[scan_fingerprint(settings, scan) for scan in scans])
 
 
-def scan_fingerprint(settings: SimulationSettings, scan: Scan) -> str:
+def scan_fingerprint(settings: SimulationSettings, scan: SimulatedScan) -> str:
     """SHA-256 of what determines a scan: settings without the cohorts, and its name."""
     alone = dataclasses.replace(
         settings, cohorts=(CohortRequest(scan.cohort, {scan.diagnosis: 1}),)
@@ -62,7 +62,9 @@ def scan_fingerprint(settings: SimulationSettings, scan: Scan) -> str:
     return files.fingerprint({**alone.to_json(), "index": scan.index})
 
 
-def table_row(scan: Scan, hippocampus_ml: float, settings: SimulationSettings) -> dict[str, Any]:
+def table_row(
+    scan: SimulatedScan, hippocampus_ml: float, settings: SimulationSettings
+) -> dict[str, Any]:
     """A row of `COLUMNS` without ``shared_with``.
 
     Args:
@@ -91,7 +93,7 @@ def table_row(scan: Scan, hippocampus_ml: float, settings: SimulationSettings) -
     }
 
 
-def raw_path(scan: Scan) -> str:
+def raw_path(scan: SimulatedScan) -> str:
     """Path of a raw head in ``rawdata/``: one BIDS tree a cohort."""
     name = f"sub-{scan.subject_id}_ses-{scan.session_id}_T1w.nii.gz"
     return f"{scan.cohort}/sub-{scan.subject_id}/ses-{scan.session_id}/anat/{name}"

@@ -10,7 +10,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.showing.simulated import WORD
-from mri_jax.simulation.people import RATIO_AT_STAGE_1, Scan
+from mri_jax.simulation.people import RATIO_AT_STAGE_1, SimulatedScan
 from mri_jax.simulation.phantom import phantom_on, template_ml
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.simulation.render import Rendered
@@ -44,7 +44,7 @@ COLUMNS = (
 )
 
 
-def truth_row(scan: Scan, rendered: Rendered) -> dict[str, Any]:
+def truth_row(scan: SimulatedScan, rendered: Rendered) -> dict[str, Any]:
     """A row of ``truth.csv`` (`COLUMNS`); regional volumes in template space, mL."""
     scanner = scanner_of(scan)
     wanted = np.array(template_ml()) * np.exp(scan.targets)

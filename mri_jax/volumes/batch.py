@@ -40,7 +40,7 @@ FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
 
 
 @dataclass(frozen=True)
-class Task:
+class ScanJob:
     """One scan to do; picklable, so that any process or Dask worker can."""
 
     entry: ScanEntry
@@ -63,7 +63,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Summary:
+class BatchSummary:
     """Counts of a run.
 
     Attributes:
@@ -105,7 +105,7 @@ def run(
     workers: int = 1,
     shard: tuple[int, int] | None = None,
     scheduler: str = "",
-) -> Summary:
+) -> BatchSummary:
     """Preprocess scans into a store; one bad scan never stops the rest.
 
     Args:
@@ -132,7 +132,7 @@ def run(
         part = list(entries)
         if shard is not None:
             part = part[shard[0] - 1 :: shard[1]]
-        tasks = [Task(entry, settings, str(store), info) for entry in part]
+        tasks = [ScanJob(entry, settings, str(store), info) for entry in part]
         outcomes = _follow(_execute(tasks, workers, client), len(tasks))
         failed = [outcome for outcome in outcomes if outcome.state == "failed"]
         _write_failed(store, failed, shard)
@@ -144,7 +144,7 @@ def run(
     # The same rule broken by many files is one reason.
     said = Counter(o.reason.removeprefix(f"{o.entry.path.name}: ") for o in failed)
     readings = Counter(note for o in outcomes if o.reading for note in o.reading.split("; "))
-    return Summary(
+    return BatchSummary(
         **count,
         reasons=tuple(said.most_common()),
         readings=tuple(readings.most_common()),
@@ -152,7 +152,7 @@ def run(
     )
 
 
-def merge(store: Path) -> Summary:
+def merge(store: Path) -> BatchSummary:
     """Join the shards of a store: its index, quality table and table of failures.
 
     Raises:
@@ -178,7 +178,7 @@ def merge(store: Path) -> Summary:
         rows = len(write_tables(store, info))
         failed = pd.concat([files.read_csv(t) for t in tables])
         files.write_csv(store / "failed.csv", failed.sort_values(KEY))
-    return Summary(rows, 0, len(failed))
+    return BatchSummary(rows, 0, len(failed))
 
 
 @contextlib.contextmanager
@@ -219,7 +219,7 @@ def locked(store: Path, shard: tuple[int, int] | None) -> Iterator[None]:
         own.release()
 
 
-def process(task: Task) -> Outcome:
+def process(task: ScanJob) -> Outcome:
     """Do one task; an exception becomes a failed outcome with its reason.
 
     Raises:
@@ -347,7 +347,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     return found
 
 
-def _execute(tasks: Sequence[Task], workers: int, client: Any) -> Iterator[Outcome]:
+def _execute(tasks: Sequence[ScanJob], workers: int, client: Any) -> Iterator[Outcome]:
     if client is not None:
         yield from on_dask(process, tasks, client, _lost)
     elif workers == 1:
@@ -356,7 +356,7 @@ def _execute(tasks: Sequence[Task], workers: int, client: Any) -> Iterator[Outco
         yield from in_processes(process, tasks, workers, _lost)
 
 
-def _lost(task: Task, reason: str) -> Outcome:
+def _lost(task: ScanJob, reason: str) -> Outcome:
     return Outcome(task.entry, "failed", reason)
 
 

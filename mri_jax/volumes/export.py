@@ -11,8 +11,6 @@ from mri_jax.files import write_bytes
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import VolumeStore
 
-KINDS = ("volume", "mask")
-
 
 def export(store: VolumeStore, subject_id: str, session_id: str, out: Path, kind: str) -> Path:
     """Write one scan of a store as ``.nii`` or ``.nii.gz``, in template space.

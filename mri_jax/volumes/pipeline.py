@@ -40,7 +40,7 @@ from mri_jax.volumes.resampling import (
     smoothing_sigma,
     transform_points,
 )
-from mri_jax.volumes.scans import Scan, read_mask, read_scan
+from mri_jax.volumes.scans import RawScan, read_mask, read_scan
 from mri_jax.volumes.store import StoreInfo
 from mri_jax.volumes.templates import PACKAGED, Template, load_template
 
@@ -190,7 +190,7 @@ def preprocess_scan(
 
 
 def preprocess(
-    scan: Scan,
+    scan: RawScan,
     settings: PreprocessSettings,
     given_mask: np.ndarray | None = None,
     in_template_space: bool = False,
@@ -202,7 +202,7 @@ def preprocess(
 
 
 def _preprocess(
-    scan: Scan,
+    scan: RawScan,
     settings: PreprocessSettings,
     given_mask: np.ndarray | None,
     in_template_space: bool,
@@ -263,7 +263,7 @@ def _preprocess(
     return PreprocessedScan(volume, on_grid, grid.affine, laid, {**figures, **steps})
 
 
-def even(scan: Scan) -> tuple[Image, tuple[str, ...]]:
+def even(scan: RawScan) -> tuple[Image, tuple[str, ...]]:
     """A scan without spikes and, where it has no skull, on a background of 0; and what was done.
 
     Versions before 2026-12 did neither.
@@ -365,7 +365,7 @@ def _extract(
 
 
 def _read_mask(
-    path: Path | str | None, scan: Scan, settings: PreprocessSettings, orientation: str
+    path: Path | str | None, scan: RawScan, settings: PreprocessSettings, orientation: str
 ) -> np.ndarray | None:
     if settings.brain != "mask":
         return None

@@ -18,7 +18,7 @@ from mri_jax.errors import UserError
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.registration import AffineFit
 from mri_jax.volumes.resampling import Image, pull
-from mri_jax.volumes.scans import Scan
+from mri_jax.volumes.scans import RawScan
 from mri_jax.volumes.store import KEY
 from mri_jax.volumes.templates import Template
 
@@ -49,7 +49,7 @@ _DEPTH = 6.0
 
 
 def figures(
-    scan: Scan,
+    scan: RawScan,
     working: Image,
     mask: np.ndarray,
     fit: AffineFit,

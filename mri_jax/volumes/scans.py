@@ -24,7 +24,7 @@ MIN_DISTINCT = 24
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class RawScan:
     """A scan in memory.
 
     Attributes:
@@ -50,7 +50,7 @@ class Scan:
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
-def read_scan(path: Path, orientation: str = "") -> Scan:
+def read_scan(path: Path, orientation: str = "") -> RawScan:
     """Read and check one T1w scan (NIfTI, MGH or Analyze, gzip-compressed or not).
 
     Args:
@@ -66,7 +66,7 @@ def read_scan(path: Path, orientation: str = "") -> Scan:
         read = _read_voxels(opened, path)
         canonical = nib.as_closest_canonical(nib.Nifti1Image(read.data, opened.affine))
         disagreement, mirrored = _compare_forms(opened)
-    return Scan(
+    return RawScan(
         np.asarray(canonical.dataobj),
         canonical.affine,
         disagreement,
@@ -96,7 +96,7 @@ def check_header(path: Path, orientation: str = "") -> str | None:
     return None
 
 
-def read_mask(path: Path, scan: Scan, orientation: str = "") -> np.ndarray:
+def read_mask(path: Path, scan: RawScan, orientation: str = "") -> np.ndarray:
     """The brain mask of a scan, (X, Y, Z) bool on its voxels: True where the file is above 0.
 
     Args:

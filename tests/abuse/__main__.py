@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mri_jax.showing.forms import grid
+from mri_jax.showing.table import from_rows
 from tests.abuse import disks, doors, kills, leaks, made, twins
 from tests.abuse.workers import Outcome, in_child, run_cases
 
@@ -148,10 +150,11 @@ def count_one(figures, failures, group: str, state: str, outcome: Outcome) -> No
 def table(figures: dict[str, Counter[str]]) -> list[str]:
     """The figures as a Markdown table."""
     total: Counter[str] = sum(figures.values(), Counter())
-    lines = ["| door | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, line in [*figures.items(), ("all", total)]:
-        lines.append(f"| {name} | " + " | ".join(str(line[c]) for c in COLUMNS) + " |")
-    return lines
+    rows = [
+        (name, *(line[column] for column in COLUMNS))
+        for name, line in [*figures.items(), ("all", total)]
+    ]
+    return grid(from_rows("doors", "Doors", ("door", *COLUMNS), rows)).splitlines()
 
 
 if __name__ == "__main__":

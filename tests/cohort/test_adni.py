@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mri_jax.cohort import adni
-from mri_jax.cohort.assemble import REASONS, Assembled, Selection, assemble
+from mri_jax.cohort.assemble import REASONS, Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.problems import TableError
@@ -86,7 +86,7 @@ def write(folder: Path, name: str, frame: pd.DataFrame, **options) -> None:
 
 def made(folder: Path, **options) -> Assembled:
     source = adni.read(folder / "tables", folder / "images", adni.AdniOptions(**options), TODAY)
-    return assemble(source, LabelRules(), ImageChoice(), Selection())
+    return assemble(source, LabelRules(), ImageChoice(), SubjectSelection())
 
 
 def labels(result: Assembled) -> dict[str, str]:

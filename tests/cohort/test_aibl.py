@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mri_jax.cohort import aibl
-from mri_jax.cohort.assemble import Assembled, Selection, assemble
+from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.problems import TableError
@@ -58,7 +58,7 @@ def write(folder: Path, frames: dict[str, pd.DataFrame], form: str = "aibl_{}_01
 
 def made(folder: Path, **options) -> Assembled:
     source = aibl.read(folder / "tables", folder / "images", TODAY, **options)
-    return assemble(source, LabelRules(), ImageChoice(), Selection())
+    return assemble(source, LabelRules(), ImageChoice(), SubjectSelection())
 
 
 def labels(result: Assembled) -> dict[str, str]:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax.cohort import flow
-from mri_jax.cohort.assemble import REASONS, Selection, Source, assemble
+from mri_jax.cohort.assemble import REASONS, CohortSource, SubjectSelection, assemble
 from mri_jax.cohort.identity import month_of_visit
 from mri_jax.cohort.images import ImageChoice, describe
 from mri_jax.cohort.labels import LabelRules
@@ -27,7 +27,7 @@ subject = st.tuples(
 )  # fmt: skip
 
 
-def source_of(people: list) -> Source:
+def source_of(people: list) -> CohortSource:
     visits, images = [], []
     for number, (history, group, scans) in enumerate(people):
         name = f"sub-{number}"
@@ -57,7 +57,7 @@ def source_of(people: list) -> Source:
     table = pd.DataFrame(images, columns=columns)
     table = table.astype({"date": "datetime64[ns]", "field": float, "preference": float})
     frame = pd.DataFrame(visits).astype({"date": "datetime64[ns]"})
-    return Source(frame, describe(table))
+    return CohortSource(frame, describe(table))
 
 
 @settings(max_examples=30, deadline=None)
@@ -70,7 +70,7 @@ def source_of(people: list) -> Source:
 def test_every_unit_is_kept_or_excluded_exactly_once(people, random, clock, continuing):
     source = source_of(people)
     rules, choice = LabelRules(clock=clock), ImageChoice()
-    made = assemble(source, rules, choice, Selection(continuing=continuing))
+    made = assemble(source, rules, choice, SubjectSelection(continuing=continuing))
     units = set(source.visits[["subject_id", "cohort"]].itertuples(index=False, name=None))
     kept = list(made.table[["subject_id", "cohort"]].itertuples(index=False, name=None))
     lost = list(made.excluded[["subject_id", "cohort"]].itertuples(index=False, name=None))
@@ -89,8 +89,8 @@ def test_every_unit_is_kept_or_excluded_exactly_once(people, random, clock, cont
         return frame.iloc[order][columns]
 
     again = assemble(
-        Source(shuffled(source.visits), shuffled(source.images)), rules, choice,
-        Selection(continuing=continuing),
+        CohortSource(shuffled(source.visits), shuffled(source.images)), rules, choice,
+        SubjectSelection(continuing=continuing),
     )  # fmt: skip
     pd.testing.assert_frame_equal(again.table, made.table)
     pd.testing.assert_frame_equal(again.excluded, made.excluded)
@@ -103,7 +103,10 @@ def test_clocks_differ_when_a_visit_is_late():
     late = source.visits.assign(date=[START, START + pd.Timedelta(days=1200)])
     made = {
         clock: assemble(
-            Source(late, source.images), LabelRules(clock=clock), ImageChoice(), Selection()
+            CohortSource(late, source.images),
+            LabelRules(clock=clock),
+            ImageChoice(),
+            SubjectSelection(),
         )
         for clock in ("visit", "date")
     }
@@ -114,7 +117,10 @@ def test_clocks_differ_when_a_visit_is_late():
 def test_age_is_that_at_the_scan():
     history = [("bl", "CN", "ADNI1", True)]
     made = assemble(
-        source_of([(history, "CN", [(73, "MPRAGE")])]), LabelRules(), ImageChoice(), Selection()
+        source_of([(history, "CN", [(73, "MPRAGE")])]),
+        LabelRules(),
+        ImageChoice(),
+        SubjectSelection(),
     )
     assert made.table["age"].tolist() == [70.2]
     assert made.table["days_from_baseline"].tolist() == [73]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mri_jax.cohort.assemble import Assembled, Selection, assemble
+from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.bids import BidsOptions, read
 from mri_jax.cohort.bids_tables import TableOptions
 from mri_jax.cohort.images import ImageChoice
@@ -20,7 +20,10 @@ def write(path: Path, text: str = "") -> None:
 def made(folder: Path, mci: str = "baseline", people: Path | None = None, caps: bool = False,
          **options) -> Assembled:  # fmt: skip
     source = read(folder, BidsOptions(cohort="HERE", **options), people, caps)
-    choice, selection = ImageChoice(level="bids", by_month=False), Selection(exclude_groups=())
+    choice, selection = (
+        ImageChoice(level="bids", by_month=False),
+        SubjectSelection(exclude_groups=()),
+    )
     return assemble(source, LabelRules(mci=mci), choice, selection)
 
 
@@ -215,7 +218,7 @@ def test_days_of_oasis_find_the_nearest_scan_within_reach(tmp_path):
     write(tmp_path / one(session="d2430"))
     assert "(nearest: 129 days after)" in made(tmp_path).excluded["detail"].iloc[0]
     source = read(tmp_path, BidsOptions(cohort="HERE"))
-    how = ImageChoice(level="bids", days=180), Selection(exclude_groups=())
+    how = ImageChoice(level="bids", days=180), SubjectSelection(exclude_groups=())
     row = assemble(source, LabelRules(mci="baseline"), *how).table.iloc[0]
     assert row[["diagnosis", "days_from_baseline"]].tolist() == ["CN", 129.0]
     assert row["age"] == pytest.approx(65.0 + 129 / 365.25, abs=0.005)

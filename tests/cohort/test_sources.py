@@ -10,7 +10,7 @@ import pytest
 from cohort.generated_adni import write_adni
 from cohort.generated_aibl import write_aibl
 from mri_jax.cohort import adni, aibl, flow
-from mri_jax.cohort.assemble import Assembled, Selection, assemble
+from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.problems import TableError
@@ -23,17 +23,17 @@ TODAY = date(2026, 1, 1)
 def from_adni(
     folder: Path,
     rules: LabelRules | None = None,
-    selection: Selection | None = None,
+    selection: SubjectSelection | None = None,
     **options: str,
 ) -> Assembled:
     source = adni.read(folder / "tables", folder / "images", adni.AdniOptions(**options), TODAY)
     choice = ImageChoice(field=adni.FIELD)
-    return assemble(source, rules or LabelRules(), choice, selection or Selection())
+    return assemble(source, rules or LabelRules(), choice, selection or SubjectSelection())
 
 
 def from_aibl(folder: Path) -> Assembled:
     source = aibl.read(folder / "tables", folder / "images", TODAY)
-    return assemble(source, LabelRules(), ImageChoice(), Selection())
+    return assemble(source, LabelRules(), ImageChoice(), SubjectSelection())
 
 
 def disagreements(truth: pd.DataFrame, made: Assembled) -> list[list[str]]:
@@ -101,7 +101,7 @@ def test_the_order_of_rows_and_columns_does_not_matter(adni_download, tmp_path):
         frame.to_csv(tables / path.name, index=False)
     first = from_adni(folder)
     source = adni.read(tables, folder / "images", adni.AdniOptions(), TODAY)
-    again = assemble(source, LabelRules(), ImageChoice(field=adni.FIELD), Selection())
+    again = assemble(source, LabelRules(), ImageChoice(field=adni.FIELD), SubjectSelection())
     pd.testing.assert_frame_equal(first.table, again.table)
     pd.testing.assert_frame_equal(first.excluded, again.excluded)
 
@@ -109,12 +109,12 @@ def test_the_order_of_rows_and_columns_does_not_matter(adni_download, tmp_path):
 def test_options_of_groups_phases_and_diagnosis(adni_download):
     folder, truth = adni_download
     story = truth.set_index(["subject_id", "cohort"])["story"]
-    kept = from_adni(folder, selection=Selection(exclude_groups=())).table
+    kept = from_adni(folder, selection=SubjectSelection(exclude_groups=())).table
     smc = [
         s for s, c in zip(kept["subject_id"], kept["cohort"], strict=True) if story[s, c] == "smc"
     ]
     assert len(smc) == (truth["story"] == "smc").sum() > 0
-    kept = from_adni(folder, selection=Selection(continuing="keep")).table
+    kept = from_adni(folder, selection=SubjectSelection(continuing="keep")).table
     assert kept["subject_id"].duplicated().sum() > 0
     late = kept[(kept["cohort"] == "ADNI2") & kept["subject_id"].duplicated(keep=False)]
     assert set(late["session_id"]) == {"ses-M072"}
@@ -153,9 +153,9 @@ def test_dxsum_gives_the_same_labels_as_adnimerge(adni_download, tmp_path):
     for name in ("MPRAGEMETA.csv", "MRIQUALITY.csv", "MAYOADIRL_MRI_IMAGEQC_12_08_15.csv"):
         (tmp_path / name).write_bytes((folder / "tables" / name).read_bytes())
     source = adni.read(tmp_path, folder / "images", adni.AdniOptions(), TODAY)
-    made = assemble(source, LabelRules(), ImageChoice(field=adni.FIELD), Selection())
+    made = assemble(source, LabelRules(), ImageChoice(field=adni.FIELD), SubjectSelection())
     # SMC is unknown to DXSUM: these count as CN.
-    reference = from_adni(folder, selection=Selection(exclude_groups=()))
+    reference = from_adni(folder, selection=SubjectSelection(exclude_groups=()))
     columns = ["subject_id", "cohort", "diagnosis", "image_id", "sex"]
     pd.testing.assert_frame_equal(made.table[columns], reference.table[columns])
     assert made.table["age"].between(60, 85).all()
@@ -263,6 +263,6 @@ def test_images_of_a_bids_tree_are_matched_by_visit(adni_download, tmp_path):
         anat.mkdir(parents=True)
         (anat / f"{subject}_{session}_T1w.nii.gz").touch()
     source = adni.read(folder / "tables", tmp_path, adni.AdniOptions(), TODAY)
-    made = assemble(source, LabelRules(), ImageChoice(level="bids"), Selection())
+    made = assemble(source, LabelRules(), ImageChoice(level="bids"), SubjectSelection())
     columns = ["subject_id", "cohort", "diagnosis"]
     pd.testing.assert_frame_equal(made.table[columns], reference[columns])

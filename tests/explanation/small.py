@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from mri_jax.explanation.methods import Background
-from mri_jax.explanation.score import Network
+from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.volumes.grids import Grid
 
@@ -12,7 +12,7 @@ GRID = Grid("tiny", (17, 22, 15), 8.0, (-60.0, -90.0, -50.0))
 SPEC = CNNSpec(repetitions=(1, 2), filters=(3, 4), fc=(6,), dropout=(0.0, 0.0))
 
 
-def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 3) -> Network:
+def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 3) -> ScoredNetwork:
     rng = np.random.default_rng(seed)
     given = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
     fresh = CNN(spec).lazy_init(jax.random.key(seed), given, train=False)
@@ -23,7 +23,7 @@ def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 3) -> Network:
             [-1.0, 1.0], params[f"bn{i}"]["scale"].shape
         )
     cast = jax.tree.map(lambda a: np.asarray(a, np.float32), (params, stats))
-    return Network(spec, {"params": cast[0], "batch_stats": cast[1]})
+    return ScoredNetwork(spec, {"params": cast[0], "batch_stats": cast[1]})
 
 
 def volume(seed: int = 5, shape=GRID.shape) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mri_jax.explanation.gradients import gradient_times_input, integrated_gradients
-from mri_jax.explanation.score import Network, score_of, scores
+from mri_jax.explanation.score import ScoredNetwork, score_of, scores
 from tests.explanation.small import SPEC, network, volume
 
 SCALE = 3e-5
@@ -69,6 +69,6 @@ def test_score_is_positive_minus_negative_logit():
     for name in ("kernel", "bias"):
         swapped["params"]["fc2"][name] = swapped["params"]["fc2"][name][..., ::-1]
     x = volume(1)[None]
-    one, other = (float(scores(*Network(spec, v), x)[0]) for v in (variables, swapped))
+    one, other = (float(scores(*ScoredNetwork(spec, v), x)[0]) for v in (variables, swapped))
     assert one == pytest.approx(-other, rel=1e-5)
     assert one != 0

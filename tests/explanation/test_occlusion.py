@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mri_jax.explanation.occlusion import drops, patch_starts, spread
-from mri_jax.explanation.score import Network, scores
+from mri_jax.explanation.score import ScoredNetwork, scores
 from mri_jax.explanation.windows import patch_drops, plan_windows
 from mri_jax.models import CNNSpec
 from tests.explanation.small import GRID, SPEC, background, brain, network, volume
@@ -10,7 +10,7 @@ from tests.explanation.small import GRID, SPEC, background, brain, network, volu
 FILL = background().mean
 
 
-def naive(asked: Network, x: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+def naive(asked: ScoredNetwork, x: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
     clean = float(scores(*asked, x[None])[0])
     found = []
     for start in starts:

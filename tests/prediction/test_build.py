@@ -10,7 +10,7 @@ from mri_jax.evaluation.metrics import score_of
 from mri_jax.evaluation.operating import best_threshold
 from mri_jax.models.conv_layer import max_pool
 from mri_jax.prediction.build import build, reference
-from mri_jax.prediction.forward import Forward
+from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import KINDS, widths
 from mri_jax.runs.trained import open_run
 from tests.networks import apply
@@ -62,7 +62,7 @@ def test_the_reference_of_features_leaves_out_the_held_out_fold(run, made):
     network = made.ensembles[0].networks[1]
     member = run.ensemble("cnn2-w1", "source")[1]
     loaded = member.load()
-    forward = Forward(loaded.spec, [loaded.variables])
+    forward = NetworksOnDevice(loaded.spec, [loaded.variables])
     reader = run.reader(run.trained_on(member))
     rows = [reader.read(i) for i in range(len(reader))]
     parts = forward(rows[:8], 8).features, forward(rows[8:], 9).features
@@ -76,7 +76,7 @@ def test_the_reference_of_features_leaves_out_the_held_out_fold(run, made):
 def test_features_of_layers_are_the_moments_of_every_channel(run):
     loaded = run.ensemble("cnn2-w1", "source")[0].load()
     volume = run.reader(run.held_out(run.ensemble("cnn2-w1", "source")[0])).read(0)
-    found = Forward(loaded.spec, [loaded.variables])([volume], 2).features
+    found = NetworksOnDevice(loaded.spec, [loaded.variables])([volume], 2).features
     # From the plain form, which keeps every layer's map before pooling.
     _, kept = apply(loaded.spec, loaded.variables, volume[None], intermediates=True)
     expected = []

@@ -9,7 +9,7 @@ from mri_jax.volumes.inhomogeneity import log_bias_field
 from mri_jax.volumes.intensities import clear_background, mended, without_spikes
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess
 from mri_jax.volumes.resampling import Image, coarsen
-from mri_jax.volumes.scans import Scan
+from mri_jax.volumes.scans import RawScan
 
 
 def float32(image):
@@ -144,14 +144,14 @@ SETTINGS = PreprocessSettings(grid="demo", n4=False)
 
 @pytest.fixture(scope="module")
 def plain(sharp):
-    return preprocess(Scan(sharp.data, sharp.affine), SETTINGS)
+    return preprocess(RawScan(sharp.data, sharp.affine), SETTINGS)
 
 
 @pytest.mark.parametrize("kind", ["offset", "ringing", "offset and noise"])
 def test_a_stripped_scan_is_known_whatever_surrounds_it(plain, sharp, kind):
     """The same brain, volume and figures as with a background of 0."""
     data = surrounded(sharp.data, kind).astype(np.float32)
-    odd = preprocess(Scan(data, sharp.affine), SETTINGS)
+    odd = preprocess(RawScan(data, sharp.affine), SETTINGS)
     assert odd.quality["brain"] == plain.quality["brain"] == "none (detected)"
     assert "no skull" in odd.quality["reading"]
     assert "reading" not in plain.quality

@@ -13,7 +13,7 @@ from mri_jax.volumes import brain
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess, preprocess_scan, to_grid
 from mri_jax.volumes.resampling import Image, block_mean, pull
-from mri_jax.volumes.scans import Scan, read_scan
+from mri_jax.volumes.scans import RawScan, read_scan
 
 FAST = {"grid": "demo", "n4": False}
 
@@ -49,7 +49,7 @@ def test_rigid_keeps_the_volume_of_a_head_and_affine_does_not(template, moved, s
     placed = {}
     for kind in ("rigid", "affine"):
         settings = PreprocessSettings(registration=kind, **FAST)
-        result = preprocess(Scan(scan.data, scan.affine), settings)
+        result = preprocess(RawScan(scan.data, scan.affine), settings)
         placed[kind] = np.count_nonzero(result.mask) * 64e-3
         assert result.quality["registration"] == kind
         # Figures speak of the mask and the fit, not of the size that was kept.
@@ -67,9 +67,9 @@ def test_rigid_refuses_what_has_lost_its_size_or_leaves_the_grid(template, moved
     scan, _ = moved((0, 0, 0), np.zeros(3), 1.3, stripped=True)
     settings = PreprocessSettings(registration="rigid", brain="mask", **FAST)
     with pytest.raises(UserError, match="outputs of t1-linear have lost the size"):
-        preprocess(Scan(scan.data, scan.affine), settings, scan.data > 0, in_template_space=True)
+        preprocess(RawScan(scan.data, scan.affine), settings, scan.data > 0, in_template_space=True)
     with pytest.raises(UserError, match=r"% of the brain lie outside the grid demo"):
-        preprocess(Scan(scan.data, scan.affine), settings, scan.data > 0)
+        preprocess(RawScan(scan.data, scan.affine), settings, scan.data > 0)
 
 
 def test_a_stripped_scan_is_detected_and_said(tmp_path, stripped, write):
