@@ -48,11 +48,11 @@ def jax_step(case: dict) -> Steps:
     """
     import jax
 
+    from mri_jax.keys import random_key
     from mri_jax.models import CNNSpec
     from mri_jax.training import folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
     from mri_jax.training.devices import return_memory_after_compiling, usable_cores
-    from mri_jax.training.state import random_key
 
     splits = case["contender"] not in ("ours-unsplit", "ours-native")
     voxels = int(np.prod(SHAPES[case["grid"]]))
@@ -71,9 +71,9 @@ def jax_step(case: dict) -> Steps:
     there = wave.copies(volumes(case))
     rows = np.arange(case["batch"], dtype=np.int32)[None]
     if case["mode"] == "inference":
-        evaluate, stacked = folds.eval_program(settings, wave), wave.stack([variables])
+        evaluate, stacked = folds.Programs(wave).evaluate(spec), wave.stack([variables])
         return Steps(lambda: jax.block_until_ready(evaluate(stacked, there, rows)), version)
-    advance = folds.train_program(settings, AugmentSettings(), wave)
+    advance = folds.Programs(wave).train(settings, AugmentSettings())
     state = wave.stack([step.init_state(settings, variables, random_key(0, "dropout"))])
     rows = np.repeat(rows[:, None], wave.steps_per_program, axis=1)
     now = folds.Steps(

@@ -24,15 +24,15 @@ import numpy as np
 
 from configs import baseline
 from mri_jax.evaluation.metrics import auc
+from mri_jax.keys import random_key
 from mri_jax.planning.fits import source_fit
 from mri_jax.settings.study import Study
 from mri_jax.showing.forms import grid
 from mri_jax.showing.table import from_rows
 from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
-from mri_jax.training import loop
+from mri_jax.training import inference, loop
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Wave
-from mri_jax.training.state import random_key
+from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.step import init_variables
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
@@ -129,24 +129,25 @@ def train(volumes: np.ndarray, labels: np.ndarray, size: int, replicate: int) ->
 
     key = jax.numpy.asarray(random_key(SEED, "init", size, replicate))
     job = loop.Job(
-        name="", seed=SEED, purpose=(size, replicate),
+        seed=SEED, purpose=(size, replicate),
         variables=jax.device_get(init_variables(fit.step.spec, volumes.shape[1:4], key)),
         train=train_rows, validation=held_out, labels=labels,
         weights=np.ones(len(labels), np.float32),
     )  # fmt: skip
-    wave, feed = Wave(tuple(jax.local_devices()[:1])), OnDevice(volumes)
+    programs = Programs(Wave(tuple(jax.local_devices()[:1])))
+    feed = OnDevice(volumes, range(len(volumes)))
     state, losses, judged = loop.begin(until(epochs), job), [], {}
     started = time.perf_counter()
     for epoch in range(1, epochs + 1):
-        (state,) = loop.fit(
-            until(epoch), [job], [state], [Unsaved()], feed, wave, lambda _: None, lambda: False
-        )
+        training = loop.Training(job, state, Unsaved())
+        (state,) = loop.fit(until(epoch), [training], feed, programs, loop.Control())
         losses.append(float(state.history[epoch - 1][1]))
         if int(state.stopping.best_epoch) == epoch:
-            (logits,) = loop.predict(fit, wave.stack([state.best]), [fresh], feed, wave)
+            stacked = programs.wave.stack([state.best])
+            (logits,) = inference.predict(fit.step, stacked, [fresh], feed, programs)
             score = logits[:, 1].astype(float) - logits[:, 0]
             judged[epoch] = {
-                "loss": loop.cross_entropy(logits, labels[fresh]),
+                "loss": inference.cross_entropy(logits, labels[fresh]),
                 "auc": auc(labels[fresh], score),
             }
     seconds = time.perf_counter() - started

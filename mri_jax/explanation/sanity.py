@@ -15,6 +15,7 @@ from scipy import stats
 
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.explanation.statistics import subject_interval
+from mri_jax.keys import key_data, typed_key
 from mri_jax.models import CNN
 from mri_jax.seeding import stream_seed
 from mri_jax.showing.simulated import COHORTS
@@ -96,8 +97,8 @@ def cascade(
     that was added, and the network.
     """
     spec, variables = network
-    key = jax.random.key(stream_seed(seed, "explain", "cascade") % 2**32)
-    volume = jax.ShapeDtypeStruct((1, *shape[:3], spec.in_channels), np.float32)
+    key = typed_key(key_data(stream_seed(seed, "explain", "cascade") % 2**32))
+    volume = jax.ShapeDtypeStruct((1, *shape[:3], 1), np.float32)
     fresh = jax.device_get(CNN(spec).lazy_init(key, volume, train=False))
     params, stats_ = dict(variables["params"]), dict(variables["batch_stats"])
     for name in reversed([n for n in spec.layer_names if not n.startswith("bn")]):

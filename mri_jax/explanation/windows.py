@@ -19,7 +19,7 @@ from jax import Array, lax
 from mri_jax.explanation.occlusion import in_chunks
 from mri_jax.explanation.score import ScoredNetwork, difference
 from mri_jax.models import CNN, CNNSpec
-from mri_jax.models.conv_layer import Moments, conv_layer, max_pool
+from mri_jax.models.conv_layer import Moments, Parameters, Setting, conv_layer, max_pool
 
 
 @dataclass(frozen=True)
@@ -180,17 +180,18 @@ def _inside(windows: Array, starts: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Array:
-    """Output of a conv layer for the interior of (B, S, S, S, C) windows, pooled where it pools."""
+    """Returns a conv layer's output for the interior of (B, S, S, S, C) windows.
+
+    It is pooled where the layer pools.
+    """
     norm, stats = variables["params"][f"bn{layer}"], variables["batch_stats"][f"bn{layer}"]
+    kernel = variables["params"][f"conv{layer}"]["kernel"]
     # Pooled after the edges are cut off: with them the pooling windows would begin one voxel early.
     whole, _ = conv_layer(
         around,
-        variables["params"][f"conv{layer}"]["kernel"],
-        norm["scale"],
-        norm["bias"],
+        Parameters(kernel, norm["scale"], norm["bias"]),
         Moments(stats["mean"], stats["var"]),
-        pool=False,
-        epsilon=spec.epsilon,
+        Setting(pool=False, epsilon=spec.epsilon),
     )
     output = whole[:, 1:-1, 1:-1, 1:-1]
     return max_pool(output) if spec.pool_after[layer - 1] else output

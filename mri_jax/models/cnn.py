@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from mri_jax.models import split
-from mri_jax.models.conv_layer import Moments, conv_layer, reference
+from mri_jax.models.conv_layer import Moments, Parameters, Setting, conv_layer, reference
 from mri_jax.models.spec import CNNSpec
 
 # He et al. 2015 for conv layers. For FC layers a uniform draw within 1 / sqrt(fan in), so that the
@@ -129,7 +129,7 @@ class CNN(nn.Module):
         """Declare the layers under their flat names."""
         spec = self.spec
         dtype = jnp.dtype("float64" if spec.dtype == "float64" else "float32")
-        channels = (spec.in_channels, *spec.conv_filters)
+        channels = (1, *spec.conv_filters)
         for i, (c, f) in enumerate(pairwise(channels), start=1):
             setattr(self, f"conv{i}", ConvKernel(c, f, dtype))
             setattr(self, f"bn{i}", BatchNormState(f, spec.momentum, dtype))
@@ -205,29 +205,19 @@ class CNN(nn.Module):
         for i in range(first, last + 1):
             norm: BatchNormState = getattr(self, f"bn{i}")
             uses_batch = train and f"bn{i}" not in frozen
-            arguments = (
-                x,
-                getattr(self, f"conv{i}")(),
-                *norm(),
-                None if uses_batch else norm.running(),
+            parameters = Parameters(getattr(self, f"conv{i}")(), *norm())
+            running = None if uses_batch else norm.running()
+            setting = Setting(
+                spec.pool_after[i - 1], spec.epsilon, self.batch_axis, spec.form == "native"
             )
-            pool = spec.pool_after[i - 1]
             if kept is not None or spec.form == "reference":
-                stages, stats = reference.conv_layer(
-                    *arguments, pool=pool, epsilon=spec.epsilon, batch_axis=self.batch_axis
-                )
+                stages, stats = reference.conv_layer(x, parameters, running, setting)
                 x = stages.output
                 if kept is not None:
                     kept[f"conv{i}/pre_activation"] = stages.pre_activation
                     kept[f"conv{i}/feature_map"] = stages.feature_map
             else:
-                x, stats = conv_layer(
-                    *arguments,
-                    pool=pool,
-                    epsilon=spec.epsilon,
-                    batch_axis=self.batch_axis,
-                    native=spec.form == "native",
-                )
+                x, stats = conv_layer(x, parameters, running, setting)
             if uses_batch:
                 norm.update(stats)
         return x

@@ -1,7 +1,6 @@
 """The depth/width description of a 3D-CNN, and the paper's family."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ PRESETS: dict[str, tuple[int, ...]] = {
     "cnn12": (2, 2, 2, 3, 3),
 }
 FORMS = ("fast", "native", "reference")
+# Fields of earlier versions, which files still hold, with the value that is now the only one.
+_RETIRED = {"in_channels": 1}
 DTYPES = ("float32", "bfloat16", "float64")
 
 
@@ -33,7 +34,6 @@ class CNNSpec:
       fc: Sizes of the hidden fully connected layers; one more maps to ``classes``.
       dropout: Rate applied to the input of each fully connected layer, the last included.
       classes: Number of classes.
-      in_channels: Channels of the input volume.
       momentum: Of the BatchNorm running statistics; see `mri_jax.models.cnn.blend`.
       epsilon: Added to the variance in BatchNorm.
       dtype: Of the activations: ``float32``, ``bfloat16`` (parameters and statistics stay float32)
@@ -52,7 +52,6 @@ class CNNSpec:
     fc: tuple[int, ...] = (128, 64)
     dropout: tuple[float, ...] = (0.5, 0.5, 0.0)
     classes: int = 2
-    in_channels: int = 1
     momentum: float = 0.99
     epsilon: float = 1e-5
     dtype: str = "float32"
@@ -69,8 +68,7 @@ class CNNSpec:
         for name in ("repetitions", "filters", "fc"):
             for value in getattr(self, name):
                 _require_int(name, value, least=1)
-        for name, least in (("classes", 2), ("in_channels", 1)):
-            _require_int(name, getattr(self, name), least)
+        _require_int("classes", self.classes, least=2)
         for name in ("width", "momentum", "epsilon"):
             _require_finite(name, getattr(self, name))
         for rate in self.dropout:
@@ -103,65 +101,68 @@ class CNNSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "CNNSpec":
-        """Inverse of `to_dict`; also takes a config section. Unknown fields are errors."""
+        """Returns the spec of some fields, as `to_dict` writes them, others at their default.
+
+        Raises:
+          UserError: A field is unknown, or was retired with another value.
+        """
+        given = without_retired(values)
         known = {field.name for field in dataclasses.fields(cls)}
-        for name in values:
+        for name in given:
             if name not in known:
                 raise UserError(f"spec: {name!r} is not a field; choose from {sorted(known)}")
-        return cls(**dict(values))
+        return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON types."""
+        """Returns the fields as plain JSON types."""
         values = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
-    @classmethod
-    def from_json(cls, text: str) -> "CNNSpec":
-        """Inverse of `to_json`."""
-        return cls.from_dict(json.loads(text))
-
-    def to_json(self) -> str:
-        """The fields as JSON with sorted keys."""
-        return json.dumps(self.to_dict(), sort_keys=True)
-
     @property
     def conv_filters(self) -> tuple[int, ...]:
-        """Filters of conv1, conv2, ... after the width factor."""
+        """Returns the filters of conv1, conv2, ... after the width factor."""
         widened = (max(1, math.floor(f * self.width + 0.5)) for f in self.filters)
         pairs = zip(widened, self.repetitions, strict=True)
         return tuple(f for f, count in pairs for _ in range(count))
 
     @property
     def pool_after(self) -> tuple[bool, ...]:
-        """Whether 2 x 2 x 2 max pooling follows conv1, conv2, ..."""
+        """Returns whether 2 x 2 x 2 max pooling follows conv1, conv2, ..."""
         return tuple(i == n - 1 for n in self.repetitions for i in range(n))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """``conv1, bn1, conv2, ..., fc1, ...`` in the order of the forward pass."""
+        """Returns ``conv1, bn1, conv2, ..., fc1, ...`` in the order of the forward pass."""
         convs = range(1, len(self.conv_filters) + 1)
         blocks = [name for i in convs for name in (f"conv{i}", f"bn{i}")]
         return (*blocks, *(f"fc{i}" for i in range(1, len(self.fc) + 2)))
 
     def check_input(self, shape: tuple[int, ...]) -> None:
-        """Check the shape (N, X, Y, Z, C) of a batch of volumes.
+        """Checks the shape (N, X, Y, Z, 1) of a batch of volumes.
 
         Raises:
-          UserError: Wrong rank or channel count, or a volume too small for the pools.
+          UserError: Wrong rank or number of channels, or a volume too small for the pools.
         """
-        if len(shape) != 5:
-            raise UserError(f"x: shape {shape} must have five axes, (N, X, Y, Z, C)")
-        if shape[4] != self.in_channels:
-            raise UserError(
-                f"x: {shape[4]} channels in shape {shape}, but the spec's in_channels is "
-                f"{self.in_channels}"
-            )
+        if len(shape) != 5 or shape[4] != 1:
+            raise UserError(f"x: shape {shape} must be (N, X, Y, Z, 1)")
         least = 2 ** len(self.repetitions)
         if min(shape[1:4]) < least:
             raise UserError(
                 f"x: volume {shape[1:4]} must be at least {least} voxels along every axis for "
                 f"{len(self.repetitions)} poolings"
             )
+
+
+def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a spec's fields as an earlier version wrote them without those that are no more.
+
+    Raises:
+      UserError: One of these has another value than the one that is left.
+    """
+    for name, only in _RETIRED.items():
+        if values.get(name, only) != only:
+            raise UserError(f"spec: {name} must be {only!r}; others are not supported any more")
+    return {name: value for name, value in values.items() if name not in _RETIRED}
 
 
 def _require_int(name: str, value: Any, least: int) -> None:

@@ -32,9 +32,9 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
     Raises:
       UserError: The volume is too small for the network.
     """
-    spec.check_input((1, *shape, spec.in_channels))
+    spec.check_input((1, *shape, 1))
     width = 2 if spec.dtype == "bfloat16" else np.dtype(spec.dtype).itemsize
-    found, size, channels = [], tuple(shape), spec.in_channels
+    found, size, channels = [], tuple(shape), 1
     for i, (filters, pool) in enumerate(
         zip(spec.conv_filters, spec.pool_after, strict=True), start=1
     ):

@@ -45,7 +45,7 @@ class Fields:
 
 
 FIELDS: dict[type, Fields] = {
-    FitSettings: Fields(("step", "batch", "stopping", "augment", "evaluation_batch")),
+    FitSettings: Fields(("step", "batch", "stopping", "augment"), retired={"evaluation_batch": 8}),
     StepSettings: Fields(("spec", "optimizer", "loss", "rules", "frozen_statistics", "first")),
     CNNSpec: Fields(
         (
@@ -55,15 +55,15 @@ FIELDS: dict[type, Fields] = {
             "fc",
             "dropout",
             "classes",
-            "in_channels",
             "momentum",
             "epsilon",
             "dtype",
             "form",
-        )
+        ),
+        retired={"in_channels": 1},
     ),
     OptimizerSettings: Fields(("learning_rate", "weight_decay", "clip_norm")),
-    LossSettings: Fields(("class_weights", "label_smoothing")),
+    LossSettings: Fields(("label_smoothing",), retired={"class_weights": None}),
     StoppingSettings: Fields(("min_epochs", "max_epochs", "patience", "min_delta")),
     AugmentSettings: Fields(("flip", "shift", "intensity", "bias_field", "noise")),
     Normalisation: Fields(("method", "clip", "background", "reference")),

@@ -22,7 +22,7 @@ def tuning_fit(run: Run, choice: Tuning) -> FitSettings:
     fit = _fit(run)
     fit = with_step(
         fit,
-        rules=layer_rules(choice.layers, run),
+        rules=rules_for(choice.layers, run.spec),
         frozen_statistics=choice.statistics,
         optimizer=replace(fit.step.optimizer, learning_rate=float(run.finetune.learning_rate)),
     )
@@ -56,14 +56,6 @@ def length(train: Train) -> StoppingSettings:
         patience=train.patience,
         min_delta=float(train.min_delta),
     )
-
-
-def layer_rules(layers: str, run: Run) -> tuple[tuple[str, bool], ...]:
-    """Returns the rules of a named set, or of one conv layer with its BatchNorm."""
-    if not layers.startswith("conv"):
-        return rules_for(layers, run.spec)
-    number = layers.removeprefix("conv")
-    return ((rf"(conv{number}|bn{number})/.*", True), (".*", False))
 
 
 def tuning_length(tuning: Finetune, source: StoppingSettings) -> StoppingSettings:

@@ -185,7 +185,3 @@ class Plan:
                     yield answer.stage.network
         for entry in self.entries:
             yield from (answer.stage for answer in entry.answers)
-
-    def rows(self) -> list[int]:
-        """Every scan that is used."""
-        return sorted({r for s in self.stages() for e in s.examples for r in e.rows})

@@ -25,6 +25,7 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.filenames import safe_name
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.spec import without_retired
 from mri_jax.prediction import arrays
 from mri_jax.prediction.card import card
 from mri_jax.prediction.model import (
@@ -209,7 +210,7 @@ def _check_file(folder: epath.Path, name: str, listed: Mapping[str, Any], limit:
 
 
 def _model(value: Mapping[str, Any], folder: epath.Path, listed: Mapping[str, Any]) -> Model:
-    spec = build(CNNSpec, value["spec"], "spec")
+    spec = build(CNNSpec, without_retired(build(dict[str, Any], value["spec"], "spec")), "spec")
     grid = _grid(value["grid"])
     expected = _expected(spec, grid)
     settings = value["settings"]
@@ -245,7 +246,7 @@ def _expected(spec: CNNSpec, grid: Grid) -> dict[str, jax.ShapeDtypeStruct]:
     # Counted before the spec is spelled out layer by layer.
     if sum(spec.repetitions) > MAX_LAYERS or len(spec.fc) > MAX_LAYERS:
         raise UserError(f"spec: more than {MAX_LAYERS} conv or FC layers")
-    volume = jax.ShapeDtypeStruct((1, *grid.shape, spec.in_channels), np.float32)
+    volume = jax.ShapeDtypeStruct((1, *grid.shape, 1), np.float32)
     key = jax.ShapeDtypeStruct((2,), np.uint32)
     tree = jax.eval_shape(lambda k, x: CNN(spec).init(k, x, train=False), key, volume)
     flat = {

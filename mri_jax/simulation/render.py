@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mri_jax.keys import key_data, typed_key
 from mri_jax.simulation import warp
 from mri_jax.simulation.atrophy import WARP_GRID, Atrophy, atrophy, log_volumes
 from mri_jax.simulation.people import SimulatedScan
@@ -206,8 +207,8 @@ def scanned(
         targets.astype(np.float32),
         affine.astype(np.float32),
         scanner_of(scan),
-        key_of(scan.anatomy_seed),
-        key_of(scan.scan_seed),
+        typed_key(key_data(scan.anatomy_seed)),
+        typed_key(key_data(scan.scan_seed)),
         original.grid,
         shape,
         voxel,
@@ -251,8 +252,3 @@ def root_mean_square(displacement: Array, mask: Array) -> Array:
     """Root mean square length (mm) of displacements of the warp grid inside a soft mask."""
     size = jnp.sum(displacement**2, axis=-1) * mask
     return WARP_GRID.spacing * jnp.sqrt(size.sum() / mask.sum())
-
-
-def key_of(seed: int) -> Array:
-    """A JAX key from a 64-bit seed."""
-    return jax.random.wrap_key_data(jnp.array([seed >> 32, seed & 0xFFFFFFFF], jnp.uint32))

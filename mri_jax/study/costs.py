@@ -19,16 +19,16 @@ from etils import epath
 from mri_jax import files, sealed
 from mri_jax.errors import UserError
 from mri_jax.evaluation.linear import fit_voxels
+from mri_jax.keys import random_key
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.settings.study import Study
 from mri_jax.simulation import CohortRequest, SimulationSettings
 from mri_jax.simulation.people import scans_of
 from mri_jax.simulation.render import renderer
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
-from mri_jax.training.folds import Steps, Wave, eval_program, train_program
+from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps, Wave
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
-from mri_jax.training.prefix import feature_program, frozen_layers
-from mri_jax.training.state import random_key
+from mri_jax.training.prefix import frozen_layers
 from mri_jax.training.step import init_variables
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.normalise import Normalisation, normalise
@@ -129,20 +129,21 @@ def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progr
     # All devices are busy: those of a CPU share its cores.
     key = jax.numpy.asarray(random_key(0, "calibration"))
     variables = jax.device_get(init_variables(fit.step.spec, shape, key))
-    evaluated = wave.whole(fit.evaluation_batch)
+    evaluated, programs = wave.whole(EVALUATION_BATCH), Programs(wave)
     count = max(fit.batch, evaluated)
-    volumes = wave.copies(np.zeros((count, *shape, fit.step.spec.in_channels), np.float32))
+    volumes = wave.copies(np.zeros((count, *shape, 1), np.float32))
     tested = np.arange(evaluated, dtype=np.int32)[None]
     tested = np.repeat(tested, wave.folds, axis=0)
     stacked = wave.stack([variables] * wave.folds)
-    whole = _Timed(eval_program(fit.evaluation_step, wave), stacked, volumes, tested)
+    whole = _Timed(programs.evaluate(fit.step.spec), stacked, volumes, tested)
     seen, prefix, trained = volumes, None, fit
     last = frozen_layers(fit, variables["params"])
     if last:
-        prefix = _Timed(feature_program(fit.step.spec, last, wave), stacked, volumes, tested)
+        prefix = _Timed(programs.features(fit.step.spec, last), stacked, volumes, tested)
         seen, trained = wave.place(list(np.asarray(prefix.result))), with_step(fit, first=last + 1)
-    validate = _Timed(eval_program(trained.evaluation_step, wave), stacked, seen, tested)
-    steps = _measure_steps(trained, variables, seen, wave)
+    evaluate = programs.evaluate(fit.step.spec, trained.step.first)
+    validate = _Timed(evaluate, stacked, seen, tested)
+    steps = _measure_steps(trained, variables, seen, programs)
     saved = _measure_saving(trained, variables)
     return ProgramCost(
         compile_seconds=steps.first + sum(t.first for t in (whole, prefix) if t),
@@ -175,12 +176,13 @@ class _StepCost:
     bytes: int
 
 
-def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -> _StepCost:
+def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, programs: Programs) -> _StepCost:
+    wave = programs.wave
     folds, steps = wave.folds, wave.steps_per_program
     state = wave.stack([begin(fit, _job(fit, variables)).state] * folds)
     rows = np.broadcast_to(np.arange(fit.batch, dtype=np.int32), (folds, steps, fit.batch)).copy()
     now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((folds, steps), bool))
-    program = train_program(fit.step, fit.augment, wave)
+    program = programs.train(fit.step, fit.augment)
     started = time.perf_counter()
     memory = program.lower(state, volumes, now).compile().memory_analysis()
     times = []
@@ -198,7 +200,7 @@ def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, wave: Wave) -
 def _job(fit: FitSettings, variables: Any) -> Job:
     rows = np.arange(fit.batch)
     ones = np.ones(fit.batch, np.float32)
-    return Job("", 0, ("calibration",), variables, rows, rows[:0], rows % 2, ones)
+    return Job(0, ("calibration",), variables, rows, rows[:0], rows % 2, ones)
 
 
 def _measure_saving(fit: FitSettings, variables: Any) -> dict[str, float]:

@@ -14,6 +14,7 @@ from mri_jax.settings.study import named
 from mri_jax.study.costs import Costs, ProgramCost
 from mri_jax.study.execute import grouped
 from mri_jax.study.stages import StageFolders
+from mri_jax.training.folds import EVALUATION_BATCH
 from mri_jax.training.loop import FitSettings
 from mri_jax.volumes.grids import GRIDS, Grid
 
@@ -106,7 +107,7 @@ def _evaluation_seconds(stages: Iterable[EvaluateStage], costs: Costs, grid: Gri
     for stage in stages:
         fit = stage.network.fit
         cost = costs.program(fit, grid)
-        evaluated = _whole_batches(len(stage.tested), fit, costs)
+        evaluated = _whole_batches(len(stage.tested), costs)
         seconds += cost.load_seconds + evaluated * cost.evaluation_seconds
     return seconds / costs.wave.folds
 
@@ -125,15 +126,15 @@ def waves(stages: Sequence[TrainStage], costs: Costs) -> list[Sequence[TrainStag
     return [stages[i : i + size] for i in range(0, len(stages), size)]
 
 
-def _whole_batches(scans: int, fit: FitSettings, costs: Costs) -> int:
-    """How many volumes are evaluated, those that fill the last batch included."""
-    size = costs.wave.whole(fit.evaluation_batch)
+def _whole_batches(scans: int, costs: Costs) -> int:
+    """Returns how many volumes are evaluated, those that fill the last batch included."""
+    size = costs.wave.whole(EVALUATION_BATCH)
     return -(-scans // size) * size
 
 
 def _training_seconds(stage: TrainStage, cost: ProgramCost, costs: Costs) -> float:
     fit, epochs = stage.fit, stage.fit.stopping.max_epochs
-    validated = _whole_batches(len(stage.validation), fit, costs)
+    validated = _whole_batches(len(stage.validation), costs)
     epoch = len(stage.train) // fit.batch * cost.step_seconds + validated * cost.validation_seconds
     saves = min(epochs, 1 + epochs * epoch / max(costs.save_seconds, 1e-3))
     scans = len(stage.train) + len(stage.validation)
@@ -148,7 +149,7 @@ def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
         floats += int(np.prod(size)) * wide
         if pooled:
             size = [n // 2 for n in size]
-    channels = (spec.in_channels, *spec.conv_filters)
+    channels = (1, *spec.conv_filters)
     layers = (int(np.prod(size)) * channels[-1], *spec.fc, spec.classes)
     weights = sum(27 * a * b for a, b in pairwise(channels))
     weights += sum(a * b for a, b in pairwise(layers))

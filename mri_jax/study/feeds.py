@@ -11,6 +11,7 @@ from mri_jax.planning.description import describe
 from mri_jax.settings.sections import Data
 from mri_jax.training.devices import device_budget
 from mri_jax.training.feed import Feed, OnDevice, Streamed
+from mri_jax.training.folds import Wave
 from mri_jax.typed import build
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
 from mri_jax.volumes.store import VolumeStore, refuse_unusable
@@ -43,7 +44,7 @@ class Volumes:
         return (*self.catalogue.grid.shape, 1)
 
     def normalisation(self, reference: Examples | None) -> Normalisation:
-        """The study's, or the one that matches the mean histogram of training scans."""
+        """Returns the study's, or the one that matches the mean histogram of training scans."""
         if reference is None:
             return self.how
         about = [self.catalogue.identity(reference), describe(self.how)]
@@ -55,60 +56,61 @@ class Volumes:
             sealed.write(path, {"histogram": histogram}, ())
         return replace(self.how, reference=_histogram(path))
 
-    def reader(self, rows: tuple[int, ...], reference: Examples | None = None) -> Reader:
-        """The scans of some rows, numbered in their order."""
-        keys = self.catalogue.keys
+    def reader(self, reference: Examples | None = None) -> Reader:
+        """Returns a reader of all scans, whose rows are those of the catalogue."""
         how = self.normalisation(reference)
-        known = self.known.setdefault(how, {})
-        return Reader(self.store, tuple(keys[row] for row in rows), how, known)
+        return Reader(self.store, self.catalogue.keys, how, self.known.setdefault(how, {}))
 
 
 def _histogram(path: epath.Path) -> tuple[float, ...]:
-    """A kept histogram; an earlier version kept it as a list, which has no digest."""
+    """Returns a kept histogram; an earlier version kept it as a list, which has no digest."""
     value = files.read_json(path)
     histogram = value if isinstance(value, list) else sealed.read(path).get("histogram")
     return build(tuple[float, ...], histogram, str(path))
 
 
 def check_volumes(volumes: Volumes, rows: list[int]) -> None:
-    """Read every volume of some rows once and refuse the study if any cannot be used.
+    """Reads every volume of some rows once and refuses the study if any cannot be used.
 
     Raises:
       UserError: One line for each such volume, the first ten in full.
     """
     rows = sorted(set(rows))
-    found = volumes.reader(tuple(rows)).problems(volumes.threads) if rows else []
+    found = volumes.reader().problems(rows, volumes.threads) if rows else []
     refuse_unusable(found, len(rows))
 
 
 class Feeds:
-    """Hands out feeds: one for the whole study where memory allows, else one at a time."""
+    """Hands out feeds: one for the whole study where memory allows, else one at a time.
 
-    def __init__(self, volumes: Volumes, data: Data):
-        self._volumes, self._data = volumes, data
-        self._kept: tuple[tuple[int, ...], Examples | None, Feed] | None = None
+    Args:
+      volumes: The scans.
+      data: Says whether they are held or streamed.
+      wave: The devices.
+    """
 
-    def of(self, rows: list[int], reference: Examples | None = None) -> tuple[Feed, dict[int, int]]:
-        """A feed that holds the rows, and where each lies in it."""
-        wanted = tuple(sorted(set(rows)))
-        kept = self._kept
-        if kept is None or kept[1] != reference or not set(wanted) <= set(kept[0]):
+    def __init__(self, volumes: Volumes, data: Data, wave: Wave):
+        self._volumes, self._data, self._wave = volumes, data, wave
+        self._kept: tuple[frozenset[int], Examples | None, Feed] | None = None
+
+    def of(self, rows: list[int], reference: Examples | None = None) -> Feed:
+        """Returns a feed of scans, which has at least those of ``rows``."""
+        wanted, kept = frozenset(rows), self._kept
+        if kept is None or kept[1] != reference or not wanted <= kept[0]:
             self._kept = None  # before the next is made, so that both need never fit
-            self._kept = kept = (wanted, reference, self._make(wanted, reference))
-        return kept[2], {row: place for place, row in enumerate(kept[0])}
+            self._kept = kept = (wanted, reference, self._make(sorted(wanted), reference))
+        return kept[2]
 
     def hold(self, rows: list[int], reference: Examples | None = None) -> None:
-        """Keep all of the study's rows on the device from now on, if they fit."""
-        if self._data.placement != "stream" and self.bytes(rows) <= device_budget():
+        """Keeps scans on the devices from now on, if they fit."""
+        if self._data.placement != "stream" and self._fit(len(set(rows))):
             self.of(rows, reference)
 
-    def bytes(self, rows: list[int]) -> int:
-        """Bytes of the rows as float32."""
-        return len(set(rows)) * int(np.prod(self._volumes.shape)) * 4
+    def _fit(self, scans: int) -> bool:
+        return scans * int(np.prod(self._volumes.shape)) * 4 <= device_budget(self._wave)
 
-    def _make(self, rows: tuple[int, ...], reference: Examples | None) -> Feed:
-        reader, data = self._volumes.reader(rows, reference), self._data
-        fits = self.bytes(list(rows)) <= device_budget()
-        if data.placement == "device" or (data.placement == "auto" and fits):
-            return OnDevice(reader.load(data.threads))
+    def _make(self, rows: list[int], reference: Examples | None) -> Feed:
+        reader, data = self._volumes.reader(reference), self._data
+        if data.placement == "device" or (data.placement == "auto" and self._fit(len(rows))):
+            return OnDevice(reader.load(data.threads, rows), rows)
         return Streamed(reader, data.threads, data.prefetch)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -131,7 +132,7 @@ def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeSto
         {
             "simulated": catalogue.simulated,
             "mri_jax": mri_jax.__version__,
-            "git_commit": git_commit(),
+            "git_commit": commit_of(Path(mri_jax.__file__).resolve().parent),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "versions": {name: _version(name) for name in _PACKAGES},
@@ -172,20 +173,32 @@ def _version(name: str) -> str | None:
         return None
 
 
-def git_commit() -> str | None:
-    """The commit of the checkout that holds this package, ``-dirty`` with changes; else None."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            timeout=10,
-            check=True,
-            encoding="utf-8",
+def commit_of(package: Path) -> str | None:
+    """Returns the commit of the git checkout that a package is run from, ``-dirty`` with changes.
+
+    Args:
+      package: The package's folder, at the top of its checkout.
+
+    Returns:
+      None where it is not in a checkout of its own: an installed package often lies inside the
+      checkout of something else.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package.parent), *arguments]
+        done = subprocess.run(
+            command, env=own, capture_output=True, timeout=10, check=True, encoding="utf-8"
         )
+        return done.stdout.strip()
+
+    try:
+        if not Path(git("rev-parse", "--show-toplevel")).samefile(package.parent):
+            return None
+        git("ls-files", "--error-unmatch", f"{package.name}/__init__.py")
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
 
 
 def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
@@ -320,7 +333,7 @@ def write_first_layer(
         network = load_params(folders.folder(entry.network))
         filters[name] = np.asarray(network.params["conv1"]["kernel"])
         if entry.fold == 0:
-            volume = volumes.reader((scan,), entry.network.reference).read(0)[None]
+            volume = volumes.reader(entry.network.reference).read(scan)[None]
             maps[name] = first_feature_map(network.spec, network.variables, volume)
     _write_npz(workdir / results.FILTERS, filters)
     _write_npz(workdir / results.FEATURE_MAPS, maps)

@@ -65,7 +65,7 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     Executor(
         folders=folders,
         volumes=volumes,
-        feeds=Feeds(volumes, study.data),
+        feeds=Feeds(volumes, study.data, wave),
         wave=wave,
         interrupted=lambda: False,
         on_epoch=lambda stage, figures: None,

@@ -84,7 +84,7 @@ def run(
         Executor(
             folders=folders,
             volumes=volumes,
-            feeds=Feeds(volumes, study.data),
+            feeds=Feeds(volumes, study.data, wave),
             wave=wave,
             interrupted=how.interrupted,
             on_epoch=_epoch_writer(workdir, plan),

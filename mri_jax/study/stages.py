@@ -122,14 +122,14 @@ class StageFolders:
                 child.rename(place / child.name)
 
     def write_logits(self, stage: Stage, keys: Sequence[tuple[str, str]], logits: Any) -> None:
-        """Write (N, 2) logits for N scans, exactly; NaN for what is missing."""
+        """Writes (N, classes) logits for N scans, exactly; NaN for what is missing."""
         frame = pd.DataFrame(keys, columns=["subject_id", "session_id"])
-        logits = np.asarray(logits, np.float64)
-        frame = frame.assign(logit_0=logits[:, 0], logit_1=logits[:, 1])
+        columns = np.asarray(logits, np.float64).T
+        frame = frame.assign(**{f"logit_{i}": column for i, column in enumerate(columns)})
         files.write_csv(self.folder(stage) / "logits.csv", frame)
 
     def logits(self, stage: Stage) -> pd.DataFrame:
-        """What `write_logits` wrote, indexed by (subject_id, session_id).
+        """Returns what `write_logits` wrote, indexed by (subject_id, session_id).
 
         Raises:
           UserError: The file is absent or damaged, in a stage without digests.
@@ -139,7 +139,8 @@ class StageFolders:
         try:
             # Text first: Python's own conversion gives back the very floats that were written. NaN
             # is written as an empty cell.
-            exact = {n: [float(x or "nan") for x in frame[n]] for n in ("logit_0", "logit_1")}
+            names = [n for n in frame.columns if n not in ("subject_id", "session_id")]
+            exact = {n: [float(x or "nan") for x in frame[n]] for n in names}
             return frame.assign(**exact).set_index(["subject_id", "session_id"])
         except (KeyError, ValueError) as error:
             raise UserError(f"{path}: is no table of logits ({error})") from None

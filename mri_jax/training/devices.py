@@ -95,12 +95,13 @@ def memory_of(wave: Wave) -> int:
     return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
 
 
-def device_budget() -> int:
-    """Bytes of volumes that each device may hold: half its memory, or a share of the host's.
+def device_budget(wave: Wave) -> int:
+    """Returns the bytes of volumes that each device of a wave may hold.
 
-    Devices of a CPU hold the same volumes in one place (`mri_jax.volumes.stream.Reader.load`).
+    That is half its memory. Devices of a CPU hold the same volumes in one place
+    (`mri_jax.volumes.stream.Reader.load`), so there it is a share of what the host can give.
     """
-    device = jax.local_devices()[0]
+    device = wave.devices[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats:
         return int(stats["bytes_limit"] * 0.5)

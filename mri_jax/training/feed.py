@@ -1,9 +1,11 @@
 """Volumes on their way to the devices: all there from the start, or a stream kept ahead.
 
-Both give the same programs the same rows in the same order; only where a row lies differs.
+Everything else names a scan by its row of the catalogue; a feed alone knows where the scan lies in
+the volumes that it hands to a program. All feeds give the same programs the same volumes in the
+same order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -19,23 +21,61 @@ T = TypeVar("T")
 _STREAMED_BYTES = 512 << 20
 
 
+class Places:
+    """Where the scans of a catalogue lie along the first axis of an array of volumes.
+
+    Args:
+      rows: (N,) the scans' rows of the catalogue, in the order of the array.
+    """
+
+    def __init__(self, rows: Sequence[int] | np.ndarray):
+        held = np.asarray(rows, int)
+        self._places = np.full(held.max(initial=-1) + 1, -1, np.int32)
+        self._places[held] = np.arange(len(held), dtype=np.int32)
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the places of scans, int32 in the shape of ``rows``.
+
+        Raises:
+          IndexError: A scan is not among those that are held.
+        """
+        found = self._places[rows]
+        if (found < 0).any():
+            raise IndexError("the volumes at hand lack a scan that was asked for")
+        return found
+
+
 class Feed(Protocol):
     """Where programs get their volumes from."""
 
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
-        """Programs' worth of training steps from ``start`` on: volumes, and rows into them."""
+        """Yields what programs need for the training steps from ``start`` on.
+
+        Yields:
+          (fold, M, X, Y, Z, C) volumes, and some steps, whose rows are places in them.
+        """
         ...
 
     def batches(self, rows: np.ndarray, wave: Wave) -> Iterator[tuple[Array, np.ndarray]]:
-        """Batches of evaluation: (fold, batches, size) rows to volumes, and rows into them."""
+        """Yields what programs need to evaluate (fold, batches, size) scans, batch by batch.
+
+        Yields:
+          (fold, M, X, Y, Z, C) volumes, and (fold, size) places in them.
+        """
         ...
 
 
 class OnDevice:
-    """All volumes in the memory of every device."""
+    """All volumes in the memory of every device.
 
-    def __init__(self, volumes: np.ndarray):
+    Args:
+      volumes: (N, X, Y, Z, C).
+      rows: (N,) their rows of the catalogue.
+    """
+
+    def __init__(self, volumes: np.ndarray, rows: Sequence[int] | np.ndarray):
         self._host = volumes
+        self._places = Places(rows)
         self._placed: dict[Wave, Array] = {}
 
     def _volumes(self, wave: Wave) -> Array:
@@ -46,19 +86,24 @@ class OnDevice:
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """See `Feed`."""
         for part in _parts(steps, start, wave.steps_per_program):
-            yield self._volumes(wave), part
+            yield self._volumes(wave), part._replace(row=self._places.of(part.row))
 
     def batches(self, rows: np.ndarray, wave: Wave) -> Iterator[tuple[Array, np.ndarray]]:
         """See `Feed`."""
         for i in range(rows.shape[1]):
-            yield self._volumes(wave), rows[:, i]
+            yield self._volumes(wave), self._places.of(rows[:, i])
 
 
 class PerFold(OnDevice):
-    """Arrays of its own for each fold: the features of a frozen prefix."""
+    """Arrays of its own for each fold: the features of a frozen prefix.
 
-    def __init__(self, arrays: list[np.ndarray]):
-        super().__init__(arrays[0])
+    Args:
+      arrays: (N, X, Y, Z, C) for each fold.
+      rows: (N,) the catalogue's rows of the scans, the same for each fold.
+    """
+
+    def __init__(self, arrays: list[np.ndarray], rows: Sequence[int] | np.ndarray):
+        super().__init__(arrays[0], rows)
         self._arrays = arrays
 
     def _volumes(self, wave: Wave) -> Array:
@@ -68,7 +113,13 @@ class PerFold(OnDevice):
 
 
 class Streamed:
-    """Volumes read in order by threads ahead of the devices, a few at a time."""
+    """Volumes read in order by threads ahead of the devices, a few at a time.
+
+    Args:
+      reader: Of all scans of the catalogue, in its order.
+      threads: Threads that read.
+      prefetch: Volumes read ahead.
+    """
 
     def __init__(self, reader: Reader, threads: int, prefetch: int):
         self._reader, self._threads, self._prefetch = reader, threads, prefetch
@@ -78,21 +129,20 @@ class Streamed:
         parts = list(_parts(steps, start, self._steps_at_a_time(steps, wave)))
         wanted = [part.row.reshape(wave.folds, -1) for part in parts]
         for part, volumes in zip(parts, ahead(self._read(wanted, wave)), strict=True):
-            place = np.arange(part.row[0].size, dtype=np.int32).reshape(part.row.shape[1:])
-            yield volumes, part._replace(row=np.broadcast_to(place, part.row.shape).copy())
+            yield volumes, part._replace(row=_in_order(part.row))
 
     def batches(self, rows: np.ndarray, wave: Wave) -> Iterator[tuple[Array, np.ndarray]]:
         """See `Feed`."""
-        place = np.broadcast_to(np.arange(rows.shape[2], dtype=np.int32), rows[:, 0].shape).copy()
-        for volumes in ahead(self._read([rows[:, i] for i in range(rows.shape[1])], wave)):
-            yield volumes, place
+        wanted = [rows[:, i] for i in range(rows.shape[1])]
+        for batch, volumes in zip(wanted, ahead(self._read(wanted, wave)), strict=True):
+            yield volumes, _in_order(batch)
 
     def _steps_at_a_time(self, steps: Steps, wave: Wave) -> int:
         step = steps.row.shape[2] * int(np.prod(self._reader.shape)) * 4
         return max(1, min(wave.steps_per_program, _STREAMED_BYTES // step))
 
     def _read(self, wanted: list[np.ndarray], wave: Wave) -> Iterator[Array]:
-        """For each (fold, M) of rows, the volumes (fold, M, X, Y, Z, 1) on the devices."""
+        """Yields (fold, M, X, Y, Z, 1) volumes on the devices for each (fold, M) of scans."""
         order = np.concatenate([rows.ravel() for rows in wanted])
         stream = self._reader.stream(order, self._threads, self._prefetch)
         for rows in wanted:
@@ -100,8 +150,13 @@ class Streamed:
             yield wave.place(volumes)
 
 
+def _in_order(rows: np.ndarray) -> np.ndarray:
+    """Returns the places of (fold, ...) scans that were read in their order, fold by fold."""
+    return np.stack([Places(fold.ravel()).of(fold) for fold in rows])
+
+
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one made by a thread while the present one is used."""
+    """Yields the same items; a thread makes the next one while the present one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

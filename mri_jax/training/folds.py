@@ -13,9 +13,9 @@ saves the launches. XLA on CPUs runs a loop's body with less parallelism (refere
 step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,12 +24,15 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mri_jax.models import CNN, CNNSpec
 from mri_jax.training.augment import AugmentSettings, augment
-from mri_jax.training.state import Batch, TrainState, typed_key
-from mri_jax.training.step import StepSettings, eval_step, train_step
+from mri_jax.training.state import Batch, TrainState
+from mri_jax.training.step import StepSettings, step_keys, train_step
 
 FOLD, PART = "fold", "part"
 _EACH_FOLD = PartitionSpec(FOLD)
+EVALUATION_BATCH = 8
+"""How many volumes a program of evaluation takes at a time; more where a wave cannot split them."""
 _STEPS_PER_PROGRAM = 64
 # Splitting a batch of 1.03 million voxels a volume took 0.84 of the time, of 0.13 million 1.3.
 _SPLIT_VOXELS = 500_000
@@ -39,10 +42,11 @@ _PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 24 * 3600}
 
 
 class Steps(NamedTuple):
-    """What a training program is told: rows of its volumes, (fold, steps, batch) each.
+    """What a training program is told, (fold, steps, batch) each.
 
     Attributes:
-      row: int32, which of the volumes at hand.
+      row: int32, the scan: its row of the catalogue, for which a feed puts its place among the
+        volumes that the program gets.
       label: int32.
       weight: float32, of the volume in the loss.
       active: (fold, steps) bool; an inactive step leaves its fold as it was.
@@ -75,40 +79,40 @@ class Wave:
 
     @property
     def folds(self) -> int:
-        """How many folds train at once."""
+        """Returns how many folds train at once."""
         return len(self.devices) // self.split
 
     def first(self, folds: int) -> "Wave":
-        """The devices of the first few folds."""
+        """Returns the devices of the first few folds."""
         return Wave(self.devices[: folds * self.split], self.split)
 
     def whole(self, size: int) -> int:
-        """The least number of volumes, ``size`` or more, that can be split."""
+        """Returns the least number of volumes, ``size`` or more, that can be split."""
         return -(-size // self.split) * self.split
 
     @property
     def batch_axis(self) -> str | None:
-        """Name of the mapped axis over which batches are split, if they are."""
+        """Returns the name of the mapped axis over which batches are split, if they are."""
         return PART if self.split > 1 else None
 
     @property
     def mesh(self) -> Mesh:
-        """The devices, (folds, split); (folds,) as ``pmap`` has it where nothing is split."""
+        """Returns the devices, (folds, split); (folds,), as `jax.pmap` has it, for split 1."""
         if self.split == 1:
             return Mesh(np.array(self.devices), (FOLD,))
         return Mesh(np.array(self.devices).reshape(-1, self.split), (FOLD, PART))
 
     @property
     def steps_per_program(self) -> int:
-        """How many steps one training program runs."""
+        """Returns how many steps one training program runs."""
         return 1 if self.devices[0].platform == "cpu" else _STEPS_PER_PROGRAM
 
     def stack(self, trees: Sequence[Any]) -> Any:
-        """Give each fold a pytree; leaves get a leading fold axis."""
+        """Gives each fold a pytree; leaves get a leading fold axis."""
         return jax.tree.map(lambda *leaves: self.place([np.asarray(x) for x in leaves]), *trees)
 
     def place(self, arrays: Sequence[np.ndarray]) -> Array:
-        """Give each fold a host array: one array with a leading fold axis.
+        """Gives each fold a host array; returns one array with a leading fold axis.
 
         Every device of a fold holds all of it.
         """
@@ -122,17 +126,17 @@ class Wave:
         return jax.make_array_from_single_device_arrays(shape, sharding, placed)
 
     def copies(self, array: np.ndarray) -> Array:
-        """The same host array for each fold."""
+        """Gives each fold the same host array."""
         return self.place([array] * self.folds)
 
     def fetch(self, tree: Any) -> list[Any]:
-        """Inverse of `stack`: a pytree of host arrays for each fold."""
+        """Returns a pytree of host arrays for each fold; the inverse of `stack`."""
         host = jax.tree.map(np.asarray, jax.device_get(tree))
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.folds)]
 
 
 def parts_of_cpu(batch: int, cores: int, voxels: int) -> int:
-    """As how many devices a CPU should train one fold: the batch is divided evenly among them.
+    """Returns as how many devices a CPU should train one fold; they share its batches evenly.
 
     Args:
       batch: Volumes a step.
@@ -156,14 +160,14 @@ class Split(NamedTuple):
 
 
 def along(*axes: str | None) -> PartitionSpec:
-    """Of a fold's array, the axis that is split: ``along(None, PART)`` is the second."""
+    """Returns how a fold's array is split: ``along(None, PART)`` splits its second axis."""
     return PartitionSpec(FOLD, *axes)
 
 
 def mapped(
     run: Callable[..., Any], wave: Wave, split: Split, donate: int | tuple[int, ...] = ()
 ) -> Any:
-    """A function of one fold as a program of all folds of a wave.
+    """Returns a function of one fold as a program of all folds of a wave.
 
     While NaNs are looked for (``jax_debug_nans``) JAX runs a program that gave one again, operation
     by operation, which it cannot do inside a map: there one fold runs alone.
@@ -186,6 +190,8 @@ def mapped(
         if len(wave.devices) > 1:
             raise ValueError("NaNs can be looked for on one device only")
         return partial(one, jax.jit(run))
+    if len(wave.devices) == 1:
+        return jax.jit(partial(one, run), donate_argnums=donate)
     if wave.split == 1:
         return jax.pmap(run, axis_name=FOLD, devices=wave.devices, donate_argnums=donate)
     # Unchecked, because what is equal on all parts (the state after gradients were added up) is not
@@ -201,22 +207,90 @@ def mapped(
     return jax.jit(parts, in_shardings=where, donate_argnums=donate, compiler_options=_PATIENCE)
 
 
-# Of ``(variables, volumes, rows) -> (fold, batch, ...)``.
-EVALUATION = Split((along(), along(), along(PART)), along(PART))
+# Of ``(variables, volumes, places) -> (fold, batch, ...)``.
+_EVALUATION = Split((along(), along(), along(PART)), along(PART))
 
 
-@cache
-def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: Wave) -> Any:
-    """The mapped program ``(state, volumes, Steps) -> (state, metrics)``; the state is donated.
+class Programs:
+    """The compiled programs of a wave, each made when it is first asked for; see `release`.
 
-    ``volumes`` is (fold, M, X, Y, Z, C); metrics are (fold, steps).
+    Args:
+      wave: The devices.
     """
+
+    def __init__(self, wave: Wave):
+        self.wave = wave
+        self._made: dict[Hashable, Any] = {}
+
+    def first(self, folds: int) -> "Programs":
+        """Returns the programs of the first few folds."""
+        if folds == self.wave.folds:
+            return self
+        return self._once(folds, lambda: Programs(self.wave.first(folds)))
+
+    def release(self) -> None:
+        """Releases the programs; they are made anew when they are asked for again.
+
+        JAX keeps what `jax.pmap` compiled until everything compiled in the process is cleared, so
+        for a wave of several folds that is what is done: all else is compiled again, or read from
+        JAX's folder of compiled programs, when it is next used.
+        """
+        self._made.clear()
+        if self.wave.folds > 1 and self.wave.split == 1:
+            jax.clear_caches()
+
+    def train(self, settings: StepSettings, augmentation: AugmentSettings) -> Any:
+        """Returns the program ``(state, volumes, Steps) -> (state, metrics)``.
+
+        The state is donated, ``volumes`` is (fold, M, X, Y, Z, C), and metrics are (fold, steps).
+        """
+        about = (settings, augmentation)
+        return self._once(about, lambda: _train_program(settings, augmentation, self.wave))
+
+    def evaluate(self, spec: CNNSpec, first: int = 1) -> Any:
+        """Returns the program ``(variables, volumes, places) -> logits``, (fold, batch, classes).
+
+        Args:
+          spec: The network.
+          first: First conv layer to run, on volumes that are the output of the one before.
+        """
+
+        def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
+            return CNN(spec).apply(variables, volumes[places], train=False, first=first)
+
+        return self._once(("logits", spec, first), lambda: mapped(run, self.wave, _EVALUATION))
+
+    def features(self, spec: CNNSpec, last: int) -> Any:
+        """Returns the program ``(variables, volumes, places) -> output of conv layer last``."""
+
+        def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
+            inputs = volumes[places]
+            return CNN(spec).apply(variables, inputs, train=False, last=last, method="trunk")
+
+        return self._once(("features", spec, last), lambda: mapped(run, self.wave, _EVALUATION))
+
+    def select(self) -> Any:
+        """Returns the program ``(flags, new, old) -> tree``: ``new`` where a fold's flag is set."""
+
+        def run(flag: Array, new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
+
+        split = Split((along(), along(), along()), along())
+        return self._once("select", lambda: mapped(run, self.wave, split, donate=2))
+
+    def _once(self, about: Hashable, make: Callable[[], Any]) -> Any:
+        if about not in self._made:
+            self._made[about] = make()
+        return self._made[about]
+
+
+def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: Wave) -> Any:
     masked = wave.folds > 1 or wave.steps_per_program > 1
 
     def step(state: TrainState, volumes: Array, now: Steps) -> tuple[TrainState, Any]:
         image = volumes[now.row]
         if not augmentation.off:
-            key = jax.random.fold_in(jax.random.fold_in(typed_key(state.key), state.step), 1)
+            key = step_keys(state.key, state.step).augmentation
             image = augment(augmentation, key, image, wave.batch_axis)
         batch = Batch(image, jnp.asarray(now.label), jnp.asarray(now.weight))
         following, metrics = train_step(settings, state, batch, wave.batch_axis)
@@ -235,25 +309,3 @@ def train_program(settings: StepSettings, augmentation: AugmentSettings, wave: W
     batches: Any = along(None, PART)
     steps = Steps(batches, batches, batches, active=cast(Any, along()))
     return mapped(run, wave, Split((along(), along(), steps), along()), donate=0)
-
-
-@cache
-def eval_program(settings: StepSettings, wave: Wave) -> Any:
-    """The mapped program ``(variables, volumes, rows) -> logits``: (fold, batch, classes)."""
-
-    def run(variables: Mapping[str, Any], volumes: Array, rows: Array) -> Array:
-        label = jnp.zeros(rows.shape, jnp.int32)
-        batch = Batch(volumes[rows], label, jnp.ones(rows.shape, jnp.float32))
-        return eval_step(settings, variables, batch)["logits"]
-
-    return mapped(run, wave, EVALUATION)
-
-
-@cache
-def select_program(wave: Wave) -> Any:
-    """The mapped program ``(flags, new, old) -> tree``: per fold, ``new`` where its flag is set."""
-
-    def run(flag: Array, new: Any, old: Any) -> Any:
-        return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
-
-    return mapped(run, wave, Split((along(), along(), along()), along()), donate=2)

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mri_jax.keys import random_key
 from mri_jax.seeding import generator
 from mri_jax.training import stopping
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import Feed
-from mri_jax.training.folds import Steps, Wave, eval_program, select_program, train_program
-from mri_jax.training.state import TrainState, random_key
+from mri_jax.training.folds import Programs, Steps
+from mri_jax.training.inference import cross_entropy, predict
+from mri_jax.training.state import TrainState
 from mri_jax.training.step import StepSettings, init_state
 from mri_jax.training.stopping import Stopping, StoppingSettings
 
@@ -39,37 +41,32 @@ class FitSettings:
       batch: Volumes a step.
       stopping: How long.
       augment: Alterations of the training volumes.
-      evaluation_batch: Volumes at a time in evaluation.
     """
 
     step: StepSettings
     batch: int
     stopping: StoppingSettings
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    evaluation_batch: int = 8
 
-    @property
-    def evaluation_step(self) -> StepSettings:
-        """What determines evaluation: the architecture alone, so that programs are shared."""
-        return StepSettings(self.step.spec, first=self.step.first)
+    def same_program(self, other: "FitSettings") -> bool:
+        """Returns whether both train by one compiled program."""
+        return (self.step, self.augment, self.batch) == (other.step, other.augment, other.batch)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train.
+    """What one network learns; a scan is named by its row of the catalogue.
 
     Attributes:
-      name: For the progress bar.
-      seed: Of order and dropout.
+      seed: Of order, dropout and augmentation.
       purpose: Names the random streams of this training, e.g. ``("source", fold)``.
       variables: Parameters and statistics to start from.
-      train: (N,) rows of the feed.
-      validation: (M,) rows for early stopping; empty: the last epoch is the result.
-      labels: (rows of the feed,) 0 or 1.
-      weights: (rows of the feed,) weight of a volume in the training loss.
+      train: (N,) scans.
+      validation: (M,) scans for early stopping; empty: the last epoch is the result.
+      labels: (rows of the catalogue,) class of a scan.
+      weights: (rows of the catalogue,) weight of a scan in the training loss.
     """
 
-    name: str
     seed: int
     purpose: tuple[str | int, ...]
     variables: dict[str, Any]
@@ -99,10 +96,33 @@ class Progressed(NamedTuple):
     history: np.ndarray
 
 
-class Epoch(NamedTuple):
-    """What is reported after an epoch of one job."""
+class Training(NamedTuple):
+    """One network that is trained.
 
-    job: int
+    Attributes:
+      job: What it learns.
+      state: How far it is.
+      checkpoints: Where its states are saved.
+    """
+
+    job: Job
+    state: Progressed
+    checkpoints: TrainingCheckpoints
+
+
+class Epoch(NamedTuple):
+    """What is reported after an epoch of one training.
+
+    Attributes:
+      training: Its place among the trainings of the wave.
+      epoch: Its number, from 1.
+      figures: By the names of `HISTORY`.
+      best: Whether its network is the best so far.
+      last: Whether the training ends with it.
+      volumes_per_second: Of all trainings of the wave.
+    """
+
+    training: int
     epoch: int
     figures: dict[str, float]
     best: bool
@@ -110,15 +130,35 @@ class Epoch(NamedTuple):
     volumes_per_second: float
 
 
+@dataclass(frozen=True)
+class Control:
+    """What accompanies the trainings of a wave.
+
+    Attributes:
+      report: Called after every epoch of every training.
+      interrupted: Whether to save and stop now; asked after every program.
+      save_seconds: States are saved after an epoch, when so long has passed since the last time,
+        and at the end.
+    """
+
+    report: Callable[[Epoch], None] = lambda epoch: None
+    interrupted: Callable[[], bool] = lambda: False
+    save_seconds: float = 0.0
+
+
 def epoch_order(job: Job, epoch: int, batch: int) -> np.ndarray:
-    """(steps, batch) rows of an epoch, shuffled anew; volumes that fill no batch sit it out."""
+    """Returns the (steps, batch) scans of an epoch, shuffled anew.
+
+    Scans that fill no batch sit the epoch out.
+    """
     order = generator(job.seed, "order", *job.purpose, epoch).permutation(job.train)
     steps = len(order) // batch
     return order[: steps * batch].reshape(steps, batch)
 
 
 def begin(settings: FitSettings, job: Job) -> Progressed:
-    """The state before the first epoch."""
+    """Returns the state before the first epoch."""
+    # The name of the stream is that of dropout, which was its only use at first.
     key = jax.numpy.asarray(random_key(job.seed, "dropout", *job.purpose))
     state = jax.device_get(init_state(settings.step, job.variables, key))
     return Progressed(
@@ -131,259 +171,226 @@ def begin(settings: FitSettings, job: Job) -> Progressed:
     )
 
 
-def resume(settings: FitSettings, job: Job, checkpoints: TrainingCheckpoints) -> Progressed:
-    """The last saved state, or the first."""
+def resume(settings: FitSettings, job: Job, checkpoints: TrainingCheckpoints) -> Training:
+    """Returns a training with its last saved state, or with its first."""
     first = begin(settings, job)
-    return checkpoints.load_last(first) or first
+    return Training(job, checkpoints.load_last(first) or first, checkpoints)
 
 
 def fit(
     settings: FitSettings,
-    jobs: Sequence[Job],
-    states: Sequence[Progressed],
-    checkpoints: Sequence[TrainingCheckpoints],
+    trainings: Sequence[Training],
     feed: Feed,
-    wave: Wave,
-    report: Callable[[Epoch], None],
-    interrupted: Callable[[], bool],
-    save_seconds: float = 0.0,
+    programs: Programs,
+    control: Control,
 ) -> list[Progressed]:
-    """Train every job to its end, each a fold of the wave.
+    """Trains every network to its end, each a fold of the wave.
 
     Args:
-      settings: What holds for all jobs.
-      jobs: As many as the wave has folds.
-      states: From `resume`; all at the same position within their epochs.
-      checkpoints: Where each job's states are saved.
+      settings: What holds for all trainings.
+      trainings: From `resume`, as many as the wave has folds; all at the same position within
+        their epochs.
       feed: The volumes.
-      wave: The devices.
-      report: Called after every epoch of every job.
-      interrupted: Whether to save and stop now; asked after every program.
-      save_seconds: States are saved after an epoch, when so long has passed since the last time,
-        and at the end.
+      programs: Of the wave.
+      control: What accompanies them.
 
     Returns:
-      The final state of each job; ``best`` holds the result.
+      The final state of each training; ``best`` holds the result.
 
     Raises:
-      Interrupted: ``interrupted`` said so; all states are saved.
+      Interrupted: ``control.interrupted`` said so; all states are saved.
     """
-    if len({int(state.position) for state in states}) > 1:
-        raise ValueError("the jobs of a wave must stand at the same position within their epochs")
-    states = list(states)
-    device_state = wave.stack([state.state for state in states])
-    device_best = wave.stack([state.best for state in states])
+    if len({int(training.state.position) for training in trainings}) > 1:
+        raise ValueError("the trainings of a wave must stand at the same position of their epochs")
+    wave = _WaveInTraining(settings, trainings, feed, programs, control)
     saved_at = time.perf_counter()
-    while not all(running := [stopping.finished(s.stopping, settings.stopping) for s in states]):
-        active = [not done for done in running]
-        started = time.perf_counter()
-        ran = _run_epoch(settings, jobs, states, active, device_state, feed, wave, interrupted)
-        device_state, sums, waiting = ran.state, ran.sums, ran.waiting
-        if ran.stopped_at is not None:
-            for i in (i for i, on in enumerate(active) if on):
-                states[i] = states[i]._replace(
-                    position=np.asarray(ran.stopped_at, np.int32), partial=sums[i]
-                )
-            states = _fetch(wave, device_state, device_best, states)
-            _save(states, active, checkpoints)
-            raise Interrupted
-        losses = _validation_losses(settings, jobs, device_state, feed, wave)
-        seconds = time.perf_counter() - started
-        reports, improved = [], []
-        for i, job in enumerate(jobs):
-            steps = len(job.train) // settings.batch
-            row = (sums[i][0] / steps, losses[i], seconds, waiting / seconds, sums[i][1])
-            states[i], better = _after_epoch(states[i], row, settings, job, active[i])
-            improved.append(better)
-            if active[i]:
-                epoch = int(states[i].stopping.epochs)
-                figures = dict(zip(HISTORY, map(float, row), strict=True))
-                last = stopping.finished(states[i].stopping, settings.stopping)
-                speed = sum(active) * steps * settings.batch / seconds
-                reports.append(Epoch(i, epoch, figures, better, last, speed))
-        flags = wave.place([np.asarray(flag) for flag in improved])
-        device_best = select_program(wave)(flags, device_state.variables, device_best)
-        states = _fetch(wave, device_state, device_best, states)
-        stopping_now = interrupted()
-        ended = any(each.last for each in reports)
-        if stopping_now or ended or time.perf_counter() - saved_at >= save_seconds:
-            _save(states, active, checkpoints)
+    while any(wave.active):
+        active = wave.active
+        reports = wave.run_epoch()
+        stop = reports is None or control.interrupted()
+        ended = any(each.last for each in reports or ())
+        if stop or ended or time.perf_counter() - saved_at >= control.save_seconds:
+            wave.save(active)
             saved_at = time.perf_counter()
-        for each in reports:
-            report(each)
-        if stopping_now:
+        for each in reports or ():
+            control.report(each)
+        if stop:
             raise Interrupted
-    return states
+    return wave.states
 
 
 class _Ran(NamedTuple):
-    state: Any
+    """What the steps of an epoch came to.
+
+    Attributes:
+      sums: (folds, 2) as `Progressed.partial`.
+      waiting: Seconds for which the devices waited for volumes.
+      stopped_at: The step before which they were interrupted; None at the end of the epoch.
+    """
+
     sums: np.ndarray
     waiting: float
     stopped_at: int | None
 
 
-def _run_epoch(
-    settings: FitSettings,
-    jobs: Sequence[Job],
-    states: Sequence[Progressed],
-    active: Sequence[bool],
-    device_state: Any,
-    feed: Feed,
-    wave: Wave,
-    interrupted: Callable[[], bool],
-) -> _Ran:
-    """The rest of an epoch of each job, in programs of a few steps."""
-    steps = _steps_of_epoch(settings, jobs, states, active)
-    sums = np.stack([state.partial for state in states])
-    program = train_program(settings.step, settings.augment, wave)
-    total, position, waiting = steps.active.shape[1], int(states[0].position), 0.0
-    pending: list[tuple[np.ndarray, Any]] = []
-    chunks = feed.chunks(steps, position, wave)
-    stopped_at = None
-    while position < total:
-        asked = time.perf_counter()
-        volumes, part = next(chunks)
-        waiting += time.perf_counter() - asked
-        device_state, metrics = program(device_state, volumes, part)
-        pending.append((part.active, metrics))
-        position += part.active.shape[1]
-        # One program ahead of the device, no more: it is never idle, and memory stays bounded.
-        if len(pending) > 1:
-            _add(sums, *pending.pop(0))
-        if position < total and interrupted():
-            stopped_at = position
-            break
-    for each in pending:
-        _add(sums, *each)
-    return _Ran(device_state, sums, waiting, stopped_at)
+class _WaveInTraining:
+    """Trainings under way: parameters on the devices, everything else on the host.
+
+    Attributes:
+      states: Of each training; their ``state`` and ``best`` are those of the last `save`.
+    """
+
+    def __init__(
+        self,
+        settings: FitSettings,
+        trainings: Sequence[Training],
+        feed: Feed,
+        programs: Programs,
+        control: Control,
+    ):
+        self._settings, self._feed, self._programs = settings, feed, programs
+        self._jobs = [training.job for training in trainings]
+        self._checkpoints = [training.checkpoints for training in trainings]
+        self._interrupted = control.interrupted
+        self.states = [training.state for training in trainings]
+        self._state = programs.wave.stack([state.state for state in self.states])
+        self._best = programs.wave.stack([state.best for state in self.states])
+
+    @property
+    def active(self) -> list[bool]:
+        """Returns which trainings have not ended."""
+        rule = self._settings.stopping
+        return [not stopping.finished(state.stopping, rule) for state in self.states]
+
+    def run_epoch(self) -> list[Epoch] | None:
+        """Trains and validates the rest of an epoch; None where it was interrupted before its end.
+
+        Returns:
+          What is to be reported of each active training.
+        """
+        active, started = self.active, time.perf_counter()
+        ran = self._train(active)
+        if ran.stopped_at is not None:
+            for i in (i for i, on in enumerate(active) if on):
+                self.states[i] = self.states[i]._replace(
+                    position=np.asarray(ran.stopped_at, np.int32), partial=ran.sums[i]
+                )
+            return None
+        losses = self._validation_losses()
+        seconds = time.perf_counter() - started
+        steps = [len(job.train) // self._settings.batch for job in self._jobs]
+        volumes = sum(n * self._settings.batch for n, on in zip(steps, active, strict=True) if on)
+        reports, improved = [], [False] * len(active)
+        for i in (i for i, on in enumerate(active) if on):
+            loss, not_finite = ran.sums[i]
+            row = (loss / steps[i], losses[i], seconds, ran.waiting / seconds, not_finite)
+            improved[i] = self._end_epoch(i, row)
+            state = self.states[i].stopping
+            reports.append(
+                Epoch(
+                    training=i,
+                    epoch=int(state.epochs),
+                    figures=dict(zip(HISTORY, map(float, row), strict=True)),
+                    best=improved[i],
+                    last=stopping.finished(state, self._settings.stopping),
+                    volumes_per_second=volumes / seconds,
+                )
+            )
+        flags = self._programs.wave.place([np.asarray(flag) for flag in improved])
+        self._best = self._programs.select()(flags, self._state.variables, self._best)
+        return reports
+
+    def save(self, active: Sequence[bool]) -> None:
+        """Copies parameters to the host, and writes the states of active trainings."""
+        wave = self._programs.wave
+        fetched = zip(self.states, wave.fetch(self._state), wave.fetch(self._best), strict=True)
+        self.states = [old._replace(state=state, best=best) for old, state, best in fetched]
+        for state, on, place in zip(self.states, active, self._checkpoints, strict=True):
+            if on:
+                place.save(state)
+
+    def _train(self, active: Sequence[bool]) -> _Ran:
+        """Trains the rest of an epoch, in programs of a few steps."""
+        steps = self._steps(active)
+        sums = np.stack([state.partial for state in self.states])
+        program = self._programs.train(self._settings.step, self._settings.augment)
+        total, position, waiting = steps.active.shape[1], int(self.states[0].position), 0.0
+        pending: list[tuple[np.ndarray, Any]] = []
+        chunks = self._feed.chunks(steps, position, self._programs.wave)
+        stopped_at = None
+        while position < total:
+            asked = time.perf_counter()
+            volumes, part = next(chunks)
+            waiting += time.perf_counter() - asked
+            self._state, metrics = program(self._state, volumes, part)
+            pending.append((part.active, metrics))
+            position += part.active.shape[1]
+            # One program ahead of the device, no more: it is never idle, and memory stays bounded.
+            if len(pending) > 1:
+                _add(sums, *pending.pop(0))
+            if position < total and self._interrupted():
+                stopped_at = position
+                break
+        for each in pending:
+            _add(sums, *each)
+        return _Ran(sums, waiting, stopped_at)
+
+    def _steps(self, active: Sequence[bool]) -> Steps:
+        """Returns the orders of all trainings, those that are shorter or ended inactive."""
+        batch = self._settings.batch
+        orders = [
+            epoch_order(job, int(state.stopping.epochs) + 1, batch)
+            for job, state in zip(self._jobs, self.states, strict=True)
+        ]
+        longest = max(len(o) for o, on in zip(orders, active, strict=True) if on)
+        rows = np.stack([np.resize(order, (longest, batch)) for order in orders])
+        on = [(np.arange(longest) < len(o)) & flag for o, flag in zip(orders, active, strict=True)]
+        pairs = list(zip(self._jobs, rows, strict=True))
+        return Steps(
+            row=rows.astype(np.int32),
+            label=np.stack([job.labels[row] for job, row in pairs]).astype(np.int32),
+            weight=np.stack([job.weights[row] for job, row in pairs]).astype(np.float32),
+            active=np.stack(on),
+        )
+
+    def _end_epoch(self, i: int, row: tuple[float, ...]) -> bool:
+        """Takes an epoch's row of `HISTORY` into a state; returns whether it is the best so far."""
+        state = self.states[i]
+        following, better = stopping.update(state.stopping, row[1], self._settings.stopping)
+        if not len(self._jobs[i].validation):
+            better = True
+            following = following._replace(best_epoch=following.epochs)
+        history = state.history.copy()
+        history[int(state.stopping.epochs)] = row
+        self.states[i] = state._replace(
+            stopping=following,
+            position=np.asarray(0, np.int32),
+            partial=np.zeros(2),
+            history=history,
+        )
+        return better
+
+    def _validation_losses(self) -> list[float]:
+        """Returns each training's mean cross-entropy on its validation scans; NaN without any."""
+        if not any(len(job.validation) for job in self._jobs):
+            return [float("nan")] * len(self._jobs)
+        rows = [job.validation for job in self._jobs]
+        step, variables = self._settings.step, self._state.variables
+        logits = predict(step, variables, rows, self._feed, self._programs)
+        return [
+            cross_entropy(found, job.labels[job.validation])
+            for found, job in zip(logits, self._jobs, strict=True)
+        ]
 
 
 def _add(sums: np.ndarray, active: np.ndarray, metrics: Any) -> None:
-    """Add the metrics of a program, step by step, so that the sum does not depend on its length."""
+    """Adds the metrics of a program, step by step, so that its length does not change the sum."""
     loss, finite = np.asarray(metrics["loss"], float), np.asarray(metrics["finite"], float)
     for step in range(active.shape[1]):
         for fold in np.flatnonzero(active[:, step]):
             sums[fold] += (loss[fold, step], 1.0 - finite[fold, step])
 
 
-def _steps_of_epoch(
-    settings: FitSettings,
-    jobs: Sequence[Job],
-    states: Sequence[Progressed],
-    active: Sequence[bool],
-) -> Steps:
-    """The orders of all jobs side by side; shorter ones and finished jobs get inactive steps."""
-    orders = [
-        epoch_order(job, int(state.stopping.epochs) + 1, settings.batch)
-        for job, state in zip(jobs, states, strict=True)
-    ]
-    longest = max(len(o) for o, on in zip(orders, active, strict=True) if on)
-    rows = np.stack([np.resize(order, (longest, settings.batch)) for order in orders])
-    on = [(np.arange(longest) < len(o)) & flag for o, flag in zip(orders, active, strict=True)]
-    pairs = list(zip(jobs, rows, strict=True))
-    return Steps(
-        row=rows.astype(np.int32),
-        label=np.stack([job.labels[row] for job, row in pairs]).astype(np.int32),
-        weight=np.stack([job.weights[row] for job, row in pairs]).astype(np.float32),
-        active=np.stack(on),
-    )
-
-
-def _after_epoch(
-    state: Progressed, row: tuple[float, ...], settings: FitSettings, job: Job, active: bool
-) -> tuple[Progressed, bool]:
-    if not active:
-        return state, False
-    following, better = stopping.update(state.stopping, row[1], settings.stopping)
-    if not len(job.validation):
-        better = True
-        following = following._replace(best_epoch=following.epochs)
-    history = state.history.copy()
-    history[int(state.stopping.epochs)] = row
-    return state._replace(
-        stopping=following,
-        position=np.asarray(0, np.int32),
-        partial=np.zeros(2),
-        history=history,
-    ), better
-
-
-def _fetch(
-    wave: Wave, device_state: Any, device_best: Any, states: Sequence[Progressed]
-) -> list[Progressed]:
-    fetched = zip(wave.fetch(device_state), wave.fetch(device_best), states, strict=True)
-    return [old._replace(state=state, best=best) for state, best, old in fetched]
-
-
-def _save(
-    states: Sequence[Progressed],
-    active: Sequence[bool],
-    checkpoints: Sequence[TrainingCheckpoints],
-) -> None:
-    for one, on, place in zip(states, active, checkpoints, strict=True):
-        if on:
-            place.save(one)
-
-
-def _validation_losses(
-    settings: FitSettings, jobs: Sequence[Job], device_state: Any, feed: Feed, wave: Wave
-) -> list[float]:
-    """Mean cross-entropy of each job on its validation rows; NaN without any."""
-    if not any(len(job.validation) for job in jobs):
-        return [float("nan")] * len(jobs)
-    rows = [job.validation for job in jobs]
-    logits = predict(settings, device_state.variables, rows, feed, wave)
-    return [
-        cross_entropy(found, job.labels[job.validation])
-        for found, job in zip(logits, jobs, strict=True)
-    ]
-
-
-def cross_entropy(logits: np.ndarray, label: np.ndarray) -> float:
-    """Mean cross-entropy in float64: (N, 2) logits, (N,) labels; NaN for logits not finite."""
-    if not np.isfinite(logits).all():
-        return float("nan")
-    margin = (logits[:, 1].astype(float) - logits[:, 0].astype(float)) * (2 * label - 1)
-    return float(np.logaddexp(0.0, -margin).mean())
-
-
-def predict(
-    settings: FitSettings, variables: Any, rows: Sequence[np.ndarray], feed: Feed, wave: Wave
-) -> list[np.ndarray]:
-    """Logits of each network for its rows.
-
-    Args:
-      settings: For the network and the batch.
-      variables: Stacked, as from `Wave.stack`.
-      rows: (N_i,) rows of the feed for each network.
-      feed: The volumes.
-      wave: The devices.
-
-    Returns:
-      (N_i, 2) float32 for each network.
-    """
-    padded = padded_rows(rows, wave.whole(settings.evaluation_batch))
-    program = eval_program(settings.evaluation_step, wave)
-    found = []
-    for volumes, batch in feed.batches(padded, wave):
-        found.append(program(variables, volumes, batch))
-        if len(found) > 1:
-            found[-2].block_until_ready()
-    logits = np.concatenate([np.asarray(part) for part in found], axis=1)
-    return [logits[i, : len(r)] for i, r in enumerate(rows)]
-
-
-def padded_rows(rows: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """(fold, batches, size) int32: the rows of each fold, filled up with its first row again.
-
-    Evaluation treats volumes one by one, so what fills a batch changes nothing.
-    """
-    longest = -(-max(len(r) for r in rows) // size) * size
-    filled = [np.concatenate([r, np.full(longest - len(r), r[0])]) for r in rows]
-    return np.stack(filled).reshape(len(rows), -1, size).astype(np.int32)
-
-
 def with_step(settings: FitSettings, **changes: Any) -> FitSettings:
-    """The settings with another step."""
+    """Returns the settings with some fields of the step changed."""
     return replace(settings, step=replace(settings.step, **changes))

@@ -1,11 +1,11 @@
-"""One step of training and of evaluation: pure functions, to be jitted, scanned or mapped."""
+"""One training step: pure functions, to be jitted, scanned or mapped."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,10 @@ import optax
 from jax import Array
 
 from mri_jax.errors import UserError
+from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec, split
 from mri_jax.training import freezing
-from mri_jax.training.state import Batch, TrainState, typed_key
+from mri_jax.training.state import Batch, TrainState
 
 # Raised by hand whenever the same seed and data would give other numbers than before.
 NUMERICS_VERSION = 2
@@ -50,19 +51,14 @@ class LossSettings:
     """Cross-entropy.
 
     Attributes:
-      class_weights: Weight of each class; None weighs all alike.
       label_smoothing: Probability spread evenly over the classes, in [0, 1).
     """
 
-    class_weights: tuple[float, ...] | None = None
     label_smoothing: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"label_smoothing: {self.label_smoothing!r} must be in [0, 1)")
-        weights = self.class_weights
-        if weights is not None and not all(math.isfinite(w) and w > 0 for w in weights):
-            raise UserError(f"class_weights: {weights!r} must be positive and finite")
 
 
 @dataclass(frozen=True)
@@ -91,17 +87,11 @@ class StepSettings:
             raise UserError(
                 f"frozen_statistics: {self.frozen_statistics!r} must be 'keep' or 'adapt'"
             )
-        weights = self.loss.class_weights
-        if weights is not None and len(weights) != self.spec.classes:
-            raise UserError(
-                f"class_weights: {weights!r} must have one entry for each of the "
-                f"{self.spec.classes} classes"
-            )
 
 
 @cache
 def optimizer_of(settings: OptimizerSettings) -> optax.GradientTransformation:
-    """The optimizer; it clips over the tree it is given, which is what trains."""
+    """Returns the optimizer; it clips over the tree it is given, which is what trains."""
 
     def decays(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
@@ -117,22 +107,32 @@ def optimizer_of(settings: OptimizerSettings) -> optax.GradientTransformation:
 
 
 def init_variables(spec: CNNSpec, shape: tuple[int, int, int], key: Array) -> dict[str, Any]:
-    """Fresh parameters and statistics for volumes of ``shape`` (X, Y, Z); ``key`` as in state."""
-    volume = jax.ShapeDtypeStruct((1, *shape, spec.in_channels), jnp.float32)
+    """Draws fresh parameters and statistics.
+
+    Args:
+      spec: The network.
+      shape: (X, Y, Z) of a volume.
+      key: (2,) uint32 from `mri_jax.keys.random_key`.
+    """
+    volume = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
     # The bytes of `init`, without its pass over a volume.
     return CNN(spec).lazy_init(typed_key(key), volume, train=False)
 
 
+def drawn(
+    spec: CNNSpec, shape: tuple[int, int, int], seed: int, purpose: tuple[str | int, ...]
+) -> dict[str, Any]:
+    """Draws the parameters that a training from scratch starts from; see `init_variables`."""
+    return init_variables(spec, shape, jnp.asarray(random_key(seed, "init", *purpose)))
+
+
 def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array) -> TrainState:
-    """The state before the first step.
+    """Returns the state before the first step.
 
     Args:
       settings: What the step is.
       variables: Parameters and statistics to start from.
-      key: (2,) uint32 from `random_key`, for dropout.
-
-    Raises:
-      UserError: The rules do not cover the parameters exactly; see `freezing.trainable_mask`.
+      key: (2,) uint32 from `mri_jax.keys.random_key`; see `step_keys`.
     """
     mask = freezing.trainable_mask(settings.rules, variables["params"])
     trained = freezing.select(variables["params"], mask)
@@ -145,32 +145,49 @@ def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array)
     )
 
 
-def cross_entropy(logits: Array, label: Array, settings: LossSettings) -> Array:
-    """Cross-entropy of each volume, unweighted: (N, classes) and (N,) to (N,)."""
-    target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
-    return optax.softmax_cross_entropy(
-        logits, optax.smooth_labels(target, settings.label_smoothing)
-    )
+class StepKeys(NamedTuple):
+    """The random keys of one step.
+
+    Attributes:
+      dropout: Flax derives a key for each layer from it, by a digest of the layer's name.
+      augmentation: One for the whole batch.
+    """
+
+    dropout: Array
+    augmentation: Array
+
+
+def step_keys(key: Array, step: Array) -> StepKeys:
+    """Returns the random keys of a step.
+
+    No number is drawn from dropout's key itself, so it is the step's own, from which augmentation's
+    is split off. Both are the keys of every version with this `NUMERICS_VERSION`.
+
+    Args:
+      key: (2,) uint32, the training's.
+      step: () int32, how many steps were taken before.
+    """
+    own = jax.random.fold_in(typed_key(key), step)
+    return StepKeys(dropout=own, augmentation=jax.random.split(own)[1])
 
 
 def weighted_loss(
     logits: Array, batch: Batch, settings: LossSettings, batch_axis: str | None = None
 ) -> Array:
-    """Mean cross-entropy, each volume weighted by its own and its class's weight.
+    """Returns the mean cross-entropy, (): each volume counts by its weight.
 
-    Of a batch that is split over ``batch_axis``: what this part adds to it.
+    Where the batch is split over ``batch_axis``, returns what this part adds to it.
     """
-    weight = batch.weight
-    if settings.class_weights is not None:
-        weight = weight * jnp.asarray(settings.class_weights, weight.dtype)[batch.label]
-    summed = (weight * cross_entropy(logits, batch.label, settings)).sum()
-    return summed / split.total(weight.sum(), batch_axis)
+    target = jax.nn.one_hot(batch.label, logits.shape[-1], dtype=logits.dtype)
+    smoothed = optax.smooth_labels(target, settings.label_smoothing)
+    summed = (batch.weight * optax.softmax_cross_entropy(logits, smoothed)).sum()
+    return summed / split.total(batch.weight.sum(), batch_axis)
 
 
 def train_step(
     settings: StepSettings, state: TrainState, batch: Batch, batch_axis: str | None = None
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step of Adam on what trains.
+    """Takes one step of Adam on what trains.
 
     The gradient is taken over the trainable subtree alone. Where the loss or a gradient is not
     finite, parameters, statistics and optimizer state stay as they were; the step still counts, so
@@ -191,7 +208,7 @@ def train_step(
     trained = freezing.select(state.params, mask)
     fixed = freezing.select(state.params, mask, keep=False)
     frozen = freezing.frozen_norms(mask) if settings.frozen_statistics == "keep" else frozenset()
-    dropout = jax.random.fold_in(typed_key(state.key), state.step)
+    dropout = step_keys(state.key, state.step).dropout
 
     def loss_of(trained_params: Any) -> tuple[Array, tuple[Array, Any]]:
         params = freezing.merge(trained_params, fixed)
@@ -229,11 +246,3 @@ def train_step(
     )
     metrics = {"loss": loss, "correct": correct, "gradient_norm": norm, "finite": finite}
     return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}
-
-
-def eval_step(
-    settings: StepSettings, variables: Mapping[str, Any], batch: Batch
-) -> dict[str, Array]:
-    """Logits (N, classes) and unweighted cross-entropy ``loss`` (N,), with running statistics."""
-    logits = CNN(settings.spec).apply(variables, batch.image, train=False, first=settings.first)
-    return {"logits": logits, "loss": cross_entropy(logits, batch.label, settings.loss)}

@@ -17,11 +17,11 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Reader:
-    """Scans of a store, numbered in a fixed order and normalised when read.
+    """Reads scans of a store, which have a fixed order, and normalises them.
 
     Attributes:
       store: Where the volumes are.
-      keys: (subject_id, session_id) of scan 0, 1, ...
+      keys: (subject_id, session_id) of scan 0, 1, ...; a scan's place here is called its row.
       how: The normalisation.
       known: Scans measured so far, by key; readers of equal normalisation may share it.
     """
@@ -40,7 +40,7 @@ class Reader:
         return (*self.store.info.grid.shape, 1)
 
     def read(self, row: int) -> np.ndarray:
-        """(X, Y, Z, 1) float32 of one scan, normalised.
+        """Returns one scan, normalised, (X, Y, Z, 1) float32.
 
         Raises:
           UserError: The file cannot be read, has another shape, or its intensities are not usable.
@@ -54,8 +54,8 @@ class Reader:
         except UserError as error:
             raise UserError(f"{self._name(row)}: {error}") from None
 
-    def problems(self, threads: int) -> list[str]:
-        """Why scans cannot be used, a line each; empty when all can. Reads every volume."""
+    def problems(self, rows: Sequence[int], threads: int) -> list[str]:
+        """Reads scans, and returns why some cannot be used, a line each; empty when all can."""
 
         def problem(row: int) -> str | None:
             try:
@@ -65,25 +65,35 @@ class Reader:
             return None
 
         with ThreadPoolExecutor(threads) as pool:
-            found = pool.map(problem, range(len(self)))
-            return [line for line in track(found, len(self), "scan", "checking volumes") if line]
+            found = pool.map(problem, rows)
+            return [line for line in track(found, len(rows), "scan", "checking volumes") if line]
 
-    def load(self, threads: int) -> np.ndarray:
-        """All scans as (N, X, Y, Z, 1) float32, where devices of a CPU can use them in place."""
-        volumes = _aligned((len(self), *self.shape))
+    def load(self, threads: int, rows: Sequence[int] | None = None) -> np.ndarray:
+        """Returns scans in memory that devices of a CPU can use in place.
 
-        def fill(row: int) -> None:
-            volumes[row] = self.read(row)
+        Args:
+          threads: Threads that read and normalise.
+          rows: Which scans, in the order of the result; None: all.
+
+        Returns:
+          (N, X, Y, Z, 1) float32.
+        """
+        rows = range(len(self)) if rows is None else rows
+        volumes = _aligned((len(rows), *self.shape))
+
+        def fill(place: int) -> None:
+            volumes[place] = self.read(rows[place])
 
         with ThreadPoolExecutor(threads) as pool:
-            for _ in track(pool.map(fill, range(len(self))), len(self), "scan", "reading volumes"):
+            filled = pool.map(fill, range(len(rows)))
+            for _ in track(filled, len(rows), "scan", "reading volumes"):
                 pass
         return volumes
 
     def stream(
         self, order: Sequence[int] | np.ndarray, threads: int, prefetch: int
     ) -> Iterator[np.ndarray]:
-        """The scans of ``order`` one by one, read ahead by Grain's threads.
+        """Yields the scans of ``order`` one by one, read ahead by Grain's threads.
 
         Args:
           order: Rows to read; the volumes come in this order whatever the threads do.
@@ -103,7 +113,7 @@ class Reader:
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An empty float32 array that begins at a multiple of 64 bytes.
+    """Returns an empty float32 array that begins at a multiple of 64 bytes.
 
     JAX takes such an array of the host as it is for any number of CPU devices, and copies others.
     """

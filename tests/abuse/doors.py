@@ -123,7 +123,7 @@ def _scans(folder: Path) -> Any:
 def _store(folder: Path) -> Any:
     catalogue, plan, study = _planned(folder)
     volumes, rows = _check_volumes(folder, catalogue, plan, study)
-    read = volumes.reader(tuple(rows)).load(threads=1)
+    read = volumes.reader().load(1, rows)
     return [*catalogue.keys], hashlib.sha256(np.ascontiguousarray(read).data).hexdigest()
 
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import (
     Moments,
+    Parameters,
+    Setting,
     conv_layer,
     forms,
     native,
@@ -50,11 +52,12 @@ def layer_results(form, arrays, running, pool):
     """Output, statistics and the gradients of x, kernel, scale and bias of one conv layer."""
 
     def forward(x, kernel, scale, bias):
-        given = (x, kernel, scale, bias, running)
+        setting = Setting(pool, epsilon=1e-5, native=form == "native")
+        given = (x, Parameters(kernel, scale, bias), running, setting)
         if form == "reference":
-            stages, stats = reference.conv_layer(*given, pool=pool, epsilon=1e-5)
+            stages, stats = reference.conv_layer(*given)
             return stages.output, stats
-        return conv_layer(*given, pool=pool, epsilon=1e-5, native=form == "native")
+        return conv_layer(*given)
 
     (output, stats), pull = jax.vjp(forward, *arrays)
     weight = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
@@ -306,13 +309,12 @@ def network_results(spec, variables, x, labels, train):
     return {"loss": loss, "logits": logits, "updated": updated, "gradients": gradients}
 
 
-def check_network(rng, name, shape, batch, train, in_channels=1):
-    spec = CNNSpec.preset(name, width=0.25, in_channels=in_channels, **EXACT)
-    check_spec(rng, spec, shape, batch, train)
+def check_network(rng, name, shape, batch, train):
+    check_spec(rng, CNNSpec.preset(name, width=0.25, **EXACT), shape, batch, train)
 
 
 def check_spec(rng, spec, shape, batch, train):
-    x = jnp.asarray(volumes(rng, (batch, *shape, spec.in_channels), -0.7))
+    x = jnp.asarray(volumes(rng, (batch, *shape, 1), -0.7))
     variables = CNN(spec).lazy_init(jax.random.key(0), x, train=False)
     variables["params"] = jax.tree_util.tree_map_with_path(
         lambda path, p: p * rng.choice([-1, 1], p.shape) if "scale" in str(path) else p,
@@ -327,6 +329,39 @@ def check_spec(rng, spec, shape, batch, train):
 
 
 EXACT = {"dtype": "float64", "dropout": (0, 0, 0)}
+
+
+def lowered(form, platform):
+    """The text of the gradient of a network of two conv layers as one platform gets it."""
+    spec = CNNSpec(repetitions=(1, 1), filters=(8, 8), fc=(), dropout=(0,), form=form)
+    x = jax.ShapeDtypeStruct((2, 8, 9, 10, 1), jnp.float32)
+    variables = jax.eval_shape(partial(CNN(spec).lazy_init, train=False), jax.random.key(0), x)
+
+    def loss(params, x):
+        given = {"params": params, "batch_stats": variables["batch_stats"]}
+        given["batch_stats"] = jax.tree.map(
+            lambda a: jnp.ones(a.shape, a.dtype), given["batch_stats"]
+        )
+        return CNN(spec).apply(given, x, train=True, mutable=["batch_stats"])[0].sum()
+
+    traced = jax.jit(jax.grad(loss)).trace(variables["params"], x)
+    return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("form", ["fast", pytest.param("native", marks=needs_compiler)])
+def test_a_program_holds_the_form_of_the_platform_that_it_is_for(form, monkeypatch):
+    on_gpu, on_cpu = lowered(form, "cuda"), lowered(form, "cpu")
+    # Forward, and the gradients of both kernels and of the second layer's input. The first layer
+    # keeps no pre-activation and is convolved once more.
+    assert on_gpu.count("[b, 0, 1, 2, f]x[0, 1, 2, i, o]") == 4
+    assert "[b, 0, 1, 2, f]" not in on_cpu
+    assert ("conv3_backward" in on_cpu) == (form == "native")
+    assert "conv3" not in on_gpu
+    # A host whose default is a GPU computes on its CPU as a host without one.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert lowered(form, "cpu") == on_cpu
+
+
 SIZES = list(product((32, 33), (34, 35), (37, 38)))
 
 
@@ -341,4 +376,4 @@ def test_a_network_agrees_with_the_plain_form(rng):
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("train", [True, False])
 def test_every_member_and_parity_agrees_with_the_plain_form(rng, name, shape, train):
-    check_network(rng, name, shape, 1 + (sum(shape) % 4), train, in_channels=1 + train)
+    check_network(rng, name, shape, 1 + (sum(shape) % 4), train)

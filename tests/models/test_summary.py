@@ -10,8 +10,8 @@ from mri_jax.models.summary import layers
 
 @pytest.mark.parametrize("name", ["cnn5", "cnn12"])
 def test_totals_match_the_arrays(name):
-    spec, shape = CNNSpec.preset(name, width=0.5, in_channels=2), (32, 48, 37)
-    x = jax.ShapeDtypeStruct((1, *shape, 2), np.float32)
+    spec, shape = CNNSpec.preset(name, width=0.5), (32, 48, 37)
+    x = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
     variables = jax.eval_shape(lambda k, v: CNN(spec).init(k, v, train=False), jax.random.key(0), x)
     parameters = sum(p.size for p in jax.tree.leaves(variables["params"]))
     assert sum(row.parameters for row in layers(spec, shape)) == parameters

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mri_jax.keys import key_data, typed_key
 from mri_jax.simulation import warp
 from mri_jax.simulation.atrophy import (
     WARP_GRID,
@@ -13,7 +14,7 @@ from mri_jax.simulation.atrophy import (
 )
 from mri_jax.simulation.phantom import phantom_on
 from mri_jax.simulation.regions import REGIONS, VENTRICLES
-from mri_jax.simulation.render import key_of, shaped
+from mri_jax.simulation.render import shaped
 
 
 def test_the_field_has_the_divergence_asked_for():
@@ -45,7 +46,7 @@ def test_what_a_region_loses_is_gained_elsewhere(region):
 def test_achieved_volumes_meet_the_targets_without_folds(ratio):
     parts = atrophy()
     targets = jnp.log(jnp.array(ratio, jnp.float32))
-    displacement, achieved = jax.jit(shaped)(parts, targets, key_of(7))
+    displacement, achieved = jax.jit(shaped)(parts, targets, typed_key(key_data(7)))
     assert np.allclose(np.asarray(achieved / parts.volumes), ratio, rtol=[0.01] * 4 + [0.04])
     assert float(warp.jacobian_determinant(displacement).min()) > 0
     again = np.exp(np.asarray(log_volumes(parts.regions, displacement)))
@@ -55,7 +56,7 @@ def test_achieved_volumes_meet_the_targets_without_folds(ratio):
 def test_another_key_is_another_person():
     parts = atrophy()
     make = jax.jit(shaped)
-    first, _ = make(parts, jnp.zeros(5), key_of(1))
-    second, _ = make(parts, jnp.zeros(5), key_of(1 + 2**40))
+    first, _ = make(parts, jnp.zeros(5), typed_key(key_data(1)))
+    second, _ = make(parts, jnp.zeros(5), typed_key(key_data(1 + 2**40)))
     difference = np.asarray(first - second) * WARP_GRID.spacing
     assert 1.0 < np.sqrt((difference**2).sum(-1).mean()) < 15.0

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from mri_jax.keys import key_data, typed_key
 from mri_jax.simulation.atrophy import WARP_GRID, atrophy
 from mri_jax.simulation.people import scan_named
 from mri_jax.simulation.phantom import template
-from mri_jax.simulation.render import key_of, registration_error, renderer, shaped, source_grid
+from mri_jax.simulation.render import registration_error, renderer, shaped, source_grid
 from mri_jax.simulation.settings import SimulationSettings, default_cohorts
 from mri_jax.volumes.grids import GRIDS
 
@@ -43,7 +44,7 @@ def test_volumes_measured_at_one_millimetre_agree_with_those_of_the_coarser_warp
     """An independent measurement: SciPy deforms the regions of the 1 mm template."""
     phantom = template()
     displacement, achieved = jax.jit(shaped)(
-        atrophy(), SCANS[0].targets.astype(np.float32), key_of(SCANS[0].anatomy_seed)
+        atrophy(), SCANS[0].targets.astype(np.float32), typed_key(key_data(SCANS[0].anatomy_seed))
     )
     axes = [o + s * np.arange(n) for o, s, n in
             zip(phantom.grid.origin, (1.0,) * 3, phantom.grid.shape, strict=True)]  # fmt: skip

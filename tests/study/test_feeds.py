@@ -1,5 +1,7 @@
 """Volumes as stages want them: the histogram's reference comes from training scans alone."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from mri_jax.study import run
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.scans import open_catalogue
 from mri_jax.training.checkpoints import load_params
+from mri_jax.training.folds import Steps, Wave
 from mri_jax.volumes.normalise import training_reference
 from mri_jax.volumes.store import VolumeStore
 from tests import studies
@@ -73,14 +76,13 @@ def test_a_kept_reference_is_as_it_was_written_or_of_an_earlier_version(cohorts,
 def test_feeds_of_two_references_are_two_feeds(cohorts, tmp_path):
     study, volumes, plan = volumes_of(cohorts, tmp_path, **MATCHED)
     first, second = (s for s in plan.stages() if s.kind == "source")
-    feeds = Feeds(volumes, study.data)
+    feeds = Feeds(volumes, study.data, Wave((jax.local_devices()[0],)))
     rows = [0, 3]
-    feed, place = feeds.of(rows, first.reference)
-    assert feeds.of([3], first.reference)[0] is feed
-    assert place == {0: 0, 3: 1}
-    other, _ = feeds.of(rows, second.reference)
+    feed = feeds.of(rows, first.reference)
+    assert feeds.of([3], first.reference) is feed
+    other = feeds.of(rows, second.reference)
     assert other is not feed
-    read = [volumes.reader((3,), stage.reference).read(0) for stage in (first, second)]
+    read = [volumes.reader(stage.reference).read(3) for stage in (first, second)]
     assert np.abs(read[0] - read[1]).max() > 0
 
 
@@ -108,7 +110,27 @@ def test_a_reference_without_histogram_matching_is_refused(cohorts):
 
 def test_devices_of_a_cpu_hold_the_volumes_in_one_place(cohorts, tmp_path):
     _, volumes, _ = volumes_of(cohorts, tmp_path)
-    held = volumes.reader((0, 3, 1)).load(threads=2)
+    held = volumes.reader().load(2, (0, 3, 1))
     placed = jax.device_put(held[None], jax.local_devices(backend="cpu")[0])
     assert placed.unsafe_buffer_pointer() == held.ctypes.data
-    np.testing.assert_array_equal(held[1], volumes.reader((3,)).read(0))
+    np.testing.assert_array_equal(held[1], volumes.reader().read(3))
+
+
+def test_feeds_know_alone_where_a_scan_of_the_catalogue_lies(cohorts, tmp_path):
+    study, volumes, _ = volumes_of(cohorts, tmp_path)
+    wave, reader, rows = Wave((jax.local_devices()[0],)), volumes.reader(), [17, 2, 9, 21]
+    held, streamed = (
+        Feeds(volumes, replace(study.data, placement=placement), wave).of(rows)
+        for placement in ("device", "stream")
+    )
+    asked = np.array([[[21, 2], [9, 21]]])
+    step = Steps(np.array([[[9, 17, 9]]]), *np.zeros((2, 1, 1, 3)), np.ones((1, 1), bool))
+    for feed in (held, streamed):
+        for batch, (arrays, places) in zip(asked[0], feed.batches(asked, wave), strict=True):
+            found = np.asarray(arrays)[0][places[0]]
+            np.testing.assert_array_equal(found, [reader.read(row) for row in batch])
+        ((arrays, part),) = feed.chunks(step, 0, wave)
+        found = np.asarray(arrays)[0][part.row[0, 0]]
+        np.testing.assert_array_equal(found, [reader.read(row) for row in (9, 17, 9)])
+    with pytest.raises(IndexError, match="lack a scan"):
+        next(held.batches(np.array([[[3]]]), wave))

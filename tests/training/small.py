@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from mri_jax.keys import random_key
 from mri_jax.models import CNNSpec
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.loop import FitSettings, Job
-from mri_jax.training.state import random_key
 from mri_jax.training.step import OptimizerSettings, StepSettings, init_variables
 from mri_jax.training.stopping import StoppingSettings
 
@@ -20,7 +20,6 @@ def settings(max_epochs: int = 4, augment: AugmentSettings | None = None) -> Fit
         batch=2,
         stopping=StoppingSettings(min_epochs=2, max_epochs=max_epochs, patience=1),
         augment=augment or AugmentSettings(),
-        evaluation_batch=4,
     )
 
 
@@ -36,7 +35,6 @@ def volumes() -> np.ndarray:
 def job(fold: int) -> Job:
     rows = np.arange(len(LABELS))
     return Job(
-        name=f"fold {fold}",
         seed=7,
         purpose=("source", fold),
         variables=init_variables(SPEC, SHAPE, random_key(7, "init", fold)),

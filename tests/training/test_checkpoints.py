@@ -16,9 +16,9 @@ from orbax.checkpoint import v1 as ocp
 import mri_jax
 from mri_jax import stage_note
 from mri_jax.errors import DiskFull, UserError
+from mri_jax.keys import random_key
 from mri_jax.training.checkpoints import TrainingCheckpoints, network_path, save_network
 from mri_jax.training.loop import begin
-from mri_jax.training.state import random_key
 from mri_jax.training.step import init_variables
 from tests.networks import apply
 from tests.training.small import SHAPE, SPEC, job, settings

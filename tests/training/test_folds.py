@@ -1,5 +1,6 @@
 """Folds on several devices (forced on the host) against one device, as real processes."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,36 +12,42 @@ import pytest
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Steps, Wave, parts_of_cpu, train_program
-from mri_jax.training.loop import fit, predict, resume, with_step
+from mri_jax.training.folds import Programs, Steps, Wave, parts_of_cpu
+from mri_jax.training.inference import predict
+from mri_jax.training.loop import Control, fit, resume, with_step
 from mri_jax.training.step import OptimizerSettings
 from tests.conftest import ROOT
-from tests.training.small import LABELS, job, settings, volumes
+from tests.training.small import LABELS, SPEC, job, settings, volumes
 
 
 def train_all(folder: str, out: str, split: str) -> None:
     """Train four folds in waves of the devices at hand; save epochs and logits of all scans."""
-    full = Wave(tuple(jax.local_devices()), int(split))
-    feed, how = OnDevice(volumes()), settings(max_epochs=5, augment=AugmentSettings(noise=0.1))
+    full = Programs(Wave(tuple(jax.local_devices()), int(split)))
+    feed = OnDevice(volumes(), range(len(LABELS)))
+    how = settings(max_epochs=5, augment=AugmentSettings(noise=0.1))
     logits, epochs = [], []
-    for start in range(0, 4, full.folds):
-        jobs = [job(fold) for fold in range(start, min(start + full.folds, 4))]
-        wave = full.first(len(jobs))
-        places = [TrainingCheckpoints(f"{folder}/{full.folds}-{split}/{one.name}") for one in jobs]
-        states = [resume(how, one, place) for one, place in zip(jobs, places, strict=True)]
-        ended = fit(how, jobs, states, places, feed, wave, lambda _: None, lambda: False)
-        rows = [np.arange(len(LABELS))] * len(jobs)
-        assert_parts_are_equal(how, wave, ended)
-        logits += predict(how, wave.stack([e.best for e in ended]), rows, feed, wave)
+    for start in range(0, 4, full.wave.folds):
+        folds = range(start, min(start + full.wave.folds, 4))
+        programs = full.first(len(folds))
+        trainings = [
+            resume(how, job(i), TrainingCheckpoints(f"{folder}/{full.wave.folds}-{split}/{i}"))
+            for i in folds
+        ]
+        ended = fit(how, trainings, feed, programs, Control())
+        rows = [np.arange(len(LABELS))] * len(folds)
+        assert_parts_are_equal(how, programs, ended)
+        stacked = programs.wave.stack([e.best for e in ended])
+        logits += predict(how.step, stacked, rows, feed, programs)
         epochs += [(int(e.stopping.epochs), int(e.stopping.best_epoch)) for e in ended]
     np.savez(out, logits=np.stack(logits), epochs=np.array(epochs))
 
 
-def assert_parts_are_equal(how, wave, ended):
+def assert_parts_are_equal(how, programs, ended):
     """One more step of the wave leaves the same bits on all devices of a fold."""
+    wave = programs.wave
     rows = np.tile(np.arange(2, dtype=np.int32), (wave.folds, 1, 1))
     steps = Steps(rows, rows, np.ones(rows.shape, np.float32), np.ones((wave.folds, 1), bool))
-    program = train_program(how.step, how.augment, wave)
+    program = programs.train(how.step, how.augment)
     state, _ = program(wave.stack([e.state for e in ended]), wave.copies(volumes()), steps)
     for leaf in jax.tree.leaves(state):
         held = [np.asarray(shard.data) for shard in leaf.addressable_shards]
@@ -99,12 +106,28 @@ def test_devices_that_cannot_be_shared_out_are_refused():
         Wave(("device",) * 5, 2)
 
 
+def test_compiled_programs_can_be_released():
+    client = jax.local_devices()[0].client
+
+    def alive():
+        gc.collect()
+        return len(client.live_executables())
+
+    programs = Programs(Wave(tuple(jax.local_devices()[:1])))
+    wave, one, how = programs.wave, job(0), settings()
+    feed, before = OnDevice(volumes(), range(len(LABELS))), alive()
+    predict(how.step, wave.stack([one.variables]), [one.validation], feed, programs)
+    assert programs.evaluate(SPEC) is programs.evaluate(SPEC)
+    assert alive() > before
+    programs.release()
+    assert alive() == before
+
+
 def test_a_nan_is_found_where_it_arises(tmp_path):
     how = with_step(settings(), optimizer=OptimizerSettings(learning_rate=1e30))
-    one, wave = job(0), Wave(tuple(jax.local_devices()[:1]))
-    place = TrainingCheckpoints(tmp_path)
+    programs = Programs(Wave(tuple(jax.local_devices()[:1])))
     with jax.debug_nans(True):
-        states = [resume(how, one, place)]
-        feed = OnDevice(volumes())
+        training = resume(how, job(0), TrainingCheckpoints(tmp_path))
+        feed = OnDevice(volumes(), range(len(LABELS)))
         with pytest.raises(FloatingPointError, match="invalid value"):
-            fit(how, [one], states, [place], feed, wave, lambda _: None, lambda: False)
+            fit(how, [training], feed, programs, Control())

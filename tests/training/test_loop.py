@@ -5,33 +5,30 @@ import jax
 import numpy as np
 import pytest
 
+from mri_jax.keys import random_key
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, Streamed, ahead
-from mri_jax.training.folds import Wave
-from mri_jax.training.loop import (
-    Interrupted,
-    cross_entropy,
-    epoch_order,
-    fit,
-    predict,
-    resume,
-)
+from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.inference import cross_entropy, predict
+from mri_jax.training.loop import Control, Interrupted, epoch_order, fit, resume, with_step
+from mri_jax.training.step import init_variables
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
 from tests.tiny import make_cohorts
-from tests.training.small import LABELS, job, settings, volumes
+from tests.training.small import LABELS, SHAPE, SPEC, job, settings, volumes
 
 WAVE = Wave((jax.local_devices()[0],))
+PROGRAMS = Programs(WAVE)
+ROWS = range(len(LABELS))
 
 
 def train(folder, fold=0, how=None, feed=None, interrupted=lambda: False, one=None):
-    one, epochs = one or job(fold), []
-    place, how = TrainingCheckpoints(folder), how or settings()
-    states = [resume(how, one, place)]
-    feed = feed or OnDevice(volumes())
-    ended = fit(how, [one], states, [place], feed, WAVE, epochs.append, interrupted)
+    how, epochs = how or settings(), []
+    training = resume(how, one or job(fold), TrainingCheckpoints(folder))
+    control = Control(epochs.append, interrupted)
+    ended = fit(how, [training], feed or OnDevice(volumes(), ROWS), PROGRAMS, control)
     return ended[0], epochs
 
 
@@ -57,8 +54,8 @@ def test_the_best_epoch_is_returned_and_later_epochs_do_not_change_it(whole):
     ended, epochs = whole
     best = int(ended.stopping.best_epoch)
     assert best == min(range(len(epochs)), key=lambda i: epochs[i].figures["validation_loss"]) + 1
-    logits = predict(settings(), WAVE.stack([ended.best]), [job(0).validation],
-                     OnDevice(volumes()), WAVE)[0]  # fmt: skip
+    feed, stacked = OnDevice(volumes(), ROWS), WAVE.stack([ended.best])
+    (logits,) = predict(settings().step, stacked, [job(0).validation], feed, PROGRAMS)
     loss = cross_entropy(logits, LABELS[job(0).validation])
     assert loss == pytest.approx(epochs[best - 1].figures["validation_loss"], abs=1e-12)
 
@@ -82,7 +79,7 @@ def test_a_stream_gives_the_same_bits_as_volumes_on_the_device(tmp_path):
     keys = tuple((f"ADNI1-{i:03d}", "bl") for i in range(26))
     reader = Reader(store, keys, Normalisation())
     one = dataclasses.replace(job(2), labels=1 - LABELS)
-    here, _ = train(tmp_path / "a", one=one, feed=OnDevice(reader.load(2)))
+    here, _ = train(tmp_path / "a", one=one, feed=OnDevice(reader.load(2), ROWS))
     there, epochs = train(tmp_path / "b", one=one, feed=Streamed(reader, threads=2, prefetch=3))
     same(here.best, there.best)
     same(here.state, there.state)
@@ -95,6 +92,47 @@ def test_without_validation_the_last_epoch_is_the_result(tmp_path):
     same(ended.best, ended.state.variables)
     assert len(epochs) == 2
     assert np.isnan(epochs[0].figures["validation_loss"])
+
+
+def test_cross_entropy_is_that_of_any_number_of_classes():
+    rng = np.random.default_rng(1)
+    three, label = rng.normal(0, 9, (50, 3)).astype(np.float32), rng.integers(0, 3, 50)
+    wide = three.astype(float)
+    by_hand = [np.log(np.exp(row - row[k]).sum()) for row, k in zip(wide, label, strict=True)]
+    assert cross_entropy(three, label) == pytest.approx(np.mean(by_hand), rel=1e-12)
+    assert np.isnan(cross_entropy(np.where(three > 20, np.inf, three + 20), label))
+    # Of two classes the bits are those of the margin, by which earlier versions computed it.
+    two, label = rng.normal(0, 9, (5000, 2)).astype(np.float32), rng.integers(0, 2, 5000)
+    two[:50, 1] = two[:50, 0]
+    margin = (two[:, 1].astype(float) - two[:, 0].astype(float)) * (2 * label - 1)
+    assert cross_entropy(two, label) == float(np.logaddexp(0.0, -margin).mean())
+
+
+def test_three_classes_are_trained_and_told_apart(tmp_path):
+    spec = dataclasses.replace(SPEC, classes=3)
+    how = with_step(settings(), spec=spec)
+    one = dataclasses.replace(
+        job(1), labels=np.arange(26) % 3, variables=init_variables(spec, SHAPE, random_key(7, "3"))
+    )
+    ended, epochs = train(tmp_path, how=how, one=one)
+    assert epochs[0].figures["validation_loss"] == pytest.approx(np.log(3), abs=0.5)
+    feed, stacked = OnDevice(volumes(), ROWS), WAVE.stack([ended.best])
+    (logits,) = predict(how.step, stacked, [np.arange(9)], feed, PROGRAMS)
+    assert logits.shape == (9, 3)
+    loss = cross_entropy(
+        predict(how.step, stacked, [one.validation], feed, PROGRAMS)[0], one.labels[one.validation]
+    )
+    assert loss == pytest.approx(float(ended.stopping.best_loss), abs=1e-12)
+
+
+def test_parameters_come_to_the_host_only_to_be_saved(tmp_path, monkeypatch):
+    fetched, fetch = [], Wave.fetch
+    monkeypatch.setattr(Wave, "fetch", lambda wave, tree: fetched.append(0) or fetch(wave, tree))
+    training = resume(settings(), job(0), TrainingCheckpoints(tmp_path))
+    feed, epochs = OnDevice(volumes(), ROWS), []
+    fit(settings(), [training], feed, PROGRAMS, Control(epochs.append, save_seconds=1000.0))
+    assert len(epochs) > 1
+    assert len(fetched) == 2  # the state and the best network, once
 
 
 def test_class_weights_scale_the_training_loss(whole, tmp_path):
@@ -124,13 +162,11 @@ def test_a_training_goes_on_from_the_state_before_a_damaged_one(tmp_path, whole)
 
 def test_states_are_saved_now_and_then_and_at_the_end(tmp_path):
     """A long interval saves once, at the end; what is saved there is the end."""
-    one, how = job(0), settings()
-    place = TrainingCheckpoints(tmp_path)
-    states = [resume(how, one, place)]
-    ended = fit(how, [one], states, [place], OnDevice(volumes()), WAVE,
-                lambda _: None, lambda: False, save_seconds=1000.0)[0]  # fmt: skip
+    one, how, place = job(0), settings(), TrainingCheckpoints(tmp_path)
+    feed, control = OnDevice(volumes(), ROWS), Control(save_seconds=1000.0)
+    (ended,) = fit(how, [resume(how, one, place)], feed, PROGRAMS, control)
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["0"]
-    again = resume(how, one, place)
+    again = resume(how, one, place).state
     same(again.state, ended.state)
     same(again.best, ended.best)
     assert int(again.stopping.epochs) == int(ended.stopping.epochs) > 1

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNNSpec
 from mri_jax.models.conv_layer.moments import moments, of_whole_batch
 from mri_jax.training.augment import AugmentSettings, augment
-from mri_jax.training.state import Batch, random_key, typed_key
+from mri_jax.training.state import Batch
 from mri_jax.training.step import (
     LossSettings,
     OptimizerSettings,
@@ -43,7 +44,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(form, size, parts):
         settings = StepSettings(
             spec,
             OptimizerSettings(learning_rate=1e-2, clip_norm=1.0),
-            LossSettings(class_weights=(1.0, 3.0)),
+            LossSettings(label_smoothing=0.1),
         )
         variables = init_variables(spec, SHAPE, random_key(1, "init"))
         signs = jnp.array([1.0, -1.0, 1.0, -1.0])

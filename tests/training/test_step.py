@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.training import freezing, step
-from mri_jax.training.state import Batch, random_key, typed_key
+from mri_jax.training.state import Batch
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from tests.networks import apply
 
@@ -153,13 +154,13 @@ def test_running_statistics_have_no_memory_of_their_start(rng):
     assert int(one.batch_stats["bn1"]["count"]) == 1
 
 
-def test_class_weights_and_smoothing_enter_the_loss():
+def test_weights_and_smoothing_enter_the_loss():
     logits, label = jnp.array([[0.0, 1.0], [2.0, -1.0]]), jnp.array([1, 1])
-    batch = Batch(jnp.zeros(()), label, jnp.array([1.0, 0.5]))
-    settings = LossSettings(class_weights=(1.0, 3.0), label_smoothing=0.2)
+    weight = np.array([3.0, 0.5])
+    batch = Batch(jnp.zeros(()), label, jnp.asarray(weight))
+    settings = LossSettings(label_smoothing=0.2)
     log = np.log(np.exp(np.asarray(logits)) / np.exp(np.asarray(logits)).sum(1, keepdims=True))
     each = -(0.9 * log[:, 1] + 0.1 * log[:, 0])
-    weight = np.array([3.0, 1.5])
     expected = (weight * each).sum() / weight.sum()
     np.testing.assert_allclose(step.weighted_loss(logits, batch, settings), expected, rtol=1e-6)
 
@@ -196,6 +197,17 @@ def test_random_streams_differ_by_purpose_and_fold():
     assert random_key(0, "init", 0).tobytes() == keys[0].tobytes()
 
 
+def test_dropout_and_augmentation_have_keys_of_their_own():
+    key = jnp.asarray(random_key(3, "dropout", 1))
+    steps = [step.step_keys(key, jnp.asarray(number)) for number in (0, 1)]
+    words = {jax.random.key_data(k).tobytes() for keys in steps for k in keys}
+    assert len(words) == 4
+    # The streams that finished trainings were made with.
+    own = jax.random.fold_in(typed_key(key), 1)
+    assert steps[1].dropout == own
+    assert steps[1].augmentation == jax.random.fold_in(own, 1)
+
+
 def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
     key, volume = random_key(7, "init"), jnp.zeros((1, *SHAPE, 1), jnp.float32)
     drawn = step.init_variables(SPEC, SHAPE, key)
@@ -227,13 +239,8 @@ def golden_losses():
     [
         (lambda: OptimizerSettings(learning_rate=float("nan")), "learning_rate: nan"),
         (lambda: OptimizerSettings(clip_norm=0.0), "clip_norm: 0"),
-        (lambda: LossSettings(class_weights=(1.0, -1.0)), "class_weights"),
         (lambda: LossSettings(label_smoothing=1.0), "label_smoothing: 1.0"),
         (lambda: settings_for("all", frozen_statistics="thaw"), "frozen_statistics: 'thaw'"),
-        (
-            lambda: settings_for("all", loss=LossSettings(class_weights=(1.0, 1.0, 1.0))),
-            "one entry for each of the 2 classes",
-        ),
     ],
 )
 def test_wrong_settings_are_named(make, message):

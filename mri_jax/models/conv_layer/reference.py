@@ -1,6 +1,6 @@
 """The plain form of a block: convolution, BatchNorm, ReLU and max pooling, as written in the paper.
 
-It is the standard the fast form is held to, and what intermediates are read from.
+Tests hold the other forms to it, and intermediates are read from it.
 """
 
 from typing import NamedTuple
@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 from jax import Array
 
+from mri_jax.models.conv_layer.arguments import Parameters, Setting
 from mri_jax.models.conv_layer.moments import Moments, moments, of_whole_batch
 
 
@@ -27,7 +28,7 @@ class ConvStages(NamedTuple):
 
 
 def convolve(x: Array, kernel: Array) -> Array:
-    """3D convolution, stride 1, zero padding to the same size.
+    """Returns a 3D convolution with stride 1 and zero padding to the same size.
 
     Args:
       x: (N, X, Y, Z, C).
@@ -42,45 +43,33 @@ def convolve(x: Array, kernel: Array) -> Array:
 
 
 def affine_of(scale: Array, bias: Array, stats: Moments, epsilon: float) -> tuple[Array, Array]:
-    """BatchNorm as ``a * z + b``: the factors (C,) and offsets (C,)."""
+    """Returns BatchNorm as ``a * z + b``: the factors (C,) and offsets (C,)."""
     factor = scale * jax.lax.rsqrt(stats.variance + epsilon)
     return factor, bias - stats.mean * factor
 
 
 def max_pool(x: Array) -> Array:
-    """2 x 2 x 2 max pooling, stride 2; the last plane of an odd axis is dropped."""
+    """Returns the maxima of 2 x 2 x 2 windows; the last plane of an odd axis is dropped."""
     return nn.max_pool(x, (2, 2, 2), (2, 2, 2))
 
 
 def conv_layer(
-    x: Array,
-    kernel: Array,
-    scale: Array,
-    bias: Array,
-    running: Moments | None,
-    *,
-    pool: bool,
-    epsilon: float,
-    batch_axis: str | None = None,
+    x: Array, parameters: Parameters, running: Moments | None, setting: Setting
 ) -> tuple[ConvStages, Moments]:
-    """One conv layer with what follows it.
+    """Computes a conv layer with what follows it.
 
     Args:
       x: (N, X, Y, Z, C).
-      kernel: (3, 3, 3, C, F).
-      scale: (F,) of BatchNorm, any sign.
-      bias: (F,) of BatchNorm.
+      parameters: Kernel, and BatchNorm's scale and bias.
       running: Statistics to normalise with; None takes those of the batch.
-      pool: Whether max pooling follows.
-      epsilon: Added to the variance.
-      batch_axis: Mapped axis over which the batch is split; the statistics are then those of the
-        whole batch. None: the batch is in one piece.
+      setting: What is fixed; ``native`` changes nothing here.
 
     Returns:
       The stages, and the statistics used.
     """
-    z = convolve(x, kernel.astype(x.dtype))
-    stats = of_whole_batch(moments(z), batch_axis) if running is None else running
-    factor, offset = affine_of(scale, bias, stats, epsilon)
+    z = convolve(x, parameters.kernel.astype(x.dtype))
+    stats = of_whole_batch(moments(z), setting.batch_axis) if running is None else running
+    factor, offset = affine_of(parameters.scale, parameters.bias, stats, setting.epsilon)
     feature_map = nn.relu(z * factor + offset).astype(x.dtype)
-    return ConvStages(z, feature_map, max_pool(feature_map) if pool else feature_map), stats
+    output = max_pool(feature_map) if setting.pool else feature_map
+    return ConvStages(z, feature_map, output), stats

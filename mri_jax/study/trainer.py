@@ -1,0 +1,162 @@
+"""Stages of training: what each learns, where it starts, and what is kept of it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mri_jax import files
+from mri_jax.planning.plan import TrainStage
+from mri_jax.progress import Progress
+from mri_jax.study.feeds import Feeds, Volumes
+from mri_jax.study.stages import StageFolders
+from mri_jax.study.verdicts import of_training
+from mri_jax.training.checkpoints import (
+    TrainingCheckpoints,
+    load_params,
+    network_path,
+    save_network,
+)
+from mri_jax.training.folds import Programs
+from mri_jax.training.loop import HISTORY, Control, Epoch, Job, Progressed, resume
+from mri_jax.training.step import drawn
+from mri_jax.training.train import Trained, train
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains stages.
+
+    Attributes:
+      folders: Where they are kept.
+      volumes: The scans.
+      feeds: Their way to the devices.
+      control: Whether to save and stop, and how often to save.
+      on_epoch: Called with the stage and its epoch's figures.
+      say: Where remarks go.
+    """
+
+    folders: StageFolders
+    volumes: Volumes
+    feeds: Feeds
+    control: Control
+    on_epoch: Callable[[TrainStage, dict[str, Any]], None]
+    say: Callable[[str], None]
+
+    def train(self, stages: Sequence[TrainStage], programs: Programs, progress: Progress) -> None:
+        """Trains stages of one program, no more than it has folds, and finishes them.
+
+        Raises:
+          Interrupted: Asked to stop; everything is saved.
+        """
+        rows = [r for s in stages for e in s.examples for r in e.rows]
+        feed, settings = self.feeds.of(rows, stages[0].reference), stages[0].fit
+        trainings = []
+        for stage in stages:
+            checkpoints = TrainingCheckpoints(self.folders.folder(stage) / "training", self.say)
+            trainings.append(resume(settings, self._job(stage), checkpoints))
+            progress.advance(int(trainings[-1].state.stopping.epochs))
+        control = dataclasses.replace(self.control, report=self._reporter(stages, progress))
+        for trained in train(settings, trainings, feed, programs, control):
+            self._keep(stages[trained.training], trained, programs)
+
+    def _job(self, stage: TrainStage) -> Job:
+        labels = np.zeros(len(self.volumes.catalogue.frame), np.int32)
+        for examples in stage.examples:
+            labels[list(examples.rows)] = examples.labels
+        train = np.array(stage.train.rows)
+        weights = np.ones(len(labels), np.float32)
+        if stage.class_weights == "balanced":
+            of_class = balanced_weights(labels[train], stage.fit.step.spec.classes)
+            weights = of_class[labels].astype(np.float32)
+        return Job(
+            seed=stage.seed,
+            purpose=stage.purpose,
+            variables=self._start(stage),
+            train=train,
+            validation=np.array(stage.validation.rows, int),
+            labels=labels,
+            weights=weights,
+        )
+
+    def _start(self, stage: TrainStage) -> dict[str, Any]:
+        if stage.parent:
+            return load_params(self.folders.folder(stage.parent)).variables
+        spec, shape = stage.fit.step.spec, self.volumes.shape[:3]
+        return jax.device_get(drawn(spec, shape, stage.seed, stage.purpose))
+
+    def _reporter(
+        self, stages: Sequence[TrainStage], progress: Progress
+    ) -> Callable[[Epoch], None]:
+        def report(epoch: Epoch) -> None:
+            stage, figures = stages[epoch.training], epoch.figures
+            left = stage.fit.stopping.max_epochs - epoch.epoch if epoch.last else 0
+            losses = {"loss": figures["train_loss"], "validation": figures["validation_loss"]}
+            progress.advance(
+                1 + left,
+                fold=stage.fold,
+                epoch=epoch.epoch,
+                **{name: f"{loss:.3f}" for name, loss in losses.items() if np.isfinite(loss)},
+                volumes_per_s=f"{epoch.volumes_per_second:.1f}",
+                waiting=f"{100 * figures['waiting']:.0f}%",
+            )
+            line = {"epoch": epoch.epoch, "best": epoch.best, **figures}
+            self.on_epoch(stage, {k: _finite(v) for k, v in line.items()})
+
+        return report
+
+    def _keep(self, stage: TrainStage, trained: Trained, programs: Programs) -> None:
+        folder, state = self.folders.folder(stage), trained.state
+        note = {
+            "epochs": int(state.stopping.epochs),
+            "best_epoch": int(state.stopping.best_epoch),
+            "best_validation_loss": _finite(float(state.stopping.best_loss)),
+            "parameters": trained.parameters,
+            "trainable_parameters": trained.trainable,
+            "seconds": round(trained.seconds, 3),
+            "device": programs.wave.devices[0].device_kind,
+            "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
+            "seen": stage.seen.to_json(),
+            **({"failed": trained.failed} if trained.failed else {}),
+        }
+        if not trained.failed:
+            save_network(
+                network_path(folder),
+                state.best,
+                stage.fit.step.spec,
+                {k: v for k, v in note.items() if k != "seen"},
+            )
+        files.write_json(folder / "history.json", history_rows(state))
+        self.folders.finish(stage, note)
+        verdict = of_training(stage, note)
+        if verdict:
+            self.say(f"{stage.label} fold {stage.fold}: {verdict}")
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the weight of each class, (classes,), with which all add up to the same.
+
+    Args:
+      labels: (N,) classes from 0 of the scans trained on, whose weights have mean 1.
+      classes: How many there are; one that no scan has gets 0.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, len(labels) / (classes * np.maximum(counts, 1)), 0.0)
+
+
+def history_rows(state: Progressed) -> list[dict[str, Any]]:
+    """Returns a row an epoch from the state of a training."""
+    rows = []
+    for epoch, values in enumerate(state.history[: int(state.stopping.epochs)], start=1):
+        figures = {name: _finite(v) for name, v in zip(HISTORY, values.tolist(), strict=True)}
+        rows.append({"epoch": epoch, "best": epoch == int(state.stopping.best_epoch), **figures})
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
