@@ -38,9 +38,8 @@ def read(
       dates: How 3/1/2006 is read where no date of a table tells.
       missing: Further words for missing.
     """
-    found, notes = archive.find_images(
-        images, tables, subject_of, today, problems, image_visit, dates, missing
-    )
+    how = archive.ImageReading(subject_of, today, image_visit, dates, missing)
+    found, notes = archive.find_images(images, tables, how, problems)
     if not found["level"].eq("bids").all():
         unknown = int((found["t1"] & found["field"].isna()).sum())
         if unknown:

@@ -165,7 +165,8 @@ def _visits(
         ("mmse", "MMSCORE", "mmse", 30.0),
         ("cdr", "CDGLOBAL", "cdr", 3.0),
     ):
-        visits[ours] = _score(visits, here, tables, name, column, high, how)
+        path = find_table(tables, name, needed=False)
+        visits[ours] = _score(visits, here, (path, column), high, how)
     visits = visits.join(_people(here, tables, how), on="RID")
     when = visits["date"]
     # Only the year of birth is given; the middle of it is at most half a year wrong.
@@ -214,13 +215,12 @@ def _dates(
 def _score(
     visits: pd.DataFrame,
     here: Keys,
-    tables: Path,
-    name: str,
-    column: str,
+    place: tuple[Path | None, str],
     high: float,
     how: _Reading,
 ) -> pd.Series:
-    path = find_table(tables, name, needed=False)
+    """Returns a score of every visit, up to ``high``, from a table, if there is one, and column."""
+    path, column = place
     if path is None:
         return pd.Series(np.nan, index=visits.index)
     rows = _table(path, [*KEY, column], how, KEY)
@@ -278,9 +278,8 @@ def _scan_tables(tables: Path, how: _Reading) -> pd.DataFrame:
 
 
 def _images(images: Path, scans: pd.DataFrame, how: _Reading) -> tuple[pd.DataFrame, list[str]]:
-    found, notes = archive.find_images(
-        images, None, subject_of, how.today, how.problems, visit_of, how.order, how.missing
-    )
+    reading = archive.ImageReading(subject_of, how.today, visit_of, how.order, how.missing)
+    found, notes = archive.find_images(images, None, reading, how.problems)
     if found["level"].eq("bids").all():
         return found, notes
     found = _matched(found, scans)

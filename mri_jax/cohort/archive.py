@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -40,27 +41,36 @@ def visit_of_month(text: str) -> str:
     return code_of_month(month_of_visit(text))
 
 
+@dataclass(frozen=True)
+class ImageReading:
+    """How an archive's tables and trees of images are read.
+
+    Attributes:
+      subject_of: Returns the subject id that a text stands for, or None.
+      latest: No scan is later than this.
+      visit_of: Returns the code (``bl``, ``m06``) of a visit's name, empty where it says no month.
+      dates: How 3/1/2006 is read where no date of a table tells (`mri_jax.cohort.dates.CHOICES`);
+        the archive's own image tables are month-first.
+      missing: Further words for missing.
+    """
+
+    subject_of: Callable[[str], str | None]
+    latest: date
+    visit_of: Callable[[str], str] = visit_of_month
+    dates: str = AUTO
+    missing: frozenset[str] = frozenset()
+
+
 def find_images(
-    images: Path,
-    tables: Path | None,
-    subject_of: Callable[[str], str | None],
-    latest: date,
-    problems: list[Problem],
-    visit_of: Callable[[str], str] = visit_of_month,
-    dates: str = AUTO,
-    missing: frozenset[str] = frozenset(),
+    images: Path, tables: Path | None, how: ImageReading, problems: list[Problem]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The images of a download tree, of the search CSV beside one, or of a BIDS tree.
+    """Returns the images of a download tree, of the search CSV beside one, or of a BIDS tree.
 
     Args:
       images: The tree, or the table.
       tables: A further folder in which tables of images may lie.
-      subject_of: The subject id that a text stands for, or None.
-      latest: No scan is later than this.
+      how: How they are read.
       problems: Faulty rows and files are added to it.
-      visit_of: The code (``bl``, ``m06``) of a visit's name, empty where it says no month.
-      dates: How 3/1/2006 is read where no date of a table tells (`mri_jax.cohort.dates.CHOICES`).
-      missing: Further words for missing.
 
     Returns:
       An images table (`mri_jax.cohort.images`), and what to tell the user.
@@ -77,11 +87,9 @@ def find_images(
     folders = [folder for folder in (root, tables) if folder is not None]
     beside = dict.fromkeys(path for folder in folders for path in image_tables(folder))
     paths = [images, *(p for p in beside if p.parent != root)] if images.is_file() else [*beside]
-    listed = [
-        read_image_table(p, subject_of, latest, problems, visit_of, dates, missing) for p in paths
-    ]
+    listed = [read_image_table(path, how, problems) for path in paths]
     strays = Strays()
-    tree = scan_tree(root, subject_of, problems, strays)
+    tree = scan_tree(root, how.subject_of, problems, strays)
     notes = [note for p, t in zip(paths, listed, strict=True) for note in _of_nobody(p, t)]
     listed = [table[table["subject_id"] != ""] for table in listed]
     found = combine(tree, listed)
@@ -170,46 +178,33 @@ def image_tables(folder: Path) -> list[Path]:
     return found
 
 
-def read_image_table(
-    path: Path,
-    subject_of: Callable[[str], str | None],
-    latest: date,
-    problems: list[Problem],
-    visit_of: Callable[[str], str] = visit_of_month,
-    dates: str = AUTO,
-    missing: frozenset[str] = frozenset(),
-) -> pd.DataFrame:
-    """The images that a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv`` lists.
+def read_image_table(path: Path, how: ImageReading, problems: list[Problem]) -> pd.DataFrame:
+    """Returns the images of a search CSV, ``All_Images_[DATE].csv`` or ``MPRAGEMETA.csv``.
 
     Args:
       path: The table.
-      subject_of: The subject id that the subject column's text stands for, or None.
-      latest: No scan is later than this.
+      how: How it is read.
       problems: Faulty rows are added to it.
-      visit_of: The code (``bl``, ``m06``) of a visit's name, empty where it says no month.
-      dates: How 3/1/2006 is read where no date of the table tells; the archive's own image tables
-        are month-first.
-      missing: Further words for missing.
 
     Returns:
       ``subject_id`` (empty for nobody of this study), ``named`` (as the table names the subject),
       ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code), ``field``, ``series``
       (digits).
     """
-    rows = read_rows(path, _ALIASES, _OPTIONAL, missing)
+    rows = read_rows(path, _ALIASES, _OPTIONAL, how.missing)
     problems += formula_cells(rows, str(path))
     digits = rows["image_id"].str.extract(r"^[Ii]?(\d+)(?:\.0+)?$", expand=False)
     for row, value in rows["image_id"][digits.isna()].items():
         problems.append(Problem(str(path), int(str(row)), "image id", value, "is no image id"))
-    names = {text: subject_of(text) or "" for text in rows["subject"].unique()}
-    visits = {text: visit_of(text) for text in rows["visit"].unique()}
-    order = MONTH_FIRST if dates == AUTO else dates
+    names = {text: how.subject_of(text) or "" for text in rows["subject"].unique()}
+    visits = {text: how.visit_of(text) for text in rows["visit"].unique()}
+    order = MONTH_FIRST if how.dates == AUTO else how.dates
     frame = pd.DataFrame(
         {
             "subject_id": rows["subject"].map(names),
             "named": rows["subject"],
             "image_id": digits,
-            "date": to_dates(rows["date"], str(path), latest, problems, order),
+            "date": to_dates(rows["date"], str(path), how.latest, problems, order),
             "kind": rows["kind"].where(rows["kind"].str.match(_PROCESSED), ""),
             "description": rows["description"],
             "visit": rows["visit"].map(visits),

@@ -244,18 +244,18 @@ def _facts(
     missing = options.missing
     known = SEX | dict(options.sex_codes)
     remedy = "; give others a meaning: --sex-code 1=M --sex-code 2=F (or O, or missing)"
-    sex = to_codes(rows["sex"], known, file, problems, "sex", missing, remedy)
+    sex = to_codes(rows["sex"], known, file, problems, missing, remedy)
     sessions = rows["session"].where(~is_missing(rows["session"], missing), "")
     return pd.DataFrame(
         {
             "spelt": rows["participant"],
             "session": [labelled(text) for text in sessions],
             "diagnosis": _classes(rows["diagnosis"], options),
-            "age": to_numbers(ages, file, problems, 0, 120, "age", missing),
+            "age": to_numbers(ages.rename("age"), file, problems, 0, 120, missing),
             "sex": sex.replace("missing", ""),
-            "education": to_numbers(rows["education"], file, problems, 0, 40, "education", missing),
-            "mmse": to_numbers(rows["mmse"], file, problems, 0, 30, "mmse", missing),
-            "cdr": to_numbers(rows["cdr"], file, problems, 0, 3, "cdr", missing),
+            "education": to_numbers(rows["education"], file, problems, 0, 40, missing),
+            "mmse": to_numbers(rows["mmse"], file, problems, 0, 30, missing),
+            "cdr": to_numbers(rows["cdr"], file, problems, 0, 3, missing),
             "time": _times(rows["time"]),
             "days": pd.to_numeric(rows["days"], errors="coerce").astype(float),
             "kind": table.kind,

@@ -110,15 +110,18 @@ def to_numbers(
     problems: list[Problem],
     low: float = -np.inf,
     high: float = np.inf,
-    column: str = "",
     missing: frozenset[str] = MISSING,
 ) -> pd.Series:
-    """Text to float64, NaN where missing; what is no number or outside [low, high] is a problem."""
+    """Returns text as float64, NaN where missing.
+
+    What is no number or lies outside [low, high] is a problem of the column that the values are
+    named after.
+    """
     text = values.where(~is_missing(values, missing), "")
     numbers = pd.to_numeric(text, errors="coerce").astype(float)
     wrong = (text != "") & ~np.isfinite(numbers)
     outside = np.isfinite(numbers) & ((numbers < low) | (numbers > high))
-    name = column or str(values.name)
+    name = str(values.name)
     comma = wrong & text.str.match(DECIMAL_COMMA)
     add_rows(problems, file, name, values[wrong & ~comma], "is not a number")
     add_rows(
@@ -133,7 +136,6 @@ def to_codes(
     codes: Mapping[str, str],
     file: str,
     problems: list[Problem],
-    column: str = "",
     missing: frozenset[str] = MISSING,
     remedy: str = "",
 ) -> pd.Series:
@@ -147,7 +149,7 @@ def to_codes(
     named = values.map({text: table[code] for text, code in plain.items() if code in table})
     unknown = named.isna() & ~is_missing(values, missing)
     rule = f"is unknown; known: {', '.join(codes)}{remedy}"
-    add_rows(problems, file, column or str(values.name), values[unknown], rule)
+    add_rows(problems, file, str(values.name), values[unknown], rule)
     return as_text(named)
 
 

@@ -89,7 +89,7 @@ def permutation(
     if np.isnan(difference):
         return Effect(NAN, NAN, NAN, NAN, NAN)
     influence = one.influence.mean(axis=0) - two.influence.mean(axis=0)
-    low, high = _limits(metric, first, second, threshold, influence, difference, seed)
+    low, high = _limits(metric, (first, second), threshold, influence, difference, seed)
     random = seeding.generator(seed, "permutation", metric)
     if metric == "auc":
         drawn = _permuted_auc(first, second, random, permutations)
@@ -103,21 +103,21 @@ def permutation(
 
 def _limits(
     metric: str,
-    first: Scores,
-    second: Scores,
+    pair: tuple[Scores, Scores],
     threshold: Thresholds,
     influence: np.ndarray,
     difference: float,
     seed: int,
 ) -> tuple[float, float]:
-    """Interval A of a difference whose per-subject influence is (N,)."""
+    """Returns interval A of the difference of two methods whose per-subject influence is (N,)."""
+    first, second = pair
     if metric == "auc":
         variance = float((influence**2).sum())
         if not variance > 1e-18:
             return NAN, NAN
         half = float(stats.norm.ppf(0.5 + intervals.LEVEL / 2) * np.sqrt(variance))
         return difference - half, difference + half
-    decided = [intervals.decisions(s, t) for s, t in zip((first, second), threshold, strict=True)]
+    decided = [intervals.decisions(s, t) for s, t in zip(pair, threshold, strict=True)]
     drawn = intervals.resample(_stacked(first, second), np.concatenate(decided), seed)
     values, count = drawn.metric(metric), len(first.score)
     change = values[:, :count].mean(axis=1) - values[:, count:].mean(axis=1)

@@ -5,9 +5,8 @@ import json
 from typing import Any
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.families import Method
-from mri_jax.evaluation.variants import of_baselines, of_rows
-from mri_jax.reporting import demographics, trainings
+from mri_jax.evaluation.variants import of_baselines
+from mri_jax.reporting import demographics, overview
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.findings import findings
@@ -15,9 +14,8 @@ from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.runs.results import Results
 from mri_jax.showing import pages
 from mri_jax.showing.figures import Picture
-from mri_jax.showing.numbers import DASH
 from mri_jax.showing.simulated import BANNER
-from mri_jax.showing.table import Cell, Table, from_rows, text, without_empty
+from mri_jax.showing.table import Table
 
 LIMIT = 15_000_000
 """Bytes a page may have."""
@@ -70,8 +68,8 @@ def render(
         findings=findings(analysis),
         meaningless=any(run.study is not None and run.study.smoke for run in analysis.runs),
         cautions=cautions(analysis),
-        overview=runs_table(analysis),
-        networks=networks_table(analysis),
+        overview=overview.runs_table(analysis),
+        networks=overview.networks_table(analysis),
         demographics=demographics.demographics_table(analysis),
         flow=demographics.flow_table(analysis),
         sections=sections,
@@ -96,65 +94,6 @@ def _subtitle(analysis: Analysis) -> str:
     scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
     comparisons = len(analysis.sections)
     return f"{count} networks, {scans} scans, {comparisons} comparison{'s' * (comparisons != 1)}"
-
-
-def runs_table(analysis: Analysis) -> Table:
-    """Each run's question and where it was computed; a study's variants may override the source."""
-    rows = []
-    for name, run in zip(analysis.names, analysis.runs, strict=True):
-        study = run.study
-        devices = run.provenance.get("devices", [])
-        kinds = [
-            f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else str(kind)
-            for kind in dict.fromkeys(devices)
-        ]
-        asked = (
-            ("",) * 5
-            if study is None
-            else (
-                f"{study.name}:{study.preset}",
-                f"{study.task.positive} against {study.task.negative}",
-                ", ".join(study.source.cohorts),
-                ", ".join(study.targets),
-                str(study.seed),
-            )
-        )
-        rows.append((name, *(value or DASH for value in (*asked, ", ".join(kinds)))))
-    header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
-    note = "Variants of a run may override its task, source or network; the table below lists them."
-    return from_rows("runs", "Runs", header, rows, note)
-
-
-def networks_table(analysis: Analysis) -> Table:
-    """Every network variant and stage: how many networks, what they trained."""
-    rows = []
-    plan, marks = analysis.plan, trainings.marks(analysis)
-    frame = analysis.predictions.groupby(["run", "stage"], sort=False)
-    variants = of_rows(analysis.predictions)
-    for (run, stage), group in sorted(frame, key=lambda item: variants[item[0][0]].is_baseline):
-        count = len(group[["repeat", "fold"]].drop_duplicates())
-        if stage == "source":
-            count = group["fold"].nunique()
-        trained = ""
-        if len(plan) and "trainable_parameters" in plan.columns:
-            found = plan[(plan["run"] == run) & (plan["stage"] == stage)]["trainable_parameters"]
-            known = found.dropna()
-            trained = f"{int(known.iloc[0]):,}" if len(known) else ""
-        cohorts = ", ".join(dict.fromkeys(group.loc[group["split"].eq("test"), "cohort"]))
-        value = float(trained.replace(",", "")) if trained else float("nan")
-        rows.append(
-            (
-                text(run),
-                text(stage),
-                Cell(str(count), float(count)),
-                Cell(trained or DASH, value),
-                text(cohorts or DASH),
-                text(marks.get(Method(run, stage).name, "")),
-            )
-        )
-    header = ("Run", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks")
-    columns, shown = without_empty(header, rows)
-    return Table("networks", "Networks", columns, shown)
 
 
 def _described(name: str, run: Results, share: bool) -> dict[str, str]:

@@ -7,14 +7,13 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.filenames import safe_name
 from mri_jax.reporting import demographics, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.runs import results
-from mri_jax.showing import forms
+from mri_jax.showing import figures, forms
 from mri_jax.showing.figures import Picture
 
 SHAREABLE = "report-shareable.html"
@@ -75,7 +74,7 @@ def write_report(
         forms.write(folder / results.TABLES, table, analysis.simulated)
     pictures = [picture for group in drawn.values() for picture in group]
     for picture in pictures:
-        _write_figure(folder / results.FIGURES, picture)
+        figures.write(folder / results.FIGURES, picture)
     files.write_text(folder / results.REPORT, text)
     return Written(folder / results.REPORT, len(every), len(pictures))
 
@@ -101,9 +100,3 @@ def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
 
 def _section_of(picture: Picture, keys: Sequence[str]) -> str:
     return next(key for key in keys if picture.key.startswith(f"{key}-"))
-
-
-def _write_figure(folder: epath.Path, picture: Picture) -> None:
-    name = safe_name(picture.key, keep="_")
-    files.write_bytes(folder / f"{name}.png", picture.png)
-    files.write_bytes(folder / f"{name}.svg", picture.svg)

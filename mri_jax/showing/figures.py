@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from importlib import resources
 
 import matplotlib as mpl
+from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mri_jax import files
+from mri_jax.filenames import safe_name
 from mri_jax.showing.simulated import MARK
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -50,6 +53,13 @@ class Picture:
     def svg(self) -> bytes:
         """The drawing as SVG."""
         return image(self.figure, "svg")
+
+
+def write(folder: epath.Path, picture: Picture) -> None:
+    """Write a picture as ``KEY.png`` and ``KEY.svg``."""
+    place = folder / safe_name(picture.key, keep="_")
+    files.write_bytes(f"{place}.png", picture.png)
+    files.write_bytes(f"{place}.svg", picture.svg)
 
 
 @contextlib.contextmanager

@@ -202,16 +202,12 @@ def scanned(
       The scan, with intensities outside the mask as well.
     """
     image, mask, volumes, jacobian, size = _scanned(
-        original.parts,
-        original.channels,
-        targets.astype(np.float32),
-        affine.astype(np.float32),
+        (original.parts, original.channels),
+        (targets.astype(np.float32), affine.astype(np.float32)),
         scanner_of(scan),
-        typed_key(key_data(scan.anatomy_seed)),
-        typed_key(key_data(scan.scan_seed)),
+        (typed_key(key_data(scan.anatomy_seed)), typed_key(key_data(scan.scan_seed))),
         original.grid,
-        shape,
-        voxel,
+        (shape, voxel),
     )
     return Rendered(
         volume=np.asarray(image),
@@ -222,20 +218,27 @@ def scanned(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("source", "shape", "voxel"))
+@functools.partial(jax.jit, static_argnames=("source", "image_grid"))
 def _scanned(
-    parts: Atrophy,
-    channels: Array,
-    targets: Array,
-    affine: Array,
+    original: tuple[Atrophy, Array],
+    wanted: tuple[Array, Array],
     scanner: Scanner,
-    anatomy: Array,
-    noise: Array,
+    keys: tuple[Array, Array],
     source: Grid,
-    shape: tuple[int, int, int],
-    voxel: tuple[float, ...],
+    image_grid: tuple[tuple[int, int, int], tuple[float, ...]],
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Volume, mask, achieved volumes, smallest Jacobian and size of the residual warp."""
+    """Returns volume, mask, achieved volumes, smallest Jacobian and size of the residual warp.
+
+    Args:
+      original: The parts that may shrink, and the template's channels.
+      wanted: Targets of the parts, and the affine to the scan.
+      scanner: The scanner.
+      keys: Of the person's anatomy, and of the scan's noise.
+      source: Grid of the template's channels.
+      image_grid: Shape of the scan, and edge lengths of its voxels in mm.
+    """
+    (parts, channels), (targets, affine) = original, wanted
+    (anatomy, noise), (shape, voxel) = keys, image_grid
     displacement, volumes = shaped(parts, targets, anatomy)
     maps = deformed(channels, source, displacement, affine, shape)
     image = acquire(signal_of(maps, scanner.contrast), scanner, voxel, noise)

@@ -241,17 +241,12 @@ def _preprocess(
     volume = np.where(on_grid, np.maximum(volume, 0) * scale, 0).astype(settings.dtype)
     if not np.isfinite(volume).all():
         raise UserError("intensities exceed the range of float16; use dtype float32")
-    figures = quality.figures(
-        scan,
-        Image(working.data, working.affine),
-        mask,
-        fit,
-        volume,
-        on_grid,
-        grid,
-        template,
-        None if settings.registration == "affine" else laid,
-    )
+    # The template is compared as the affine fits it to this brain, whatever its size on the grid.
+    to_template = np.eye(4)
+    if settings.registration != "affine":
+        to_template = np.linalg.inv(fit.matrix) @ laid
+    there = quality.grid_figures(volume, on_grid, grid, template, to_template)
+    figures = quality.figures(scan, Image(working.data, working.affine), mask, fit, there)
     steps = {
         "inhomogeneity": "t1-linear" if in_template_space else ("n4" if settings.n4 else "none"),
         "brain": method,

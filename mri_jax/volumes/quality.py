@@ -7,6 +7,7 @@ template's brain and not against the mask.
 
 import operator
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -53,28 +54,17 @@ def figures(
     working: Image,
     mask: np.ndarray,
     fit: AffineFit,
-    volume: np.ndarray,
-    on_grid: np.ndarray,
-    grid: Grid,
-    template: Template,
-    laid: np.ndarray | None = None,
+    there: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The figures `FIGURES` of one scan.
+    """Returns the figures `FIGURES` of one scan.
 
     Args:
       scan: As read.
       working: Corrected for inhomogeneity, at about 2 mm.
       mask: (X, Y, Z) bool, the brain on the working voxels.
       fit: The affine from template to scan.
-      volume: On the grid.
-      on_grid: Its mask.
-      grid: The grid.
-      template: The template.
-      laid: The transform to the scan under which the volume lies on the grid, if not the affine.
-        The template is then compared as the affine fits it to this brain, whatever its size.
+      there: What `grid_figures` says of the volume on the grid.
     """
-    to_template = np.eye(4) if laid is None else np.linalg.inv(fit.matrix) @ laid
-    there = grid_figures(volume, on_grid, grid, template, to_template)
     scale, shear = scale_and_shear(fit.matrix)
     return {
         "correlation": there["correlation"],

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from mri_jax.cohort.archive import combine, image_tables, read_image_table
+from mri_jax.cohort.archive import ImageReading, combine, image_tables, read_image_table
 from mri_jax.cohort.download import scan_tree
 from mri_jax.cohort.identity import adni_id
 from mri_jax.cohort.images import ImageChoice, choose, describe, level_of
@@ -194,7 +194,8 @@ def test_image_tables_of_every_dialect(tmp_path):
     paths = image_tables(tmp_path)
     assert [p.name for p in paths] == ["All_Images_01Jan2025.csv", "MPRAGEMETA.csv", "search.csv"]
     problems: list[Problem] = []
-    tables = [read_image_table(p, subject_of, date(2026, 1, 1), problems) for p in paths]
+    how = ImageReading(subject_of, date(2026, 1, 1))
+    tables = [read_image_table(p, how, problems) for p in paths]
     assert problems == []
     whole = combine(scan_tree(tmp_path, subject_of, problems), tables).set_index("image_id")
     assert whole["field"].to_dict() == {"45117": 1.5, "45118": 1.5}

@@ -21,7 +21,7 @@ from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
-from mri_jax.reporting.page import runs_table
+from mri_jax.reporting.overview import runs_table
 from mri_jax.reporting.report import SHAREABLE, write_report
 from mri_jax.runs import results
 from mri_jax.settings.study import merged
