@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain and say where the page is."""
     from mri_jax import backend
-    from mri_jax.explanation.explain import PermutedNetwork, Request, explain
+    from mri_jax.explanation.check import PermutedNetwork
+    from mri_jax.explanation.explain import explain
+    from mri_jax.explanation.request import Request
     from mri_jax.explanation.score import ScoredNetwork
     from mri_jax.runs.trained import TrainedRun, open_run
 

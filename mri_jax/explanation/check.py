@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mri_jax.explanation import truth as truths
-from mri_jax.explanation.collect import Collected, Setting
+from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.methods import AttributionMethod
 from mri_jax.explanation.sanity import (
     AREAS,
@@ -21,7 +21,28 @@ from mri_jax.explanation.sanity import (
     similarity,
 )
 from mri_jax.explanation.score import ScoredNetwork
+from mri_jax.explanation.selection import ExplainedScan
+from mri_jax.explanation.setting import Setting
 from mri_jax.progress import Progress
+from mri_jax.runs.trained import TrainedRun
+
+# Scans of each class whose maps the randomisation checks compare.
+_CHECKED_SCANS = 2
+
+
+@dataclass(frozen=True)
+class PermutedNetwork:
+    """A network that learned permuted labels, for the checks.
+
+    Attributes:
+      network: The network.
+      fold: Whose source network it is compared with.
+      note: How far its training got.
+    """
+
+    network: ScoredNetwork
+    fold: int
+    note: str
 
 
 class Reference(NamedTuple):
@@ -116,3 +137,46 @@ def _maps(
             areas.append(truths.aucs(explained.map, setting.truth)["voxels"])
         progress.advance()
     return units, float(np.mean(areas)) if areas else float("nan")
+
+
+def _folds(scan: ExplainedScan) -> list[int]:
+    return [member.fold for group in scan.members.values() for member in group]
+
+
+def common_fold(scans: Sequence[ExplainedScan]) -> int:
+    """Returns the fold whose networks may explain most of the scans; the first of equals."""
+    folds = [fold for scan in scans for fold in _folds(scan)]
+    return max(sorted(set(folds)), key=folds.count)
+
+
+def check_run(
+    run: TrainedRun,
+    variant: str,
+    setting: Setting,
+    control: PermutedNetwork,
+    scans: Sequence[ExplainedScan],
+    collected: Collected,
+) -> list[Checked]:
+    """Returns the checks of every stage, on a few scans of each class.
+
+    Args:
+      run: The run.
+      variant: The network variant.
+      setting: What holds for all maps.
+      control: The network of permuted labels.
+      scans: Those that were explained.
+      collected: What their maps left behind.
+    """
+    may = [s for s in scans if control.fold in _folds(s)]
+    chosen = [s for label in (0, 1) for s in [m for m in may if m.label == label][:_CHECKED_SCANS]]
+    reader = run.reader(tuple(scan.key for scan in chosen))
+    volumes = [reader.read(row) for row in range(len(chosen))]
+    found = []
+    for stage in setting.stages:
+        member = run.ensemble(variant, stage)[control.fold]
+        read = member.load()
+        reference = Reference(
+            ScoredNetwork(read.spec, read.variables), control.network, control.note
+        )
+        found.append(check_stage(stage, setting, reference, volumes, collected, seed=0))
+    return found

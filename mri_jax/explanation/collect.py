@@ -1,28 +1,22 @@
 """The maps: every scan, stage and method, averaged over the networks that may explain the scan."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from etils import epath
 
-from mri_jax import files
 from mri_jax.explanation import truth as truths
-from mri_jax.explanation.methods import AttributionMethod, Background, Explained
-from mri_jax.explanation.regions import Regions
+from mri_jax.explanation.methods import AttributionMethod, Explained
 from mri_jax.explanation.sanity import pairwise
 from mri_jax.explanation.score import ScoredNetwork, scores
 from mri_jax.explanation.selection import ExplainedScan
+from mri_jax.explanation.setting import Setting
 from mri_jax.explanation.statistics import region_rows
-from mri_jax.explanation.truth import Truth
 from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
-from mri_jax.runs.trained import Member
-from mri_jax.showing.simulated import prefixed
-from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.store import scan_name
 from mri_jax.volumes.stream import Reader
 
@@ -64,54 +58,31 @@ class Collected:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
-    """What holds for all maps of one call.
+class _Explanation:
+    """What the networks of a stage and a method say about a scan."""
 
-    Attributes:
-      stages: Names of the stages.
-      networks: Every network that explains a scan.
-      methods: The methods.
-      background: What the scans are set against.
-      regions: On the grid of the volumes.
-      truth: Where disease acts, on simulated cohorts that are checked; else None.
-      check: Whether to measure how the networks agree.
-      classes: Diagnoses of the scans with label 0 and 1.
-      learned: Diagnoses of label 0 and 1 that the source networks learned.
-      simulated: Whether the scans are.
-    """
-
-    stages: tuple[str, ...]
-    networks: dict[Member, ScoredNetwork]
-    methods: Sequence[AttributionMethod]
-    background: Background
-    regions: Regions
-    truth: Truth | None
-    check: bool
-    classes: tuple[str, str]
-    learned: tuple[str, str]
-    simulated: bool
-
-
-def load_networks(scans: Sequence[ExplainedScan]) -> dict[Member, ScoredNetwork]:
-    """Every network that explains one of the scans."""
-    members = dict.fromkeys(m for scan in scans for group in scan.members.values() for m in group)
-    networks = {}
-    for member in members:
-        read = member.load()
-        networks[member] = ScoredNetwork(read.spec, read.variables)
-    return networks
+    scan: ExplainedScan
+    stage: str
+    method: str
+    score: float
+    parts: list[Explained]
 
 
 def collect(
-    setting: Setting, scans: Sequence[ExplainedScan], reader: Reader, out: epath.Path, threads: int
+    setting: Setting,
+    scans: Sequence[ExplainedScan],
+    reader: Reader,
+    write: Callable[[str, np.ndarray, str], object],
+    threads: int,
 ) -> Collected:
-    """Explain every scan and write a NIfTI for each (stage, method, scan).
+    """Explain every scan and write a map for each (stage, method, scan).
 
     Args:
       setting: What holds for all.
       scans: In the reader's order.
       reader: Their volumes, normalised.
-      out: Folder of the maps: ``out/STAGE/METHOD/COHORT/SUBJECT_SESSION.nii.gz``.
+      write: Writes a map (X, Y, Z) under ``maps/STAGE/METHOD/COHORT/SUBJECT_SESSION.nii.gz``, with
+        words for its header.
       threads: That read volumes ahead.
     """
     found = Collected()
@@ -125,7 +96,8 @@ def collect(
                 score = float(np.mean([np.asarray(scores(*n, volume[None]))[0] for n in asked]))
                 for method in setting.methods:
                     explained = _timed(method, asked, volume, found, progress)
-                    _keep(setting, found, scan, stage, method.name, explained, score, out, reader)
+                    made = _Explanation(scan, stage, method.name, score, explained)
+                    _keep(setting, found, made, write)
     return found
 
 
@@ -151,21 +123,16 @@ def _timed(
 def _keep(
     setting: Setting,
     found: Collected,
-    scan: ExplainedScan,
-    stage: str,
-    method: str,
-    explained: list[Explained],
-    score: float,
-    out: epath.Path,
-    reader: Reader,
+    made: _Explanation,
+    write: Callable[[str, np.ndarray, str], object],
 ) -> None:
+    scan, stage, method, explained = made.scan, made.stage, made.method, made.parts
     values = np.stack([each.map for each in explained]).mean(0, dtype=np.float32)
     key = (stage, method, scan.label)
     found.sums[key] = found.sums[key] + values if key in found.sums else values
     found.counts[key] = found.counts.get(key, 0) + 1
     name = f"maps/{safe_name(stage)}/{method}/{scan_name(scan.cohort, *scan.key)}.nii.gz"
-    words = prefixed(f"{method} {stage}, logits", setting.simulated)
-    files.write_bytes(out / name, nifti_bytes(values, reader.store.info.grid, words))
+    write(name, values, f"{method} {stage}, logits")
     row = {
         "stage": stage,
         "method": method,
@@ -174,7 +141,7 @@ def _keep(
         "cohort": scan.cohort,
         "diagnosis": setting.classes[scan.label],
         "networks": len(explained),
-        "score": score,
+        "score": made.score,
         **_completeness(explained),
         "agreement": pairwise([e.units for e in explained]) if setting.check else np.nan,
         "file": name,
@@ -198,20 +165,3 @@ def _completeness(explained: list[Explained]) -> dict[str, float]:
         "completeness_error": float(np.abs(errors).mean()),
         "completeness_share": float(np.abs(errors).mean() / max(np.abs(wanted).mean(), 1e-12)),
     }
-
-
-def background_of(reader: Reader, threads: int) -> Background:
-    """Mean volume and brain of all scans of the reader (no labels are used)."""
-    total = np.zeros(reader.shape, np.float64)
-    inside = np.zeros(reader.shape[:3], np.int32)
-    with Progress(len(reader), "scan", "cohort mean") as progress:
-        for row, volume in enumerate(reader.stream(range(len(reader)), threads, prefetch=2)):
-            total += volume
-            inside += np.asarray(reader.store.mask(*reader.keys[row]))
-            progress.advance()
-    return Background(
-        mean=(total / len(reader)).astype(np.float32),
-        brain=2 * inside >= len(reader),
-        reach=inside > 0,
-        constant=reader.how.background,
-    )

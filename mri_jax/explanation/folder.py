@@ -1,6 +1,6 @@
 """One folder of results: maps, pictures and interactive views, each file whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -10,12 +10,29 @@ from etils import epath
 from mri_jax import files
 from mri_jax.explanation import pictures
 from mri_jax.explanation.check import Checked
-from mri_jax.explanation.collect import Collected, Setting
+from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.sanity import failures
+from mri_jax.explanation.setting import Setting
 from mri_jax.showing.figures import Picture
 from mri_jax.showing.simulated import prefixed
 from mri_jax.volumes.export import nifti_bytes
 from mri_jax.volumes.grids import Grid
+
+
+def map_writer(
+    out: epath.Path, grid: Grid, simulated: bool
+) -> Callable[[str, np.ndarray, str], str]:
+    """Returns a function that writes a map (X, Y, Z) as NIfTI and returns its name.
+
+    It takes the name below ``out``, the map, and words for the file's header.
+    """
+
+    def write(name: str, values: np.ndarray, words: str) -> str:
+        said = prefixed(words, simulated)
+        files.write_bytes(out / name, nifti_bytes(values.astype(np.float32), grid, said))
+        return name
+
+    return write
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +63,13 @@ class Folder:
 
     def nifti(self, name: str, values: np.ndarray, words: str) -> str:
         """Write one map; ``words`` go to its header. Returns the name."""
-        said = prefixed(words, self.setting.simulated)
-        files.write_bytes(self.out / name, nifti_bytes(values.astype(np.float32), self.grid, said))
-        return name
+        return map_writer(self.out, self.grid, self.setting.simulated)(name, values, words)
+
+    @property
+    def canvas(self) -> pictures.Canvas:
+        """What all pictures of maps have in common."""
+        brain, simulated = self.setting.background.brain, self.setting.simulated
+        return pictures.Canvas(self.anatomy, brain, self.grid, simulated)
 
     def mosaic(
         self,
@@ -58,11 +79,7 @@ class Folder:
         lines: Sequence[pictures.Line],
     ) -> Picture:
         """Draw one mosaic and write it as PNG."""
-        brain, simulated = self.setting.background.brain, self.setting.simulated
-        picture = pictures.mosaic(
-            key, title, caption, lines, self.anatomy, brain, self.grid, simulated
-        )
-        return self.png(picture)
+        return self.png(pictures.mosaic(key, title, caption, lines, self.canvas))
 
     def png(self, picture: Picture) -> Picture:
         """Write a picture; returns it."""
@@ -71,7 +88,6 @@ class Folder:
 
     def view(self, key: str, title: str, values: np.ndarray) -> str:
         """Write nilearn's interactive page of a map; returns its name."""
-        brain, simulated = self.setting.background.brain, self.setting.simulated
-        page = pictures.interactive(values, self.anatomy, brain, self.grid, title, simulated)
+        page = pictures.interactive(values, title, self.canvas)
         files.write_text(self.out / f"views/{key}.html", page)
         return f"views/{key}.html"

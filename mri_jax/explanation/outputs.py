@@ -4,52 +4,35 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.explanation import pictures, sections
-from mri_jax.explanation.check import Checked
-from mri_jax.explanation.collect import Collected, Setting
+from mri_jax.explanation import sections
 from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import markdown_page, render
 from mri_jax.explanation.sanity import RULES
 from mri_jax.explanation.selection import ExplainedScan
+from mri_jax.explanation.statistics import region_summary
 from mri_jax.progress import Progress
 from mri_jax.showing import simulated
 from mri_jax.showing.forms import markdown
 from mri_jax.showing.table import from_frame
-from mri_jax.volumes.grids import Grid
 
 
 def write_outputs(
-    out: epath.Path,
-    facts: dict[str, Any],
-    setting: Setting,
-    grid: Grid,
-    scans: Sequence[ExplainedScan],
-    collected: Collected,
-    summary: pd.DataFrame,
-    checked: Sequence[Checked],
-    say: Callable[[str], None],
+    to: Folder, facts: dict[str, Any], scans: Sequence[ExplainedScan], say: Callable[[str], None]
 ) -> epath.Path:
     """Write everything but the single maps; returns the page.
 
     Args:
-      out: The folder.
+      to: The folder, with what the maps left behind.
       facts: About the call, JSON-serialisable.
-      setting: What was explained.
-      grid: Of the maps.
-      scans: That were explained.
-      collected: What their maps left behind.
-      summary: From `statistics.region_summary`.
-      checked: The checks of each stage.
+      scans: Those that were explained.
       say: Where the summary goes.
     """
-    background = setting.background
-    anatomy = pictures.anatomy_of(background.mean[..., 0], background.reach, grid)
-    to = Folder(out, setting, grid, anatomy, collected, checked)
-    to.nifti("maps/anatomy.nii.gz", np.asarray(anatomy.dataobj), "mean volume of the cohort")
+    out, setting, collected, checked = to.out, to.setting, to.collected, to.checked
+    to.nifti("maps/anatomy.nii.gz", np.asarray(to.anatomy.dataobj), "mean volume of the cohort")
+    summary = region_summary(collected.region_table(), setting.classes, facts["seed"])
     table = collected.scan_table()
     for name, frame in (
         ("scans", table),

@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -40,6 +41,23 @@ class Line(NamedTuple):
     scale: str
 
 
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """What all pictures of maps of one call have in common.
+
+    Attributes:
+      anatomy: The grey background, from `anatomy_of`.
+      brain: (X, Y, Z) bool.
+      grid: Grid of the maps.
+      simulated: Whether the scans are simulated.
+    """
+
+    anatomy: nib.Nifti1Image
+    brain: np.ndarray
+    grid: Grid
+    simulated: bool
+
+
 def image_of(values: np.ndarray, grid: Grid) -> nib.Nifti1Image:
     """(X, Y, Z) values as an image in template space."""
     return nib.Nifti1Image(np.asarray(values, np.float32), grid.affine)
@@ -64,25 +82,19 @@ def mosaic(
     title: str,
     caption: str,
     lines: Sequence[Line],
-    anatomy: nib.Nifti1Image,
-    brain: np.ndarray,
-    grid: Grid,
-    simulated: bool,
+    canvas: Canvas,
 ) -> Picture:
-    """Coronal and axial slices, a line a map.
+    """Returns coronal and axial slices, a line a map.
 
     Args:
       key: File name without extension.
       title: Above the picture; failures of checks stand here.
       caption: Below it on the page.
       lines: From above.
-      anatomy: From `anatomy_of`.
-      brain: (X, Y, Z) bool.
-      grid: Of the maps.
-      simulated: Whether the scans are.
+      canvas: What they are drawn on.
     """
     scales = {
-        name: limits([line.values for line in lines if line.scale == name], brain)
+        name: limits([line.values for line in lines if line.scale == name], canvas.brain)
         for name in {line.scale for line in lines}
     }
     title, _, failed = title.partition(FAILED_MARK)
@@ -99,9 +111,10 @@ def mosaic(
             clear, full = scales[scale]
             bottom = 1 - top / height - (number + 1) * step
             figure.text(0.005, bottom + step / 2, name, va="center", fontsize=8)
-            image = image_of(np.where(brain, values, 0), grid)
-            _slices(figure, image, anatomy, "y", (0.118, bottom, 0.39, step), clear, full)
-            _slices(figure, image, anatomy, "z", (0.508, bottom, 0.415, step), clear, full)
+            image = image_of(np.where(canvas.brain, values, 0), canvas.grid)
+            for mode, left, width in (("y", 0.118, 0.39), ("z", 0.508, 0.415)):
+                box = (left, bottom, width, step)
+                _slices(figure, image, canvas.anatomy, mode, box, (clear, full))
             bar = figure.add_axes((0.935, bottom + 0.12 * step, 0.010, 0.76 * step))
             colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(-full, full), _COLOURS)
             figure.colorbar(colours, cax=bar, ticks=[-full, 0, full])
@@ -109,7 +122,7 @@ def mosaic(
             bar.tick_params(labelsize=6.5)
             bar.grid(False)
 
-    return Picture(key, caption, drawn(draw, 11.0, height, simulated))
+    return Picture(key, caption, drawn(draw, 11.0, height, canvas.simulated))
 
 
 def _slices(
@@ -118,9 +131,9 @@ def _slices(
     anatomy: nib.Nifti1Image,
     mode: str,
     box: tuple[float, float, float, float],
-    clear: float,
-    full: float,
+    scale: tuple[float, float],
 ) -> None:
+    clear, full = scale
     display = plotting.plot_stat_map(
         image,
         bg_img=anatomy,
@@ -140,22 +153,15 @@ def _slices(
     display.annotate(size=7)
 
 
-def interactive(
-    values: np.ndarray,
-    anatomy: nib.Nifti1Image,
-    brain: np.ndarray,
-    grid: Grid,
-    title: str,
-    simulated: bool,
-) -> str:
-    """nilearn's interactive view as one HTML page that needs no network.
+def interactive(values: np.ndarray, title: str, canvas: Canvas) -> str:
+    """Returns nilearn's interactive view as one HTML page that needs no network.
 
     Values are shown as shares of the largest ones, since nilearn's scale has two digits.
     """
-    clear, full = limits([values], brain)
+    clear, full = limits([values], canvas.brain)
     view = plotting.view_img(
-        image_of(np.where(brain, values / full, 0), grid),
-        bg_img=anatomy,
+        image_of(np.where(canvas.brain, values / full, 0), canvas.grid),
+        bg_img=canvas.anatomy,
         threshold=clear / full,
         vmax=1.0,
         cmap=_COLOURS,
@@ -166,7 +172,7 @@ def interactive(
     words = "".join(
         f'<p style="font:{size}px sans-serif;margin:6px;color:{colour}">{html.escape(text)}</p>'
         for text, size, colour in (
-            (MARK if simulated else "", 14, ALARM),
+            (MARK if canvas.simulated else "", 14, ALARM),
             (title, 16, "#1c2733"),
             (f"Colours end at {full:.2g} (units of the score a voxel).", 13, "#5b6b7b"),
         )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
+from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.runs.trained import SOURCE, Member, TrainedRun
 from mri_jax.seeding import generator
 from mri_jax.volumes.store import KEY
@@ -34,16 +35,27 @@ class ExplainedScan:
     members: dict[str, tuple[Member, ...]]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which scans are asked for.
+
+    Attributes:
+      cohort: Name of the cohort.
+      subjects: Only these; empty takes `per_class` of each class, drawn by the seed.
+      per_class: How many subjects; 0 takes all.
+      seed: Seed of the draw.
+    """
+
+    cohort: str
+    subjects: tuple[str, ...] = ()
+    per_class: int = 0
+    seed: int = 0
+
+
 def select_scans(
-    run: TrainedRun,
-    variant: str,
-    stages: Sequence[str],
-    cohort: str,
-    subjects: Sequence[str],
-    per_class: int,
-    seed: int,
+    run: TrainedRun, variant: str, stages: Sequence[str], choice: Choice
 ) -> list[ExplainedScan]:
-    """The scans of a cohort that every stage may explain.
+    """Returns the scans that are asked for and that every stage may explain.
 
     A scan of a target cohort is explained by all five networks, unless it was fine-tuned on (then
     by none of any stage, so that stages are compared on the same scans); a scan of the source
@@ -53,14 +65,12 @@ def select_scans(
       run: The run.
       variant: Network variant.
       stages: ``source`` and tuned ones; the first repeat of each.
-      cohort: Name of the cohort.
-      subjects: Only these; empty takes `per_class` of each class, drawn by the seed.
-      per_class: How many subjects; 0 takes all.
-      seed: Of the draw.
+      choice: Which scans.
 
     Raises:
       UserError: The cohort or a subject is not there, or was trained on.
     """
+    cohort = choice.cohort
     networks = {(s, m.fold): m for s in stages for m in run.ensemble(variant, s)}
     rows = _rows(run, variant, stages)
     _check_cohort(run, rows, cohort, variant)
@@ -71,8 +81,8 @@ def select_scans(
     allowed = allowed[complete]
     if allowed.empty:
         raise UserError(f"cohort: {cohort!r} has no scan that networks of {variant} may explain")
-    _check_subjects(subjects, allowed, rows, cohort)
-    wanted = set(subjects) or _drawn(allowed, cohort, per_class, seed)
+    _check_subjects(choice.subjects, allowed, rows, cohort)
+    wanted = set(choice.subjects) or _drawn(allowed, choice)
     chosen = allowed[allowed["subject_id"].isin(wanted)]
     scans = []
     for key, group in chosen.groupby(KEY):
@@ -141,10 +151,33 @@ def _check_subjects(
         raise UserError(f"subject: {subject} is not among the scans of {cohort}")
 
 
-def _drawn(allowed: pd.DataFrame, cohort: str, per_class: int, seed: int) -> set[str]:
+def _drawn(allowed: pd.DataFrame, choice: Choice) -> set[str]:
     chosen: set[str] = set()
     for label in (0, 1):
         found = np.array(sorted(set(allowed.loc[allowed["label"] == label, "subject_id"])))
-        order = generator(seed, "explain", cohort, label).permutation(len(found))
-        chosen |= set(found[order[: per_class or None]].tolist())
+        order = generator(choice.seed, "explain", choice.cohort, label).permutation(len(found))
+        chosen |= set(found[order[: choice.per_class or None]].tolist())
     return chosen
+
+
+def scans_of(run: TrainedRun, cohort: str) -> tuple[Key, ...]:
+    """Returns every scan of a cohort that the run used.
+
+    Raises:
+      UserError: The run used none.
+    """
+    table = run.results.cohort
+    if "cohort" not in table or not (table["cohort"] == cohort).any():
+        raise UserError(f"cohort: {cohort!r} is not in the run's cohort.csv")
+    rows = table.loc[table["cohort"] == cohort, KEY]
+    return tuple(zip(rows[KEY[0]], rows[KEY[1]], strict=True))
+
+
+def load_networks(scans: Sequence[ExplainedScan]) -> dict[Member, ScoredNetwork]:
+    """Returns every network that explains one of the scans."""
+    members = dict.fromkeys(m for scan in scans for group in scan.members.values() for m in group)
+    networks = {}
+    for member in members:
+        read = member.load()
+        networks[member] = ScoredNetwork(read.spec, read.variables)
+    return networks

@@ -1,7 +1,7 @@
 """Tables of what was run: the studies, and the networks of each."""
 
 from mri_jax.evaluation.families import Method
-from mri_jax.evaluation.variants import of_rows
+from mri_jax.evaluation.variants import of_baselines, of_rows
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.showing.numbers import DASH
@@ -65,3 +65,13 @@ def networks_table(analysis: Analysis) -> Table:
     header = ("Run", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks")
     columns, shown = without_empty(header, rows)
     return Table("networks", "Networks", columns, shown)
+
+
+def subtitle(analysis: Analysis) -> str:
+    """Returns ``10 networks, 87 scans, 1 comparison``."""
+    rows = analysis.predictions
+    networks = rows.loc[~of_baselines(rows), ["run", "stage", "repeat", "fold"]]
+    count = len(networks.drop_duplicates())
+    scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
+    comparisons = len(analysis.sections)
+    return f"{count} networks, {scans} scans, {comparisons} comparison{'s' * (comparisons != 1)}"

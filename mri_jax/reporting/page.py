@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.variants import of_baselines
 from mri_jax.reporting import demographics, overview
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
@@ -62,7 +61,7 @@ def render(
         interactive=True,
         banner=BANNER if analysis.simulated else "",
         title="Results" if share else f"Results: {', '.join(analysis.names)}",
-        subtitle=_subtitle(analysis),
+        subtitle=overview.subtitle(analysis),
         simulated=analysis.simulated,
         share=share,
         findings=findings(analysis),
@@ -85,15 +84,6 @@ def render(
             f"{LIMIT / 1e6:.0f}; report fewer runs together"
         )
     return page
-
-
-def _subtitle(analysis: Analysis) -> str:
-    rows = analysis.predictions
-    networks = rows.loc[~of_baselines(rows), ["run", "stage", "repeat", "fold"]]
-    count = len(networks.drop_duplicates())
-    scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
-    comparisons = len(analysis.sections)
-    return f"{count} networks, {scans} scans, {comparisons} comparison{'s' * (comparisons != 1)}"
 
 
 def _described(name: str, run: Results, share: bool) -> dict[str, str]:

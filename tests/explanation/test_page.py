@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mri_jax.explanation.page import Section, markdown_page, render
-from mri_jax.explanation.pictures import Line, anatomy_of, interactive, limits, mosaic
+from mri_jax.explanation.pictures import Canvas, Line, anatomy_of, interactive, limits, mosaic
 from mri_jax.showing.forms import grid
 from mri_jax.showing.table import from_frame
 from tests.explanation.small import GRID, background, brain
@@ -51,13 +51,14 @@ def test_pictures_are_drawn_and_say_what_failed():
     values = np.where(brain(), 1e-5, 0.0)
     values[8:10, 8:10, 6:8] = -3e-5
     lines = [Line("one", values, "a"), Line("two", -values, "b")]
-    plain = mosaic("k", "t", "c", lines, anatomy, brain(), GRID, simulated=True)
-    failed = mosaic("k", "t · FAILED: truth", "c", lines, anatomy, brain(), GRID, simulated=True)
+    canvas = Canvas(anatomy, brain(), GRID, simulated=True)
+    plain = mosaic("k", "t", "c", lines, canvas)
+    failed = mosaic("k", "t · FAILED: truth", "c", lines, canvas)
     words = [text.get_text() for text in failed.figure.texts]
     assert "FAILED: truth" in words
     assert "t" in words
     assert len(failed.png) > len(plain.png) > 10_000
-    page = interactive(values, anatomy, brain(), GRID, "a <i> title", simulated=True)
+    page = interactive(values, "a <i> title", canvas)
     assert "SIMULATED SCANS" in page
     assert "a &lt;i&gt; title" in page
     assert "Colours end at 3e-05" in page

@@ -1,0 +1,43 @@
+"""What a user asks ``explain`` for."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mri_jax.explanation.methods import MethodSettings
+from mri_jax.explanation.selection import Choice
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+      variant: Network variant; empty takes the run's first.
+      stages: ``source``, ``tuned-...``; empty takes all of the variant.
+      cohort: Whose scans are explained.
+      subjects: Only these; empty draws `per_class` of each class.
+      per_class: Subjects of each class; 0 takes all.
+      methods: Names; empty takes all.
+      settings: Of the methods.
+      regions: Label image; None takes the simulation's regions.
+      region_names: Table of its labels.
+      seed: Of draws.
+      threads: That read volumes.
+    """
+
+    cohort: str
+    variant: str = ""
+    stages: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    per_class: int = 10
+    methods: tuple[str, ...] = ()
+    settings: MethodSettings = field(default_factory=MethodSettings)
+    regions: Path | None = None
+    region_names: Path | None = None
+    seed: int = 0
+    threads: int = 2
+
+    @property
+    def choice(self) -> Choice:
+        """Which scans are asked for."""
+        return Choice(self.cohort, self.subjects, self.per_class, self.seed)
