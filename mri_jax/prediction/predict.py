@@ -15,12 +15,11 @@ from mri_jax.locks import folder_locked, require_space
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import Model
-from mri_jax.prediction.opinion import Opinion, Prediction, judge, points_of
+from mri_jax.prediction.opinion import judge, points_of
 from mri_jax.prediction.page import page
+from mri_jax.prediction.rows import row_of
 from mri_jax.prediction.scans import Failure, NewScan, Wanted
 from mri_jax.progress import Progress
-from mri_jax.showing import simulated
-from mri_jax.volumes import outliers, quality
 
 TABLE = "predictions.csv"
 UNFINISHED = "unfinished.csv"
@@ -115,7 +114,7 @@ def _predict(
                     elif isinstance(item, NewScan):
                         usable.append(item)
                 for prediction in judge(model, usable, forwards, options.point, size):
-                    rows += [_row(model, prediction, opinion) for opinion in prediction.opinions]
+                    rows += [row_of(model, prediction, opinion) for opinion in prediction.opinions]
                     unlike += bool(prediction.flags) or any(o.far for o in prediction.opinions)
                     known += prediction.known
                     if options.pages:
@@ -163,46 +162,8 @@ def _refused(scan: NewScan, options: Options) -> Failure | None:
     """A scan beyond the limits that hold for any adult head is not predicted, unless asked for."""
     if options.despite_quality:
         return None
-    found = outliers.outside(scan.figures, quality.LIMITS)
+    found = scans.beyond_limits(scan)
     if not found:
         return None
     reason = f"fails quality control: {found} (--despite-quality predicts it all the same)"
     return Failure(*scan.key, scan.source, reason)
-
-
-def _row(model: Model, prediction: Prediction, opinion: Opinion) -> dict[str, Any]:
-    scan, ensemble = prediction.scan, opinion.ensemble
-    folds = {
-        f"fold_{network.fold}": probability
-        for network, probability in zip(ensemble.networks, opinion.probabilities, strict=True)
-    }
-    figures = {name: scan.figures.get(name) for name in quality.FIGURES}
-    return {
-        "subject_id": scan.subject_id,
-        "session_id": scan.session_id,
-        "source": scan.source,
-        "network": model.name,
-        "stage": ensemble.stage,
-        "positive": model.positive,
-        "probability": opinion.probability,
-        "calibrated": opinion.calibrated,
-        "score": opinion.score,
-        "point": opinion.point.name,
-        "threshold": opinion.point.threshold,
-        "decision": model.positive if opinion.positive else model.negative,
-        **{
-            name: value
-            for kind, distance in opinion.distances.items()
-            for name, value in (
-                (f"distance_{kind}", distance),
-                (f"distance_{kind}_limit", ensemble.distance_limits[kind]),
-            )
-        },
-        "unlike_training": bool(opinion.far or prediction.flags),
-        "far_in": ", ".join(opinion.far),
-        "quality_flags": ", ".join(prediction.flags),
-        "networks_trained_on_it": opinion.trained_on,
-        "trained_on": simulated.WORD if model.simulated else "real scans",
-        **folds,
-        **figures,
-    }

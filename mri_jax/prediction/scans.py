@@ -12,7 +12,7 @@ import pandas as pd
 from mri_jax.errors import UserError
 from mri_jax.filenames import joined_name
 from mri_jax.prediction.model import Model, digest_of
-from mri_jax.volumes import inputs, quality
+from mri_jax.volumes import inputs, outliers, quality
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.normalise import normalise
 from mri_jax.volumes.pipeline import preprocess_scan, settings_of
@@ -238,3 +238,8 @@ def _other_settings(info: StoreInfo, model: Model) -> str:
     here, there = settings.to_json(), model.settings.to_json()
     names = [name for name in there if here.get(name) != there[name]]
     return f"{names[0]} is {here.get(names[0])!r}, not {there[names[0]]!r}" if names else ""
+
+
+def beyond_limits(scan: NewScan) -> str:
+    """Returns the figures of a scan beyond what any adult head has; empty where there is none."""
+    return outliers.outside(scan.figures, quality.LIMITS)

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,13 @@ from filelock import FileLock, Timeout
 from mri_jax import files
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
-from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
 from mri_jax.simulation import raw, truth
+from mri_jax.simulation.making import part_of, raw_maker, store_of, volume_maker
 from mri_jax.simulation.people import SimulatedScan, scans_of
-from mri_jax.simulation.regions import HIPPOCAMPUS
-from mri_jax.simulation.render import Rendered, renderer
 from mri_jax.simulation.settings import SimulationSettings
-from mri_jax.simulation.table import raw_path, table_of, table_row
+from mri_jax.simulation.table import table_of
 from mri_jax.volumes.grids import GRIDS
-from mri_jax.volumes.pipeline import EQUIVALENT, PreprocessSettings
-from mri_jax.volumes.store import StoreInfo, StoreWriter
 
 _DESCRIPTION = "simulation.json"
 # Folders above a raw image: rawdata/COHORT/sub-/ses-/anat.
@@ -81,19 +76,19 @@ def simulate(
     if claimed and result.table_path.exists():
         return result
     scans = scans_of(settings)
-    missing = [scan for scan in scans if not _part(folder, scan).exists()]
+    missing = [scan for scan in scans if not part_of(folder, scan).exists()]
     _check_room(folder, settings, len(missing))
     if not claimed:
         description = {"settings": settings.to_json(), "fingerprint": settings.fingerprint}
         files.write_json(folder / _DESCRIPTION, description)
     with _alone(folder):
-        make = _make_raw(settings, folder) if settings.raw else _make_volume(settings, folder)
+        make = raw_maker(settings, folder) if settings.raw else volume_maker(settings, folder)
         truth.write_maps(folder / "truth", GRIDS["paper"] if settings.raw else settings.volume_grid)
         done = _in_parallel(make, missing, workers)
         for _ in _counted(done, len(scans), len(missing), progress):
             after_scan()
         _sweep(folder, started)
-        records = [files.read_json(_part(folder, scan)) for scan in scans]
+        records = [files.read_json(part_of(folder, scan)) for scan in scans]
         _write_tables(records, result, settings)
         (folder / "parts").rmtree()
     return result
@@ -180,74 +175,6 @@ def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) ->
             )
 
 
-def _make_volume(
-    settings: SimulationSettings, folder: epath.Path
-) -> Callable[[SimulatedScan], None]:
-    """A function that renders, stores and records one scan."""
-    store = _store(folder / "store", settings)
-    render = renderer(settings.volume_grid)
-
-    def make(scan: SimulatedScan) -> None:
-        rendered = render(scan)
-        index = store.add(
-            scan.subject_id, scan.session_id, scan.cohort, rendered.volume, rendered.mask
-        )
-        _record(folder, scan, rendered, settings, index=index)
-
-    return make
-
-
-def _store(path: epath.Path, settings: SimulationSettings) -> StoreWriter:
-    info = StoreInfo(
-        grid=settings.volume_grid,
-        dtype="float16",
-        simulated=True,
-        settings={"simulation": settings.to_json()},
-        provenance={
-            **{name: version(name) for name in ("jax", "numpy", "nilearn")},
-            # The volumes are drawn in template space, brain only, as the pipeline leaves them.
-            EQUIVALENT: PreprocessSettings(grid=settings.volume_grid.name).to_json(),
-        },
-    )
-    return StoreWriter(path, info)
-
-
-def _make_raw(settings: SimulationSettings, folder: epath.Path) -> Callable[[SimulatedScan], None]:
-    """A function that renders a head, writes it into its cohort's BIDS tree and records it."""
-    render = raw.head_renderer()
-
-    def make(scan: SimulatedScan) -> None:
-        head = render(scan)
-        path = raw_path(scan)
-        mask = folder / "truth" / "masks" / path.replace("_T1w.nii.gz", "_mask.nii.gz")
-        truth.write_nifti(mask, head.rendered.mask.astype(np.uint8), head.affine, space="scanner")
-        raw.write_head(folder / "rawdata" / path, head, scan)
-        _record(folder, scan, head.rendered, settings)
-
-    return make
-
-
-def _record(
-    folder: epath.Path,
-    scan: SimulatedScan,
-    rendered: Rendered,
-    settings: SimulationSettings,
-    **more: dict[str, Any],
-) -> None:
-    """Write down a finished scan's rows of the tables; a scan with a record is not made again."""
-    hippocampus = float(rendered.volumes_ml[HIPPOCAMPUS])
-    record = {
-        "table": table_row(scan, hippocampus, settings),
-        "truth": truth.truth_row(scan, rendered),
-        **more,
-    }
-    files.write_json(_part(folder, scan), record)
-
-
-def _part(folder: epath.Path, scan: SimulatedScan) -> epath.Path:
-    return folder / "parts" / safe_name(scan.cohort) / f"{safe_name(scan.name)}.json"
-
-
 def _in_parallel(
     make: Callable[[SimulatedScan], None], scans: list[SimulatedScan], workers: int | None
 ) -> Iterator[None]:
@@ -284,7 +211,7 @@ def _write_tables(
             raw.write_description(result.store_path / str(cohort), rows)
     else:
         index = pd.DataFrame([record["index"] for record in records])
-        _store(result.store_path, settings).write_index(index)
+        store_of(result.store_path, settings).write_index(index)
     known = pd.DataFrame([record["truth"] for record in records])
     files.write_csv(result.truth_path, known[list(truth.COLUMNS)])
     write_table(result.table_path, table)

@@ -19,12 +19,11 @@ import pandas as pd
 from mri_jax import __version__, files, locks
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.progress import Progress
-from mri_jax.showing.simulated import WORD
 from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.outliers import quality_table
 from mri_jax.volumes.pipeline import PreprocessSettings, even, preprocess_scan
-from mri_jax.volumes.scans import is_simulated, read_scan
+from mri_jax.volumes.scans import check_kind, first_is_simulated, read_scan
 from mri_jax.volumes.store import (
     EXAMINED,
     INDEX_COLUMNS,
@@ -126,7 +125,9 @@ def run(
     """
     if workers < 1:
         raise UserError(f"workers: {workers} must be at least 1")
-    info = store_info(settings, _are_simulated(entries))
+    info = store_info(
+        settings, first_is_simulated(entry.path for entry in entries if not entry.problem)
+    )
     with connected(scheduler) as client, locked(store, shard):
         StoreWriter(store, info)
         part = list(entries)
@@ -229,7 +230,7 @@ def process(task: ScanJob) -> Outcome:
     try:
         if entry.problem:
             raise UserError(entry.problem)
-        _check_kind(entry.path, task.info.simulated)
+        check_kind(entry.path, task.info.simulated)
         store = Path(task.store)
         record = store / "records" / f"{scan_name(entry.cohort, *entry.key)}.json"
         checksums = _checksums(entry)
@@ -262,19 +263,6 @@ def process(task: ScanJob) -> Outcome:
         # One strange scan must not stop thousands of others; its reason is written, with the type.
         first = (str(error).splitlines() or [""])[0]
         return Outcome(entry, "failed", f"{type(error).__name__}: {first}")
-
-
-def _are_simulated(entries: Sequence[ScanEntry]) -> bool:
-    """Whether the first scan that can be read is simulated; the others must then be alike."""
-    usable = (is_simulated(entry.path) for entry in entries if not entry.problem)
-    return next((answer for answer in usable if answer is not None), False)
-
-
-def _check_kind(path: Path, simulated: bool) -> None:
-    found = is_simulated(path)
-    if found is not None and found != simulated:
-        one, other = (WORD, "real") if found else (f"not {WORD}", WORD)
-        raise UserError(f"{path.name}: is {one}, and the store is of {other} scans")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ truncated or corrupted one is noticed), and returns the intensities along RAS+ w
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +128,25 @@ def is_simulated(path: Path) -> bool | None:
             header = open_image(path).header
     except UserError:
         return None
-    return isinstance(header, nib.Nifti1Header) and bytes(header["descrip"]).startswith(
-        WORD.encode()
-    )
+    said = bytes(header["descrip"]) if isinstance(header, nib.Nifti1Header) else b""
+    return said.startswith(WORD.encode())
+
+
+def first_is_simulated(paths: Iterable[Path]) -> bool:
+    """Returns whether the first scan that can be read is simulated."""
+    return next((answer for answer in map(is_simulated, paths) if answer is not None), False)
+
+
+def check_kind(path: Path, simulated: bool) -> None:
+    """Check that a scan is simulated as the others of its store are, or that none is.
+
+    Raises:
+      UserError: It is of the other kind.
+    """
+    found = is_simulated(path)
+    if found is not None and found != simulated:
+        one, other = (WORD, "real") if found else (f"not {WORD}", WORD)
+        raise UserError(f"{path.name}: is {one}, and the store is of {other} scans")
 
 
 def _open(path: Path, orientation: str) -> Opened:

@@ -9,7 +9,8 @@ from mri_jax import cli
 from mri_jax.evaluation.metrics import score_of
 from mri_jax.evaluation.operating import best_threshold
 from mri_jax.models.conv_layer import max_pool
-from mri_jax.prediction.build import build, reference
+from mri_jax.prediction.build import build
+from mri_jax.prediction.features import reference
 from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import KINDS, widths
 from mri_jax.runs.trained import open_run
