@@ -102,7 +102,29 @@ def page(
       decisions: Earlier decisions, shown as marks.
       index: The store's index, if more is known of its scanners than the store says.
     """
-    index = (store.index if index is None else index).reset_index(drop=True)
+    data = _data(store, images, decisions, store.index if index is None else index)
+    # "</script>" inside an identifier must not end the element.
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    title = f"Quality control: {store.path.name}"
+    heading = f"{title}, {len(data['scans'])} scans, grid {store.info.grid.name}"
+    return pages.render(
+        "volumes/qc.html.j2",
+        title=title,
+        heading=labelled(heading, store.info.simulated),
+        banner=BANNER if store.info.simulated else "",
+        interactive=True,
+        data=Markup(text),
+    )
+
+
+def _data(
+    store: VolumeStore,
+    images: Iterable[str],
+    decisions: pd.DataFrame | None,
+    index: pd.DataFrame,
+) -> dict[str, Any]:
+    """Returns what the page's script reads, as JSON types."""
+    index = index.reset_index(drop=True)
     groups = outliers.groups_of(index)
     flagged, suspicion = outliers.flags(index, groups), outliers.suspicion(index, groups)
     named = [name for name in quality.FIGURES if name in index]
@@ -124,7 +146,7 @@ def page(
                 "image": image,
             }
         )
-    data = {
+    return {
         "store": store.path.name,
         "fingerprint": store.info.fingerprint[:16],
         "image_size": size,
@@ -148,18 +170,6 @@ def page(
         "decisions": _marks(decisions),
         "scans": scans,
     }
-    # "</script>" inside an identifier must not end the element.
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    title = f"Quality control: {store.path.name}"
-    heading = f"{title}, {len(scans)} scans, grid {store.info.grid.name}"
-    return pages.render(
-        "volumes/qc.html.j2",
-        title=title,
-        heading=labelled(heading, store.info.simulated),
-        banner=BANNER if store.info.simulated else "",
-        interactive=True,
-        data=Markup(text),
-    )
 
 
 def _limit(name: str, bounds: tuple[float, float]) -> str:
