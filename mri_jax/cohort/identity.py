@@ -119,7 +119,7 @@ def likeness(subject_id: str, session_id: str = "", cohorts: Collection[str] = (
 
     Args:
       subject_id: The id.
-      session_id: Of its scan.
+      session_id: Session of its scan.
       cohorts: Names that may stand in front of an id.
     """
     family, number = person(subject_id)

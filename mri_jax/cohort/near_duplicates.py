@@ -128,9 +128,9 @@ def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -
     """A threshold between different people and known rescans.
 
     Args:
-      volumes: Of `compared`.
+      volumes: From `compared`.
       subjects: N subject ids; equal ids are known rescans.
-      share: Of the known rescans that shall be found.
+      share: Share of the known rescans that shall be found.
 
     Returns:
       The upper end of what different ids have (five SD above their mean, told from their 90th and
@@ -198,7 +198,7 @@ def listing(
     """Pairs as rows of ``duplicates.csv``, with the decisions already taken.
 
     Args:
-      pairs: Of `pairs_above`.
+      pairs: From `pairs_above`.
       keys: N (subject_id, session_id).
       known: ``duplicates.csv`` as it is, or an empty frame; its rows stay.
 
@@ -260,7 +260,7 @@ def undecided(
     """Pairs whose subjects no decision speaks of, in any of their scans.
 
     Args:
-      pairs: Of `pairs_above`.
+      pairs: From `pairs_above`.
       keys: N (subject_id, session_id).
       known: ``duplicates.csv`` with its decisions.
       apart: Subjects that the user says are different people.
@@ -279,7 +279,7 @@ class Search:
       pairs: Pairs of different ids compared, both ways.
       threshold: Correlation from which a pair is listed.
       found: Pairs that reach it.
-      decided: Of these, how many the user has decided about; all, where a study goes on.
+      decided: How many of these the user has decided about; all, where a study goes on.
     """
 
     scans: int
@@ -295,7 +295,7 @@ def search(
     """Compare all volumes of a study and stop at pairs that nobody has decided about.
 
     Args:
-      volumes: Of `compared`.
+      volumes: From `compared`.
       keys: N (subject_id, session_id).
       source: The cohort table, beside which ``duplicates.csv`` stands or is written.
       apart: Subjects that the user says are different people.

@@ -25,7 +25,7 @@ class Effect:
       effect: What the test is about (see each function).
       low: Lower 95% limit.
       high: Upper 95% limit.
-      statistic: Of the test.
+      statistic: Statistic of the test.
       p: Two-sided (one-sided for F).
     """
 
@@ -76,7 +76,7 @@ def permutation(
       first: The first method.
       second: The second, on the same subjects and networks.
       threshold: (J,) of either method on the logit difference; argmax by default.
-      seed: Of the permutations.
+      seed: Seed of the permutations.
       permutations: How many are drawn; p is (hits + 1) / (permutations + 1).
 
     Returns:
@@ -259,7 +259,7 @@ def anova(means: Sequence[float], sds: Sequence[float], counts: Sequence[int]) -
     """One-way ANOVA from means and SDs: the paper's test, which takes folds as independent.
 
     Args:
-      means: Of each method, e.g. four depths.
+      means: Mean of each method, e.g. of four depths.
       sds: SD (n - 1) of each method over its networks.
       counts: Networks of each method.
 

@@ -96,8 +96,8 @@ def logit_interval(estimate: float, variance: float, quantile: float, level: flo
 
     Args:
       estimate: In [0, 1].
-      variance: Of the estimate.
-      quantile: Of the reference distribution, about 1.96.
+      variance: Variance of the estimate.
+      quantile: Quantile of the reference distribution, about 1.96.
       level: Nominal coverage, for the record.
 
     Returns:

@@ -73,9 +73,9 @@ def resample(
     does not grow with N.
 
     Args:
-      scores: Of J networks; gives labels and who was tested.
+      scores: Scores of J networks; gives labels and who was tested.
       decision: (J, N) bool, positive decided.
-      seed: Of the draws.
+      seed: Seed of the draws.
       resamples: B.
     """
     draws = []
@@ -143,9 +143,9 @@ def interval_a(
 
     Args:
       metric: One of `mri_jax.evaluation.metrics.METRICS`; its mean over the networks is estimated.
-      scores: Of J networks.
+      scores: Scores of J networks.
       threshold: (J,) on the logit difference; argmax by default.
-      seed: Of the bootstrap.
+      seed: Seed of the bootstrap.
       level: Nominal coverage.
       drawn: What `resample` gave for these decisions, to share it between the four rates.
     """

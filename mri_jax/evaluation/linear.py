@@ -28,7 +28,7 @@ class Linear:
       centre: (P,) mean of the training features.
       scale: (P,) SD of the training features; 1 where a feature is constant.
       weights: (P,).
-      intercept: Of the log odds.
+      intercept: Intercept of the log odds.
     """
 
     centre: np.ndarray
@@ -84,7 +84,7 @@ class VoxelModel:
     Attributes:
       centre: (V,) mean of the training volumes.
       weights: (V,).
-      intercept: Of the log odds.
+      intercept: Intercept of the log odds.
       penalty: The penalty chosen, one of `PENALTIES`.
       losses: Cross-validated log loss of each of `PENALTIES` inside the training fold.
     """
@@ -114,7 +114,7 @@ def fit_voxels(
     Args:
       volumes: (N, V) flattened, normalised training volumes at `VOXEL_SPACING`; not altered.
       label: (N,) 0 or 1.
-      seed: Of the inner folds.
+      seed: Seed of the inner folds.
       penalties: Tried, relative to the mean squared norm of a centred volume.
 
     Raises:

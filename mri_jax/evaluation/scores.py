@@ -129,7 +129,7 @@ def estimate(metric: str, scores: Scores, threshold: np.ndarray | None = None) -
 
     Args:
       metric: ``auc``, ``acc``, ``bac``, ``sen`` or ``spe``.
-      scores: Of J networks.
+      scores: Scores of J networks.
       threshold: (J,) on the logit difference; 0 (argmax) by default. Not used by the AUC.
 
     Returns:

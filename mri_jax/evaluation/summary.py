@@ -40,7 +40,7 @@ def summarise(
     Args:
       predictions: A predictions table.
       family: From `families.declare`.
-      seed: Of the bootstrap.
+      seed: Seed of the bootstrap.
       found: What `entries` gave, to share it.
 
     Returns:

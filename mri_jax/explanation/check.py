@@ -66,7 +66,7 @@ class Checked:
     Attributes:
       stage: Its name.
       curves: For each method, the similarity after each randomised layer.
-      verdicts: Of every method and check.
+      verdicts: The verdict of every method and check.
     """
 
     stage: str
@@ -90,7 +90,7 @@ def check_stage(
       reference: The networks.
       volumes: A few volumes (X, Y, Z, 1) whose maps are compared.
       collected: The maps of all scans.
-      seed: Of randomised layers and bootstrap.
+      seed: Seed of randomised layers and bootstrap.
     """
     random = list(cascade(reference.trained, seed, volumes[0].shape))
     curves: dict[str, list[tuple[str, Similarity]]] = {}

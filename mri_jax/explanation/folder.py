@@ -42,7 +42,7 @@ class Folder:
     Attributes:
       out: The folder.
       setting: What was explained, and how.
-      grid: Of the maps.
+      grid: Grid of the maps.
       anatomy: Grey background of pictures.
       collected: The maps.
       checked: The checks of each stage; empty without.

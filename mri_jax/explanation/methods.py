@@ -82,10 +82,10 @@ class MethodSettings:
     """What a user chooses about the methods.
 
     Attributes:
-      baseline: Of the gradient methods: ``background`` (the constant outside the brain) or
+      baseline: Baseline of the gradient methods: ``background`` (the constant outside the brain) or
         ``mean`` (the cohort's mean volume).
       steps: Points on the path of integrated gradients.
-      block: Of Grad-CAM; 0 takes the deepest block with at least 6 voxels a side.
+      block: The block that Grad-CAM shows; 0 takes the deepest with at least 6 voxels a side.
       patch_mm: Edge of an occluded patch, rounded to 2, 4, 8, ... voxels.
     """
 
@@ -208,10 +208,10 @@ def make_methods(
     """The methods that a user asked for.
 
     Args:
-      names: Of `METHODS`.
+      names: Some of `METHODS`.
       settings: Choices.
       spec: The architecture of the networks.
-      grid: Of the volumes.
+      grid: Grid of the volumes.
       background: What scans are set against.
       labels: (X, Y, Z) int32 regions, 0 none.
 

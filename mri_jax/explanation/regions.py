@@ -40,7 +40,7 @@ class Regions:
 
     Attributes:
       labels: (X, Y, Z) int32, 0 outside every region.
-      names: Of each label that occurs.
+      names: The name of each label that occurs.
       source: Where it comes from, for tables.
     """
 
@@ -64,7 +64,7 @@ def read_regions(path: Path, names: Path | None, grid: Grid, brain: np.ndarray) 
       path: NIfTI of whole numbers; 0 is no region. Any voxel size and orientation.
       names: Table of label and name: CSV, TSV, or AAL's text (``label name`` or ``name label`` a
         line); None calls regions by their number.
-      grid: Of the volumes.
+      grid: Grid of the volumes.
       brain: (X, Y, Z) bool, to recognise a label image of another space.
 
     Raises:

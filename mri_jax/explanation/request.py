@@ -18,10 +18,10 @@ class Request:
       subjects: Only these; empty draws `per_class` of each class.
       per_class: Subjects of each class; 0 takes all.
       methods: Names; empty takes all.
-      settings: Of the methods.
+      settings: Settings of the methods.
       regions: Label image; None takes the simulation's regions.
       region_names: Table of its labels.
-      seed: Of draws.
+      seed: Seed of draws.
       threads: That read volumes.
     """
 

@@ -58,7 +58,7 @@ class Verdict:
 
     Attributes:
       method: Its name.
-      check: Of `RULES`.
+      check: One of `RULES`.
       outcome: ``passed``, ``FAILED`` or ``undecided``.
       finding: The numbers behind it, one line.
       rule: What was asked.
@@ -80,8 +80,8 @@ class Similarity:
     """Mean rank correlations of two networks' maps over some scans.
 
     Attributes:
-      signed: Of the maps.
-      absolute: Of their absolute values.
+      signed: Rank correlation of the maps.
+      absolute: Rank correlation of their absolute values.
     """
 
     signed: float
@@ -181,7 +181,7 @@ def judge_truth(
       found: A dictionary a subject.
       others: Mean voxel AUC of networks that know nothing of the disease (randomised, permuted
         labels), which must be surpassed; NaN where unknown.
-      seed: Of the bootstrap.
+      seed: Seed of the bootstrap.
     """
     mean, low, high = subject_interval([f["voxels"] for f in found], seed)
     strong, regions = (float(np.mean([f[name] for f in found])) for name in ("strong", "regions"))

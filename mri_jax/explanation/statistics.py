@@ -58,7 +58,7 @@ def region_summary(table: pd.DataFrame, classes: tuple[str, str], seed: int) -> 
     Args:
       table: Rows of `region_rows` with ``stage``, ``method``, ``subject_id`` and ``diagnosis``.
       classes: Negative and positive diagnosis.
-      seed: Of the bootstrap.
+      seed: Seed of the bootstrap.
     """
     keys = ["stage", "method", "region"]
     subjects = (

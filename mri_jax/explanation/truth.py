@@ -74,7 +74,7 @@ def parcellate(labels: np.ndarray, rest: np.ndarray, grid: Grid) -> tuple[np.nda
     Args:
       labels: (X, Y, Z) int32 regions of the effect.
       rest: (X, Y, Z) bool.
-      grid: Of both.
+      grid: The grid of both.
 
     Returns:
       (X, Y, Z) int32 parcels from 1, and a bool for each: whether it is of the effect. Parcels of

@@ -38,7 +38,7 @@ class NetworksOnDevice:
 
     Args:
       spec: The architecture.
-      variables: Of each network.
+      variables: Variables of each network.
     """
 
     def __init__(self, spec: CNNSpec, variables: Sequence[Mapping[str, Any]]):

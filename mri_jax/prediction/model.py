@@ -110,10 +110,10 @@ class OperatingPoint:
     """Above which score the positive class is decided.
 
     Attributes:
-      name: Of `POINTS`.
+      name: One of `POINTS`.
       threshold: On the logit of the ensemble's probability.
       basis: Where it comes from, a sentence.
-      rates: Of the run's test cohorts.
+      rates: Rates of the run's test cohorts.
     """
 
     name: str
@@ -150,7 +150,7 @@ class FoldNetwork:
     Attributes:
       fold: The source fold that was held out.
       variables: ``{"params": ..., "batch_stats": ...}``, NumPy.
-      features: Of its training scans, by kind (`KINDS`).
+      features: Features of its training scans, by kind (`KINDS`).
       trained_on: Digests (`digest_of`) of its training volumes.
     """
 
@@ -254,12 +254,12 @@ class Model:
       name: The variant, e.g. ``cnn5-w1``.
       simulated: Whether the networks were trained on simulated scans.
       negative: The diagnosis of label 0 that the source networks learned.
-      positive: Of label 1.
+      positive: The diagnosis of label 1.
       spec: The architecture.
-      grid: Of the volumes.
+      grid: Grid of the volumes.
       settings: How a raw scan becomes such a volume; None where the run's store does not say.
       never_raw: The training volumes never were raw scans; ``settings`` are stated as equivalent.
-      normalisation: Of intensities.
+      normalisation: Normalisation of intensities.
       ensembles: ``source`` first where it is there.
       quality: Figures among the training scans.
       training: Who they were.

@@ -19,7 +19,7 @@ class Opinion:
 
     Attributes:
       ensemble: Which.
-      probabilities: Of the positive class, by network.
+      probabilities: Probability of the positive class, by network.
       score: Logit of their mean.
       calibrated: Mean of the networks' calibrated probabilities; None without a calibrator.
       point: The operating point.
@@ -59,7 +59,7 @@ class Prediction:
 
     Attributes:
       scan: The scan.
-      opinions: Of each ensemble.
+      opinions: Opinions of each ensemble.
       flags: Figures of quality that are outliers, e.g. ``("snr low",)``.
     """
 

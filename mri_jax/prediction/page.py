@@ -29,7 +29,7 @@ def page(model: Model, prediction: Prediction) -> str:
 
     Args:
       model: Whose references stand beside the scan.
-      prediction: Of the scan; its picture must be there.
+      prediction: Prediction of the scan; its picture must be there.
     """
     first = prediction.opinions[0]
     scan = prediction.scan

@@ -29,10 +29,10 @@ class NewScan:
       session_id: The visit.
       source: The file's name, or the store's.
       volume: (X, Y, Z, 1) float32, normalised.
-      digest: Of the volume.
+      digest: Digest of the volume.
       preprocessed: Whether it came through the pipeline; a simulated volume did not.
       picture: (X, Y, Z) before normalisation, for the page; None where no page is wanted.
-      figures: Of quality.
+      figures: Figures of quality, by name.
     """
 
     subject_id: str

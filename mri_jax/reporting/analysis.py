@@ -76,9 +76,9 @@ class Analysis:
     Attributes:
       runs: The results folders.
       simulated: Whether the scans are simulated; then every table and figure says so.
-      predictions: Of all runs, each network once.
+      predictions: Predictions of all runs, each network once.
       sections: A table each.
-      seed: Of bootstrap and permutations.
+      seed: Seed of bootstrap and permutations.
       names: What the runs are called.
     """
 

@@ -23,7 +23,7 @@ class Finding:
     """What one table says.
 
     Attributes:
-      title: Of the table.
+      title: Title of the table.
       lines: A paragraph a test cohort, or a sentence a fault of training.
     """
 

@@ -51,8 +51,8 @@ def write_report(
       share: Write `SHAREABLE` alone: no subject ids, dates, scan images, rows of single subjects,
         or feature maps of real scans.
       published: Values a paper printed, from `published.read_published`.
-      seed: Of bootstrap and permutations; by default the first run's own, so that a report drawn
-        again holds the numbers of the first.
+      seed: Seed of bootstrap and permutations; by default the first run's own, so that a report
+        drawn again holds the numbers of the first.
 
     Raises:
       UserError: A run cannot be read, or the runs cannot be compared.

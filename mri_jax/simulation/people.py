@@ -58,8 +58,8 @@ class SimulatedScan:
       stage: Latent disease stage, severity and effect included.
       intracranial_ml: True volume inside the skull, native space.
       targets: (5,) wanted change of log volume against the template, in template space.
-      anatomy_seed: Of the person's own shape.
-      scan_seed: Of this scan's noise, bias and registration.
+      anatomy_seed: Seed of the person's own shape.
+      scan_seed: Seed of this scan's noise, bias and registration.
       site: The scanner and population.
     """
 

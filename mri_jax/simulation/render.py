@@ -63,7 +63,7 @@ def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
     Args:
       parts: Regions and fields.
       targets: (5,) wanted change of log volume against the template.
-      key: Of the person's own shape.
+      key: Key of the person's own shape.
 
     Returns:
       (X, Y, Z, 3) displacement in voxels of the warp grid, and the (5,) achieved volumes in mL.
@@ -233,7 +233,7 @@ def _scanned(
       original: The parts that may shrink, and the template's channels.
       wanted: Targets of the parts, and the affine to the scan.
       scanner: The scanner.
-      keys: Of the person's anatomy, and of the scan's noise.
+      keys: Keys of the person's anatomy, and of the scan's noise.
       source: Grid of the template's channels.
       image_grid: Shape of the scan, and edge lengths of its voxels in mm.
     """

@@ -68,7 +68,7 @@ def acquire(signal: Array, scanner: Scanner, spacing: tuple[float, ...], key: Ar
       signal: (X, Y, Z) noiseless signal, white matter about 0.9.
       scanner: The scan's parameters.
       spacing: Voxel along X, Y, Z in mm; noise averages over a larger voxel.
-      key: Of the noise.
+      key: Key of the noise.
 
     Returns:
       (X, Y, Z) magnitude in the scanner's units.

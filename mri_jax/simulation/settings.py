@@ -83,7 +83,7 @@ class SimulationSettings:
 
     Attributes:
       grid: ``demo``, ``dev`` or ``paper``.
-      seed: Of every random draw.
+      seed: Seed of every random draw.
       cohorts: The sites and their counts; each site at most once.
       effect: Multiplies every difference between diagnoses; 0 makes them exchangeable.
       shifts: Those of `SHIFTS` in which sites differ. In the others every site is like ADNI1.

@@ -111,7 +111,7 @@ def write_nifti(
     """Write (X, Y, Z) values as gzipped NIfTI in mm; equal content gives equal bytes.
 
     Args:
-      path: Of the file.
+      path: The file.
       values: Any type that NIfTI knows.
       affine: (4, 4) voxels to ``space``, RAS+ mm.
       space: ``mni`` or ``scanner``.

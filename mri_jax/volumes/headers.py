@@ -84,7 +84,7 @@ class Opened:
     """A file whose header was read and accepted.
 
     Attributes:
-      image: Of nibabel; its own affine is not to be used.
+      image: nibabel's image; its own affine is not to be used.
       shape: (3,) voxels.
       affine: (4, 4) float64, voxel indices to scanner millimetres along RAS+.
       unit: Millimetres in one unit of the file's lengths.
@@ -351,7 +351,7 @@ def check_size(image: Any, path: Path, whole: bool) -> None:
 
     Args:
       image: The opened file.
-      path: Of the voxels.
+      path: The file of the voxels.
       whole: Whether a compressed file is decompressed for it; otherwise only plain ones are judged.
 
     Raises:

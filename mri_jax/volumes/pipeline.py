@@ -64,7 +64,7 @@ class PreprocessSettings:
       grid: ``paper`` (1 mm), ``dev`` (2 mm) or ``demo`` (4 mm).
       brain: ``template``, ``deepbet``, ``mask`` or ``none``; see `mri_jax.volumes.brain`.
       n4: Whether to correct intensity inhomogeneity.
-      dtype: Of the stored volumes, ``float16`` or ``float32``.
+      dtype: Dtype of the stored volumes, ``float16`` or ``float32``.
       template: ``mni152`` or the path of a T1w head.
       template_mask: The path of its brain mask, with a path.
       template_sha256: Checksums of both files; filled in when left empty.

@@ -32,7 +32,7 @@ def row_of_slices(volume: np.ndarray, grid: Grid, outline: np.ndarray) -> np.nda
 
     Args:
       volume: (X, Y, Z) intensities, 0 outside the brain.
-      grid: Of the volume.
+      grid: Grid of the volume.
       outline: (X, Y, Z) bool, the template's brain on that grid.
 
     Returns:

@@ -158,7 +158,7 @@ def exclusions(
     """The scans that a written decision or a stated threshold excludes.
 
     Args:
-      index: Of the store.
+      index: The index of the store.
       decisions: Columns subject_id, session_id, decision (``keep`` or ``exclude``), rater, reason.
       thresholds: Rules such as ``correlation<0.6``; a decision ``keep`` overrides them.
 

@@ -49,7 +49,7 @@ class AffineFit:
 
     Attributes:
       matrix: (4, 4) template millimetres to scan millimetres.
-      correlation: Of the intensities over the template voxels used, -1 to 1.
+      correlation: Correlation of the intensities over the template voxels used, -1 to 1.
     """
 
     matrix: np.ndarray
@@ -146,7 +146,7 @@ def register_rigid(
     Args:
       scan: The scan.
       mask: Its brain, on the same voxels.
-      affine: Of `register_brain`; its rotation and scale are the start.
+      affine: From `register_brain`; its rotation and scale are the start.
       template: The template.
 
     Returns:

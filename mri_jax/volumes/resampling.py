@@ -86,8 +86,8 @@ def pull(
     Args:
       image: The source.
       to_image: (4, 4) voxel indices of the output to millimetres of the source.
-      shape: Of the output.
-      order: Of the spline: 0 nearest, 1 linear, 3 cubic.
+      shape: Shape of the output.
+      order: Order of the spline: 0 nearest, 1 linear, 3 cubic.
       mode: What is read outside: ``constant`` 0, or ``nearest`` the border's value, for fields,
         which do not end there.
 
