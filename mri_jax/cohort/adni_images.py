@@ -28,7 +28,7 @@ def read(
     dates: str = AUTO,
     missing: frozenset[str] = frozenset(),
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The images of a download (`archive.find_images`) with the raters' marks, and notes.
+    """Returns the images of a download (`archive.find_images`) with the raters' marks, and notes.
 
     Args:
       tables: The folder of study data; image tables and ratings in it are used.
@@ -52,7 +52,7 @@ def read(
 
 
 def tables_used(tables: Path) -> list[Path]:
-    """The tables of a folder that list images or grade them."""
+    """Returns the tables of a folder that list images or grade them."""
     graded = find_export(tables, "MRIQUALITY")
     return [*archive.image_tables(tables), *_ratings(tables), *([graded] if graded else [])]
 
@@ -64,7 +64,7 @@ def _ratings(tables: Path) -> list[Path]:
 def _with_quality(
     found: pd.DataFrame, tables: Path, problems: list[Problem], missing: frozenset[str]
 ) -> pd.DataFrame:
-    """The raters' marks by image (MAYOADIRL) and by series (MRIQUALITY)."""
+    """Returns the raters' marks by image (MAYOADIRL) and by series (MRIQUALITY)."""
     quality = pd.Series(np.nan, index=found.index)
     selected = pd.Series(False, index=found.index)
     for path in _ratings(tables):

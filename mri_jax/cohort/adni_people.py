@@ -46,7 +46,7 @@ def who(rows: pd.DataFrame, file: str, problems: list[Problem]) -> tuple[pd.Seri
 
 @lru_cache(1 << 16)
 def subject_of(text: str) -> str | None:
-    """The subject id of a PTID in any spelling, or None."""
+    """Returns the subject id of a PTID in any spelling, or None."""
     try:
         return adni_id(text.strip().strip("\"'"))
     except UserError:

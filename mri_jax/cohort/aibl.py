@@ -105,7 +105,7 @@ def read(
 
 
 def find_table(folder: Path, name: str, needed: bool = True) -> Path | None:
-    """The file ``aibl_NAME_*.csv``.
+    """Returns the file ``aibl_NAME_*.csv``.
 
     Raises:
       UserError: There are several that differ, or none though it is needed.
@@ -232,7 +232,7 @@ def _score(
 
 
 def _people(here: Keys, tables: Path, how: _Reading) -> pd.DataFrame:
-    """``sex``, ``born`` (year) and ``apoe4`` (number of alleles) by RID."""
+    """Returns ``sex``, ``born`` (year) and ``apoe4`` (number of alleles) by RID."""
     path = find_table(tables, "ptdemog")
     assert path is not None
     wanted = ["RID", "PTDOB", "PTGENDER"]
@@ -301,7 +301,7 @@ def subject_of(text: str) -> str | None:
 
 
 def visit_of(text: str) -> str:
-    """The code of a search table's visit, empty where it says no month.
+    """Returns the code of a search table's visit, empty where it says no month.
 
     Names are ``bl``, ``18 mo``, ``18 Month follow-up``, or numbers from 1, 18 months apart.
     """

@@ -37,7 +37,7 @@ _PROCESSED = re.compile(r"^(?:pre|post)?-?processed$", re.IGNORECASE)
 
 
 def visit_of_month(text: str) -> str:
-    """The code of a visit that is named by its month."""
+    """Returns the code of a visit that is named by its month."""
     return code_of_month(month_of_visit(text))
 
 
@@ -105,7 +105,7 @@ def find_images(
 
 
 def _of_nobody(path: Path, table: pd.DataFrame) -> list[str]:
-    """A note on the rows of a table of images that are of nobody in the study."""
+    """Returns a note on the rows of a table of images that are of nobody in the study."""
     nobody = table.loc[table["subject_id"] == "", "named"]
     if nobody.empty:
         return []

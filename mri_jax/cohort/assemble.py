@@ -162,7 +162,7 @@ def _units(visits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decide(units: pd.DataFrame, visits: pd.DataFrame, rules: LabelRules) -> list[Decision]:
-    """A decision for every unit, from all visits of its person in whatever cohort."""
+    """Returns a decision for every unit, from all visits of its person in whatever cohort."""
     base = units[["subject_id", "row", "month", "date"]].rename(
         columns={"month": "month_of_base", "date": "date_of_base"}
     )

@@ -54,7 +54,7 @@ class BidsOptions:
 
 
 def scan(folder: Path, problems: list[Problem], prefer: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The T1w images of a BIDS tree, as an images table (`mri_jax.cohort.images`)."""
+    """Returns the T1w images of a BIDS tree, as an images table (`mri_jax.cohort.images`)."""
     images = _images(trees.bids_scans(folder), folder, problems, prefer)
     return images.assign(visit=images["visit"].replace("", NO_SESSION))
 
@@ -120,7 +120,7 @@ def _images(
     problems: list[Problem],
     prefer: tuple[str, ...],
 ) -> pd.DataFrame:
-    """An images table; a scan that is not there has no path."""
+    """Returns an images table; a scan that is not there has no path."""
     inside = os.path.realpath(within)
     for found in scans:
         if found.fault:

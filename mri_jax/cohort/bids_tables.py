@@ -197,7 +197,7 @@ def _on_columns(
     columns: dict[str, str | None],
     options: TableOptions,
 ) -> list[str]:
-    """Which column the classes were taken from, or the error that there is none."""
+    """Returns which column the classes were taken from, or the error that there is none."""
     used = [
         f"column {column!r} of {_file_of(groups[name], folder)}"
         for name, column in columns.items()
@@ -227,7 +227,7 @@ def _file_of(tables: Sequence[BidsTable], folder: Path) -> str:
 def _facts(
     table: BidsTable, diagnosis: str | None, options: TableOptions, problems: list[Problem]
 ) -> pd.DataFrame:
-    """The rows of one table in the form of `Said`."""
+    """Returns the rows of one table in the form of `Said`."""
     file = str(table.path)
     wanted = {**ALIASES, "diagnosis": (diagnosis,) if diagnosis else ()}
     needed = {"participant"} if not table.subject else set()
@@ -287,7 +287,7 @@ def _ages(
 
 
 def _coarse(text: str) -> str:
-    """``89+`` as 89, ``18-38`` as 28; empty for anything else, plain numbers too."""
+    """Returns ``89+`` as 89, ``18-38`` as 28; empty for anything else, plain numbers too."""
     if match := _RANGE.match(text):
         return f"{(int(match[1]) + int(match[2])) / 2:g}"
     match = _BOUND.match(text)

@@ -134,7 +134,7 @@ def _same_bytes(rows: pd.DataFrame) -> list[Problem]:
 
 
 def _sample(path: str) -> str:
-    """A hash of the first, middle and last 64 KiB."""
+    """Returns a hash of the first, middle and last 64 KiB."""
     digest = hashlib.sha256()
     with files.opened(path) as file:
         size = os.fstat(file.fileno()).st_size

@@ -21,7 +21,7 @@ Key = tuple[str, str]
 def after_preprocessing(
     flow: pd.DataFrame, table: pd.DataFrame, stored: Collection[Key], failed: Collection[Key]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stage of preprocessing.
+    """Returns the stage of preprocessing.
 
     Args:
       flow: The flow of the cohort table.
@@ -39,7 +39,7 @@ def after_preprocessing(
 def after_quality(
     flow: pd.DataFrame, table: pd.DataFrame, excluded: Collection[Key]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stage of quality control: scans excluded by a decision or a stated threshold."""
+    """Returns the stage of quality control: scans excluded by a decision or a stated threshold."""
     left = set(_keys(table)) - set(excluded)
     return _stage(flow, table, flows.QUALITY, left, {}, flows.EXCLUDED_BY_QUALITY)
 
@@ -47,7 +47,7 @@ def after_quality(
 def analysed(
     flow: pd.DataFrame, table: pd.DataFrame, used: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The last stage: what a study used.
+    """Returns the last stage: what a study used.
 
     Args:
       flow: The flow so far.

@@ -45,7 +45,7 @@ _MONTHS = [
 
 
 def read_date(text: str, latest: date) -> Read | None:
-    """What one text says.
+    """Returns what one text says.
 
     Args:
       text: ``2006-03-01``, ``20060301``, ``3/1/2006``, ``3/1/06``, ``01-Mar-06``, ``March 1, 2006``
@@ -75,7 +75,7 @@ def read_date(text: str, latest: date) -> Read | None:
 
 
 def order_of(values: pd.Series, latest: date, order: str = AUTO) -> str:
-    """Whether months or days stand first in dates such as 3/1/2006.
+    """Returns whether months or days stand first in dates such as 3/1/2006.
 
     Args:
       values: All the dates of one table, as text.
@@ -133,7 +133,7 @@ def to_dates(
 
 
 def _two_ways(said: Mapping[str, Read | None], file: str, column: str) -> Problem:
-    """The first date that can be read two ways, and what to do."""
+    """Returns the first date that can be read two ways, and what to do."""
     text, pair = next((t, r) for t, r in said.items() if isinstance(r, tuple) and r[0] != r[1])
     one, other = (_in_order(pair, order) for order in ORDERS)
     rule = (
@@ -171,7 +171,7 @@ def _in_order(pair: tuple[int, int, int], order: str) -> date | None:
 
 
 def _day(year: int, month: int, day: int) -> date | None:
-    """The day, or None where there is none (nor a timestamp for it, in the year 1)."""
+    """Returns the day, or None where there is none (nor a timestamp for it, in the year 1)."""
     try:
         return date(year, month, day) if 1700 < year < 2200 else None
     except ValueError:

@@ -49,7 +49,7 @@ class Strays:
     without_subject: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """A line for each kind that there is."""
+        """Returns a line for each kind that there is."""
         said = []
         if self.without_id:
             said.append(
@@ -79,7 +79,7 @@ def scan_tree(
     problems: list[Problem],
     strays: Strays | None = None,
 ) -> pd.DataFrame:
-    """Every image of a download tree.
+    """Returns every image of a download tree.
 
     Args:
       root: The folder.
@@ -138,7 +138,7 @@ def scan_tree(
 
 
 def _images(root: Path, problems: list[Problem], strays: Strays) -> Iterator[_Image]:
-    """The images in the order of their folders; what is hidden is none."""
+    """Yields the images in the order of their folders; what is hidden is none."""
     for folder, deeper, names in os.walk(root):
         deeper[:] = sorted(name for name in deeper if not name.startswith((".", "__MACOSX")))
         scans = tuple(

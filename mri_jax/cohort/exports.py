@@ -17,7 +17,7 @@ _SHOWN = 6
 
 
 def tables_of(folder: Path) -> list[Path]:
-    """The CSV files of a folder in order of their names; hidden files are none.
+    """Returns the CSV files of a folder in order of their names; hidden files are none.
 
     Raises:
       UserError: There is no such folder.
@@ -32,7 +32,7 @@ def tables_of(folder: Path) -> list[Path]:
 
 
 def find_export(folder: Path, *names: str) -> Path | None:
-    """The newest file of a table that goes by one of several names; None if there is none.
+    """Returns the newest file of a table that goes by one of several names; None if there is none.
 
     ``NAME.csv``, ``NAME_1Jan2025.csv``, ``All_Subjects_NAME_01Jan2025.csv`` and a browser's
     ``NAME (1).csv`` are all the table ``NAME``. A dated file goes before one without a date, and
@@ -55,7 +55,7 @@ def find_export(folder: Path, *names: str) -> Path | None:
 
 
 def one_of(copies: Sequence[Path]) -> Path:
-    """The one file of several that are byte for byte the same, by the shortest name.
+    """Returns the one file of several that are byte for byte the same, by the shortest name.
 
     Raises:
       UserError: They differ.
@@ -105,13 +105,13 @@ def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
 
 
 def not_used(folder: Path, used: Iterable[Path]) -> list[str]:
-    """A note that names the tables of a folder that were not read, if there are any."""
+    """Returns a note that names the tables of a folder that were not read, if there are any."""
     rest = sorted({path.name for path in tables_of(folder)} - {path.name for path in used})
     return [f"tables not used: {listing(rest)}"] if rest else []
 
 
 def listing(names: Iterable[str], shown: int = _SHOWN) -> str:
-    """The first names, and how many more there are."""
+    """Returns the first names, and how many more there are."""
     every = list(names)
     more = len(every) - shown
     return (", ".join(every[:shown]) or "nothing") + (f" and {more} more" if more > 0 else "")

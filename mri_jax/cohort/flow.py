@@ -36,7 +36,7 @@ _SUBJECT = ["cohort", "diagnosis", "subject_id"]
 
 
 def start(kept: pd.DataFrame, excluded: pd.DataFrame, reasons: Iterable[str] = ()) -> pd.DataFrame:
-    """The flow of making a cohort table.
+    """Returns the flow of making a cohort table.
 
     Args:
       kept: Rows with ``subject_id``, ``cohort`` and ``diagnosis`` (the label).
@@ -100,7 +100,7 @@ def extend(flow: pd.DataFrame, stage: str, kept: pd.DataFrame, lost: pd.Series) 
 
 
 def beside(table: epath.PathLike, name: str) -> epath.Path:
-    """``flow.csv`` beside ``cohort.csv``, ``adni_flow.csv`` beside ``adni.csv``."""
+    """Returns ``flow.csv`` beside ``cohort.csv``, ``adni_flow.csv`` beside ``adni.csv``."""
     path = epath.Path(table)
     return path.parent / (name if path.stem == "cohort" else f"{path.stem}_{name}")
 
@@ -220,7 +220,7 @@ def write(path: epath.PathLike, flow: pd.DataFrame) -> None:
 
 
 def lines(flow: pd.DataFrame) -> pd.DataFrame:
-    """The flow as one line a step and one column a cohort.
+    """Returns the flow as one line a step and one column a cohort.
 
     Returns:
       A frame indexed by (stage, step, reason) in the order of the flow, with a column a cohort:

@@ -27,7 +27,7 @@ def write(path: epath.PathLike, flow: pd.DataFrame) -> None:
 
 
 def draw(flow: pd.DataFrame) -> Figure:
-    """The picture.
+    """Returns the picture.
 
     Args:
       flow: A flow that adds up.

@@ -43,7 +43,7 @@ _LONG = 4
 
 
 def plain(subject_id: str) -> str:
-    """An id without what the eye does not see or cannot tell apart.
+    """Returns an id without what the eye does not see or cannot tell apart.
 
     Compatible forms of Unicode (full width, composed or not) become one, letters lower case,
     Cyrillic and Greek look-alikes Latin; invisible characters go; every run of spaces and
@@ -79,7 +79,7 @@ def canonical(subject_id: str) -> str:
 
 @lru_cache(1 << 16)
 def person(subject_id: str) -> tuple[str, str]:
-    """The person behind an id: ("ADNI", RID), ("AIBL", number) or ("", the id itself).
+    """Returns the person behind an id: ("ADNI", RID), ("AIBL", number) or ("", the id itself).
 
     ADNI numbers its participants across sites and phases (RID), so the site in the id is not part
     of the identity. AIBL's numbers are another family: AIBL 295 is not ADNI's RID 295.
@@ -111,7 +111,7 @@ class Likeness(NamedTuple):
 
 
 def likeness(subject_id: str, session_id: str = "", cohorts: Collection[str] = ()) -> Likeness:
-    """An id without its spelling.
+    """Returns an id without its spelling.
 
     Left out: case, Unicode form, invisible characters, separators, leading zeros, ``sub-`` in
     front, a session behind (``_ses-02``, ``_m12``, or the scan's own), and the name of a cohort in
@@ -147,7 +147,7 @@ def _bare(text: str, session: str = "") -> str:
 
 
 def _without_cohort(text: str, cohorts: Collection[str]) -> tuple[str, str]:
-    """An id without the longest name of a cohort in front of it, and that name."""
+    """Returns an id without the longest name of a cohort in front of it, and that name."""
     names = {_joined(_PARTS.findall(plain(name))) for name in cohorts} | set(_FAMILIES)
     parts = _PARTS.findall(text)
     for end in range(len(parts) - 1, 0, -1):
@@ -176,7 +176,7 @@ def _joined(parts: list[str]) -> str:
 
 
 def adni_id(ptid: str) -> str:
-    """``002_S_0295`` in any spelling to ``sub-ADNI002S0295``.
+    """Returns ``002_S_0295`` in any spelling to ``sub-ADNI002S0295``.
 
     Raises:
       UserError: It is no ADNI id.
@@ -214,12 +214,12 @@ def months_of_visits(codes: pd.Series) -> pd.Series:
 
 
 def code_of_month(month: float) -> str:
-    """``bl`` for month 0, ``m06`` for month 6, empty where unknown."""
+    """Returns ``bl`` for month 0, ``m06`` for month 6, empty where unknown."""
     if month != month:
         return ""
     return "bl" if month == 0 else f"m{round(month):02d}"
 
 
 def session_of_month(month: float) -> str:
-    """``ses-M006`` for month 6."""
+    """Returns ``ses-M006`` for month 6."""
     return f"ses-M{round(month):03d}"

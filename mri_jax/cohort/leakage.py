@@ -45,7 +45,7 @@ class Seen:
         return Seen(self.subjects | other.subjects, {**other.scans, **self.scans})
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-serialisable form, equal for equal content."""
+        """Returns a JSON-serialisable form, equal for equal content."""
         return {"subjects": sorted(self.subjects), "scans": dict(sorted(self.scans.items()))}
 
     @classmethod

@@ -87,7 +87,7 @@ class Compared:
     mirrored: np.ndarray
 
     def correlations(self, rows: slice) -> np.ndarray:
-        """(n, N) of some volumes with all, the higher of both ways."""
+        """Returns (n, N) of some volumes with all, the higher of both ways."""
         chosen = self.own[rows]
         return np.maximum(chosen @ self.own.T, chosen @ self.mirrored.T)
 
@@ -125,7 +125,7 @@ def compared(own: np.ndarray, mirrored: np.ndarray) -> Compared:
 
 
 def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -> Threshold:
-    """A threshold between different people and known rescans.
+    """Returns a threshold between different people and known rescans.
 
     Args:
       volumes: From `compared`.
@@ -169,7 +169,7 @@ def _end_of_others(volumes: Compared, names: np.ndarray) -> float:
 
 
 def _speak(vectors: np.ndarray) -> np.ndarray:
-    """(N,) bool: which volumes have a description."""
+    """Returns (N,) bool: which volumes have a description."""
     return np.asarray((vectors != 0).any(axis=1))
 
 
@@ -338,7 +338,7 @@ def _named(key: tuple[str, str]) -> str:
 
 
 def read(path: epath.PathLike) -> pd.DataFrame:
-    """``duplicates.csv`` as text; an empty listing when there is no such file."""
+    """Returns ``duplicates.csv`` as text; an empty listing when there is no such file."""
     if not epath.Path(path).exists():
         return pd.DataFrame(columns=COLUMNS)
     return files.read_csv(path)

@@ -31,7 +31,7 @@ _FORMULA = re.compile(r"^(?:[=@\t\r]|[+-](?![\d.]))")
 
 
 def header_of(path: epath.PathLike) -> list[str]:
-    """The column names of a file, whatever it is; only its beginning is read."""
+    """Returns the column names of a file, whatever it is; only its beginning is read."""
     with opened(path) as file:
         start = file.read(1 << 16)
     first = re.split(r"\r\n?|\n", start.decode("utf-8-sig", errors="replace"), maxsplit=1)[0]

@@ -44,7 +44,7 @@ class Apart:
     cohorts: frozenset[frozenset[str]] = frozenset()
 
     def tells(self, one: "Holder", other: "Holder") -> bool:
-        """Whether two ids are said to be different people."""
+        """Returns whether two ids are said to be different people."""
         return (
             frozenset((one.subject_id, other.subject_id)) in self.subjects
             or frozenset((one.cohort, other.cohort)) in self.cohorts
@@ -66,7 +66,7 @@ class Holder:
 
 
 def read(tables: Iterable[epath.PathLike]) -> Apart:
-    """What the files beside some cohort tables say; nothing where there are none.
+    """Returns what the files beside some cohort tables say; nothing where there are none.
 
     Raises:
       TableError: A line has another kind, a name is empty, or a reason is missing.
@@ -140,7 +140,7 @@ def refuse_probable(table: pd.DataFrame, source: epath.PathLike, apart: Apart) -
 
 
 def described(pairs: Sequence[tuple[Holder, Holder]]) -> str:
-    """How many pairs, and the first of them."""
+    """Returns how many pairs, and the first of them."""
     named = ", ".join(f"{one} ~ {other}" for one, other in pairs[:_NAMED])
     more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
     many = "s" if len(pairs) > 1 else ""
@@ -148,7 +148,7 @@ def described(pairs: Sequence[tuple[Holder, Holder]]) -> str:
 
 
 def way_out(pairs: Sequence[tuple[Holder, Holder]], source: epath.PathLike) -> str:
-    """What to do about probable pairs."""
+    """Returns what to do about probable pairs."""
     one, other = pairs[0]
     path = epath.Path(source).parent / NAME
     return (

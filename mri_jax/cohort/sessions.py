@@ -17,7 +17,7 @@ _NUMBERED = re.compile(r"^(\D*)(\d+)$")
 
 
 def labelled(text: str) -> str:
-    """A session as BIDS writes it: ``ses-1`` for ``1``; an empty text stays."""
+    """Returns a session as BIDS writes it: ``ses-1`` for ``1``; an empty text stays."""
     bare = text.strip()
     if not bare or bare.casefold().startswith("ses-"):
         return bare and f"ses-{bare[4:]}"
@@ -25,7 +25,7 @@ def labelled(text: str) -> str:
 
 
 def is_screening(label: str) -> bool:
-    """Whether a session is a screening visit."""
+    """Returns whether a session is a screening visit."""
     return session_key(label) in _SCREENING
 
 
@@ -36,7 +36,7 @@ def day_of(label: str) -> float:
 
 
 def aligned(tree: Sequence[str], said: Sequence[str]) -> dict[str, str]:
-    """The sessions that tables speak of, as a subject's folders spell them.
+    """Returns the sessions that tables speak of, as a subject's folders spell them.
 
     ``1`` is ``ses-01`` and ``M000`` is ``ses-M00``. A month is the session of that month under
     another name (``ses-BL`` of ``M00``) unless that one has a row of its own; screening and
@@ -67,7 +67,7 @@ def aligned(tree: Sequence[str], said: Sequence[str]) -> dict[str, str]:
 
 
 def asked(labels: Sequence[str], session: str) -> str:
-    """The one of a subject's sessions that the user's ``--session`` means, or empty."""
+    """Returns the one of a subject's sessions that the user's ``--session`` means, or empty."""
     key = session_key(session)
     exact = [label for label in labels if session_key(label) == key]
     month = month_of_visit(session)
@@ -112,7 +112,7 @@ class Clock:
 
 
 def in_time(labels: Sequence[str], clock: Clock, order: Sequence[str] = ()) -> list[str] | None:
-    """A subject's sessions, the earliest first; None where nothing tells their time.
+    """Returns a subject's sessions, the earliest first; None where nothing tells their time.
 
     The first of these that speaks of all of them decides: the user's order, months, days, dates and
     ages, numbers behind one name (``ses-1``, ``ses-10``; ``V01``, ``V04``); at last, a baseline

@@ -29,7 +29,7 @@ class Fold:
     validation_ids: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-serialisable form."""
+        """Returns a JSON-serialisable form."""
         return asdict(self)
 
     @classmethod
@@ -51,7 +51,7 @@ class Adaptation:
     test_ids: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-serialisable form."""
+        """Returns a JSON-serialisable form."""
         return asdict(self)
 
     @classmethod

@@ -16,7 +16,7 @@ def select(
     cohort: str | Sequence[str],
     one_class: bool = False,
 ) -> pd.DataFrame:
-    """The rows of a task: the scans of two diagnoses in one or several cohorts.
+    """Returns the rows of a task: the scans of two diagnoses in one or several cohorts.
 
     Args:
       table: A cohort table (`mri_jax.cohort.table`).

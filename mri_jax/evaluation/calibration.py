@@ -13,7 +13,7 @@ BINS = 10
 
 
 def temperature(label: np.ndarray, score: np.ndarray) -> float:
-    """The temperature that minimises the log loss of ``sigmoid(score / temperature)``.
+    """Returns the temperature that minimises the log loss of ``sigmoid(score / temperature)``.
 
     Guo et al. 2017 (arXiv:1706.04599). Fit it on scores of subjects that the network neither
     trained on nor is tested on.

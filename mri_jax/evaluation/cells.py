@@ -23,7 +23,7 @@ class MethodScores:
 
 
 def entries(predictions: pd.DataFrame, family: Family) -> list[MethodScores]:
-    """The scores behind a family: every method on the same subjects of each cohort.
+    """Returns the scores behind a family: every method on the same subjects of each cohort.
 
     In a fine-tuning family the source networks and the baselines are taken on exactly the
     subjects of the tuned networks' tests, fold by fold and fifth by fifth. In every other family
@@ -91,7 +91,7 @@ def _select(
 def _pattern(
     predictions: pd.DataFrame, tuned: list[Method], cohort: str, split: str = "test"
 ) -> Scores | None:
-    """Who was tested by whom, from the first tuned method that has this cohort."""
+    """Returns who was tested by whom, from the first tuned method that has this cohort."""
     for method in tuned:
         rows = _select(predictions, method, cohort, (split,))
         if len(rows):
@@ -103,7 +103,7 @@ def _pattern(
 
 
 def _first_scans(predictions: pd.DataFrame, family: Family, cohort: str) -> np.ndarray | None:
-    """The scans of the family's first network, to which baselines are restricted."""
+    """Returns the scans of the family's first network, to which baselines are restricted."""
     for method in family.networks:
         rows = _select(predictions, method, cohort, ("test", "adaptation"))
         if len(rows):

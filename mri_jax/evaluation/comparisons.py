@@ -170,7 +170,7 @@ def _permuted_rate(
 def _permuted_auc(
     first: Scores, second: Scores, random: np.random.Generator, permutations: int
 ) -> np.ndarray | None:
-    """(P,) differences of the mean AUC with ranks swapped within subjects, by counting."""
+    """Returns (P,) differences of the mean AUC with ranks swapped within subjects, by counting."""
     one, two = _double_ranks(first), _double_ranks(second)
     differs = (one != two).any(axis=0)
     if not differs.any():
@@ -189,7 +189,7 @@ def _permuted_auc(
 
 
 def _double_ranks(scores: Scores) -> np.ndarray:
-    """(J, N) twice the midrank among the tested, an integer from 2; 0 where not tested."""
+    """Returns (J, N) twice the midrank among the tested, an integer from 2; 0 where not tested."""
     ranks = np.zeros(scores.score.shape, np.int64)
     for row, score, tested in zip(ranks, scores.score, scores.tested, strict=True):
         row[tested] = np.rint(2 * stats.rankdata(score[tested]))

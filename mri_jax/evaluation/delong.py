@@ -89,7 +89,7 @@ def auc_covariance(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np
 
 
 def logit_interval(estimate: float, variance: float, quantile: float, level: float) -> Interval:
-    """A normal (or t) interval on the logit scale, carried back to [0, 1].
+    """Returns a normal (or t) interval on the logit scale, carried back to [0, 1].
 
     At the paper's smallest classes (11 pMCI) the interval on the plain scale covers too little and
     leaves [0, 1]; the logit is the usual remedy (Pepe 2003, section 5.2.4).

@@ -23,7 +23,7 @@ NAN = float("nan")
 def compare(
     predictions: pd.DataFrame, family: Family, seed: int, found: list[MethodScores] | None = None
 ) -> pd.DataFrame:
-    """The declared pairs of a family on every cohort and metric.
+    """Returns the declared pairs of a family on every cohort and metric.
 
     Returns:
       A row a (pair, cohort, split, point, metric): ``difference`` with interval A, ``p`` (paired

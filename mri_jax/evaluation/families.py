@@ -179,7 +179,7 @@ def _tunings(
 
 
 def _layer_order(stage: str) -> tuple[int, int, str]:
-    """All layers, low, high, then conv layers by their number, then whatever else."""
+    """Returns all layers, low, high, then conv layers by their number, then whatever else."""
     layers = stage.removeprefix("tuned-").split("-")[0]
     # A longer name of a conv layer has a larger number.
     rank = {"all": 0, "low": 1, "high": 2, "head": 4}.get(layers, 3)

@@ -41,7 +41,7 @@ class Resampled:
     counts: tuple[int, int]
 
     def metric(self, name: str) -> np.ndarray:
-        """(B, J) draws of ``acc``, ``bac``, ``sen`` or ``spe``."""
+        """Returns (B, J) draws of ``acc``, ``bac``, ``sen`` or ``spe``."""
         m, n = self.counts
         # The share of a class of nobody is NaN, and has no part in the accuracy.
         right = sum(count * share for count, share in ((m, self.sen), (n, self.spe)) if count)

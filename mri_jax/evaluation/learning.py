@@ -24,7 +24,7 @@ COLUMNS = ("run", "fold", "loss", "chance", "reason")
 
 
 def chance_loss(label: np.ndarray, balanced: bool = False) -> float:
-    """The least cross-entropy of one probability for all scans.
+    """Returns the least cross-entropy of one probability for all scans.
 
     Args:
       label: (N,) 0 or 1, of the held-out fold.
@@ -70,7 +70,7 @@ def _loss(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def unlearnt(predictions: pd.DataFrame, balanced: Mapping[str, bool] | None = None) -> pd.DataFrame:
-    """The source networks that have learnt nothing.
+    """Returns the source networks that have learnt nothing.
 
     Args:
       predictions: A predictions table; its ``validation`` rows are read.

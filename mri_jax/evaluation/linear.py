@@ -43,7 +43,7 @@ class Linear:
 
 
 def separates(covariate: np.ndarray, label: np.ndarray) -> bool:
-    """Whether one covariate alone tells the two classes apart without an error.
+    """Returns whether one covariate alone tells the two classes apart without an error.
 
     Args:
       covariate: (N,); NaN where unknown.
@@ -96,7 +96,7 @@ class VoxelModel:
     losses: tuple[float, ...]
 
     def logits(self, volumes: np.ndarray) -> np.ndarray:
-        """(N, V) flattened volumes to (N, 2) logits: 0 and the log odds."""
+        """Returns (N, V) flattened volumes to (N, 2) logits: 0 and the log odds."""
         shift = float(self.centre @ self.weights)
         return _two(np.asarray(volumes @ self.weights, float) - shift + self.intercept)
 

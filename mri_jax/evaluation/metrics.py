@@ -67,7 +67,7 @@ def rates(label: np.ndarray, decision: np.ndarray) -> tuple[float, float, float,
 def five_metrics(
     label: np.ndarray, probability: np.ndarray, threshold: float = ARGMAX
 ) -> FiveMetrics:
-    """The paper's five scores of one network on one test set.
+    """Returns the paper's five scores of one network on one test set.
 
     Args:
       label: (N,) 0 or 1.
@@ -100,7 +100,7 @@ def score_of(predictions: pd.DataFrame) -> np.ndarray:
 
 
 def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The five scores of every network on every test set, at argmax.
+    """Returns the five scores of every network on every test set, at argmax.
 
     Args:
       predictions: A predictions table (see `mri_jax.evaluation.predictions`).
@@ -122,7 +122,7 @@ def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def ensemble(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The mean probability over the folds, scan by scan, as a predictions table of its own.
+    """Returns the mean probability over the folds, scan by scan, as a predictions table of its own.
 
     Args:
       predictions: A predictions table; only ``split == "test"`` is used (each validation fold was

@@ -20,7 +20,7 @@ INNER = "cross-validated in the adaptation part"
 
 
 def best_threshold(label: np.ndarray, score: np.ndarray) -> float:
-    """The cut of highest balanced accuracy; among equals the one nearest to argmax (0).
+    """Returns the cut of highest balanced accuracy; among equals the one nearest to argmax (0).
 
     Args:
       label: (N,) 0 or 1.

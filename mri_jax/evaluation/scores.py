@@ -43,7 +43,7 @@ class Scores:
         return int((self.label == 1).sum()), int((self.label == 0).sum())
 
     def only(self, scans: np.ndarray) -> "Scores":
-        """The same networks on these scans alone."""
+        """Returns the same networks on these scans alone."""
         kept = np.isin(self.scan, scans)
         return replace(
             self,

@@ -35,7 +35,7 @@ NAN = float("nan")
 def summarise(
     predictions: pd.DataFrame, family: Family, seed: int, found: list[MethodScores] | None = None
 ) -> pd.DataFrame:
-    """Every method, cohort and metric of a family at argmax, with intervals A and B.
+    """Returns every method, cohort and metric of a family at argmax, with intervals A and B.
 
     Args:
       predictions: A predictions table.

@@ -44,16 +44,16 @@ class Collected:
     units: dict[str, int] = field(default_factory=dict)
 
     def mean(self, stage: str, method: str, label: int) -> np.ndarray | None:
-        """The mean map of a class, (X, Y, Z); None where it has no scan."""
+        """Returns the mean map of a class, (X, Y, Z); None where it has no scan."""
         key = (stage, method, label)
         return self.sums[key] / self.counts[key] if key in self.sums else None
 
     def scan_table(self) -> pd.DataFrame:
-        """``scans`` as a table."""
+        """Returns ``scans`` as a table."""
         return pd.DataFrame(self.scans)
 
     def region_table(self) -> pd.DataFrame:
-        """``regions`` as a table."""
+        """Returns ``regions`` as a table."""
         return pd.concat(self.regions, ignore_index=True)
 
 

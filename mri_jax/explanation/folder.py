@@ -56,7 +56,7 @@ class Folder:
     checked: Sequence[Checked]
 
     def title(self, method: str, stage: str) -> str:
-        """``METHOD, STAGE``, and which checks the method failed there."""
+        """Returns ``METHOD, STAGE``, and which checks the method failed there."""
         found = [v for c in self.checked if c.stage == stage for v in c.verdicts]
         failed = failures(found, method)
         return f"{method}, {stage}" + (f"{pictures.FAILED_MARK}{failed}" if failed else "")

@@ -40,7 +40,7 @@ def check_block(spec: CNNSpec, block: int) -> None:
 
 @partial(jax.jit, static_argnames=("spec", "block"))
 def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
-    """The map of a block, each channel weighted by its mean gradient, before upsampling.
+    """Returns the map of a block, each channel weighted by its mean gradient, before upsampling.
 
     Signed: the rectifier of the original method is left out, so that what speaks for the negative
     class (negative values) can be seen too. The original map is the positive part.

@@ -205,7 +205,7 @@ def make_methods(
     background: Background,
     labels: np.ndarray,
 ) -> list[AttributionMethod]:
-    """The methods that a user asked for.
+    """Returns the methods that a user asked for.
 
     Args:
       names: Some of `METHODS`.

@@ -81,7 +81,7 @@ def patch_starts(inside: np.ndarray, size: int) -> np.ndarray:
 def spread(
     values: np.ndarray, starts: np.ndarray, size: int, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """A map of patches: each voxel holds its patch's value, divided by the patch's voxels.
+    """Returns a map of patches: each voxel holds its patch's value, divided by the patch's voxels.
 
     Args:
       values: (P,).

@@ -59,18 +59,18 @@ class Canvas:
 
 
 def image_of(values: np.ndarray, grid: Grid) -> nib.Nifti1Image:
-    """(X, Y, Z) values as an image in template space."""
+    """Returns (X, Y, Z) values as an image in template space."""
     return nib.Nifti1Image(np.asarray(values, np.float32), grid.affine)
 
 
 def anatomy_of(mean: np.ndarray, reach: np.ndarray, grid: Grid) -> nib.Nifti1Image:
-    """The mean volume (X, Y, Z) as a grey background, 0 outside every brain."""
+    """Returns the mean volume (X, Y, Z) as a grey background, 0 outside every brain."""
     low = float(mean[reach].min()) if reach.any() else 0.0
     return image_of(np.where(reach, mean - low, 0), grid)
 
 
 def limits(values: Sequence[np.ndarray], brain: np.ndarray) -> tuple[float, float]:
-    """Where maps become visible, and where their colours end: shared by all of them."""
+    """Returns where maps become visible, and where their colours end: shared by all of them."""
     size = np.abs(np.stack([v[brain] for v in values]))
     low, high = np.quantile(size, [_CLEAR, _FULL])
     high = float(high) or float(size.max()) or 1.0

@@ -50,7 +50,7 @@ class Regions:
 
 
 def simulated_regions(grid: Grid) -> Regions:
-    """The simulation's five regions, cut from the template's tissue maps."""
+    """Returns the simulation's five regions, cut from the template's tissue maps."""
     maps = phantom_on(grid).regions
     labels = np.where(maps.sum(0) > 0.5, maps.argmax(0) + 1, 0).astype(np.int32)
     names = dict(enumerate(REGIONS, start=1))

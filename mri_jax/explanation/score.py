@@ -36,7 +36,7 @@ def score_of(spec: CNNSpec, variables: Any, x: Array) -> Array:
 
 
 def difference(logits: Array) -> Array:
-    """(N, 2) logits to (N,) scores."""
+    """Returns (N, 2) logits to (N,) scores."""
     return logits[:, 1] - logits[:, 0]
 
 

@@ -25,7 +25,7 @@ _SHOWN_REGIONS = 30
 
 
 def about(facts: dict[str, Any], count: int) -> Section:
-    """What was explained, by whom, and how."""
+    """Returns what was explained, by whom, and how."""
     who = (
         "each scan by the one network whose training fold it was held out from (it chose that "
         "network's epoch)"
@@ -48,13 +48,13 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def verdict_table(checked: Sequence[Checked]) -> pd.DataFrame:
-    """A row a (stage, method, check)."""
+    """Returns a row a (stage, method, check)."""
     rows = [(c.stage, v.method, v.check, v.outcome, v.finding) for c in checked for v in c.verdicts]
     return pd.DataFrame(rows, columns=["stage", "method", "check", "outcome", "finding"])
 
 
 def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
-    """The outcomes, their rules, and the curves of the randomisation."""
+    """Returns the outcomes, their rules, and the curves of the randomisation."""
     if not len(verdicts):
         note = "Not made. `--sanity` makes them; without them a map says little."
         return [Section("Checks", notes=[note])]
@@ -75,7 +75,7 @@ def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
 
 
 def cost_table(facts: dict[str, Any], scans: pd.DataFrame) -> pd.DataFrame:
-    """What each method cost, and the completeness error where it has one."""
+    """Returns what each method cost, and the completeness error where it has one."""
     rows = []
     for name, rate in facts["cost"].items():
         found = completeness(scans[scans["method"] == name])
@@ -165,7 +165,7 @@ _REGIONS_NOTE = (
 
 
 def region_view(summary: pd.DataFrame, classes: tuple[str, str]) -> pd.DataFrame:
-    """The regions of one stage and method as the page shows them, the densest first."""
+    """Returns the regions of one stage and method as the page shows them, the densest first."""
     negative, positive = classes
     shown = summary.sort_values(f"density_{positive}", ascending=False).head(_SHOWN_REGIONS)
     columns: dict[str, list[str]] = {"region": shown["region"].tolist()}
@@ -189,7 +189,7 @@ def _interval(row: dict[Any, Any], name: str) -> str:
 
 
 def comparisons(to: Folder) -> list[Section]:
-    """Each tuned stage against the source, over all scans."""
+    """Returns each tuned stage against the source, over all scans."""
     stages = to.setting.stages
     if SOURCE not in stages:
         return []
@@ -254,13 +254,13 @@ def subjects(to: Folder, scans: Sequence[ExplainedScan], named: Sequence[str]) -
 
 
 def shown_scans(scans: Sequence[ExplainedScan]) -> list[ExplainedScan]:
-    """The first few scans of each class, positive first."""
+    """Returns the first few scans of each class, positive first."""
     groups = [[scan for scan in scans if scan.label == label] for label in (1, 0)]
     return [scan for group in groups for scan in group[:_SHOWN_OF_CLASS]]
 
 
 def beside() -> Section:
-    """The files beside the page."""
+    """Returns the files beside the page."""
     rows = [
         ("maps/STAGE/METHOD/COHORT/SUBJECT_SESSION.nii.gz", "a scan's map, mean of its networks"),
         ("maps/STAGE/METHOD/mean-CLASS.nii.gz, difference.nii.gz", "group means"),

@@ -14,7 +14,7 @@ MEASURES = ("signed", "absolute", "share", "density")
 
 
 def region_rows(values: np.ndarray, regions: Regions, brain: np.ndarray) -> pd.DataFrame:
-    """What each region holds of one map.
+    """Returns what each region holds of one map.
 
     Args:
       values: (X, Y, Z) attributions.
@@ -104,7 +104,7 @@ def _region(
 
 
 def bootstrap_means(values: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """(B,) means of resampled subjects; the same subjects are drawn for every region."""
+    """Returns (B,) means of resampled subjects; the same subjects are drawn for every region."""
     if not len(values):
         return np.full(RESAMPLES, np.nan)
     random = generator(seed, "explain", "bootstrap", name)
@@ -113,7 +113,7 @@ def bootstrap_means(values: np.ndarray, seed: int, name: str) -> np.ndarray:
 
 
 def interval(values: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
-    """The 95% limits of a mean, NaN where there are none."""
+    """Returns the 95% limits of a mean, NaN where there are none."""
     centre = float(values.mean()) if len(values) else float("nan")
     found = percentile_interval(centre, draws, len(values))
     return found.low, found.high

@@ -41,7 +41,7 @@ class Truth:
 
 
 def read_truth(store: VolumeStore, brain: np.ndarray) -> Truth | None:
-    """The maps that the simulation wrote beside a store; None where there are none.
+    """Returns the maps that the simulation wrote beside a store; None where there are none.
 
     Raises:
       UserError: The maps are on another grid than the volumes.
@@ -96,7 +96,7 @@ def parcellate(labels: np.ndarray, rest: np.ndarray, grid: Grid) -> tuple[np.nda
 
 
 def aucs(values: np.ndarray, truth: Truth) -> dict[str, float]:
-    """How well absolute attribution tells the true effect from the rest of the brain.
+    """Returns how well absolute attribution tells the true effect from the rest of the brain.
 
     Args:
       values: (X, Y, Z) attributions of one volume, or of a group.

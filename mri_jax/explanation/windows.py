@@ -102,7 +102,7 @@ def patch_drops(
 
 
 def _margin(spec: CNNSpec, size: int) -> int:
-    """How far outside a volume a window may reach, in voxels of its layer."""
+    """Returns how far outside a volume a window may reach, in voxels of its layer."""
     ends = [(w.before + 2 - w.offset, w.offset + w.output + 1) for w in plan_windows(spec, size)]
     return max(size, *(reach for pair in ends for reach in pair)) if ends else size
 
@@ -119,7 +119,7 @@ def _unpadded(volume: Array, margin: int) -> Array:
 
 @partial(jax.jit, static_argnames=("spec", "size"))
 def _clean(spec: CNNSpec, variables: Any, x: Array, size: int) -> tuple[list[Array], Array]:
-    """The padded input of every windowed layer, the map after them, and the score."""
+    """Returns the padded input of every windowed layer, the map after them, and the score."""
     network = CNN(spec)
     features, inputs = x[None].astype(spec.dtype), []
     count = len(plan_windows(spec, size))
@@ -137,7 +137,7 @@ def _clean(spec: CNNSpec, variables: Any, x: Array, size: int) -> tuple[list[Arr
 def _occluded(
     spec: CNNSpec, variables: Any, inputs: list[Array], fill: Array, starts: Array, size: int
 ) -> Array:
-    """(B,) scores with each patch filled."""
+    """Returns (B,) scores with each patch filled."""
     margin, plan = _margin(spec, size), plan_windows(spec, size)
     changed = jax.vmap(lambda start: _cut(fill, start + margin, size))(starts)
     first, shape = starts, tuple(n - 2 * margin for n in fill.shape[:3])
@@ -164,7 +164,7 @@ def _occluded(
 
 
 def _cut(padded: Array, start: Array, size: int) -> Array:
-    """A cube of a (X, Y, Z, C) volume."""
+    """Returns a cube of a (X, Y, Z, C) volume."""
     return lax.dynamic_slice(padded, (*start, 0), (size, size, size, padded.shape[-1]))
 
 

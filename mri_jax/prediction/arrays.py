@@ -24,12 +24,12 @@ def write(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def most_bytes(expected: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """The size above which a file, packed or unpacked, holds other arrays than these."""
+    """Returns the size above which a file, packed or unpacked, holds other arrays than these."""
     return sum(8 * math.prod(each.shape) + _HEADER_BYTES for each in expected.values())
 
 
 def read(path: epath.Path, expected: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-    """The arrays of a file that need not be trusted.
+    """Returns the arrays of a file that need not be trusted.
 
     Args:
       path: The file.

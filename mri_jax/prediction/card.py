@@ -16,7 +16,7 @@ DISCLAIMER = (
 
 
 def card(model: Model) -> str:
-    """The card in Markdown, filled from the run; names no subject."""
+    """Returns the card in Markdown, filled from the run; names no subject."""
     return "\n".join(_lines(model)).rstrip() + "\n"
 
 

@@ -85,7 +85,7 @@ def save(model: Model, path: epath.PathLike) -> None:
 
 
 def is_model(path: epath.PathLike) -> bool:
-    """Whether a folder looks like an exported model."""
+    """Returns whether a folder looks like an exported model."""
     return (epath.Path(path) / CHECKSUMS).exists()
 
 

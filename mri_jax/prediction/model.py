@@ -41,7 +41,7 @@ def digest_of(volume: np.ndarray) -> str:
 
 
 def widths(spec: CNNSpec) -> dict[str, int]:
-    """How many features of each kind a network has."""
+    """Returns how many features of each kind a network has."""
     return {PENULTIMATE: spec.fc[-1], LAYERS: 2 * sum(spec.conv_filters)}
 
 
@@ -137,7 +137,7 @@ class FeatureReference:
     typical: float
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """(N,) distances of (N, F) features, in units of `typical`."""
+        """Returns (N,) distances of (N, F) features, in units of `typical`."""
         apart = np.asarray(features, np.float64) - self.mean
         squared = np.einsum("ni,ij,nj->n", apart, self.precision, apart)
         return np.sqrt(np.maximum(squared, 0.0)) / self.typical
@@ -211,11 +211,11 @@ class Ensemble:
         }
 
     def networks_trained_on(self, digest: str) -> int:
-        """How many of the networks were trained on the volume of that digest."""
+        """Returns how many of the networks were trained on the volume of that digest."""
         return sum(digest in network.trained_on for network in self.networks)
 
     def point(self, name: str) -> OperatingPoint | None:
-        """The operating point of that name, where it could be fitted."""
+        """Returns the operating point of that name, where it could be fitted."""
         return next((point for point in self.points if point.name == name), None)
 
 
@@ -283,7 +283,7 @@ class Model:
     provenance: Mapping[str, Any]
 
     def only(self, stages: Sequence[str]) -> "Model":
-        """The model with some of its ensembles, in the order asked for.
+        """Returns the model with some of its ensembles, in the order asked for.
 
         Raises:
           UserError: It has none of that name.

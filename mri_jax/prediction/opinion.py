@@ -115,7 +115,7 @@ def _log_mean(logs: np.ndarray) -> np.ndarray:
 
 
 def points_of(model: Model, name: str) -> list[OperatingPoint]:
-    """The operating point of that name, for each ensemble.
+    """Returns the operating point of that name, for each ensemble.
 
     Raises:
       UserError: It could not be fitted for one.

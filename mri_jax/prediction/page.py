@@ -25,7 +25,7 @@ _COLOURS = ("#0072B2", "#D55E00")
 
 
 def page(model: Model, prediction: Prediction) -> str:
-    """The page of one scan: one HTML file that needs no network.
+    """Returns the page of one scan: one HTML file that needs no network.
 
     Args:
       model: Whose references stand beside the scan.
@@ -56,7 +56,7 @@ def page(model: Model, prediction: Prediction) -> str:
 
 
 def warnings(model: Model, prediction: Prediction) -> list[str]:
-    """What a reader must know before the number, a sentence each."""
+    """Returns what a reader must know before the number, a sentence each."""
     lines = []
     if prediction.known:
         counts = "; ".join(
@@ -97,7 +97,7 @@ def warnings(model: Model, prediction: Prediction) -> list[str]:
 
 
 def score_figure(model: Model, opinion: Opinion) -> Figure:
-    """Where the scan's score lies among the classes of every cohort."""
+    """Returns where the scan's score lies among the classes of every cohort."""
     groups = opinion.ensemble.groups
 
     def draw(figure: Figure) -> None:
@@ -150,5 +150,5 @@ def _slices(model: Model, prediction: Prediction) -> bytes:
 
 @lru_cache(maxsize=2)
 def _outline(grid: Grid, template: Template) -> np.ndarray:
-    """(X, Y, Z) bool: the template's brain on the grid."""
+    """Returns (X, Y, Z) bool: the template's brain on the grid."""
     return pull(Image(template.mask, template.affine), grid.affine, grid.shape) > 0.5

@@ -141,7 +141,7 @@ def _write_tables(
 
 
 def page_name(scan: NewScan) -> str:
-    """``SUBJECT__SESSION.html``; other scans have other names."""
+    """Returns ``SUBJECT__SESSION.html``; other scans have other names."""
     return joined_name(*scan.key) + ".html"
 
 

@@ -85,7 +85,7 @@ def find(
     orientation: str = "",
     root: Path | None = None,
 ) -> Wanted:
-    """What the arguments name: files, folders (BIDS, CAPS or plain), tables or stores.
+    """Returns what the arguments name: files, folders (BIDS, CAPS or plain), tables or stores.
 
     Args:
       model: Stores must fit it.
@@ -152,7 +152,7 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> NewScan | Failure:
 def stored(
     model: Model, store: VolumeStore, picture: bool, threads: int, prefetch: int
 ) -> Iterator[NewScan | Failure]:
-    """The volumes of a store in the order of its index, read ahead by threads."""
+    """Yields the volumes of a store in the order of its index, read ahead by threads."""
     keys: tuple[Key, ...] = tuple(store.index.index)
     reader = Reader(store, keys, model.normalisation)
     index = store.index.reset_index(drop=True)

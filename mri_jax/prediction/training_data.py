@@ -15,7 +15,7 @@ from mri_jax.volumes.store import KEY
 
 
 def _source_keys(run: TrainedRun, variant: str) -> pd.DataFrame:
-    """(subject_id, session_id) of every scan of the source, one row each."""
+    """Returns (subject_id, session_id) of every scan of the source, one row each."""
     table = run.results.predictions
     chosen = (table["run"] == variant) & (table["stage"] == SOURCE)
     return table[chosen & (table["split"] == "validation")][KEY].drop_duplicates()

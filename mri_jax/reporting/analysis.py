@@ -48,7 +48,7 @@ class FamilyAnalysis:
     classes: tuple[str, str] = CLASSES
 
     def tested(self, cohort: str) -> list[MethodScores]:
-        """The entries of a target cohort that have scores."""
+        """Returns the entries of a target cohort that have scores."""
         return [
             e
             for e in self.entries
@@ -61,7 +61,7 @@ class FamilyAnalysis:
         return list(dict.fromkeys(e.cohort for e in self.entries if e.split == "test"))
 
     def subjects(self, cohort: str) -> str:
-        """``32 AD, 41 CN``: who stands behind every figure of a cohort."""
+        """Returns ``32 AD, 41 CN``: who stands behind every figure of a cohort."""
         cells = self.tested(cohort)
         if not cells or cells[0].scores is None:
             return "no subjects"
@@ -138,7 +138,7 @@ def load_runs(paths: Sequence[str]) -> tuple[Results, ...]:
 
 
 def names_of(runs: Sequence[Results]) -> tuple[str, ...]:
-    """The folders' names; the whole path where two are called alike."""
+    """Returns the folders' names; the whole path where two are called alike."""
     names = [run.name for run in runs]
     return tuple(
         name if names.count(name) == 1 else str(run.path)
@@ -147,7 +147,7 @@ def names_of(runs: Sequence[Results]) -> tuple[str, ...]:
 
 
 def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
-    """All statistics of one or several runs.
+    """Returns all statistics of one or several runs.
 
     Raises:
       UserError: The runs cannot stand in one report: two networks under one name, or different
@@ -176,7 +176,7 @@ def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
 
 
 def _classes(found: Sequence[MethodScores], runs: Sequence[Results]) -> tuple[str, str]:
-    """The diagnoses behind labels 0 and 1 of a table, where each label is one diagnosis."""
+    """Returns the diagnoses behind labels 0 and 1 of a table, where each label is one diagnosis."""
     people = [run.cohort for run in runs if {"session_id", "diagnosis"} <= set(run.cohort.columns)]
     if not people:
         return CLASSES

@@ -22,7 +22,7 @@ WIDE = 20.0
 
 
 def cautions(analysis: Analysis) -> list[str]:
-    """Every caution, without repetition, in order of weight."""
+    """Returns every caution, without repetition, in order of weight."""
     lines = []
     if analysis.simulated:
         lines.append(caution())
@@ -47,13 +47,13 @@ def cautions(analysis: Analysis) -> list[str]:
 
 
 def searched_for_near_duplicates(run: Results) -> bool:
-    """Whether a run says that its scans were compared, or made their persons itself."""
+    """Returns whether a run says that its scans were compared, or made their persons itself."""
     own = run.study is not None and run.study.data.simulated
     return (own and run.simulated) or bool(run.provenance.get(NEAR_DUPLICATES))
 
 
 def _of_baselines(analysis: Analysis) -> list[str]:
-    """Which covariates a baseline had to leave out."""
+    """Returns which covariates a baseline had to leave out."""
     plan = analysis.plan
     if not {"covariates", "family"} <= set(plan.columns):
         return []
@@ -141,7 +141,7 @@ def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]
 
 
 def _one_class(name: str, scores: Scores, where: str) -> list[str]:
-    """Which networks decide all subjects of a cohort with both classes alike."""
+    """Returns which networks decide all subjects of a cohort with both classes alike."""
     lines = []
     decided = decisions(scores)
     for value, word in ((False, "negative"), (True, "positive")):

@@ -103,7 +103,7 @@ def flow_table(analysis: Analysis) -> Table:
 
 
 def _counts(rows: pd.DataFrame) -> Cell:
-    """``12 AD, 12 CN``; a plain number where the classes are not told apart."""
+    """Returns ``12 AD, 12 CN``; a plain number where the classes are not told apart."""
     parts = [
         f"{n}" if kind in ("", "all") else f"{n} {kind}"
         for kind, n in zip(rows["class"], rows["n"], strict=True)

@@ -27,7 +27,7 @@ INTERVALS = "Thick: 95% interval of these networks on new subjects (A); thin: re
 
 
 def score_figures(analysis: Analysis) -> list[Picture]:
-    """Every figure that is made of scores alone."""
+    """Returns every figure that is made of scores alone."""
     made: list[Picture] = []
     for section in analysis.sections:
         key = section.family.key
@@ -46,7 +46,7 @@ def score_figures(analysis: Analysis) -> list[Picture]:
 
 
 def _scores(section: FamilyAnalysis, cohort: str, simulated: bool) -> Picture:
-    """A panel a score, a row a method: legible with two methods and with twenty."""
+    """Returns a panel a score, a row a method: legible with two methods and with twenty."""
     entries = section.tested(cohort)
     rows = section.summary[
         section.summary["cohort"].eq(cohort) & section.summary["split"].eq("test")
@@ -138,7 +138,7 @@ def _roc(section: FamilyAnalysis, cohort: str, analysis: Analysis) -> Picture:
 
 
 def _mean_roc(scores: Scores, grid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """(G,) mean sensitivity over the networks at false-positive rates ``grid``."""
+    """Returns (G,) mean sensitivity over the networks at false-positive rates ``grid``."""
     curves = []
     for score, tested in zip(scores.score, scores.tested, strict=True):
         order = np.argsort(-score[tested], kind="stable")
@@ -267,7 +267,7 @@ def _short(count: float | None) -> str:
 def cohorts_of(
     sections: Sequence[FamilyAnalysis],
 ) -> list[tuple[FamilyAnalysis, str, list[MethodScores]]]:
-    """Every (section, target cohort) that has scores, with its entries."""
+    """Returns every (section, target cohort) that has scores, with its entries."""
     return [
         (section, cohort, section.tested(cohort))
         for section in sections

@@ -107,7 +107,7 @@ def _legend_beside(figure: Figure, panel: Axes, title: str = "") -> None:
 
 
 def _confusion_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """(2, 2) shares of each true class (rows), and mean counts."""
+    """Returns (2, 2) shares of each true class (rows), and mean counts."""
     decided = decisions(scores)
     counts = np.zeros((2, 2))
     for row in (0, 1):

@@ -39,7 +39,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
 
 
 def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """``run/stage/fold0/conv1`` to (run, stage), the first fold of each, source first."""
+    """Returns ``run/stage/fold0/conv1`` to (run, stage), the first fold of each, source first."""
     found: dict[tuple[str, str], np.ndarray] = {}
     for key in sorted(arrays, key=lambda k: ("/source/" not in k, k.rsplit("/", 3))):
         parts = key.rsplit("/", 3)
@@ -83,7 +83,7 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
 
 
 def _distinct(stages: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
-    """The stages whose array is not that of the source, and a sentence about the others."""
+    """Returns the stages whose array is not that of the source, and a sentence about the others."""
     if "source" not in stages:
         return stages, ""
     source = stages["source"]
@@ -93,7 +93,7 @@ def _distinct(stages: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
 
 
 def _changes(stages: dict[str, np.ndarray]) -> str:
-    """How far tuning moved any weight, which the colours may be too coarse to show."""
+    """Returns how far tuning moved any weight, which the colours may be too coarse to show."""
     if "source" not in stages or len(stages) < 2:
         return ""
     moved = [

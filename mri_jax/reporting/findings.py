@@ -94,7 +94,7 @@ def _auc(section: FamilyAnalysis, cohort: str) -> str:
 
 
 def _pairs(rows: pd.DataFrame, whose: str, explored: bool) -> Iterator[str]:
-    """Which differences in AUC hold, and how large the largest one is where none does."""
+    """Yields which differences in AUC hold, and how large the largest one is where none does."""
     if not len(rows):
         return
     tested = rows[rows["p_holm"].notna()]
@@ -146,7 +146,7 @@ def _holm(row: Mapping[Hashable, Any] | pd.Series) -> str:
 
 
 def _refitted(rows: pd.DataFrame) -> Iterator[str]:
-    """Whether a new threshold does for balanced accuracy what fine-tuning does."""
+    """Yields whether a new threshold does for balanced accuracy what fine-tuning does."""
     rows = rows[rows["difference"].notna()].set_index(["first", "second"])
     plain, refitted = (rows[rows["point"].eq(point)] for point in (ARGMAX, REFITTED))
     both = refitted.index.intersection(plain.index)

@@ -142,7 +142,7 @@ def _stopping(analysis: Analysis) -> str:
 
 
 def _training(analysis: Analysis, tuned: bool) -> list[str]:
-    """How the networks were trained, as far as the configs say it and agree."""
+    """Returns how the networks were trained, as far as the configs say it and agree."""
     clauses = [
         ("learning rate {:g}", _shared(analysis, lambda study: study.train.learning_rate)),
         ("batches of {}", _shared(analysis, lambda study: study.train.batch)),

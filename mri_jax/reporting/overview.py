@@ -36,7 +36,7 @@ def runs_table(analysis: Analysis) -> Table:
 
 
 def networks_table(analysis: Analysis) -> Table:
-    """Every network variant and stage: how many networks, what they trained."""
+    """Returns every network variant and stage: how many networks, what they trained."""
     rows = []
     plan, marks = analysis.plan, trainings.marks(analysis)
     frame = analysis.predictions.groupby(["run", "stage"], sort=False)

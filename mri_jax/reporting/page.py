@@ -29,7 +29,7 @@ def render(
     pictures: dict[str, list[Picture]],
     share: bool,
 ) -> str:
-    """The page.
+    """Returns the page.
 
     Args:
       analysis: The statistics.
@@ -98,7 +98,7 @@ def _described(name: str, run: Results, share: bool) -> dict[str, str]:
 
 
 def _public(value: Any) -> Any:
-    """A copy without private fields and without anything that looks like a path."""
+    """Returns a copy without private fields and without anything that looks like a path."""
     if isinstance(value, dict):
         return {
             k: _public(v)

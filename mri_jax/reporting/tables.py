@@ -26,7 +26,7 @@ def tables_of(
     published: pd.DataFrame | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> list[Table]:
-    """Every table of a section that has rows.
+    """Returns every table of a section that has rows.
 
     Args:
       section: The section.
@@ -69,7 +69,7 @@ def scores_table(
 
 
 def held_out_table(section: FamilyAnalysis, marks: Mapping[str, str] | None = None) -> Table:
-    """The same scores on the held-out folds of the source."""
+    """Returns the same scores on the held-out folds of the source."""
     frame = section.summary[section.summary["split"] == "validation"]
     rows = [
         _scores_row(cohort, method, group, marks)
@@ -139,7 +139,7 @@ def _published_rows(
 
 
 def ensemble_table(section: FamilyAnalysis) -> Table:
-    """The mean probability over the networks, as one classifier."""
+    """Returns the mean probability over the networks, as one classifier."""
     frame = section.summary[section.summary["ensemble"].notna()]
     rows = []
     for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):
@@ -168,7 +168,7 @@ def ensemble_table(section: FamilyAnalysis) -> Table:
 
 
 def differences_table(section: FamilyAnalysis) -> Table:
-    """Every declared pair on every cohort: difference with its interval, p, Holm's p."""
+    """Returns every declared pair on every cohort: difference with its interval, p, Holm's p."""
     frame = section.differences
     rows = []
     key = ["cohort", "split", "first", "second", "point"]
@@ -225,7 +225,7 @@ def _mcnemar(row: pd.Series) -> Cell:
 
 
 def _tested(group: pd.DataFrame) -> str:
-    """The test of a row, and for which scores something is missing, and why."""
+    """Returns the test of a row, and for which scores something is missing, and why."""
     parts = [test for test in dict.fromkeys(group["test"]) if test]
     noted = group[group["note"] != ""]
     for note, rows in noted.groupby("note", sort=False):
@@ -235,7 +235,7 @@ def _tested(group: pd.DataFrame) -> str:
 
 
 def anova_table(section: FamilyAnalysis, published: pd.DataFrame | None = None) -> Table:
-    """What the paper tested, labelled as what it is."""
+    """Returns what the paper tested, labelled as what it is."""
     frame = section.anova
     rows = []
     for row in frame.to_dict("records") if len(frame) else []:

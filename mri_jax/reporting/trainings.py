@@ -15,7 +15,7 @@ UNLEARNT = "has not learnt"
 
 
 def troubled(analysis: Analysis) -> pd.DataFrame:
-    """The networks with which something is wrong.
+    """Returns the networks with which something is wrong.
 
     Returns:
       A row a network: run, stage, repeat, fold, ``what`` (`FAILED` or `UNLEARNT`), ``reason``.
@@ -71,13 +71,13 @@ def sentences(analysis: Analysis) -> Iterator[str]:
 
 
 def folds(numbers: pd.Series) -> str:
-    """``fold 3`` or ``folds 0, 3``."""
+    """Returns ``fold 3`` or ``folds 0, 3``."""
     found = sorted(set(map(int, numbers)))
     return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}"
 
 
 def left_out(analysis: Analysis) -> Iterator[str]:
-    """A sentence for networks in whose training steps were left out as not finite."""
+    """Yields a sentence for networks in whose training steps were left out as not finite."""
     history = analysis.history
     if "not_finite" not in history.columns:
         return

@@ -73,7 +73,7 @@ def style() -> Iterator[None]:
 def drawn(
     draw: Callable[[Figure], None], width: float, height: float, simulated: bool, title: str = ""
 ) -> Figure:
-    """A figure of that size (inches), without pyplot's global state.
+    """Returns a figure of that size (inches), without pyplot's global state.
 
     A band above it holds the title at the left and the word SIMULATED at the right, so that
     neither can cover the other or the drawing.

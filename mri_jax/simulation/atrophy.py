@@ -46,7 +46,7 @@ class Atrophy:
     bend: Array
 
     def amplitudes(self, changes: Array) -> Array:
-        """(5,) amplitudes that change log volumes about so much."""
+        """Returns (5,) amplitudes that change log volumes about so much."""
         return self.inverse @ (changes + self.bend * changes**2)
 
 
@@ -54,7 +54,7 @@ jax.tree_util.register_dataclass(Atrophy)
 
 
 def divergence_field(source: np.ndarray) -> np.ndarray:
-    """The gradient field whose divergence is a source.
+    """Returns the gradient field whose divergence is a source.
 
     Args:
       source: (X, Y, Z) wanted divergence; its sum must vanish.
@@ -94,7 +94,7 @@ def balanced_source(phantom: Phantom, region: int) -> np.ndarray:
 
 
 def log_volumes(atrophy_regions: Array, displacement: Array) -> Array:
-    """(5,) log of regional volumes (mL) after a deformation of the warp grid."""
+    """Returns (5,) log of regional volumes (mL) after a deformation of the warp grid."""
     here = warp.lattice(displacement.shape[:3])
     moved = warp.sample(atrophy_regions, here + displacement).reshape(-1, len(REGIONS))
     # A product with ones, not a sum: XLA would fuse a sum with the gathers, ten times slower.

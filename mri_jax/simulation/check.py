@@ -58,7 +58,7 @@ class Measurement:
     passed: bool
 
     def line(self) -> str:
-        """The finding as text."""
+        """Returns the finding as text."""
         state = ("pass" if self.passed else "FAIL") if self.rule else "    "
         limits = "" if np.isnan(self.low) else f"[{self.low:6.3f}, {self.high:6.3f}]"
         return f"{state}  {self.what:<74} {self.value:7.3f}  {limits:<17} {self.rule}".rstrip()
@@ -181,7 +181,7 @@ def _effects(truth: pd.DataFrame, settings: SimulationSettings) -> Iterator[Meas
 def _classifiers(
     table: pd.DataFrame, store: VolumeStore, settings: SimulationSettings
 ) -> Iterator[Measurement]:
-    """A voxel-wise linear classifier within and across sites; sites from intensities."""
+    """Yields a voxel-wise linear classifier within and across sites; sites from intensities."""
     cohorts = list(dict.fromkeys(table["cohort"]))
     voxels, levels = _features(table, store)
     for positive, negative in CONTRASTS:
@@ -242,7 +242,7 @@ def _auc(
 
 
 def _limits(estimate: float, low: float, high: float) -> tuple[float, float]:
-    """A perfect separation has no measurable variance; its limits are the estimate."""
+    """Returns a perfect separation has no measurable variance; its limits are the estimate."""
     return (estimate, estimate) if np.isnan(low) else (low, high)
 
 

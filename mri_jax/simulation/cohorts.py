@@ -95,7 +95,7 @@ def simulate(
 
 
 def paths_in(out: epath.PathLike, raw: bool = False) -> SimulatedCohorts:
-    """The files of a folder of simulated cohorts, whether or not they exist."""
+    """Returns the files of a folder of simulated cohorts, whether or not they exist."""
     folder = epath.Path(out)
     return SimulatedCohorts(
         table_path=folder / "cohort.csv",
@@ -105,7 +105,7 @@ def paths_in(out: epath.PathLike, raw: bool = False) -> SimulatedCohorts:
 
 
 def settings_in(out: epath.PathLike) -> SimulationSettings:
-    """The settings with which a folder was made.
+    """Returns the settings with which a folder was made.
 
     Raises:
       UserError: The folder holds no simulated cohorts.
@@ -117,7 +117,7 @@ def settings_in(out: epath.PathLike) -> SimulationSettings:
 
 
 def _is_claimed(folder: epath.Path, settings: SimulationSettings) -> bool:
-    """Whether the folder was begun with these settings; if not, it must be free."""
+    """Returns whether the folder was begun with these settings; if not, it must be free."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, not a folder")
     path = folder / _DESCRIPTION

@@ -85,7 +85,7 @@ class SimulatedScan:
 
 
 def scans_of(settings: SimulationSettings) -> list[SimulatedScan]:
-    """Every scan that the settings ask for, cohort by cohort, class by class."""
+    """Returns every scan that the settings ask for, cohort by cohort, class by class."""
     return [
         scan_named(settings, request.name, diagnosis, index)
         for request in settings.cohorts
@@ -145,7 +145,7 @@ def expected_log_volumes(stage: float, age: float, female: float) -> np.ndarray:
 
 
 def residual_correlation() -> np.ndarray:
-    """(5, 5) correlation of log volumes among equals."""
+    """Returns (5, 5) correlation of log volumes among equals."""
     sign = np.where(RATIO_AT_STAGE_1 < 1, 1.0, -1.0)
     return RESIDUAL_CORRELATION * np.outer(sign, sign) + (1 - RESIDUAL_CORRELATION) * np.eye(
         len(sign)
@@ -153,7 +153,7 @@ def residual_correlation() -> np.ndarray:
 
 
 def home_of(cohort: str, diagnosis: str, index: int) -> tuple[str, float]:
-    """The cohort that saw this person first, and the years since."""
+    """Returns the cohort that saw this person first, and the years since."""
     if diagnosis in PROGRESS:
         for (later, earlier), (remainder, years) in RETURNING.items():
             if later == cohort and index % EVERY == remainder:

@@ -44,18 +44,18 @@ class Phantom:
     head: np.ndarray
 
     def channels(self) -> np.ndarray:
-        """(X, Y, Z, 5) float32 in the order of `CHANNELS`."""
+        """Returns (X, Y, Z, 5) float32 in the order of `CHANNELS`."""
         return np.stack([*self.tissue, self.texture, self.mask], axis=-1)
 
     def volumes_ml(self) -> np.ndarray:
-        """(5,) volumes of the regions in the template, mL."""
+        """Returns (5,) volumes of the regions in the template, mL."""
         voxel_ml = self.grid.spacing**3 / 1000
         return self.regions.sum((1, 2, 3), dtype=np.float64) * voxel_ml
 
 
 @functools.lru_cache(maxsize=1)
 def template() -> Phantom:
-    """The phantom at 1 mm, on the grid ``paper``.
+    """Returns the phantom at 1 mm, on the grid ``paper``.
 
     Anatomy and tissue are the ICBM152 2009a symmetric maps that nilearn bundles (no network); the
     head around them is the packaged sixth-generation one. Both are in the same MNI space.
@@ -87,7 +87,7 @@ def template() -> Phantom:
 
 @functools.lru_cache(maxsize=4)
 def phantom_on(grid: Grid) -> Phantom:
-    """The phantom averaged onto a coarser grid.
+    """Returns the phantom averaged onto a coarser grid.
 
     Raises:
       UserError: The grid is too coarse or too small for a region.
@@ -163,7 +163,7 @@ def _packaged(name: str, grid: Grid) -> np.ndarray:
 
 
 def _sharpened(gm: np.ndarray, wm: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(3, X, Y, Z) fractions of CSF, GM and WM whose sum is the mask."""
+    """Returns (3, X, Y, Z) fractions of CSF, GM and WM whose sum is the mask."""
     csf = np.clip(1 - gm - wm, 0, 1)
     powers = np.stack([OLDER_FLUID * csf, gm, wm]).clip(0, 2) ** SHARPENING
     return (powers / np.maximum(powers.sum(0), 1e-6) * mask).astype(np.float32)

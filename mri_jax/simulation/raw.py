@@ -41,7 +41,7 @@ class Head:
 
 
 def head_channels(phantom: Phantom) -> np.ndarray:
-    """(X, Y, Z, 6) float32: `Phantom.channels` and what lies outside the brain."""
+    """Returns (X, Y, Z, 6) float32: `Phantom.channels` and what lies outside the brain."""
     # The template's air has its scanners' noise; ours comes from the simulated scanner alone.
     tissue = ((phantom.head - AIR) / AIR).clip(0, 1)
     outside = phantom.head * tissue * (1 - phantom.mask)
@@ -61,7 +61,7 @@ def native_grid(site: Site) -> tuple[tuple[int, int, int], np.ndarray]:
 
 
 def pose(scan: SimulatedScan) -> np.ndarray:
-    """(4, 4) from scanner coordinates to the template's: head size, turn and shift, mm."""
+    """Returns (4, 4) from scanner coordinates to the template's: head size, turn and shift, mm."""
     rng = np.random.default_rng([scan.scan_seed, 4])
     degrees, shift = POSE
     turn = _rotation(np.radians(degrees) * rng.standard_normal(3))
@@ -73,7 +73,7 @@ def pose(scan: SimulatedScan) -> np.ndarray:
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation about X, then Y, then Z (radians)."""
+    """Returns (3, 3) rotation about X, then Y, then Z (radians)."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

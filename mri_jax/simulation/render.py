@@ -45,7 +45,7 @@ class Rendered:
 
 
 def registration_error(scan: SimulatedScan) -> np.ndarray:
-    """(4, 4) map from the volume's template coordinates to the subject's true ones, mm."""
+    """Returns (4, 4) map from the volume's template coordinates to the subject's true ones, mm."""
     rng = np.random.default_rng([scan.scan_seed, 3])
     degrees, shift, scale = REGISTRATION
     x, y, z = np.radians(degrees) * rng.standard_normal(3)
@@ -58,7 +58,7 @@ def registration_error(scan: SimulatedScan) -> np.ndarray:
 
 
 def shaped(parts: Atrophy, targets: Array, key: Array) -> tuple[Array, Array]:
-    """A person's deformation.
+    """Returns a person's deformation.
 
     Args:
       parts: Regions and fields.
@@ -188,7 +188,7 @@ def scanned(
     shape: tuple[int, int, int],
     voxel: tuple[float, ...],
 ) -> Rendered:
-    """A person's anatomy as a scanner sees it; compiled once for each shape and voxel.
+    """Returns a person's anatomy as a scanner sees it; compiled once for each shape and voxel.
 
     Args:
       scan: The person and the scanner.

@@ -40,7 +40,7 @@ jax.tree_util.register_dataclass(Scanner)
 
 
 def scanner_of(scan: SimulatedScan) -> Scanner:
-    """The site's scanner on the day of one scan."""
+    """Returns the site's scanner on the day of one scan."""
     rng = np.random.default_rng([scan.scan_seed, 1])
     site = scan.site
     contrast = np.array(site.contrast) * np.exp(CONTRAST_SD * rng.standard_normal(3))
@@ -82,7 +82,7 @@ def acquire(signal: Array, scanner: Scanner, spacing: tuple[float, ...], key: Ar
 
 
 def smooth_field(knots: Array, shape: tuple[int, ...]) -> Array:
-    """A smooth field from random values at control points, by cubic B-splines.
+    """Returns a smooth field from random values at control points, by cubic B-splines.
 
     Args:
       knots: (A, B, C, K) values at points evenly spread from border to border, one beyond each.
@@ -96,7 +96,7 @@ def smooth_field(knots: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _splines(knots: int, points: int) -> Array:
-    """(points, knots) cubic B-splines, rows scaled to unit length."""
+    """Returns (points, knots) cubic B-splines, rows scaled to unit length."""
     at = 1.0 + (knots - 3.0) * np.arange(points) / (points - 1)
     distance = np.abs(at[:, None] - np.arange(knots)[None])
     near = 2 / 3 - distance**2 + distance**3 / 2

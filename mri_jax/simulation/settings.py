@@ -158,7 +158,7 @@ def default_cohorts(
     names: Iterable[str] = COHORTS,
     paper_counts: bool = False,
 ) -> tuple[CohortRequest, ...]:
-    """The study's sites with their default counts.
+    """Returns the study's sites with their default counts.
 
     Args:
       classes: Which diagnoses to make.

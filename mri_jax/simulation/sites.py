@@ -63,7 +63,7 @@ _FIELDS = {
 
 
 def site_named(name: str, shifts: Sequence[str]) -> Site:
-    """A site that differs from ADNI1 in the given shifts only.
+    """Returns a site that differs from ADNI1 in the given shifts only.
 
     Args:
       name: One of `COHORTS`.

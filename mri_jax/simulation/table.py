@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def planned_table(settings: SimulationSettings) -> pd.DataFrame:
-    """The cohort table of scans that need not exist: for planning a study without volumes.
+    """Returns the cohort table of scans that need not exist: for planning a study without volumes.
 
     Args:
       settings: Which scans.
@@ -65,7 +65,7 @@ def scan_fingerprint(settings: SimulationSettings, scan: SimulatedScan) -> str:
 def table_row(
     scan: SimulatedScan, hippocampus_ml: float, settings: SimulationSettings
 ) -> dict[str, Any]:
-    """A row of `COLUMNS` without ``shared_with``.
+    """Returns a row of `COLUMNS` without ``shared_with``.
 
     Args:
       scan: The scan.

@@ -45,7 +45,7 @@ COLUMNS = (
 
 
 def truth_row(scan: SimulatedScan, rendered: Rendered) -> dict[str, Any]:
-    """A row of ``truth.csv`` (`COLUMNS`); regional volumes in template space, mL."""
+    """Returns a row of ``truth.csv`` (`COLUMNS`); regional volumes in template space, mL."""
     scanner = scanner_of(scan)
     wanted = np.array(template_ml()) * np.exp(scan.targets)
     numbers = {

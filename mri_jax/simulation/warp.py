@@ -13,7 +13,7 @@ SQUARINGS = 6
 
 
 def lattice(shape: tuple[int, ...]) -> Array:
-    """(X, Y, Z, 3) float32: the index of every voxel."""
+    """Returns (X, Y, Z, 3) float32: the index of every voxel."""
     axes = [jnp.arange(n, dtype=jnp.float32) for n in shape]
     return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1)
 
@@ -70,7 +70,7 @@ def exponential(velocity: Array, squarings: int = SQUARINGS) -> Array:
 
 
 def jacobian_determinant(displacement: Array) -> Array:
-    """(X-1, Y-1, Z-1) determinant of the deformation over every cell, by its mean edges."""
+    """Returns (X-1, Y-1, Z-1) determinant of the deformation over every cell, by its mean edges."""
     edges = []
     for axis in range(3):
         edge = jnp.diff(displacement, axis=axis)

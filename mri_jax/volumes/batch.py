@@ -291,7 +291,7 @@ def _checksums(entry: ScanEntry) -> dict[str, str]:
 def _done(
     store: Path, record: Path, fingerprint: str, checksums: dict[str, str]
 ) -> dict[str, Any] | None:
-    """The record of a scan that is done; None where it must be made."""
+    """Returns the record of a scan that is done; None where it must be made."""
     if not record.exists():
         return None
     try:
@@ -323,7 +323,7 @@ def _as_now(entry: ScanEntry, there: dict[str, Any], record: Path) -> bool:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The record of a scan, or a `UserError`."""
+    """Returns the record of a scan, or a `UserError`."""
     found = files.read_json(path, dict)
     row, checksums = found.get("row"), found.get("checksums")
     texts = row if isinstance(row, dict) else {}

@@ -43,12 +43,12 @@ SMALLEST_BRAIN, LARGEST_BRAIN = BRAIN_ML
 
 
 def is_stripped(scan: Image) -> bool:
-    """Whether a scan holds no skull: all that is not zero has the volume of a brain."""
+    """Returns whether a scan holds no skull: all that is not zero has the volume of a brain."""
     return is_brain_sized(scan.data > 0, scan.affine)
 
 
 def by_nonzero(scan: Image) -> np.ndarray:
-    """The brain of a scan that is already without skull.
+    """Returns the brain of a scan that is already without skull.
 
     Returns:
       (X, Y, Z) bool: the largest connected part of what is not zero, holes filled.
@@ -66,7 +66,7 @@ def by_nonzero(scan: Image) -> np.ndarray:
 
 
 def by_template(scan: Image, fit: AffineFit, template: Template) -> np.ndarray:
-    """The brain by registration to the template's head.
+    """Returns the brain by registration to the template's head.
 
     Args:
       scan: Corrected for inhomogeneity, at about 2 mm.
@@ -100,7 +100,7 @@ def _at_the_edge(scan: Image, depth: np.ndarray) -> np.ndarray:
 
 
 def by_deepbet(scan: Image) -> np.ndarray:
-    """The brain by the network deepbet, on the CPU.
+    """Returns the brain by the network deepbet, on the CPU.
 
     Raises:
       UserError: The extra is not installed.
@@ -114,7 +114,7 @@ def by_deepbet(scan: Image) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _deepbet() -> Any:
-    """The network with its weights, read once a process."""
+    """Returns the network with its weights, read once a process."""
     try:
         import deepbet
     except ImportError:
@@ -175,7 +175,7 @@ def _local(values: np.ndarray, weight: np.ndarray, spacing: float) -> np.ndarray
 
 @lru_cache(maxsize=4)
 def _fixed_part(template: Template, spacing: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(locally normalised head, weight, affine) of the template at one spacing."""
+    """Returns (locally normalised head, weight, affine) of the template at one spacing."""
     head = coarsen(template.coarse[0], spacing)
     weight = (coarsen(template.surroundings, spacing).data > 0.5).astype(np.float32)
     return _local(head.data, weight, spacing), weight, head.affine
@@ -189,5 +189,5 @@ def _depth(template: Template, spacing: float) -> Image:
 
 
 def mask_points(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """(N, 3) mm of the voxels of a mask."""
+    """Returns (N, 3) mm of the voxels of a mask."""
     return transform_points(affine, np.argwhere(mask))

@@ -61,7 +61,7 @@ def _made(store: VolumeStore, key: tuple[str, str]) -> np.ndarray:
 
 
 def _read(places: Sequence[epath.Path], name: str) -> np.ndarray | None:
-    """A kept description; one that is damaged or empty is made anew."""
+    """Returns a kept description; one that is damaged or empty is made anew."""
     for place in places:
         if not (place / name).exists():
             continue

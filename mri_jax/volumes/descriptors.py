@@ -36,7 +36,7 @@ _BLURS = (0.0, 0.75, 1.5)
 
 
 def describe(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """What is particular to the person in a volume.
+    """Returns what is particular to the person in a volume.
 
     Args:
       volume: (X, Y, Z) intensities on any grid; not finite ones count as background.
@@ -61,12 +61,12 @@ def describe(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def cells() -> int:
-    """How many numbers describe a volume."""
+    """Returns how many numbers describe a volume."""
     return int(_inside().sum())
 
 
 def file_name(sha256: str) -> str:
-    """Where a store keeps the description of a volume with this checksum."""
+    """Returns where a store keeps the description of a volume with this checksum."""
     return f"descriptions/v{VERSION}/{safe_name(str(sha256))}.npy"
 
 
@@ -91,7 +91,7 @@ def _places(number: int) -> np.ndarray:
 
 @lru_cache(1)
 def _common() -> np.ndarray:
-    """(cells, 3) float32: orthonormal descriptions of the template, sharp and blurred."""
+    """Returns (cells, 3) float32: orthonormal descriptions of the template, sharp and blurred."""
     template = load_template()
     values, weights = _reduced(template.head, template.mask)
     forms = [_sampled(ndimage.gaussian_filter(values * weights, blur), weights) for blur in _BLURS]
@@ -130,7 +130,7 @@ def _block_sums(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def _sampled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(cells,) float32: z-scores on the object's lattice, without their surroundings."""
+    """Returns (cells,) float32: z-scores on the object's lattice, without their surroundings."""
     weights = _object(values, weights)
     inside = weights > 0.5
     mean, spread = float(values[inside].mean()), float(values[inside].std())
@@ -144,7 +144,7 @@ def _sampled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _object(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What differs from the background, 0 or 1; the mask where there is no background.
+    """Returns what differs from the background, 0 or 1; the mask where there is no background.
 
     It is found in the volume itself, and so moves with it, and is the same, where the mask beside
     it does not or is another.
@@ -176,12 +176,12 @@ def _lattice_of(found: np.ndarray) -> list[np.ndarray]:
 
 
 def _smoothed(lattice: np.ndarray, width: float) -> np.ndarray:
-    """A lattice convolved with a Gaussian of SD ``width`` cells, zero beyond its border."""
+    """Returns a lattice convolved with a Gaussian of SD ``width`` cells, zero beyond its border."""
     return ndimage.gaussian_filter(lattice, width, mode="constant", truncate=3)
 
 
 def _along(values: np.ndarray, kernels: list[np.ndarray]) -> np.ndarray:
-    """A product with a matrix along each axis, X first."""
+    """Returns a product with a matrix along each axis, X first."""
     for kernel in kernels:
         values = np.tensordot(values, kernel, axes=(0, 1))
     return values

@@ -53,7 +53,7 @@ def is_t1_linear(path: Path) -> bool:
 
 
 def of_table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
-    """The scans of a table, one a row.
+    """Returns the scans of a table, one a row.
 
     Args:
       path: The table.
@@ -113,7 +113,7 @@ def _check_found(table: Path, base: Path, rows: pd.DataFrame) -> None:
 
 
 def _place(name: str, root: Path, folder: Path) -> Path:
-    """Where a table's path leads: below the root, or else below the table's folder."""
+    """Returns where a table's path leads: below the root, or else below the table's folder."""
     path = root / name
     # A name that is too long for any file raises nothing here.
     elsewhere = not os.path.exists(path) and os.path.exists(folder / name)

@@ -46,7 +46,7 @@ def export(store: VolumeStore, subject_id: str, session_id: str, out: Path, kind
 def nifti_bytes(
     data: np.ndarray, grid: Grid, description: str = "", compress: bool = True
 ) -> bytes:
-    """A file of NIfTI in template space; equal content gives equal bytes.
+    """Returns a file of NIfTI in template space; equal content gives equal bytes.
 
     Args:
       data: (X, Y, Z) on the grid.

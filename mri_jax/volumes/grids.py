@@ -35,7 +35,7 @@ class Grid:
 def grids_of_box(
     centre: tuple[float, float, float], extent: tuple[float, float, float]
 ) -> dict[str, Grid]:
-    """The three grids of a template's space.
+    """Returns the three grids of a template's space.
 
     Args:
       centre: Template coordinates (mm) of the centre of the box.
@@ -60,7 +60,7 @@ GRIDS = grids_of_box((0.0, -18.0, 18.0), (181.0, 217.0, 181.0))
 
 
 def grid_named(name: str) -> Grid:
-    """The grid of that name.
+    """Returns the grid of that name.
 
     Raises:
       UserError: There is none.

@@ -109,7 +109,7 @@ def is_label_name(name: str) -> bool:
 
 
 def check_orientation(code: str) -> str:
-    """An orientation such as RAS in capitals; the empty text stays.
+    """Returns an orientation such as RAS in capitals; the empty text stays.
 
     Raises:
       UserError: It is not one letter each of L or R, A or P, S or I.
@@ -253,7 +253,7 @@ def _check_shape(image: nib.spatialimages.SpatialImage) -> tuple[int, int, int]:
 
 
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape without dimensions of 1 beyond the third."""
+    """Returns a shape without dimensions of 1 beyond the third."""
     found = tuple(int(n) for n in shape)
     while len(found) > 3 and found[-1] == 1:
         found = found[:-1]
@@ -294,7 +294,7 @@ def _affine_of(image: Any, path: Path, orientation: str) -> tuple[np.ndarray, tu
 
 
 def _spoilt_qform(header: Any) -> tuple[str, ...]:
-    """A note where nibabel takes the sform because the qform cannot be used."""
+    """Returns a note where nibabel takes the sform because the qform cannot be used."""
     try:
         if isinstance(header, nib.Nifti1Header):
             header.get_qform(coded=True)
@@ -304,7 +304,7 @@ def _spoilt_qform(header: Any) -> tuple[str, ...]:
 
 
 def _spm_matrix(path: Path) -> np.ndarray | None:
-    """(4, 4) voxel indices from 0 to mm, of SPM's 'mat'; 'M' leaves open what is left."""
+    """Returns (4, 4) voxel indices from 0 to mm, of SPM's 'mat'; 'M' leaves open what is left."""
     found = _mat_file(path)
     if not found.exists():
         return None

@@ -13,7 +13,7 @@ ITERATIONS = (30, 30, 30)
 
 
 def log_bias_field(scan: Image) -> Image:
-    """The smooth multiplicative field of a scan, as its logarithm, at about `SPACING` mm.
+    """Returns the smooth multiplicative field of a scan, as its logarithm, at about `SPACING` mm.
 
     Args:
       scan: Intensities, not negative.

@@ -95,7 +95,7 @@ def find(
 
 
 def one_file(path: Path, masks: Path | None = None, orientation: str = "") -> ScanEntry:
-    """A scan given by its file alone: who and when is read from its name.
+    """Returns a scan given by its file alone: who and when is read from its name.
 
     ``sub-01_ses-M06_T1w.nii.gz`` as in BIDS; otherwise the subject is the name without its ending.
 
@@ -132,7 +132,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _lost(paths: list[Path]) -> list[str]:
-    """What to say of links that lead nowhere."""
+    """Returns what to say of links that lead nowhere."""
     if not paths:
         return []
     names = trees.listed([path.name for path in paths])
@@ -141,7 +141,7 @@ def _lost(paths: list[Path]) -> list[str]:
 
 
 def _nothing(source: Path, notes: tuple[str, ...]) -> str:
-    """What was looked for, what is there instead, and what to do."""
+    """Returns what was looked for, what is there instead, and what to do."""
     if source.is_file():
         return f"input: {source}: the table has no row"
     kinds: Counter[str] = Counter()

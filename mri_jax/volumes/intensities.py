@@ -133,7 +133,7 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
 
 
 def head_level(data: np.ndarray) -> float:
-    """A quarter of the intensity-weighted mean: what exceeds it is the head.
+    """Returns a quarter of the intensity-weighted mean: what exceeds it is the head.
 
     Args:
       data: (X, Y, Z) finite; the brightest hundredth counts as its least bright voxel.
@@ -150,7 +150,7 @@ def millilitres(mask: np.ndarray, affine: np.ndarray) -> float:
 
 
 def is_brain_sized(mask: np.ndarray, affine: np.ndarray) -> bool:
-    """Whether a mask has the volume of a brain (`BRAIN_ML`)."""
+    """Returns whether a mask has the volume of a brain (`BRAIN_ML`)."""
     return BRAIN_ML[0] <= millilitres(mask, affine) <= BRAIN_ML[1]
 
 

@@ -135,7 +135,7 @@ def template_reference() -> tuple[float, ...]:
 def training_reference(
     scans: Iterable[tuple[np.ndarray, np.ndarray]], clip: tuple[float, float] = (0.5, 99.5)
 ) -> tuple[float, ...]:
-    """The mean histogram of the training scans of one fold.
+    """Returns the mean histogram of the training scans of one fold.
 
     Args:
       scans: Volumes (X, Y, Z) and bool masks of training scans only.

@@ -124,7 +124,7 @@ def with_scanners(index: pd.DataFrame, cohort: pd.DataFrame | None) -> pd.DataFr
 
 
 def groups_of(index: pd.DataFrame) -> Groups:
-    """The groups of scans that are compared.
+    """Returns the groups of scans that are compared.
 
     Args:
       index: Rows with figures; the columns ``cohort`` and ``scanner`` where they are known.

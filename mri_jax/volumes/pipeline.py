@@ -94,7 +94,7 @@ class PreprocessSettings:
             object.__setattr__(self, "template_sha256", template.sha256)
 
     def load_template(self) -> Template:
-        """The template, checked to be the one these settings were made with.
+        """Returns the template, checked to be the one these settings were made with.
 
         Raises:
           UserError: Its files have changed.
@@ -105,7 +105,7 @@ class PreprocessSettings:
         return template
 
     def to_json(self) -> dict[str, Any]:
-        """The form kept in ``store.json`` under ``settings``."""
+        """Returns the form kept in ``store.json`` under ``settings``."""
         value = asdict(self) | {"pipeline": VERSION}
         if self.registration == "affine":
             # Left out, so that stores made before there was a choice keep their fingerprint.
@@ -128,7 +128,7 @@ class PreprocessSettings:
 
 
 def settings_of(info: StoreInfo) -> PreprocessSettings:
-    """The settings under which a raw scan comes to lie as the volumes of a store do.
+    """Returns the settings under which a raw scan comes to lie as the volumes of a store do.
 
     Those that made the store; or, for volumes that never were raw scans (simulated ones), those
     that their maker states as equivalent (`EQUIVALENT` in the store's provenance).
@@ -338,7 +338,7 @@ def _extract(
     template: Template,
     given: np.ndarray | None,
 ) -> np.ndarray:
-    """(X, Y, Z) bool on the working voxels."""
+    """Returns (X, Y, Z) bool on the working voxels."""
     if method == "template":
         mask = brain.by_template(working, fit, template)
     elif method.startswith("none"):

@@ -88,7 +88,7 @@ def grid_figures(
     template: Template,
     to_template: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Those of the figures that need a volume on the grid and its mask alone.
+    """Returns those of the figures that need a volume on the grid and its mask alone.
 
     They can be had of a store whose volumes never were raw scans, such as a simulated one.
     ``to_template`` is (4, 4), millimetres of the grid to the template's; by default they are one.
@@ -155,7 +155,7 @@ _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operato
 def exclusions(
     index: pd.DataFrame, decisions: pd.DataFrame | None, thresholds: list[str]
 ) -> pd.DataFrame:
-    """The scans that a written decision or a stated threshold excludes.
+    """Returns the scans that a written decision or a stated threshold excludes.
 
     Args:
       index: The index of the store.

@@ -79,7 +79,7 @@ def register_head(scan: Image, template: Template) -> AffineFit:
 
 
 def _refined(scan: Image, starts: list[AffineFit], template: Template) -> AffineFit:
-    """The best of the first starts of `search`, refined at 8 and 4 mm."""
+    """Returns the best of the first starts of `search`, refined at 8 and 4 mm."""
     coarse, points = coarsen(scan, 8.0), _points(template, 8.0, "head")
     fits = [refine(coarse, start, points) for start in starts[:CANDIDATES]]
     best = max(fits, key=lambda fit: fit.correlation)
@@ -138,7 +138,7 @@ def register_brain(
 def register_rigid(
     scan: Image, mask: np.ndarray, affine: AffineFit, template: Template
 ) -> AffineFit:
-    """The rotation and translation that lay the brain on the template, its size unchanged.
+    """Returns the rotation and translation that lay the brain on the template, its size unchanged.
 
     They are refined with the template scaled to the brain: compared at unlike sizes, a brain turns
     by degrees to overlap better. The scale is taken out at the end, about the template's centre.
@@ -303,7 +303,7 @@ def _compare(
 
 
 def _axis_aligned(scan: Image) -> tuple[np.ndarray, np.ndarray]:
-    """The scan at `SEARCH_SPACING` along scanner axes, and the mm of its first voxel."""
+    """Returns the scan at `SEARCH_SPACING` along scanner axes, and the mm of its first voxel."""
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(scan.data.shape) - 1)
     box = transform_points(scan.affine, corners)
     low, high = box.min(0), box.max(0)

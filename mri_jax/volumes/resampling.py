@@ -54,7 +54,7 @@ def block_mean(image: Image, target: float) -> Image:
 
 
 def smoothing_sigma(spacing_in: np.ndarray, spacing_out: float) -> np.ndarray:
-    """(3,) SD in input voxels of the Gaussian that precedes sampling at ``spacing_out`` mm.
+    """Returns (3,) SD in input voxels of the Gaussian that precedes sampling at ``spacing_out`` mm.
 
     The width brings the point spread of an input voxel to that of an output voxel, both taken as
     Gaussians of 0.42 of their edge (about a full width of one edge); 0 where the output is finer.

@@ -25,12 +25,12 @@ _NAMES = frozenset(name for rule in RULES for names in rule for name in names)
 
 
 def columns(header: list[str]) -> list[str]:
-    """Those columns of a table that may name a scanner."""
+    """Returns those columns of a table that may name a scanner."""
     return [name for name in header if _plain(name) in _NAMES]
 
 
 def names(frame: pd.DataFrame) -> pd.Series:
-    """The scanner of each row as text, empty where the table does not know it.
+    """Returns the scanner of each row as text, empty where the table does not know it.
 
     Args:
       frame: Text columns; values that mean "missing" (`mri_jax.delimited.MISSING`) count as empty.
@@ -54,6 +54,6 @@ def _plain(name: str) -> str:
 
 
 def _tesla(text: str) -> str:
-    """``3.0``, ``3`` and ``3T`` alike."""
+    """Returns ``3.0``, ``3`` and ``3T`` alike."""
     number = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[tT]?\s*", text)
     return f"{float(number[1]):g} T" if number else text

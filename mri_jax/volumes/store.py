@@ -80,7 +80,7 @@ class StoreInfo:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The content of ``store.json``."""
+        """Returns the content of ``store.json``."""
         return {
             "format": FORMAT,
             "grid": {
@@ -150,7 +150,7 @@ class VolumeStore:
         return len(self.index)
 
     def volume(self, subject_id: str, session_id: str) -> np.ndarray:
-        """(X, Y, Z) memory map, before normalisation, in the store's dtype.
+        """Returns (X, Y, Z) memory map, before normalisation, in the store's dtype.
 
         Raises:
           UserError: The store does not hold the scan, or the file is not what the index lists.
@@ -158,7 +158,7 @@ class VolumeStore:
         return self._load(subject_id, session_id, "volume")
 
     def mask(self, subject_id: str, session_id: str) -> np.ndarray:
-        """(X, Y, Z) bool, a memory map where stored so: True inside the brain.
+        """Returns (X, Y, Z) bool, a memory map where stored so: True inside the brain.
 
         Raises:
           UserError: As `volume`.
@@ -209,7 +209,7 @@ class VolumeStore:
         return array
 
     def _map(self, path: epath.Path) -> np.ndarray:
-        """A file of the store as (X, Y, Z) memory map."""
+        """Returns a file of the store as (X, Y, Z) memory map."""
         files.check_regular(path)
         try:
             with _HEADER:
@@ -359,7 +359,7 @@ class StoreWriter:
 
 
 def scan_name(cohort: str, subject_id: str, session_id: str) -> str:
-    """``COHORT/SUBJECT_SESSION``: the name of a scan's files in a store, without ending."""
+    """Returns ``COHORT/SUBJECT_SESSION``: the name of a scan's files in a store, without ending."""
     return f"{safe_name(cohort)}/{safe_name(subject_id)}_{safe_name(session_id)}"
 
 

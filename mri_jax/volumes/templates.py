@@ -76,7 +76,7 @@ class Template:
         return float(np.linalg.norm(points - self.centre, axis=1).max())
 
     def grid(self, name: str) -> Grid:
-        """The grid of that name in this template's space."""
+        """Returns the grid of that name in this template's space."""
         if name not in self.grids:
             raise UserError(f"grid: {name!r} is unknown; choose one of {', '.join(self.grids)}")
         return self.grids[name]
@@ -84,7 +84,7 @@ class Template:
 
 @lru_cache(maxsize=2)
 def load_template(head: str = PACKAGED, mask: str = "") -> Template:
-    """The packaged template, or a user's.
+    """Returns the packaged template, or a user's.
 
     Args:
       head: ``mni152`` (ICBM 152 non-linear 6th generation symmetric, MNI/McGill), or the path of a

@@ -25,7 +25,7 @@ SCHEDULER_TIMEOUT = 10.0
 def in_processes(
     work: Callable[[T], R], tasks: Sequence[T], workers: int, lost: Lost[T, R]
 ) -> Iterator[R]:
-    """What each task gives, as they end; one whose process is killed costs no other."""
+    """Yields what each task gives, as they end; one whose process is killed costs no other."""
     waiting = list(tasks)
     try:
         with _pool(workers) as pool:
@@ -91,7 +91,7 @@ def connected(address: str) -> Iterator[Any]:
 def on_dask(
     work: Callable[[T], R], tasks: Sequence[T], client: Any, lost: Lost[T, R]
 ) -> Iterator[R]:
-    """What each task gives, as they end, with a client of `connected`."""
+    """Yields what each task gives, as they end, with a client of `connected`."""
     import distributed
 
     futures = client.map(work, tasks, pure=False)
