@@ -5,25 +5,17 @@ import numpy as np
 
 from mri_jax.explanation.methods import Background
 from mri_jax.explanation.score import ScoredNetwork
-from mri_jax.models import CNN, CNNSpec
+from mri_jax.models import CNNSpec
 from mri_jax.volumes.grids import Grid
+from tests.networks import drawn
 
 GRID = Grid("tiny", (17, 22, 15), 8.0, (-60.0, -90.0, -50.0))
 SPEC = CNNSpec(repetitions=(1, 2), filters=(3, 4), fc=(6,), dropout=(0.0, 0.0))
 
 
-def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 3) -> ScoredNetwork:
-    rng = np.random.default_rng(seed)
-    given = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
-    fresh = CNN(spec).lazy_init(jax.random.key(seed), given, train=False)
-    params = jax.tree.map(lambda a: a + 0.3 * rng.normal(size=a.shape), fresh["params"])
-    stats = jax.tree.map(lambda a: a + 0.3 * rng.uniform(size=a.shape), fresh["batch_stats"])
-    for i in range(1, len(spec.conv_filters) + 1):
-        params[f"bn{i}"]["scale"] = params[f"bn{i}"]["scale"] * rng.choice(
-            [-1.0, 1.0], params[f"bn{i}"]["scale"].shape
-        )
-    cast = jax.tree.map(lambda a: np.asarray(a, np.float32), (params, stats))
-    return ScoredNetwork(spec, {"params": cast[0], "batch_stats": cast[1]})
+def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 4) -> ScoredNetwork:
+    variables = drawn(spec, shape, np.random.default_rng(seed))
+    return ScoredNetwork(spec, jax.tree.map(lambda a: np.asarray(a, np.float32), variables))
 
 
 def volume(seed: int = 5, shape=GRID.shape) -> np.ndarray:

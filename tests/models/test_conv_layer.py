@@ -31,6 +31,7 @@ from mri_jax.models.conv_layer import (
 )
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
 from tests.conftest import ROOT, needs_compiler
+from tests.networks import drawn
 
 
 @pytest.fixture(autouse=True)
@@ -315,11 +316,7 @@ def check_network(rng, name, shape, batch, train):
 
 def check_spec(rng, spec, shape, batch, train):
     x = jnp.asarray(volumes(rng, (batch, *shape, 1), -0.7))
-    variables = CNN(spec).lazy_init(jax.random.key(0), x, train=False)
-    variables["params"] = jax.tree_util.tree_map_with_path(
-        lambda path, p: p * rng.choice([-1, 1], p.shape) if "scale" in str(path) else p,
-        variables["params"],
-    )
+    variables = drawn(spec, shape, rng)
     labels = jnp.arange(batch) % 2
     plain = CNNSpec.from_dict({**spec.to_dict(), "form": "reference"})
     ours = jax.tree.leaves(network_results(spec, variables, x, labels, train))
