@@ -1,7 +1,8 @@
 """The plain classifiers that stand beside every network, fitted on the same training subjects.
 
-`BASELINES` is all that the package knows of them. A new one is an entry there and the field of its
-name in `mri_jax.settings.sections.Baselines`.
+`BASELINES` is all that the package knows of them, the fields of a config included: a new one is an
+entry there. What fits them is imported where it is used: it takes seconds, and a config needs the
+names alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.linear import VOXEL_SPACING, fit_covariates, fit_voxels, separates
+from mri_jax.evaluation.blocks import VOXEL_SPACING
 from mri_jax.evaluation.variants import Variant
 
 
@@ -30,6 +31,7 @@ class Baseline:
     Attributes:
       name: The field of the config's ``baselines``, and the name of its stages.
       label: The name of its run in tables.
+      about: What it is, for the documentation of the config.
       fit: Returns the classifier of (N, P) features, (N,) labels and a seed.
       covariates: What it is fitted on, as `values` takes them; empty: volumes.
       measured: Columns of the cohort table that it cannot do without: volumes in mL.
@@ -40,6 +42,7 @@ class Baseline:
 
     name: str
     label: str
+    about: str
     fit: Callable[[np.ndarray, np.ndarray, int], Fitted]
     covariates: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
@@ -97,6 +100,8 @@ class Baseline:
           study: Rows of all scans that it is fitted to or tested on.
           labels: Their labels, 0 or 1.
         """
+        from mri_jax.evaluation.linear import separates
+
         kept = []
         for covariate in self.covariates:
             known = ~np.isnan(values(table, (covariate,), train)).all()
@@ -107,13 +112,22 @@ class Baseline:
 
 
 def _logistic(features: np.ndarray, labels: np.ndarray, seed: int) -> Fitted:
+    from mri_jax.evaluation.linear import fit_covariates
+
     return fit_covariates(features, labels)  # nothing in it is drawn
+
+
+def _ridge(features: np.ndarray, labels: np.ndarray, seed: int) -> Fitted:
+    from mri_jax.evaluation.linear import fit_voxels
+
+    return fit_voxels(features, labels, seed)
 
 
 BASELINES = (
     Baseline(
         name="age_sex",
         label="baseline-age-sex",
+        about="logistic regression on age and sex",
         fit=_logistic,
         covariates=("age", "sex"),
         # Where the other of the two may not be used, for instance because it is the label.
@@ -122,6 +136,7 @@ BASELINES = (
     Baseline(
         name="hippocampus",
         label="baseline-hippocampus",
+        about="logistic regression on the hippocampal volume, where the table has it",
         fit=_logistic,
         covariates=("hippocampus_share",),
         measured=("hippocampus_ml", "intracranial_ml"),
@@ -129,7 +144,8 @@ BASELINES = (
     Baseline(
         name="voxels",
         label="baseline-voxels",
-        fit=fit_voxels,
+        about=f"ridge regression on voxels at {VOXEL_SPACING:g} mm",
+        fit=_ridge,
         # The penalty is chosen inside the training fold.
         least=2,
         words=(

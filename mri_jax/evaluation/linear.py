@@ -14,8 +14,6 @@ from sklearn.model_selection import StratifiedKFold
 from mri_jax.errors import UserError
 from mri_jax.evaluation.metrics import auc
 
-VOXEL_SPACING = 4.0
-"""Resolution (mm) at which the voxel-wise model sees the volumes, whatever the study's grid."""
 PENALTIES = tuple(10.0**k for k in range(-4, 5))
 """Ridge penalties tried inside the training fold, relative to the mean squared norm of a volume."""
 
@@ -112,7 +110,7 @@ def fit_voxels(
     the voxels and costs O(N^2 V + N^3).
 
     Args:
-      volumes: (N, V) flattened, normalised training volumes at `VOXEL_SPACING`; not altered.
+      volumes: (N, V) normalised training volumes as `blocks.block_mean` gives them; not altered.
       label: (N,) 0 or 1.
       seed: Seed of the inner folds.
       penalties: Tried, relative to the mean squared norm of a centred volume.
@@ -142,18 +140,6 @@ def fit_voxels(
     return VoxelModel(
         centre, weights, float(model.intercept_[0]), float(best), tuple(map(float, losses))
     )
-
-
-def block_mean(volume: np.ndarray, spacing: float) -> np.ndarray:
-    """(X, Y, Z) at ``spacing`` mm to a flat vector at about `VOXEL_SPACING`, by block means.
-
-    Blocks are cubes of ``round(VOXEL_SPACING / spacing)`` voxels (at least one); the planes left
-    over at the far end of an axis are dropped.
-    """
-    step = max(1, round(VOXEL_SPACING / spacing))
-    x, y, z = (size // step for size in volume.shape)
-    cut = np.asarray(volume[: x * step, : y * step, : z * step], np.float32)
-    return cut.reshape(x, step, y, step, z, step).mean(axis=(1, 3, 5)).reshape(-1)
 
 
 def _ridge(scores: np.ndarray, label: np.ndarray, penalty: float) -> LogisticRegression:

@@ -5,9 +5,11 @@ Bounds are generous: they refuse what cannot have been meant, or what would fail
 the machine can hold is checked against the plan.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, make_dataclass
+from typing import TYPE_CHECKING
 
 from mri_jax.errors import UserError
+from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.models.spec import FORMS, PRESETS, CNNSpec
 from mri_jax.settings.fields import (
     Choice,
@@ -243,16 +245,24 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baselines:
-    """Plain classifiers beside the networks."""
-
-    age_sex: bool = field(Flag(), "logistic regression on age and sex", True)
-    hippocampus: bool = field(
-        Flag(), "logistic regression on the hippocampal volume, where the table has it", True
-    )
-    voxels: bool = field(Flag(), "ridge regression on voxels at 4 mm", True)
-
+class _Baselines:
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of those that are asked for."""
         return tuple(name for name, wanted in asdict(self).items() if wanted)
+
+
+if TYPE_CHECKING:
+
+    class Baselines(_Baselines):
+        """Plain classifiers beside the networks: a field for each of `BASELINES`."""
+
+else:
+    Baselines = make_dataclass(
+        "Baselines",
+        [(each.name, bool, field(Flag(), each.about, True)) for each in BASELINES],
+        bases=(_Baselines,),
+        namespace={"__doc__": "Plain classifiers beside the networks.", "__module__": __name__},
+        frozen=True,
+        kw_only=True,
+    )

@@ -20,8 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from mri_jax import files
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
+from mri_jax.evaluation.blocks import block_mean
 from mri_jax.evaluation.delong import auc_interval
-from mri_jax.evaluation.linear import block_mean, fit_voxels
+from mri_jax.evaluation.linear import fit_voxels
 from mri_jax.simulation import people
 from mri_jax.simulation.cohorts import paths_in, settings_in
 from mri_jax.simulation.regions import REGIONS

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mri_jax.evaluation import baselines
-from mri_jax.evaluation.linear import block_mean
+from mri_jax.evaluation.blocks import block_mean
 from mri_jax.planning.catalogue import Examples
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.study.feeds import Volumes

@@ -13,6 +13,7 @@ from mri_jax.settings.sections import Baselines
 def test_the_config_has_a_field_for_each():
     fields = [field.name for field in dataclasses.fields(Baselines)]
     assert fields == [baseline.name for baseline in baselines.BASELINES]
+    assert Baselines(hippocampus=False).wanted == ("age_sex", "voxels")
     assert len(set(baselines.LABELS)) == len(baselines.LABELS) == 5
 
 

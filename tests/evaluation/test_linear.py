@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import linear
+from mri_jax.evaluation.blocks import block_mean
 from mri_jax.evaluation.metrics import auc
 
 
@@ -71,10 +72,10 @@ def test_a_hundred_thousand_voxels_take_seconds(rng):
 
 def test_block_mean_has_unequal_axes_and_drops_the_rest():
     volume = np.arange(5 * 6 * 9, dtype=np.float32).reshape(5, 6, 9)
-    flat = linear.block_mean(volume, spacing=2.0)
+    flat = block_mean(volume, spacing=2.0)
     assert flat.shape == (2 * 3 * 4,)
     assert flat.reshape(2, 3, 4)[1, 2, 3] == volume[2:4, 4:6, 6:8].mean()
-    assert linear.block_mean(volume, spacing=4.0).shape == (5 * 6 * 9,)
+    assert block_mean(volume, spacing=4.0).shape == (5 * 6 * 9,)
 
 
 @pytest.mark.parametrize(
