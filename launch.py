@@ -135,7 +135,9 @@ def _main(argv: list[str]) -> int:
 
     # A config that is refused need not wait for the packages that run it.
     study = Study.parse(_CONFIG.value.to_dict())
-    from mri_jax.study.run import Running, print_plan, run
+    from mri_jax.study.dry_run import print_plan
+    from mri_jax.study.run import run
+    from mri_jax.study.running import Running
     from mri_jax.study.scans import open_store, voxels_of
     from mri_jax.training import devices
     from mri_jax.training.loop import Interrupted

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from configs.finetune_high import get_config
 from mri_jax.settings.study import Study
-from mri_jax.study.run import Running
 from mri_jax.study.run import run as run_study
+from mri_jax.study.running import Running
 from tests.tiny import SMALL_MODEL, make_cohorts
 
 

@@ -4,11 +4,16 @@ Scans are named by (subject_id, session_id). A subject stays as long as one of i
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from mri_jax import files
 from mri_jax.cohort import flow as flows
-from mri_jax.cohort.table import KEY
+from mri_jax.cohort.table import KEY, read_table, write_table
+from mri_jax.cohort.written import beside, flow_of
+from mri_jax.errors import UserError
 
 NOT_PREPROCESSED = "not preprocessed"
 NOT_IN_STUDY = "cohort not in the study"
@@ -16,6 +21,84 @@ OTHER_CLASS = "class not asked for"
 NOT_USED = "not used (a person of an earlier cohort, or a control that was not drawn)"
 
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of scans after the cohort table.
+
+    Attributes:
+      stored: Those in the store.
+      failed: Those whose preprocessing failed.
+      excluded: Those that quality control excluded; None: it excluded none yet.
+    """
+
+    stored: Collection[Key]
+    failed: Collection[Key]
+    excluded: Collection[Key] | None
+
+
+def to_end(table: Path, became: Outcomes, used: pd.DataFrame | None) -> pd.DataFrame:
+    """Returns the flow beside a cohort table, carried on.
+
+    Args:
+      table: The table's file.
+      became: What became of its scans.
+      used: The scans that a study analysed; None: it ends before that.
+    """
+    left, flow = read_table(table), flow_of(table)
+    # `qc --cohort-out` has counted these two already, for the table that it wrote.
+    done = set(flow["stage"])
+    if flows.PREPROCESSING not in done:
+        flow, left = after_preprocessing(flow, left, became.stored, became.failed)
+    if flows.QUALITY not in done and became.excluded is not None:
+        flow, left = after_quality(flow, left, became.excluded)
+    if used is not None:
+        flow, _ = analysed(flow, left, used)
+    return flow
+
+
+def scans_in(path: Path) -> list[Key] | None:
+    """Returns the scans that a table of a store names; None where there is no such table."""
+    return _keys(files.read_csv(path)) if path.exists() else None
+
+
+def without_excluded(
+    source: Path, out: Path, stored: Collection[Key], excluded: Collection[Key]
+) -> str:
+    """Writes a cohort table without the scans that have no volume or were excluded.
+
+    The flow beside the table, where there is one, is continued beside the new table.
+
+    Args:
+      source: The cohort table.
+      out: The table to write.
+      stored: Scans in the store.
+      excluded: Scans that quality control excluded.
+
+    Returns:
+      A line for the terminal.
+
+    Raises:
+      UserError: No scan is left.
+    """
+    cohort = read_table(source)
+    there = _of(cohort, set(stored))
+    kept = _of(there, set(_keys(there)) - set(excluded))
+    if kept.empty:
+        raise UserError(f"cohort: no scan of {source} is in the store and kept")
+    write_table(out, kept)
+    told = f"{out}: {len(kept)} of {len(cohort)} scans"
+    if not beside(source, "flow.csv").exists():
+        return f"{told}; no flow beside {source} to continue"
+    flow = flow_of(source)
+    for stage, was, now, reason in (
+        (flows.PREPROCESSING, cohort, there, flows.FAILED_PREPROCESSING),
+        (flows.QUALITY, there, kept, flows.EXCLUDED_BY_QUALITY),
+    ):
+        flow = flows.extend(flow, stage, now, flows.lost_between(was, now, reason))
+    flows.write(beside(out, "flow.csv"), flow)
+    return f"{told}; {beside(out, 'flow.csv').name} continues the flow"
 
 
 def after_preprocessing(
@@ -73,8 +156,7 @@ def _stage(
     reasons: Mapping[Key, str],
     otherwise: str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    stays = [key in left for key in _keys(table)]
-    after = table[stays]
+    after = _of(table, left)
     index = pd.MultiIndex.from_frame(table[["cohort", "diagnosis", "subject_id"]])
     why = pd.Series([reasons.get(key, otherwise) for key in _keys(table)], index=index)
     gone = flows.lost_between(table, after, otherwise).index
@@ -84,3 +166,7 @@ def _stage(
 
 def _keys(table: pd.DataFrame) -> list[Key]:
     return list(table[KEY].itertuples(index=False, name=None))
+
+
+def _of(table: pd.DataFrame, scans: set[Key]) -> pd.DataFrame:
+    return table[[key in scans for key in _keys(table)]]

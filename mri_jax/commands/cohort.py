@@ -15,35 +15,18 @@ the columns, docs/adni.md and docs/aibl.md the way from a download, docs/labels.
 """
 
 import argparse
-import shlex
-import shutil
-import subprocess
-from dataclasses import fields
-from datetime import date
 from pathlib import Path
 
-import pandas as pd
-
-from mri_jax import files, trees
-from mri_jax.cohort import adni, aibl, bids, demographics
-from mri_jax.cohort import flow as flows
-from mri_jax.cohort.assemble import (
-    EXCLUDED_COLUMNS,
-    REASONS,
-    Assembled,
-    CohortSource,
-    SubjectSelection,
-    assemble,
-)
-from mri_jax.cohort.bids_tables import TableOptions
+from mri_jax.cohort import continued, written
+from mri_jax.cohort.continued import Outcomes
 from mri_jax.cohort.dates import AUTO, CHOICES
-from mri_jax.cohort.images import LEVELS, NO_SCAN, ImageChoice
+from mri_jax.cohort.images import LEVELS, ImageChoice
 from mri_jax.cohort.labels import LabelRules
-from mri_jax.commands import cohort_tables
-from mri_jax.commands.cohort_tables import beside, check_name
-from mri_jax.delimited import MISSING, further_words, words_for_missing
-from mri_jax.errors import UserError
-from mri_jax.progress import track
+from mri_jax.cohort.table import read_table
+from mri_jax.cohort.written import beside, check_name
+from mri_jax.commands import cohort_check, cohort_make, words
+from mri_jax.delimited import MISSING
+from mri_jax.volumes.store import VolumeStore
 
 OUT_HELP = "the cohort table to write"
 
@@ -206,163 +189,33 @@ def _check_options(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one subcommand."""
     if args.source == "describe":
-        return cohort_tables.describe(args.table)
+        return _printed(written.describe(args.table))
     if args.source == "flow":
-        return cohort_tables.continue_flow(args.table, args.store, args.run, args.out)
+        return _continue_flow(args)
     if args.source == "join":
-        codes = dict(_pair(text, "code") for text in args.code)
-        return cohort_tables.join(args.inputs, args.out, _names(args.order), codes, _missing(args))
+        codes = dict(words.pair(text, "code") for text in args.code)
+        order, missing = words.names(args.order), words.missing(args)
+        return _printed(*written.join(written.Parts(args.inputs, codes, missing), args.out, order))
     if args.source == "check":
-        return cohort_tables.check_tables(
-            args.inputs, _names(args.order), args.root, args.store, args.duplicates,
+        return cohort_check.check_tables(
+            args.inputs, words.names(args.order), args.root, args.store, args.duplicates,
             args.threshold, args.out,
         )  # fmt: skip
-    return _make(args)
+    return cohort_make.make(args)
 
 
-def _make(args: argparse.Namespace) -> int:
-    check_name(args.out)
-    rules = LabelRules(**{f.name: getattr(args, f.name) for f in fields(LabelRules)})
-    source, rules, choice, selection = _source(args, rules)
-    made = assemble(source, rules, choice, selection)
-    if args.source in ("adni", "aibl"):
-        made = _converted(made, args)
-    written = cohort_tables.write(args.out, made.table, made.excluded, made.flow)
-    for note in made.notes:
-        print(f"note: {note}")
-    print(f"labels: {rules}\n\n{flows.as_markdown(made.flow)}\n")
-    if counts := demographics.beside_paper(made.table):
-        print(
-            f"Subjects here and in the paper, whose exact selection is not published:\n\n{counts}\n"
-        )
-    print(_images_used(source.images, made.table))
-    print(f"{len(made.table)} subjects: {args.out}\n{written}")
-    if made.table.empty:
-        why = (made.excluded["reason"] + " (" + made.excluded["detail"] + ")").value_counts()
-        first = "; ".join(f"{n} x {text}" for text, n in why.head(3).items())
-        file = beside(args.out, "excluded.csv")
-        raise UserError(f"no subject is kept: {first or 'none was found'}; {file} has them all")
-    print(f"next: {cohort_tables.next_command(args.out)}")
+def _printed(*lines: str) -> int:
+    for line in lines:
+        print(line)
     return 0
 
 
-def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:
-    """What became of the images whose files were found."""
-    there = images[images["path"] != ""]
-    kept = there["subject_id"].isin(table["subject_id"])
-    others = kept.sum() - len(table)
-    return (
-        f"{len(there)} images with a file: {len(table)} chosen, {others} others of the same "
-        f"subjects, {(~kept).sum()} of subjects left out"
-    )
-
-
-def _source(
-    args: argparse.Namespace, rules: LabelRules
-) -> tuple[CohortSource, LabelRules, ImageChoice, SubjectSelection]:
-    codes = tuple(_pair(text, "code") for text in args.code)
-    if args.source in ("bids", "caps"):
-        options = bids.BidsOptions(
-            cohort=args.cohort or args.tree.resolve().name,
-            prefer=_names(args.prefer),
-            session=args.session,
-            order=_names(args.session_order),
-            family=args.family,
-            root=args.root,
-            tables=TableOptions(
-                codes=codes,
-                sex_codes=tuple(_pair(text, "sex-code") for text in args.sex_code),
-                diagnosis_column=args.diagnosis_column,
-                coarse_ages=args.coarse_ages,
-                missing=_missing(args),
-            ),
-        )
-        source = bids.read(args.tree, options, args.participants, caps=args.source == "caps")
-        # Which labels are one session was settled when the tree was read.
-        choice = ImageChoice(days=args.days, level="bids", by_month=False)
-        return source, rules, choice, SubjectSelection(exclude_groups=())
-    today = date.today()
-    missing = further_words(args.missing, [code for code, _ in codes])
-    if args.source == "adni":
-        how = adni.AdniOptions(args.diagnosis, args.adnigo, args.visits, codes, args.dates, missing)
-        source = adni.read(args.tables, args.images, how, today)
-        left_out = () if args.exclude_groups == "none" else _names(args.exclude_groups)
-        selection = SubjectSelection(left_out, args.continuing)
-        wanted = dict(adni.FIELD)
-    else:
-        source = aibl.read(args.tables, args.images, today, codes, args.dates, missing)
-        selection, wanted = SubjectSelection(exclude_groups=()), {}
-    for text in args.field:
-        cohort, tesla = _pair(text, "field")
-        wanted.pop(cohort, None)
-        if tesla != "any":
-            wanted[cohort] = _tesla(text, tesla)
-    choice = ImageChoice(
-        days=args.days,
-        level=args.level or ("bids" if trees.is_tree(args.images) else "raw"),
-        acceleration=args.acceleration,
-        repeats=args.repeats,
-        field=wanted,
-        quality=args.quality,
-    )
-    return source, rules, choice, selection
-
-
-def _tesla(text: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise UserError(f"--field: {text!r} must be COHORT=TESLA, e.g. ADNI1=1.5") from None
-
-
-def _missing(args: argparse.Namespace) -> frozenset[str]:
-    return words_for_missing(args.missing) if args.missing else MISSING
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise UserError(f"--{option}: {text!r} must have the form NAME=VALUE")
-    return name, value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _converted(made: Assembled, args: argparse.Namespace) -> Assembled:
-    """Convert the chosen DICOM series, or say how; a series that fails excludes its subject."""
-    table = made.table
-    dicom = [i for i, image in enumerate(table["image"]) if Path(image).is_dir()]
-    if not dicom:
-        return made
-    folder = args.nifti or args.out.parent / "nifti"
-    target = {i: folder / f"I{table.at[i, 'image_id']}.nii.gz" for i in dicom}
-    commands = {
-        i: [args.dcm2niix, "-z", "y", "-b", "n", "-o", str(folder), "-f",
-            f"I{table.at[i, 'image_id']}", table.at[i, "image"]]
-        for i in dicom
-    }  # fmt: skip
-    waiting = [i for i in dicom if not target[i].exists()]
-    failed: dict[int, str] = {}
-    notes = list(made.notes)
-    if waiting and shutil.which(args.dcm2niix) is None:
-        lines = [shlex.join(["mkdir", "-p", str(folder)])]
-        lines += [shlex.join(commands[i]) for i in waiting]
-        script = beside(args.out, "convert.sh")
-        files.write_text(script, "\n".join(["#!/bin/sh", *lines, ""]))
-        notes.append(f"{len(waiting)} scans are DICOM and {args.dcm2niix} is not installed; "
-                     f"run sh {script}, the first line being: {lines[1]}")  # fmt: skip
-    elif waiting:
-        folder.mkdir(parents=True, exist_ok=True)
-        for i in track(waiting, len(waiting), "scan", "dcm2niix"):
-            done = subprocess.run(commands[i], capture_output=True, check=False, encoding="utf-8")
-            if done.returncode or not target[i].exists():
-                said = (done.stderr or done.stdout).strip().splitlines()
-                failed[i] = f"dcm2niix failed: {said[-1] if said else 'no image written'}"
-    images = [str(target.get(i, image)) for i, image in enumerate(table["image"])]
-    lost = table.loc[list(failed)].assign(reason=NO_SCAN, detail=list(failed.values()))
-    kept = table.assign(image=images).drop(index=list(failed)).reset_index(drop=True)
-    lost = lost.assign(group=lost["group"].where(lost["group"] != "", lost["diagnosis"]))
-    excluded = pd.concat([made.excluded, lost[EXCLUDED_COLUMNS]], ignore_index=True)
-    return Assembled(kept, excluded, flows.start(kept, excluded, REASONS), tuple(notes))
+def _continue_flow(args: argparse.Namespace) -> int:
+    stored = list(VolumeStore(args.store).index.index)
+    excluded = continued.scans_in(args.store / "exclusions.csv")
+    became = Outcomes(stored, continued.scans_in(args.store / "failed.csv") or (), excluded)
+    target = args.out or beside(args.table, "flow_to_end.csv")
+    check_name(target)
+    used = None if args.run is None else read_table(args.run / "cohort.csv")
+    flow = continued.to_end(args.table, became, used)
+    return _printed(written.write_flow(target, flow))

@@ -55,11 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain and say where the page is."""
     from mri_jax import backend
-    from mri_jax.explanation.check import PermutedNetwork
     from mri_jax.explanation.explain import explain
     from mri_jax.explanation.request import Request
-    from mri_jax.explanation.score import ScoredNetwork
-    from mri_jax.runs.trained import TrainedRun, open_run
+    from mri_jax.runs.trained import open_run
+    from mri_jax.study.permuted import permuted_network
 
     for name, value, least in (
         ("per-class", args.per_class, 0),
@@ -68,14 +67,6 @@ def run(args: argparse.Namespace) -> int:
     ):
         if value < least:
             raise UserError(f"{name}: {value} must be at least {least}")
-
-    def permuted(trained: TrainedRun, variant: str, fold: int) -> PermutedNetwork:
-        from mri_jax.study.permuted import permuted_network
-
-        made = permuted_network(trained, variant, fold)
-        return PermutedNetwork(
-            ScoredNetwork(made.network.spec, made.network.variables), made.fold, made.trained
-        )
 
     everything = not args.method or "all" in args.method
     request = Request(
@@ -93,6 +84,6 @@ def run(args: argparse.Namespace) -> int:
     )
     backend.start()
     opened = open_run(args.run, args.stages, args.store)
-    page = explain(opened, request, args.out, permuted if args.sanity else None)
+    page = explain(opened, request, args.out, permuted_network if args.sanity else None)
     print(page)
     return 0

@@ -18,9 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from mri_jax import files
-from mri_jax.cohort import flow as flows
-from mri_jax.cohort.table import read_table, write_table
-from mri_jax.commands.cohort_tables import beside
+from mri_jax.cohort.continued import without_excluded
+from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
 from mri_jax.problems import first_lines
 from mri_jax.volumes import outliers, quality
@@ -71,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         files.write_csv(args.store / "exclusions.csv", excluded)
         _say(excluded, cohort)
     if args.cohort_out is not None:
-        _write_cohort(args.cohort, args.cohort_out, cohort, store, excluded)
+        stored, left_out = list(store.index.index), list(map(tuple, excluded[KEY].to_numpy()))
+        print(without_excluded(args.cohort, args.cohort_out, stored, left_out))
     return 0
 
 
@@ -90,29 +90,3 @@ def _say(excluded: pd.DataFrame, cohort: pd.DataFrame | None) -> None:
         by = ["cohort", *site, "diagnosis"]
     for names, count in excluded.fillna("unknown").groupby(by).size().items():
         print(f"  {', '.join(map(str, names))}: {count}")
-
-
-def _write_cohort(
-    source: Path, out: Path, cohort: pd.DataFrame, store: VolumeStore, excluded: pd.DataFrame
-) -> None:
-    """The table of what remains, and the flow of subjects through both stages."""
-    keys = pd.MultiIndex.from_frame(cohort[KEY])
-    stored = cohort[keys.isin(store.index.index)]
-    left = pd.MultiIndex.from_frame(stored[KEY])
-    kept = stored[~left.isin(pd.MultiIndex.from_frame(excluded[KEY]))]
-    if kept.empty:
-        raise UserError(f"cohort: no scan of {source} is in the store and kept")
-    write_table(out, kept)
-    before = beside(source, "flow.csv")
-    if not before.exists():
-        print(f"{out}: {len(kept)} of {len(cohort)} scans; no flow beside {source} to continue")
-        return
-    flow = flows.read(before)
-    for stage, was, now, reason in (
-        (flows.PREPROCESSING, cohort, stored, flows.FAILED_PREPROCESSING),
-        (flows.QUALITY, stored, kept, flows.EXCLUDED_BY_QUALITY),
-    ):
-        flow = flows.extend(flow, stage, now, flows.lost_between(was, now, reason))
-    flows.write(beside(out, "flow.csv"), flow)
-    name = beside(out, "flow.csv").name
-    print(f"{out}: {len(kept)} of {len(cohort)} scans; {name} continues the flow")

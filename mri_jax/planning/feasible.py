@@ -1,4 +1,4 @@
-"""What a plan shows to be impossible before anything is trained: too few subjects, scans, voxels.
+"""Checks that a plan can be carried out: enough subjects, scans, voxels and memory.
 
 Each refusal names the field of the config, what was found, and what to change.
 """
@@ -14,7 +14,9 @@ from mri_jax.evaluation import baselines
 from mri_jax.models import CNNSpec
 from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
 from mri_jax.settings.study import named
-from mri_jax.volumes.grids import Grid
+from mri_jax.training.cost import step_bytes
+from mri_jax.training.loop import FitSettings
+from mri_jax.volumes.grids import GRIDS, Grid
 
 
 def enough(scans: pd.DataFrame, parts: int, asked: str, where: str, remedy: str) -> None:
@@ -106,3 +108,31 @@ def _check_names(entries: Iterable[Entry]) -> None:
             f"{named('variants')}: {count} rows of the tables would be called {name[0]} {name[1]}; "
             "give the sources of the variants names of their own (source.name)"
         )
+
+
+def check_memory(fit: FitSettings, shape: tuple[int, ...], memory: int) -> None:
+    """Check that ``memory`` bytes hold a training on volumes of ``shape``, by estimate.
+
+    Raises:
+      UserError: With the largest batch that should fit.
+    """
+    needed = step_bytes(fit.step.spec, shape, fit.batch)
+    if needed > memory:
+        raise UserError(
+            f"{named('train.batch')}: {fit.batch} volumes of {'x'.join(map(str, shape))} need "
+            f"about {needed / 2**30:.1f} GiB a step, and there are "
+            f"{memory / 2**30:.1f} GiB for a fold; " + largest(fit, shape, memory)
+        )
+
+
+def largest(fit: FitSettings, shape: tuple[int, ...], memory: int) -> str:
+    """Returns a line with the largest batch at this grid and the finest grid at this batch."""
+    spec = fit.step.spec
+    one, two = step_bytes(spec, shape, 1), step_bytes(spec, shape, 2)
+    batch = max(0, (memory - (2 * one - two)) // (two - one))
+    grids = [g for g in GRIDS.values() if step_bytes(spec, g.shape, fit.batch) <= memory]
+    finest = min(grids, key=lambda g: g.spacing).name if grids else "none"
+    return (
+        f"by estimate, the largest batch that fits at this grid is {batch}, "
+        f"and the finest grid at batch {fit.batch} is {finest}"
+    )

@@ -79,7 +79,7 @@ class EvaluateStage:
 
     @property
     def reference(self) -> Examples | None:
-        """As of its network."""
+        """What its network's volumes are matched to."""
         return self.network.reference
 
 
@@ -164,7 +164,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """All entries of a study."""
+    """A plan: all entries of a study."""
 
     entries: tuple[Entry, ...]
 

@@ -20,7 +20,7 @@ from mri_jax.simulation import (
 
 
 def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
-    """The cohorts and diagnoses that the study needs, no others.
+    """Returns the cohorts and diagnoses that the study needs, no others.
 
     ``simulation.subjects_per_class`` scales the default counts, in which the source and the
     fine-tuned cohort have 60 AD and 60 CN; ``simulation.paper_counts`` takes the paper's.
@@ -67,7 +67,7 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
 
 
 def settings_of(study: Study) -> SimulationSettings:
-    """What the study simulates."""
+    """Returns what the study simulates."""
     choice = study.simulation
     return SimulationSettings(grid=choice.grid, seed=choice.seed, cohorts=cohort_requests(study))
 

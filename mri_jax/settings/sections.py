@@ -56,6 +56,11 @@ class Source:
         (),
     )
 
+    @property
+    def pooled(self) -> str:
+        """The name of the pooled cohorts in tables."""
+        return "+".join(self.cohorts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:

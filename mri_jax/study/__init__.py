@@ -1,1 +1,1 @@
-"""A config becomes a plan of stages (train, fine-tune, evaluate), each run, skipped or resumed."""
+"""Runs a study: the stages of its plan are run, skipped or resumed, and the results written."""

@@ -1,84 +1,27 @@
 """The results folder: what a finished plan says, in the files named by ``mri_jax.runs.results``."""
 
-import io
-import json
-import os
-import platform
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 from etils import epath
 
-import mri_jax
 from mri_jax import files, sealed
 from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.evaluation.variants import described
-from mri_jax.filenames import safe_name
-from mri_jax.models import CNN, CNNSpec
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Answer, Entry, Plan, TrainStage
 from mri_jax.runs import results
-from mri_jax.settings.study import Study
-from mri_jax.study import events
-from mri_jax.study.feeds import Volumes
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import Name, chance_of, name_of
-from mri_jax.training.checkpoints import load_params
-from mri_jax.volumes.store import VolumeStore
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # What stands in a stage's note and not in its row of the plan, or there under its own name.
 _INSIDE = ("kind", "fingerprint", "seen", "normalisation", *sealed.OWN)
-# How many differing fields a message names.
-_SHOWN = 4
-
-
-def write_config(workdir: epath.Path, study: Study) -> None:
-    """Writes ``config.json``."""
-    study.write(workdir / results.CONFIG)
-
-
-def check_config(workdir: epath.Path, study: Study) -> None:
-    """Check that ``config.json``, where a study has begun, is the same.
-
-    Raises:
-      UserError: The work directory holds another study (the differing fields are named), or a
-        store or a model, among whose files results would be lost.
-    """
-    for name, kind in (("store.json", "a store of volumes"), ("model.json", "an exported model")):
-        if (workdir / name).exists():
-            raise UserError(f"--workdir: {workdir} is {kind}; choose another folder for results")
-    # A config without a plan was written by versions that wrote it before they checked the plan.
-    if not (workdir / results.CONFIG).exists() or not (workdir / results.PLAN).exists():
-        return
-    differ = Study.read(workdir / results.CONFIG).unlike(study)
-    if differ:
-        shown = "; ".join(
-            f"{name} is {_shown(there)}, not {_shown(here)}"
-            for name, (there, here) in list(differ.items())[:_SHOWN]
-        )
-        if len(differ) > _SHOWN:
-            shown += f"; and {len(differ) - _SHOWN} more fields"
-        raise UserError(
-            f"{workdir}: is the work directory of another config: {shown}; choose another "
-            "--workdir (finished stages are found all the same)"
-        )
-
-
-def _shown(value: Any) -> str:
-    return "absent" if value is None else repr(value)
 
 
 def write_plan(
@@ -122,83 +65,6 @@ def write_plan(
         )
     files.write_json(workdir / results.PLAN, {"stages": rows})
     return rows
-
-
-def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeStore) -> None:
-    """Write ``provenance.json``: what made the results, for the record."""
-    devices = jax.local_devices()
-    files.write_json(
-        workdir / results.PROVENANCE,
-        {
-            "simulated": catalogue.simulated,
-            "mri_jax": mri_jax.__version__,
-            "git_commit": commit_of(Path(mri_jax.__file__).resolve().parent),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "versions": {name: _version(name) for name in _PACKAGES},
-            "devices": [f"{d.platform}:{d.device_kind}" for d in devices],
-            "command": sys.argv,
-            "near_duplicates": asdict(catalogue.searched) if catalogue.searched else None,
-            **results.written_path("store", store.path, workdir),
-            "store_fingerprint": store.info.fingerprint,
-            "preprocessing": _preprocessing(catalogue, store),
-            "data_fingerprint": files.fingerprint(
-                catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
-            ),
-        },
-    )
-
-
-def _preprocessing(catalogue: Catalogue, store: VolumeStore) -> dict[str, Any]:
-    """How the scans came to be volumes: the store's settings, and of how many scans each step."""
-    index = store.index.loc[list(catalogue.keys)]
-    steps = [name for name in ("inhomogeneity", "brain", "registration") if name in index.columns]
-    return {
-        "shape": list(store.info.grid.shape),
-        "spacing": store.info.grid.spacing,
-        "dtype": store.info.dtype,
-        "settings": dict(store.info.settings),
-        # "none (detected)" is "none": what was done counts, not how it was found out.
-        "scans": {
-            name: dict(Counter(str(value).partition(" ")[0] for value in index[name]))
-            for name in steps
-        },
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def commit_of(package: Path) -> str | None:
-    """Returns the commit of the git checkout that a package is run from, ``-dirty`` with changes.
-
-    Args:
-      package: The package's folder, at the top of its checkout.
-
-    Returns:
-      None where it is not in a checkout of its own: an installed package often lies inside the
-      checkout of something else.
-    """
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(package.parent), *arguments]
-        done = subprocess.run(
-            command, env=own, capture_output=True, timeout=10, check=True, encoding="utf-8"
-        )
-        return done.stdout.strip()
-
-    try:
-        if not Path(git("rev-parse", "--show-toplevel")).samefile(package.parent):
-            return None
-        git("ls-files", "--error-unmatch", f"{package.name}/__init__.py")
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
@@ -270,91 +136,6 @@ def _part(
             "probability": table.probability_of(values),
         }
     )
-
-
-def write_history(workdir: epath.Path, plan: Plan, folders: StageFolders) -> None:
-    """Write ``metrics.jsonl`` and the TensorBoard events anew from the stages' histories."""
-    lines = []
-    for entry in plan.entries:
-        if not isinstance(entry.network, TrainStage):
-            continue
-        names = entry_names(entry)
-        for row in files.read_json(folders.folder(entry.network) / "history.json"):
-            lines.append({**names, **row})
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    files.write_text(workdir / results.HISTORY, text)
-    if not files.on_bucket(workdir):
-        _write_events(workdir / "events", lines)
-
-
-def _write_events(folder: epath.Path, lines: list[dict[str, Any]]) -> None:
-    if folder.exists():
-        folder.rmtree()
-    networks: dict[epath.Path, list[dict[str, Any]]] = {}
-    for line in lines:
-        run, stage = (safe_name(line[name], keep="_") for name in ("run", "stage"))
-        place = folder / run / stage / f"repeat{line['repeat']}-fold{line['fold']}"
-        networks.setdefault(place, []).append(line)
-    for place, rows in networks.items():
-        content = events.event_file(rows, ("train_loss", "validation_loss"))
-        files.write_bytes(place / events.NAME, content)
-
-
-def entry_names(entry: Entry) -> dict[str, Any]:
-    """The columns that name an entry."""
-    return {
-        "run": entry.run,
-        "stage": entry.stage,
-        "repeat": entry.repeat,
-        "fold": entry.fold,
-    }
-
-
-def write_first_layer(
-    workdir: epath.Path, plan: Plan, volumes: Volumes, folders: StageFolders
-) -> None:
-    """Write ``filters.npz`` and ``feature_maps.npz``: conv1 of every network, and on one scan.
-
-    Networks whose training failed are not among them.
-    """
-    entries = [
-        e
-        for e in plan.entries
-        if isinstance(e.network, TrainStage) and e.repeat == 0 and not folders.failure(e.network)
-    ]
-    if not entries:
-        return
-    tested = [a for a in entries[0].answers if a.split == "test"]
-    scan = (tested or list(entries[0].answers))[0].examples.rows[0]
-    filters: dict[str, np.ndarray] = {}
-    maps: dict[str, np.ndarray] = {"scan": np.array(" ".join(volumes.catalogue.keys[scan]))}
-    for entry in entries:
-        name = f"{entry.run}/{entry.stage}/fold{entry.fold}/conv1"
-        network = load_params(folders.folder(entry.network))
-        filters[name] = np.asarray(network.params["conv1"]["kernel"])
-        if entry.fold == 0:
-            volume = volumes.reader(entry.network.reference).read(scan)[None]
-            maps[name] = first_feature_map(network.spec, network.variables, volume)
-    _write_npz(workdir / results.FILTERS, filters)
-    _write_npz(workdir / results.FEATURE_MAPS, maps)
-
-
-def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarray) -> np.ndarray:
-    """(X, Y, Z, F) of conv1 after BatchNorm and ReLU, for one volume (1, X, Y, Z, C)."""
-
-    @jax.jit
-    def feature_map(variables: Any, x: jax.Array) -> jax.Array:
-        # Everything after the first layer is unused, and XLA leaves it out.
-        _, kept = CNN(spec).apply(variables, x, train=False, intermediates=True)
-        return kept["conv1/feature_map"]
-
-    return np.asarray(feature_map(variables, volume), np.float32)[0]
-
-
-def _write_npz(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    files.write_bytes(path, buffer.getvalue())
 
 
 def write_scores(workdir: epath.Path, predictions: pd.DataFrame) -> pd.DataFrame:

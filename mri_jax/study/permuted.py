@@ -4,46 +4,27 @@ Everything else is the run's: scans, fold, network, length, early stopping. The 
 like any other, so it is trained once.
 """
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.planning.catalogue import Catalogue, Examples
+from mri_jax.explanation.check import PermutedNetwork
+from mri_jax.explanation.score import ScoredNetwork
+from mri_jax.planning.permuted import permute_labels
 from mri_jax.planning.plan import Plan, TrainStage
-from mri_jax.planning.planner import inputs
 from mri_jax.runs.trained import SOURCE, TrainedRun
-from mri_jax.seeding import generator
-from mri_jax.settings.study import Study
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
-from mri_jax.study.run import open_volumes, planned
+from mri_jax.study.prepare import open_volumes, planned
 from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.checkpoints import Network, load_params
 from mri_jax.training.folds import Wave
 
 
-@dataclass(frozen=True)
-class Permuted:
-    """A network that learned permuted labels.
-
-    Attributes:
-      network: Of the best epoch by its own (permuted) validation loss.
-      fold: Whose source network it is to be compared with.
-      trained: How far it got, one line.
-    """
-
-    network: Network
-    fold: int
-    trained: str
-
-
-def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
-    """Train the source network of a fold on permuted labels, or find that this was done.
+def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> PermutedNetwork:
+    """Trains the source network of a fold on permuted labels, unless that was done.
 
     Args:
       run: The run.
@@ -74,27 +55,8 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> Permuted:
     failed = folders.failure(shuffled)
     if failed:
         raise UserError(f"training on permuted labels failed ({failed}); leave out --sanity")
-    history = files.read_json(folders.folder(shuffled) / "history.json")
-    return Permuted(load_params(folders.folder(shuffled)), fold, _described(history))
-
-
-def permute_labels(stage: TrainStage, study: Study, catalogue: Catalogue) -> TrainStage:
-    """The stage with the labels of its training and validation scans permuted, each in itself.
-
-    Its random streams (initial weights, order, dropout) are its own.
-    """
-
-    def shuffled(examples: Examples, part: str) -> Examples:
-        order = generator(stage.seed, "permuted", part, *stage.purpose).permutation(len(examples))
-        return Examples(examples.rows, tuple(examples.labels[i] for i in order))
-
-    changed = replace(
-        stage,
-        purpose=("permuted", *stage.purpose),
-        train=shuffled(stage.train, "train"),
-        validation=shuffled(stage.validation, "validation"),
-    )
-    return replace(changed, fingerprint=files.fingerprint(inputs(changed, study, catalogue)))
+    read, history = folders.network(shuffled), folders.history(shuffled)
+    return PermutedNetwork(ScoredNetwork(read.spec, read.variables), fold, _described(history))
 
 
 def _source_stage(run: TrainedRun, plan: Plan, variant: str, fold: int) -> TrainStage:

@@ -1,28 +1,21 @@
 """The scans of a study: a cohort table joined with a store, or simulated cohorts."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 from etils import epath
 
-from mri_jax import files
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import same_people
-from mri_jax.cohort.leakage import refuse_same_bytes
-from mri_jax.cohort.near_duplicates import compared, refuse_unresolved, search
+from mri_jax.cohort.near_duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.errors import UserError, naming
-from mri_jax.locks import lock_of
 from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
-from mri_jax.planning.simulated import settings_of
 from mri_jax.settings.study import Study, named
-from mri_jax.simulation import SimulationSettings, simulate
-from mri_jax.simulation.cohorts import paths_in
-from mri_jax.training.loop import Interrupted
+from mri_jax.study.twice import searched
 from mri_jax.trees import listed as few
-from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
 
@@ -92,29 +85,7 @@ def open_catalogue(
         notes=(*notes, *_surplus(wanted, known_ids, store), *_of_earlier_rules(rows, store)),
         masks=rows.loc[rows[MASK_DIGEST] != "", MASK_DIGEST].to_dict() if has_masks else {},
     )
-    return _searched(catalogue, store, table, elsewhere)
-
-
-def _searched(
-    catalogue: Catalogue,
-    store: VolumeStore,
-    table: epath.PathLike,
-    elsewhere: epath.PathLike | None = None,
-) -> Catalogue:
-    """The catalogue after a search for scans that stand in it twice.
-
-    Raises:
-      UserError: There are some, and nobody has decided about them.
-    """
-    rows = store.index.loc[list(catalogue.keys)]
-    for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
-        if column in rows:
-            scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
-            refuse_same_bytes(scans, f"{table}: {what}")
-    own = described.of_scans(store, catalogue.keys, elsewhere)
-    volumes = compared(own, descriptors.mirrored(own))
-    found = search(volumes, catalogue.keys, table, catalogue.apart)
-    return replace(catalogue, searched=found)
+    return searched(catalogue, store, table, elsewhere)
 
 
 def _keys(frame: pd.DataFrame) -> list[Key]:
@@ -147,50 +118,3 @@ def _of_earlier_rules(rows: pd.DataFrame, store: VolumeStore) -> tuple[str, ...]
         f"preprocess into {store.path} once more makes those anew, and no others"
     )
     return (said,)
-
-
-def scans_to_make(study: Study, stages: epath.Path) -> int:
-    """Returns how many scans `make` would simulate; those of a run that was stopped count again."""
-    if not study.data.simulated:
-        return 0
-    settings = settings_of(study)
-    return 0 if paths_in(_folder(settings, stages)).table_path.exists() else settings.total
-
-
-def make(
-    study: Study, catalogue: Catalogue, stages: epath.Path, interrupted: Callable[[], bool]
-) -> tuple[Catalogue, VolumeStore]:
-    """Simulates the scans of a catalogue, unless they are there already.
-
-    Args:
-      study: Says what to simulate.
-      catalogue: Of scans that need not be there.
-      stages: The folder of stages.
-      interrupted: Whether to stop; asked after every scan.
-
-    Returns:
-      The same scans with what was measured of them, and the store of their volumes.
-
-    Raises:
-      Interrupted: ``interrupted`` said so; finished scans are kept.
-    """
-
-    def after_scan() -> None:
-        if interrupted():
-            raise Interrupted
-
-    settings = settings_of(study)
-    folder = _folder(settings, stages)
-    with lock_of(folder.parent / f"{folder.name}.lock").acquire(timeout=-1):
-        result = simulate(settings, folder, after_scan=after_scan)
-    store = VolumeStore(result.store_path)
-    catalogue = catalogue.measured(read_table(result.table_path))
-    return _searched(catalogue, store, result.table_path), store
-
-
-def _folder(settings: SimulationSettings, stages: epath.Path) -> epath.Path:
-    """Where simulated cohorts are kept: on this machine, since volumes are memory maps."""
-    root = stages / "simulated"
-    if files.on_bucket(stages):
-        root = epath.Path("~/.cache/mri_jax/simulated").expanduser()
-    return root / settings.fingerprint[:16]

@@ -26,7 +26,8 @@ from filelock import Timeout
 from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
 from mri_jax.locks import lock_of
-from mri_jax.planning.plan import Stage
+from mri_jax.planning.plan import Stage, TrainStage
+from mri_jax.training.checkpoints import Network, load_params
 
 _DAMAGED = "damaged"
 
@@ -120,6 +121,14 @@ class StageFolders:
         for child in folder.iterdir():
             if child.name != "training":
                 child.rename(place / child.name)
+
+    def network(self, stage: TrainStage) -> Network:
+        """Returns the network of a finished training that did not fail."""
+        return load_params(self.folder(stage))
+
+    def history(self, stage: TrainStage) -> list[dict[str, Any]]:
+        """Returns a row an epoch of a finished training."""
+        return files.read_json(self.folder(stage) / "history.json", list)
 
     def write_logits(self, stage: Stage, keys: Sequence[tuple[str, str]], logits: Any) -> None:
         """Writes (N, classes) logits for N scans, exactly; NaN for what is missing."""

@@ -1,4 +1,4 @@
-"""What there is to compute on, and where compiled programs are kept."""
+"""Devices: which there are, what memory they have, and where their programs are kept."""
 
 import contextlib
 import ctypes
@@ -66,18 +66,18 @@ def start(
 
 
 def compiled_programs(stages: epath.Path) -> epath.Path:
-    """Where compiled programs are kept."""
+    """Returns the folder of compiled programs."""
     return stages / "xla"
 
 
 def one_fold_each() -> Wave:
-    """Every device trains a fold; while NaNs are looked for there is one device."""
+    """Returns every device with a fold of its own, or one device while NaNs are looked for."""
     devices = tuple(jax.local_devices())
     return Wave(devices[:1] if jax.debug_nans.value else devices)
 
 
 def described(wave: Wave) -> str:
-    """A line about devices and memory."""
+    """Returns a line about devices and memory."""
     first, count = wave.devices[0], len(wave.devices)
     folds = f"{wave.folds} fold{'s' * (wave.folds > 1)} at once"
     if wave.split > 1:
@@ -89,7 +89,7 @@ def described(wave: Wave) -> str:
 
 
 def memory_of(wave: Wave) -> int:
-    """Bytes there are for a fold: those of its device, or its share of what the host can give."""
+    """Returns the bytes for a fold: its device's, or its share of what the host can give."""
     first = wave.devices[0]
     stats = first.memory_stats() if first.platform != "cpu" else None
     return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
@@ -109,7 +109,7 @@ def device_budget(wave: Wave) -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory the host can still give, by Linux's estimate; 4 GiB where unknown."""
+    """Returns the bytes that the host can still give, by Linux's estimate; 4 GiB where unknown."""
     try:
         with open("/proc/meminfo", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -140,7 +140,7 @@ def after_compiling(call: Callable[[], object]) -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

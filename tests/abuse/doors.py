@@ -67,7 +67,7 @@ def digest(folder: Path, *names: str) -> str:
 
 def _planned(folder: Path) -> Any:
     from mri_jax.settings.study import Study
-    from mri_jax.study.run import planned
+    from mri_jax.study.prepare import planned
     from mri_jax.study.stages import StageFolders
 
     study = Study.parse(made.study_config(folder))
@@ -88,7 +88,7 @@ def _check_volumes(folder: Path, catalogue: Any, plan: Any, study: Any) -> Any:
 
 
 def _table(folder: Path) -> Any:
-    from mri_jax.study.run import notes_on
+    from mri_jax.study.announce import notes_on
 
     command("cohort", "check", str(folder / "cohort.csv"), "--out", str(folder / "out.csv"))
     catalogue, plan, study = _planned(folder)
@@ -155,8 +155,8 @@ def _results(folder: Path) -> Any:
 def _stages(folder: Path) -> Any:
     """Finish a study all of whose stages are there."""
     from mri_jax.settings.study import Study
-    from mri_jax.study import outputs
-    from mri_jax.study.run import planned
+    from mri_jax.study import history, outputs
+    from mri_jax.study.prepare import planned
     from mri_jax.study.stages import StageFolders
 
     config = json.loads((folder / "config.json.kept").read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def _stages(folder: Path) -> Any:
     unfinished = [stage.kind for stage in plan.stages() if not folders.finished(stage)]
     if unfinished:
         return "done anew"
-    outputs.write_history(folder / "out", plan, folders)
+    history.write_history(folder / "out", plan, folders)
     return unfinished, outputs.predictions_of(plan, catalogue, folders).to_csv()
 
 
@@ -372,7 +372,7 @@ def configured(base: Path, count: int, seed: int) -> Iterator[Case]:
 def configured_study(config: dict[str, Any]) -> Any:
     """Plan a study of a config: the fingerprints of its stages."""
     from mri_jax.settings.study import Study
-    from mri_jax.study.run import planned
+    from mri_jax.study.prepare import planned
     from mri_jax.study.stages import StageFolders
 
     _, plan = planned(Study.parse(config), StageFolders("/nowhere/stages"))

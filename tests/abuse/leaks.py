@@ -22,7 +22,7 @@ def attempts(base: Path, work: Path, step: int) -> Iterator[Case]:
 
 def _try(base: Path, folder: Path, name: str) -> Any:
     from mri_jax.settings.study import Study
-    from mri_jax.study.run import planned
+    from mri_jax.study.prepare import planned
     from mri_jax.study.stages import StageFolders
 
     try:

@@ -157,11 +157,11 @@ def test_labels_are_permuted_and_the_network_is_trained_once(small_run, opened):
     times = [stage.stat().st_mtime_ns for stage in stages]
     again = permuted_network(opened, "cnn2-w1", fold=1)
     assert [stage.stat().st_mtime_ns for stage in stages] == times
-    kernel = one.network.params["conv1"]["kernel"]
-    np.testing.assert_array_equal(kernel, again.network.params["conv1"]["kernel"])
+    kernel = one.network.variables["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, again.network.variables["params"]["conv1"]["kernel"])
     trained = opened.ensemble("cnn2-w1", "source")[1].load()
     assert np.abs(kernel - trained.params["conv1"]["kernel"]).max() > 1e-3
-    assert "4 epochs" in one.trained
+    assert "4 epochs" in one.note
 
 
 @pytest.mark.slow

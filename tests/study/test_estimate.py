@@ -7,13 +7,15 @@ import jax
 import pytest
 
 from mri_jax.errors import UserError
+from mri_jax.planning import feasible
 from mri_jax.planning.planner import make_plan
 from mri_jax.progress import duration
 from mri_jax.study import estimate
-from mri_jax.study.costs import Costs, ProgramCost
-from mri_jax.study.run import lengths
+from mri_jax.study.announce import lengths
+from mri_jax.study.measured import Costs
 from mri_jax.study.scans import open_catalogue
 from mri_jax.study.stages import StageFolders
+from mri_jax.training.cost import ProgramCost, step_bytes
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 from tests import studies
@@ -136,10 +138,12 @@ def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
     assert found.bytes > 4 * 2 * 9 * 12 * 10 * 4  # the first layer's activations
     assert found.prefix_seconds == 0.0
     with monkeypatch.context() as broken:
-        broken.setattr("mri_jax.study.costs._measure", None)
+        broken.setattr("mri_jax.training.cost.measure", None)
         assert costs.program(fit, GRID) == found
     # A damaged note is measured anew.
-    monkeypatch.setattr("mri_jax.study.costs._measure", lambda *_: replace(found, step_seconds=7.0))
+    monkeypatch.setattr(
+        "mri_jax.training.cost.measure", lambda *_: replace(found, step_seconds=7.0)
+    )
     (kept,) = (tmp_path / "measured").glob("*.json")
     flip(kept)
     assert costs.program(fit, GRID).step_seconds == 7.0
@@ -148,7 +152,7 @@ def test_a_measurement_is_made_once(study_and_plan, tmp_path, monkeypatch):
 def test_a_batch_beyond_memory_is_refused_before_compiling(study_and_plan):
     _, plan = study_and_plan
     fit = plan.stages()[0].fit
-    needed = estimate.step_bytes(fit.step.spec, (181, 217, 181), 2)
+    needed = step_bytes(fit.step.spec, (181, 217, 181), 2)
     with pytest.raises(UserError, match=r"train\.batch: 2 volumes of 181x217x181.*batch .* is 1,"):
-        estimate.check_memory(fit, (181, 217, 181), needed - 1)
-    estimate.check_memory(fit, (181, 217, 181), needed)
+        feasible.check_memory(fit, (181, 217, 181), needed - 1)
+    feasible.check_memory(fit, (181, 217, 181), needed)

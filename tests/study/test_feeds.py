@@ -9,8 +9,9 @@ import pytest
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.planning.planner import make_plan
-from mri_jax.study import run
 from mri_jax.study.feeds import Feeds, Volumes
+from mri_jax.study.run import run
+from mri_jax.study.running import Running
 from mri_jax.study.scans import open_catalogue
 from mri_jax.training.checkpoints import load_params
 from mri_jax.training.folds import Steps, Wave
@@ -87,9 +88,9 @@ def test_feeds_of_two_references_are_two_feeds(cohorts, tmp_path):
 
 
 def test_networks_remember_the_reference_of_their_fold(cohorts, tmp_path):
-    run.run(
+    run(
         study_of(cohorts, **MATCHED, baselines__age_sex=False), tmp_path / "run",
-        tmp_path / "stages", run.Running(say=lambda _: None, report=False),
+        tmp_path / "stages", Running(say=lambda _: None, report=False),
     )  # fmt: skip
     stages = (
         sorted((tmp_path / "stages").glob("source-*")),

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from mri_jax.runs import results
-from mri_jax.study import run
+from mri_jax.study.dry_run import print_plan
+from mri_jax.study.run import run
+from mri_jax.study.running import Running
 from mri_jax.training.folds import Wave
 from tests.conftest import ROOT
 from tests.study.test_feeds import study_of
@@ -24,8 +26,8 @@ def run_both(folder: str) -> None:
     split = Wave(devices, 2)
     for name, wave, placement in (("one", Wave(devices[:1]), "device"), ("split", split, "stream")):
         settings = study_of(cohorts, data__placement=placement, baselines__age_sex=False)
-        run.run(settings, place / name, place / f"{name}-stages", run.Running(wave, report=False))
-    run.print_plan(settings, place / "plan-stages", run.Running(split))
+        run(settings, place / name, place / f"{name}-stages", Running(wave, report=False))
+    print_plan(settings, place / "plan-stages", Running(split))
 
 
 @pytest.mark.slow

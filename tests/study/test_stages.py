@@ -10,7 +10,9 @@ from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
 from mri_jax.runs import trained
 from mri_jax.settings.study import Study
-from mri_jax.study.run import Running, print_plan, run
+from mri_jax.study.dry_run import print_plan
+from mri_jax.study.run import run
+from mri_jax.study.running import Running
 from tests.training.test_checkpoints import DAMAGES, flip
 
 SAID = ("built again", "passed over", "starts anew")

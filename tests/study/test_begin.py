@@ -1,11 +1,10 @@
-import subprocess
-
 import pytest
 from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.study.outputs import check_config, commit_of, write_config
+from mri_jax.runs import results
+from mri_jax.study.begin import check_config
 from tests import studies
 
 
@@ -13,7 +12,7 @@ def begin(workdir, **fields):
     """What a study does to its work directory before it trains."""
     study = studies.study("baseline", **fields)
     check_config(workdir, study)
-    write_config(workdir, study)
+    study.write(workdir / results.CONFIG)
     files.write_json(workdir / "plan.json", {"stages": []})
 
 
@@ -51,27 +50,3 @@ def test_a_field_that_came_later_is_none_of_another_config_at_its_value(tmp_path
     assert files.read_json(tmp_path / "config.json")["train"]["min_steps"] == 0
     with pytest.raises(UserError, match=r"config.train.min_steps is 0, not 576"):
         begin(epath.Path(tmp_path), **none | {"train__min_steps": 576})
-
-
-def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path):
-    package, installed = tmp_path / "package", tmp_path / "venv" / "package"
-    for folder in (package, installed):
-        folder.mkdir(parents=True)
-        (folder / "__init__.py").write_text("", encoding="utf-8")
-
-    def git(*arguments):
-        person = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        command = ["git", "-C", str(tmp_path), *person, *arguments]
-        return subprocess.run(command, capture_output=True, check=True, encoding="utf-8").stdout
-
-    assert commit_of(package) is None
-    git("init")
-    assert commit_of(package) is None
-    git("add", "package")
-    git("commit", "-m", "all of it")
-    git("tag", "-a", "v1", "-m", "a tag")
-    commit = git("rev-parse", "HEAD").strip()
-    assert commit_of(package) == commit
-    assert commit_of(installed) is None
-    (package / "__init__.py").write_text("x = 1", encoding="utf-8")
-    assert commit_of(package) == f"{commit}-dirty"

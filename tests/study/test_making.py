@@ -3,7 +3,7 @@
 import pytest
 
 from mri_jax.planning.planner import make_plan
-from mri_jax.study import run, scans
+from mri_jax.study import making, prepare
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.loop import Interrupted
 from tests import studies
@@ -20,9 +20,9 @@ def fingerprints(plan):
 
 def test_the_plan_before_and_after_the_simulation_is_one_and_a_stop_keeps_scans(tmp_path):
     study, folders = study_of(), StageFolders(tmp_path / "stages")
-    planned, plan = run.planned(study, folders)
+    planned, plan = prepare.planned(study, folders)
     assert not folders.root.exists()
-    assert scans.scans_to_make(study, folders.root) == 20
+    assert making.scans_to_make(study, folders.root) == 20
     asked = []
 
     def after_three() -> bool:
@@ -30,13 +30,13 @@ def test_the_plan_before_and_after_the_simulation_is_one_and_a_stop_keeps_scans(
         return len(asked) == 3
 
     with pytest.raises(Interrupted):
-        scans.make(study, planned, folders.root, after_three)
+        making.make(study, planned, folders.root, after_three)
     kept = len(list(folders.root.glob("simulated/*/parts/*/*.json")))
     assert 3 <= kept <= 3 + 4  # those in work were finished
-    assert scans.scans_to_make(study, folders.root) == 20
-    made, store = scans.make(study, planned, folders.root, lambda: False)
+    assert making.scans_to_make(study, folders.root) == 20
+    made, store = making.make(study, planned, folders.root, lambda: False)
     assert len(store) == 20
-    assert scans.scans_to_make(study, folders.root) == 0
+    assert making.scans_to_make(study, folders.root) == 0
     # The same rows, with what was measured of them.
     assert made.keys == planned.keys
     assert made.identity(plan.stages()[0].train) == planned.identity(plan.stages()[0].train)
@@ -49,13 +49,13 @@ def test_the_plan_before_and_after_the_simulation_is_one_and_a_stop_keeps_scans(
 
 def test_who_else_is_simulated_does_not_change_a_source_network(tmp_path):
     folders = StageFolders(tmp_path)
-    _, high = run.planned(study_of(), folders)
-    _, depth = run.planned(study_of("baseline", targets=("ADNI2", "AIBL")), folders)
+    _, high = prepare.planned(study_of(), folders)
+    _, depth = prepare.planned(study_of("baseline", targets=("ADNI2", "AIBL")), folders)
     sources = [
         {s.fingerprint for s in plan.stages() if s.kind == "source"} for plan in (high, depth)
     ]
     assert sources[0] == sources[1]
-    _, other = run.planned(study_of(simulation__seed=5), folders)
+    _, other = prepare.planned(study_of(simulation__seed=5), folders)
     assert not sources[0] & set(fingerprints(other))
-    _, coarse = run.planned(study_of(simulation__grid="dev"), folders)
+    _, coarse = prepare.planned(study_of(simulation__grid="dev"), folders)
     assert not sources[0] & set(fingerprints(coarse))

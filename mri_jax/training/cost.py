@@ -1,41 +1,27 @@
-"""What the parts of a study cost on this machine, measured in a few seconds each and kept.
+"""What trainings and evaluations cost on this machine, from a measurement of a few seconds."""
 
-Measurements lie under the stages folder, by device and program, so that a second ``--plan`` prints
-at once.
-"""
-
-import os
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from mri_jax import files, sealed
-from mri_jax.errors import UserError
-from mri_jax.evaluation.linear import fit_voxels
 from mri_jax.keys import random_key
-from mri_jax.planning.plan import BaselineStage
-from mri_jax.settings.study import Study
-from mri_jax.simulation import CohortRequest, SimulationSettings
-from mri_jax.simulation.people import scans_of
-from mri_jax.simulation.render import renderer
+from mri_jax.models import CNNSpec
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps, Wave
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
 from mri_jax.training.prefix import frozen_layers
 from mri_jax.training.step import init_variables
-from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.normalise import Normalisation, normalise
 
 _WARM_UP, _MEASURED = 2, 6
-# Rises when what is measured changes.
-_VERSION = 4
+# A training step holds about this many times the activations of the conv layers: they, their
+# gradients and the temporaries of a convolution (CNN-5 at `paper`, batch 2: 2.1 GB).
+_ACTIVATION_COPIES = 3.5
 
 
 @dataclass(frozen=True)
@@ -64,68 +50,33 @@ class ProgramCost:
     load_seconds: float
     bytes: int
 
+    def of_training(
+        self, fit: FitSettings, train: int, validation: int, wave: Wave, save_seconds: float
+    ) -> float:
+        """Returns the seconds of a training at its largest number of epochs, without compiling.
 
-class Costs:
-    """Measures what is asked for, or finds it measured.
+        Args:
+          fit: The training.
+          train: Scans that it learns from.
+          validation: Scans that stop it.
+          wave: What it is trained on.
+          save_seconds: Least time between saved states.
+        """
+        epochs = fit.stopping.max_epochs
+        validated = _whole_batches(validation, wave)
+        epoch = train // fit.batch * self.step_seconds + validated * self.validation_seconds
+        saves = min(epochs, 1 + epochs * epoch / max(save_seconds, 1e-3))
+        prefix = (train + validation) * self.prefix_seconds
+        return self.stage_seconds + prefix + epochs * epoch + saves * self.save_seconds
 
-    Attributes:
-      wave: What will be trained on.
-      save_seconds: Least time between saved states of a training.
-    """
-
-    def __init__(
-        self,
-        root: epath.Path,
-        wave: Wave,
-        study: Study,
-        say: Callable[[str], None] = print,
-    ):
-        self._say, self._said = say, False
-        self.wave, self.save_seconds = wave, study.save_seconds
-        self._root = root
-        self._threads, self._how = study.data.threads, study.data.intensities
-
-    def program(self, fit: FitSettings, grid: Grid) -> ProgramCost:
-        """Of a training program on volumes of a grid."""
-        # What does not change the program does not belong to its name.
-        key = replace(fit, stopping=fit.stopping.__class__(1, 1, 1))
-        found = self._kept(
-            ["program", repr(key), list(grid.shape)],
-            lambda: vars(_measure(fit, grid.shape, self.wave)),
-        )
-        return ProgramCost(**found)
-
-    def scan_seconds(self, grid: Grid) -> float:
-        """Of simulating a scan, as many at once as the simulation makes."""
-        return self._kept(["scan", grid.name, list(grid.shape)], lambda: _scan_seconds(grid))
-
-    def volume_seconds(self, grid: Grid) -> float:
-        """Of reading and normalising a volume for the first time."""
-        about = ["volume", list(grid.shape), repr(self._how), self._threads]
-        return self._kept(about, lambda: _volume_seconds(grid, self._how, self._threads))
-
-    def baseline_seconds(self, stage: BaselineStage) -> float:
-        """Of fitting a plain classifier to as many scans."""
-        if stage.covariates:
-            return 0.1
-        return self._kept(["voxels", len(stage.train)], lambda: _ridge_seconds(len(stage.train)))
-
-    def _kept(self, about: list[Any], measure: Callable[[], Any]) -> Any:
-        wave = self.wave
-        device = [wave.devices[0].device_kind, wave.folds, wave.split, jax.__version__]
-        name = files.fingerprint([_VERSION, *about, *device])
-        path = self._root / "measured" / f"{name[:16]}.json"
-        try:
-            return sealed.read(path)["value"]
-        except (UserError, KeyError):  # absent, damaged, or of an earlier version
-            if not self._said:
-                self._say("measuring steps on this machine, once for each kind of network and grid")
-                self._said = True
-            sealed.write(path, {"value": measure()}, ())
-        return sealed.read(path)["value"]
+    def of_evaluation(self, scans: int, wave: Wave) -> float:
+        """Returns the seconds of evaluating a network, if it had the devices of one fold alone."""
+        evaluated = _whole_batches(scans, wave)
+        return self.load_seconds + evaluated * self.evaluation_seconds
 
 
-def _measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> ProgramCost:
+def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> ProgramCost:
+    """Measures a training program on volumes of ``shape`` (X, Y, Z)."""
     # All devices are busy: those of a CPU share its cores.
     key = jax.numpy.asarray(random_key(0, "calibration"))
     variables = jax.device_get(init_variables(fit.step.spec, shape, key))
@@ -223,36 +174,6 @@ def _measure_saving(fit: FitSettings, variables: Any) -> dict[str, float]:
     return {"save_seconds": saved, "stage_seconds": max(stage, 0.0) + load, "load_seconds": load}
 
 
-def _scan_seconds(grid: Grid) -> float:
-    workers = min(os.cpu_count() or 1, 4)
-    some = CohortRequest("ADNI1", {"AD": 2 * workers + 1})
-    scans = scans_of(SimulationSettings(grid.name, 0, (some,)))
-    render = renderer(grid)
-    render(scans[0])
-    started = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(render, scans[1:]))
-    return (time.perf_counter() - started) / (len(scans) - 1)
-
-
-def _volume_seconds(grid: Grid, how: Normalisation, threads: int) -> float:
-    rng = np.random.default_rng(0)
-    volume = rng.normal(size=grid.shape).astype(np.float16)
-    mask = np.zeros(grid.shape, bool)
-    mask[tuple(slice(n // 8, -n // 8) for n in grid.shape)] = True
-    started = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda _: normalise(volume, mask, how), range(2 * threads)))
-    return (time.perf_counter() - started) / (2 * threads)
-
-
-def _ridge_seconds(scans: int) -> float:
-    blocks = np.random.default_rng(0).normal(size=(scans, 48 * 56 * 48)).astype(np.float32)
-    started = time.perf_counter()
-    fit_voxels(blocks, np.arange(scans) % 2, 0)
-    return time.perf_counter() - started
-
-
 def _bytes(memory: Any) -> int:
     return int(
         memory.argument_size_in_bytes
@@ -260,3 +181,23 @@ def _bytes(memory: Any) -> int:
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes
     )
+
+
+def _whole_batches(scans: int, wave: Wave) -> int:
+    """How many volumes are evaluated, those that fill the last batch included."""
+    size = wave.whole(EVALUATION_BATCH)
+    return -(-scans // size) * size
+
+
+def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
+    """Returns the bytes that a training step needs, estimated from the layers."""
+    size, floats = list(shape), 0
+    for wide, pooled in zip(spec.conv_filters, spec.pool_after, strict=True):
+        floats += int(np.prod(size)) * wide
+        if pooled:
+            size = [n // 2 for n in size]
+    channels = (1, *spec.conv_filters)
+    layers = (int(np.prod(size)) * channels[-1], *spec.fc, spec.classes)
+    weights = sum(27 * a * b for a, b in pairwise(channels))
+    weights += sum(a * b for a, b in pairwise(layers))
+    return int(4 * (floats * batch * _ACTIVATION_COPIES + weights * 5))

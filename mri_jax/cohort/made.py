@@ -1,0 +1,57 @@
+"""A cohort table that was just made: written, and told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from mri_jax.cohort import demographics
+from mri_jax.cohort import flow as flows
+from mri_jax.cohort.assemble import Assembled
+from mri_jax.cohort.labels import LabelRules
+from mri_jax.cohort.written import beside, next_command, write
+from mri_jax.errors import UserError
+
+
+def write_made(
+    out: Path, made: Assembled, images: pd.DataFrame, rules: LabelRules
+) -> Iterator[str]:
+    """Writes a table with the files beside it, and tells of it.
+
+    Args:
+      out: The table to write.
+      made: The table, who was left out, and the flow of subjects.
+      images: All images, an images table (`mri_jax.cohort.images`).
+      rules: Of the labels.
+
+    Yields:
+      Lines for the terminal.
+
+    Raises:
+      UserError: No subject is kept; the files are written all the same.
+    """
+    named = write(out, made.table, made.excluded, made.flow)
+    yield from (f"note: {note}" for note in made.notes)
+    yield f"labels: {rules}\n\n{flows.as_markdown(made.flow)}\n"
+    if counts := demographics.beside_paper(made.table):
+        told = "Subjects here and in the paper, whose exact selection is not published"
+        yield f"{told}:\n\n{counts}\n"
+    yield _images_used(images, made.table)
+    yield f"{len(made.table)} subjects: {out}\n{named}"
+    if made.table.empty:
+        why = (made.excluded["reason"] + " (" + made.excluded["detail"] + ")").value_counts()
+        first = "; ".join(f"{n} x {text}" for text, n in why.head(3).items())
+        file = beside(out, "excluded.csv")
+        raise UserError(f"no subject is kept: {first or 'none was found'}; {file} has them all")
+    yield f"next: {next_command(out)}"
+
+
+def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What became of the images whose files were found."""
+    there = images[images["path"] != ""]
+    kept = there["subject_id"].isin(table["subject_id"])
+    others = kept.sum() - len(table)
+    return (
+        f"{len(there)} images with a file: {len(table)} chosen, {others} others of the same "
+        f"subjects, {(~kept).sum()} of subjects left out"
+    )

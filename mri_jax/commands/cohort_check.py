@@ -1,0 +1,70 @@
+"""Checks cohort tables together with their images and their store."""
+
+from pathlib import Path
+
+from mri_jax.cohort import check
+from mri_jax.cohort import flow as flows
+from mri_jax.cohort.problems import Problem, refuse
+from mri_jax.cohort.table import read_table
+from mri_jax.cohort.written import Parts, check_name, root_of
+from mri_jax.errors import UserError
+from mri_jax.study import twice
+from mri_jax.volumes import inputs, scans
+
+
+def check_tables(
+    paths: list[Path],
+    order: tuple[str, ...],
+    root: Path | None,
+    store: Path | None,
+    duplicates: Path | None,
+    threshold: float | None,
+    out: Path | None,
+) -> int:
+    """Refuse what is wrong with tables; with a store, list near-identical volumes too."""
+    check.refuse_all(paths, order)
+    _refuse_images(paths, root)
+    parts = Parts(paths)
+    table = parts.table()
+    counts = table.drop_duplicates(["subject_id", "cohort"]).groupby(["cohort", "diagnosis"]).size()
+    for (cohort, name), n in counts.items():
+        print(f"{cohort} {name}: {n} subjects")
+    left_out: dict[str, str] = {}
+    if store is not None:
+        decisions = duplicates or paths[0].parent / "duplicates.csv"
+        left_out = twice.resolved(table, store, decisions, threshold, print)
+    present = sorted(set(left_out) & set(table["subject_id"]))
+    if out is not None:
+        check_name(out)
+        kept = table[~table["subject_id"].isin(left_out)]
+        print(parts.write_less(out, table, kept, flows.DUPLICATES, left_out))
+    elif present:
+        raise UserError(
+            f"duplicates: {len(present)} subjects are to be left out ({', '.join(present[:5])}); "
+            "write the table without them with --out"
+        )
+    print("no problem found")
+    return 0
+
+
+def _refuse_images(paths: list[Path], root: Path | None) -> None:
+    """Refuse images that `preprocess` would refuse before it reads a voxel; says its ``--root``.
+
+    Raises:
+      TableError: A path leaves the root, a file has no name of a scan, or no header of one.
+    """
+    problems = []
+    for path in paths:
+        table = read_table(path)
+        rows = zip(table["subject_id"], table["session_id"], table["image"], strict=True)
+        named = {(subject, session): (i, image) for i, (subject, session, image) in enumerate(rows)}
+        needed = root_of(path, table)
+        if needed and root is None:
+            print(f"{path}: images lie outside its folder: preprocess needs --root {needed}")
+        for entry in inputs.find(path, root=root or needed).entries:
+            row, image = named[entry.key]
+            reason = entry.problem or scans.check_header(entry.path, entry.orientation)
+            if image and reason:
+                rule = f"preprocess will refuse it: {reason.removeprefix(f'{entry.path.name}: ')}"
+                problems.append(Problem(str(path), row + 2, "image", image, rule))
+    refuse(problems)

@@ -1,0 +1,83 @@
+"""The plain classifiers of a run, and what is asked of them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mri_jax.cohort.leakage import Seen
+from mri_jax.errors import UserError
+from mri_jax.evaluation import baselines
+from mri_jax.evaluation.baselines import Baseline
+from mri_jax.evaluation.variants import Variant
+from mri_jax.planning.catalogue import Examples
+from mri_jax.planning.cuts import Targets
+from mri_jax.planning.fingerprints import fingerprinted
+from mri_jax.planning.plan import Answer, BaselineStage, Entry, TrainStage
+from mri_jax.settings.study import Study, named
+
+
+def baseline_entries(
+    name: str, sources: list[TrainStage], study: Study, targets: Targets
+) -> Iterator[Entry]:
+    """Yields a plain classifier of every fold, asked what the source network is asked."""
+    baseline = baselines.named(name)
+    if not set(baseline.measured) <= set(targets.catalogue.frame.columns):
+        return
+    try:
+        baseline.check(targets.catalogue.frame)
+    except UserError as error:
+        way_out = f"leave the baseline out with {named(f'baselines.{name}')}=False"
+        raise UserError(f"{error}; correct it, or {way_out}") from None
+    entries = []
+    for source in sources:
+        asked = [(targets.run.source.pooled, "validation", source.validation, 0)]
+        for cohort in targets.run.targets:
+            for repeat in targets.repeats(cohort):
+                cuts = targets.cuts[cohort, repeat]
+                asked += [(cohort, split, examples, repeat) for split, examples in cuts]
+        made = _classifier(source, baseline, [e for _, _, e, _ in asked], targets)
+        if made is None:
+            return
+        stage = fingerprinted(made, study, targets.catalogue)
+        entries.append((stage, tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)))
+    used = [covariate for stage, _ in entries for covariate in stage.covariates]
+    variant = baseline.variant(used, targets.run.variant.source)
+    _check_name(variant)
+    for fold, (stage, answers) in enumerate(entries):
+        yield Entry(variant, "source", 0, fold, stage, answers)
+
+
+def _classifier(
+    source: TrainStage, baseline: Baseline, asked: list[Examples], targets: Targets
+) -> BaselineStage | None:
+    """The classifier of a fold, without fingerprint; None where no covariate may be used."""
+    rows = {r: label for e in asked for r, label in zip(e.rows, e.labels, strict=True)}
+    tested = Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows)))
+    train = source.train
+    usable = baseline.usable(
+        targets.catalogue.frame,
+        train.rows,
+        train.rows + tested.rows,
+        np.array(train.labels + tested.labels),
+    )
+    if baseline.covariates and not usable:
+        return None
+    return BaselineStage(
+        name=baseline.name,
+        fingerprint="",
+        seed=source.seed,
+        train=train,
+        tested=tested,
+        seen=Seen.of(targets.catalogue.triples(train.rows)),
+        covariates=usable,
+        reference=source.reference,
+    )
+
+
+def _check_name(variant: Variant) -> None:
+    """Refuse the name of a source that would call a baseline of it as another one is called."""
+    if variant.source and variant.name in baselines.LABELS:
+        raise UserError(
+            f"{named('source.name')}: {variant.source!r} would call {variant.family} of this "
+            "source as another baseline is called; choose another name"
+        )

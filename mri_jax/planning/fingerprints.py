@@ -1,0 +1,67 @@
+"""Names stages by a fingerprint of all that determines their result."""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from mri_jax import files
+from mri_jax.evaluation import baselines
+from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.description import describe, switches
+from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
+from mri_jax.settings.study import Study
+from mri_jax.training.step import NUMERICS_VERSION
+
+# Raised by hand when baselines or evaluation would give other numbers than before.
+STAGES_VERSION = 2
+
+AnyStage = TypeVar("AnyStage", TrainStage, EvaluateStage, BaselineStage)
+
+
+def fingerprinted(stage: AnyStage, study: Study, catalogue: Catalogue) -> AnyStage:
+    """Returns the stage with its fingerprint in place of the one it has."""
+    made_of = files.fingerprint(inputs(stage, study, catalogue))
+    return replace(stage, fingerprint=made_of)
+
+
+def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
+    """Returns all that determines the result of a stage, as `description` puts it in JSON types."""
+    grid = catalogue.grid
+    common: dict[str, Any] = {
+        "kind": stage.kind,
+        "grid": [list(grid.shape), grid.spacing, list(grid.origin)],
+        "normalisation": describe(study.data.intensities),
+        "reference": catalogue.identity(stage.reference) if stage.reference else None,
+        "numerics": NUMERICS_VERSION,
+        "version": STAGES_VERSION,
+    }
+    if not isinstance(stage, BaselineStage):
+        common |= switches()
+    if isinstance(stage, EvaluateStage):
+        return {
+            **common,
+            "network": stage.network.fingerprint,
+            "tested": catalogue.identity(stage.tested),
+        }
+    common |= {"seed": stage.seed, "train": catalogue.identity(stage.train)}
+    if isinstance(stage, BaselineStage):
+        common |= {"name": stage.name, "tested": catalogue.identity(stage.tested)}
+        return common | {"covariates": _known(stage, catalogue)}
+    return {
+        **common,
+        "fit": describe(stage.fit),
+        "purpose": list(stage.purpose),
+        "validation": catalogue.identity(stage.validation),
+        "balanced": stage.class_weights == "balanced",
+        "parent": stage.parent.fingerprint if stage.parent else None,
+    }
+
+
+def _known(stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
+    """The columns that a baseline is fitted on, with what a table says: it may be corrected."""
+    if catalogue.generated:
+        return [[name] for name in stage.covariates]
+    return [
+        [name, *map(str, baselines.values(catalogue.frame, (name,), e.rows)[:, 0])]
+        for name in stage.covariates
+        for e in stage.examples
+    ]

@@ -1,0 +1,63 @@
+"""What is said of a study before it runs."""
+
+from mri_jax.planning import fits
+from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.settings.study import Study, named
+from mri_jax.study.stages import StageFolders
+
+
+def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
+    """Returns what is said of a study before it runs."""
+    notes = [f"note: {note}" for note in notes_on(plan, catalogue)]
+    return "\n".join([summary(plan, folders), *lengths(study, plan), *notes])
+
+
+def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:
+    """Returns what the user should know of the table, and of targets with one class."""
+    tested: dict[str, set[int]] = {}
+    for entry in plan.entries:
+        for answer in entry.answers:
+            if answer.split == "test":
+                tested.setdefault(answer.cohort, set()).update(answer.examples.labels)
+    possible = {0: "negatives alone: SPE and ACC", 1: "positives alone: SEN and ACC"}
+    return [
+        *catalogue.notes,
+        *(
+            f"{cohort} is tested on {possible[labels.pop()]} can be had, and no AUC"
+            for cohort, labels in tested.items()
+            if len(labels) == 1
+        ),
+    ]
+
+
+def lengths(study: Study, plan: Plan) -> list[str]:
+    """Returns a line for each run whose limits in steps change its limits in epochs."""
+    lines = []
+    for run in study.runs:
+        stages = (e.network for e in plan.entries if e.run == run.name and e.stage == "source")
+        stage = next(s for s in stages if isinstance(s, TrainStage))
+        length, asked = stage.fit.stopping, fits.length(run.train)
+        if length != asked:
+            steps = len(stage.train) // stage.fit.batch
+            raised = length.max_epochs > asked.max_epochs
+            lines.append(
+                f"{run.name}: {steps} steps an epoch, so {length.min_epochs} to "
+                f"{length.max_epochs} epochs, patience {length.patience} "
+                f"({named('train.min_steps')}={run.train.min_steps}, "
+                f"patience_steps={run.train.patience_steps}"
+                + (f", which raise max_epochs={asked.max_epochs})" if raised else ")")
+            )
+    return lines
+
+
+def summary(plan: Plan, folders: StageFolders) -> str:
+    """Returns how many stages there are of each kind, and how many are finished."""
+    stages = plan.stages()
+    lines = []
+    for kind in ("source", "tune", "evaluate", "baseline"):
+        found = [stage for stage in stages if stage.kind == kind]
+        done = sum(folders.finished(stage) for stage in found)
+        if found:
+            lines.append(f"{len(found)} {kind} ({done} cached)")
+    return "stages: " + ", ".join(lines)

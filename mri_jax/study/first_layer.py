@@ -1,0 +1,62 @@
+"""The first layer of every network, and what it makes of one scan: for the report's pictures."""
+
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from mri_jax import files
+from mri_jax.models import CNN, CNNSpec
+from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.runs import results
+from mri_jax.study.feeds import Volumes
+from mri_jax.study.stages import StageFolders
+
+
+def write_first_layer(
+    workdir: epath.Path, plan: Plan, volumes: Volumes, folders: StageFolders
+) -> None:
+    """Write ``filters.npz`` and ``feature_maps.npz``: conv1 of every network, and on one scan.
+
+    Networks whose training failed are not among them.
+    """
+    entries = [
+        (e, e.network)
+        for e in plan.entries
+        if isinstance(e.network, TrainStage) and e.repeat == 0 and not folders.failure(e.network)
+    ]
+    if not entries:
+        return
+    tested = [a for a in entries[0][0].answers if a.split == "test"]
+    scan = (tested or list(entries[0][0].answers))[0].examples.rows[0]
+    filters: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = {"scan": np.array(" ".join(volumes.catalogue.keys[scan]))}
+    for entry, stage in entries:
+        name = f"{entry.run}/{entry.stage}/fold{entry.fold}/conv1"
+        network = folders.network(stage)
+        filters[name] = np.asarray(network.params["conv1"]["kernel"])
+        if entry.fold == 0:
+            volume = volumes.reader(stage.reference).read(scan)[None]
+            maps[name] = first_feature_map(network.spec, network.variables, volume)
+    _write_npz(workdir / results.FILTERS, filters)
+    _write_npz(workdir / results.FEATURE_MAPS, maps)
+
+
+def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarray) -> np.ndarray:
+    """(X, Y, Z, F) of conv1 after BatchNorm and ReLU, for one volume (1, X, Y, Z, C)."""
+
+    @jax.jit
+    def feature_map(variables: Any, x: jax.Array) -> jax.Array:
+        # Everything after the first layer is unused, and XLA leaves it out.
+        _, kept = CNN(spec).apply(variables, x, train=False, intermediates=True)
+        return kept["conv1/feature_map"]
+
+    return np.asarray(feature_map(variables, volume), np.float32)[0]
+
+
+def _write_npz(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    files.write_bytes(path, buffer.getvalue())

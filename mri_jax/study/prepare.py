@@ -1,0 +1,62 @@
+"""The plan of a study and its volumes, before anything is trained."""
+
+from collections.abc import Callable
+
+from mri_jax.planning import feasible, simulated
+from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.planning.planner import make_plan
+from mri_jax.settings.study import Study
+from mri_jax.study import making, scans
+from mri_jax.study.feeds import Volumes
+from mri_jax.study.stages import StageFolders
+from mri_jax.volumes.store import VolumeStore
+
+
+def planned(
+    study: Study, folders: StageFolders, store: VolumeStore | None = None
+) -> tuple[Catalogue, Plan]:
+    """Returns the scans and the plan; simulated scans need not be there yet.
+
+    Args:
+      study: What is asked.
+      folders: Of stages; descriptions of volumes go there if the store cannot be written.
+      store: The study's store, where it is open already.
+    """
+    store = store or scans.open_store(study)
+    if store is None:
+        catalogue = simulated.catalogue_to_make(study)
+    else:
+        catalogue = scans.open_catalogue(study.data.cohort, store, study, folders.root)
+    return catalogue, make_plan(study, catalogue)
+
+
+def open_volumes(
+    study: Study,
+    catalogue: Catalogue,
+    folders: StageFolders,
+    store: VolumeStore | None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Volumes:
+    """Returns the volumes of a catalogue, which are made first where there is no store of them.
+
+    Raises:
+      Interrupted: ``interrupted`` said so during the simulation.
+      UserError: The scans cannot be used as asked.
+    """
+    if store is None:
+        catalogue, store = making.make(study, catalogue, folders.root, interrupted)
+    return Volumes(
+        store=store,
+        catalogue=catalogue,
+        how=study.data.intensities,
+        references=folders.root / "references",
+        threads=study.data.threads,
+    )
+
+
+def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders, memory: int) -> None:
+    """Refuses what ``memory`` bytes a fold cannot hold, before anything is made or compiled."""
+    for stage in plan.stages():
+        if isinstance(stage, TrainStage) and not folders.finished(stage):
+            feasible.check_memory(stage.fit, catalogue.grid.shape, memory)

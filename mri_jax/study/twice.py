@@ -1,0 +1,91 @@
+"""The search for scans that stand twice in a catalogue."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from etils import epath
+
+from mri_jax import files
+from mri_jax.cohort import near_duplicates
+from mri_jax.cohort.leakage import refuse_same_bytes
+from mri_jax.errors import UserError
+from mri_jax.planning.catalogue import Catalogue
+from mri_jax.volumes import described, descriptors
+from mri_jax.volumes.store import VolumeStore
+
+
+def searched(
+    catalogue: Catalogue,
+    store: VolumeStore,
+    table: epath.PathLike,
+    elsewhere: epath.PathLike | None = None,
+) -> Catalogue:
+    """Returns the catalogue after a search for scans that stand in it twice.
+
+    Raises:
+      UserError: There are some, and nobody has decided about them.
+    """
+    rows = store.index.loc[list(catalogue.keys)]
+    for column, what in (("sha256", "volume"), ("input_sha256", "raw image")):
+        if column in rows:
+            scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
+            refuse_same_bytes(scans, f"{table}: {what}")
+    own = described.of_scans(store, catalogue.keys, elsewhere)
+    volumes = near_duplicates.compared(own, descriptors.mirrored(own))
+    found = near_duplicates.search(volumes, catalogue.keys, table, catalogue.apart)
+    return replace(catalogue, searched=found)
+
+
+def resolved(
+    table: pd.DataFrame,
+    folder: Path,
+    file: Path,
+    threshold: float | None,
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """Lists near-identical volumes of a cohort table, about each of which there must be a decision.
+
+    Args:
+      table: The cohort table.
+      folder: The store of its volumes.
+      file: ``duplicates.csv``, in which they are listed.
+      threshold: Correlation from which volumes are near-identical; None: it is calibrated.
+      say: Where it is told what was found.
+
+    Returns:
+      Subjects that are to be left out, and why.
+
+    Raises:
+      UserError: A line has no decision, or there is nothing to compare.
+    """
+    store = VolumeStore(folder)
+    keys = [key for key in table[["subject_id", "session_id"]].itertuples(index=False, name=None)
+            if key in store.index.index]  # fmt: skip
+    if len(keys) < 2:
+        raise UserError(f"{folder}: holds {len(keys)} scans of the table; at least 2 are needed")
+    say(f"{folder}: holds {len(keys)} of {len(table)} scans of the table, and "
+          f"{len(store) - len(keys)} that are not in it")  # fmt: skip
+    store.check(keys)
+    own = described.of_scans(store, keys)
+    volumes = near_duplicates.compared(own, descriptors.mirrored(own))
+    subjects = [subject for subject, _ in keys]
+    found = near_duplicates.calibrate(volumes, subjects)
+    limit = found.value if threshold is None else threshold
+    if threshold is None and found.rescans:
+        said = f"which finds {found.found:.0%} of {found.rescans} pairs of known rescans"
+    elif threshold is None:
+        said = "which could not be tried on known rescans: no subject has two scans"
+    else:
+        said = "the threshold given"
+    pairs = near_duplicates.pairs_above(volumes, subjects, limit)
+    mirrored = sum(pair.mirrored for pair in pairs)
+    say(f"near-identical volumes: {len(pairs)} pairs of different ids "
+          + (f"({mirrored} of them mirrored) " if mirrored else "")
+          + f"correlate at least {limit:.3f}, {said}")  # fmt: skip
+    listed = near_duplicates.listing(pairs, keys, near_duplicates.read(file))
+    if len(listed):
+        files.write_csv(file, listed)
+    near_duplicates.check_decisions(listed, str(file))
+    return near_duplicates.dropped(listed)
