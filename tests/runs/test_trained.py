@@ -2,11 +2,13 @@ import dataclasses
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.runs import trained
+from mri_jax.evaluation.variants import CNN, Variant, of_rows
+from mri_jax.runs import results, trained
 from tests.networks import apply
 
 
@@ -96,3 +98,13 @@ def test_a_run_moved_with_its_stages_is_opened_from_anywhere(small_run, tmp_path
     assert len(found) == 6
     assert found <= {row["folder"] for row in plan}
     assert alone.store_path == here.store_path
+
+
+def test_every_table_of_a_run_says_in_columns_what_its_runs_are(small_run):
+    plan = pd.DataFrame(files.read_json(small_run / results.PLAN)["stages"])
+    tables = [pd.read_csv(small_run / name) for name in (results.PREDICTIONS, results.METRICS)]
+    for table in (plan, *tables):
+        told = of_rows(table)
+        assert told["cnn2-w1"] == Variant(CNN, "", 2, 1.0)
+        assert told["baseline-age-sex"] == Variant("baseline-age-sex")
+        assert [run for run, variant in told.items() if variant.name != run] == []
