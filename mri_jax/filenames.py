@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mri_jax.errors import UserError
 
 LONGEST_NAME = 110
-"""The longest `safe_name`: two, an ending and `beside`'s own letters fit into 255 bytes."""
+"""The longest `safe_name`: two, an ending and letters of `files.replacing` fit into 255 bytes."""
 # Names that Windows keeps for devices, whatever their ending.
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 

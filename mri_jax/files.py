@@ -41,7 +41,7 @@ _JSON_NAMES: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 @contextlib.contextmanager
-def beside(path: epath.PathLike) -> Iterator[epath.Path]:
+def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
     """A temporary path in the same folder, renamed to ``path`` when the block ends without error.
 
     Args:
@@ -112,7 +112,7 @@ def _remove(path: epath.Path) -> None:
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Write a whole file of bytes, or nothing."""
-    with beside(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -120,7 +120,7 @@ def write_text(path: epath.PathLike, text: str) -> None:
     """Write a whole UTF-8 file, or nothing.
 
     Raises:
-      UserError: As `beside`, or the text holds half a character, as the name of a file can.
+      UserError: As `replacing`, or the text holds half a character, as the name of a file can.
     """
     try:
         data = text.encode()

@@ -16,7 +16,7 @@ METRICS = ("auc", "acc", "bac", "sen", "spe")
 ENSEMBLE = -1
 """The value of ``fold`` that names the mean probability over the folds."""
 GROUP = ["run", "stage", "repeat", "fold", "cohort", "split"]
-ARGMAX = 0.5
+ARGMAX_THRESHOLD = 0.5
 """Probability above which the positive class is decided, as argmax does."""
 
 
@@ -65,7 +65,7 @@ def rates(label: np.ndarray, decision: np.ndarray) -> tuple[float, float, float,
 
 
 def five_metrics(
-    label: np.ndarray, probability: np.ndarray, threshold: float = ARGMAX
+    label: np.ndarray, probability: np.ndarray, threshold: float = ARGMAX_THRESHOLD
 ) -> FiveMetrics:
     """Returns the paper's five scores of one network on one test set.
 

@@ -90,7 +90,7 @@ def calibration_table(
             continue
         fixed = np.ones(len(scores.score))
         before = calibration.of_networks(scores.label, scores.score, scores.tested, fixed)
-        heat = temperatures(predictions, method, scores)
+        factors = temperatures(predictions, method, scores)
         row = {
             "family": family.key,
             "method": method.name,
@@ -102,8 +102,8 @@ def calibration_table(
             "brier_scaled": NAN,
             "note": "no temperature: no scores outside training and test to fit it on",
         }
-        if heat is not None:
-            after = calibration.of_networks(scores.label, scores.score, scores.tested, heat)
+        if factors is not None:
+            after = calibration.of_networks(scores.label, scores.score, scores.tested, factors)
             row |= {
                 "temperature": after.temperature,
                 "ece_scaled": after.ece,
@@ -124,5 +124,5 @@ def temperatures(predictions: pd.DataFrame, method: Method, scores: Scores) -> n
         keys = list(zip(scores.repeat, scores.fold, strict=True))
     if fitted.empty:
         return None
-    heat = fitted["temperature"].reindex(keys).to_numpy(float)
-    return None if np.isnan(heat).any() else heat
+    factors = fitted["temperature"].reindex(keys).to_numpy(float)
+    return None if np.isnan(factors).any() else factors

@@ -58,7 +58,7 @@ def write_outputs(
                 progress.advance()
     parts += sections.comparisons(to)
     parts += sections.subjects(to, scans, facts["subjects"])
-    parts.append(sections.beside())
+    parts.append(sections.files_of_page())
     title = f"Explanation of {facts['variant']} on {facts['cohort']}"
     files.write_json(
         out / "explain.json",

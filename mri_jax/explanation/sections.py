@@ -259,7 +259,7 @@ def shown_scans(scans: Sequence[ExplainedScan]) -> list[ExplainedScan]:
     return [scan for group in groups for scan in group[:_SHOWN_OF_CLASS]]
 
 
-def beside() -> Section:
+def files_of_page() -> Section:
     """Returns the files beside the page."""
     rows = [
         ("maps/STAGE/METHOD/COHORT/SUBJECT_SESSION.nii.gz", "a scan's map, mean of its networks"),

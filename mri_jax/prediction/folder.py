@@ -68,7 +68,7 @@ def save(model: Model, path: epath.PathLike) -> None:
     free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
     if not free and not is_model(target):
         raise UserError(f"{target}: exists and is not a model folder; nothing was written")
-    with files.beside(target) as folder:
+    with files.replacing(target) as folder:
         for ensemble in model.ensembles:
             for network in ensemble.networks:
                 arrays.write(folder / _network_file(ensemble.stage, network.fold), _flat(network))
@@ -295,14 +295,14 @@ def _ensemble(
         networks.append(FoldNetwork(fold, variables, features, frozenset(trained_on)))
     if not networks or not value["points"]:
         raise UserError(f"ensembles: {stage} has no networks or no operating point")
-    heat = build(float | None, value["temperature"], "temperature")  # type: ignore[arg-type]
-    if heat is not None and not heat > 0:
-        raise UserError(f"ensembles: {stage}: temperature {heat} must be positive")
+    temperature = build(float | None, value["temperature"], "temperature")  # type: ignore[arg-type]
+    if temperature is not None and not temperature > 0:
+        raise UserError(f"ensembles: {stage}: temperature {temperature} must be positive")
     limits = build(dict[str, float], value["distance_limits"], "distance_limits")
     return Ensemble(
         stage=stage,
         networks=tuple(networks),
-        temperature=heat,
+        temperature=temperature,
         calibration=build(str, value["calibration"], "calibration"),
         points=build(tuple[OperatingPoint, ...], value["points"], "points"),
         groups=_groups(value["groups"]),

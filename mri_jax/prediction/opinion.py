@@ -92,9 +92,11 @@ def judge(
         distances = ensemble.distances(answer.features)
         # Logarithms of the mean probabilities of the two classes: exact where they saturate.
         score = _log_mean(-np.logaddexp(0, -margins)) - _log_mean(-np.logaddexp(0, margins))
-        heat = ensemble.temperature
+        temperature = ensemble.temperature
         for i in range(len(shown)):
-            calibrated = None if heat is None else float(expit(margins[:, i] / heat).mean())
+            calibrated = (
+                None if temperature is None else float(expit(margins[:, i] / temperature).mean())
+            )
             opinions[i].append(
                 Opinion(
                     ensemble=ensemble,

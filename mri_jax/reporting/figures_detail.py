@@ -154,10 +154,10 @@ def _calibration(
         for axes, entry in zip(panels, entries, strict=True):
             scores = entry.scores
             assert scores is not None
-            heat = temperatures(analysis.predictions, entry.method, scores)
+            factors = temperatures(analysis.predictions, entry.method, scores)
             choices: list[tuple[str, np.ndarray]] = [("as trained", np.ones(len(scores.score)))]
-            if heat is not None:
-                choices.append(("temperature-scaled", heat))
+            if factors is not None:
+                choices.append(("temperature-scaled", factors))
             for place, (name, divisor) in enumerate(choices):
                 table = _pooled_reliability(scores, divisor)
                 colour = f"C{place}"

@@ -140,7 +140,7 @@ def test_a_disk_that_fills_up_is_told_and_the_same_command_begins_anew(made, tmp
     write_text, out = files.write_text, tmp_path / "out"
 
     def full(path, text):
-        with files.beside(path):
+        with files.replacing(path):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "write_text", full)

@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
 
     def full(path, array):
         if "volumes" in str(path):
-            with files.beside(path) as temporary:
+            with files.replacing(path) as temporary:
                 temporary.write_bytes(b"half")
                 raise OSError(errno.ENOSPC, "No space left on device")
         write_npy(path, array)
