@@ -11,7 +11,7 @@ Whoever changes one of the classes in `FIELDS`:
   (one in ``later`` is just deleted; what had another value is not found again, which is right).
 - changes a default: changes nothing here. A value in this table is never changed.
 
-A field that is not named here is an error of the first plan (and of ``tests/study``).
+A field that is not named here is an error of the first plan (and of ``tests/planning``).
 """
 
 import dataclasses
