@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "where networks look: maps, region tables, checks"),
     "predict": ("predict", "what a run's networks say about new scans: a table, a page a scan"),
     "export-model": ("export_model", "a run's networks as a portable folder with a model card"),
+    "summary": ("summary", "the networks of a config: layers, parameters, memory of a step"),
     "kernels": ("kernels", "build and test the native CPU kernels (model.form=native)"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mri_jax.models.cnn import CNN
     from mri_jax.models.spec import CNNSpec
-    from mri_jax.models.summary import summary
 
-__all__ = ["CNN", "CNNSpec", "summary"]
+__all__ = ["CNN", "CNNSpec"]
 
-_LAZY = {"CNN": "cnn", "CNNSpec": "spec", "summary": "summary"}
+_LAZY = {"CNN": "cnn", "CNNSpec": "spec"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = found  # in place of the module, where it has the same name
-    return found
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -18,7 +18,7 @@ _FC_INITIALISER = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def blend(running: Moments, batch: Moments, count: Array, momentum: float) -> Moments:
-    """Running statistics after one more batch, with no memory of their initial value.
+    """Returns running statistics after one more batch, with no memory of their initial value.
 
     Args:
       running: Statistics so far, (C,) each.
@@ -46,7 +46,7 @@ class ConvKernel(nn.Module):
 
     @nn.compact
     def __call__(self) -> Array:
-        """The kernel."""
+        """Returns the kernel."""
         shape = (3, 3, 3, self.channels, self.filters)
         return self.param("kernel", _CONV_INITIALISER, shape, self.dtype)
 
@@ -59,7 +59,7 @@ class BatchNormState(nn.Module):
     dtype: jnp.dtype
 
     def setup(self):
-        """Declare parameters and statistics."""
+        """Declares parameters and statistics."""
         shape, ones, zeros = (self.filters,), nn.initializers.ones, nn.initializers.zeros
         self.scale = self.param("scale", ones, shape, self.dtype)
         self.bias = self.param("bias", zeros, shape, self.dtype)
@@ -71,15 +71,15 @@ class BatchNormState(nn.Module):
             self.count = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
 
     def __call__(self) -> tuple[Array, Array]:
-        """Scale and bias, (C,) each."""
+        """Returns scale and bias, (C,) each."""
         return self.scale, self.bias
 
     def running(self) -> Moments:
-        """The running statistics, (C,) each."""
+        """Returns the running statistics, (C,) each."""
         return Moments(self.mean.value, self.var.value)
 
     def update(self, batch: Moments) -> None:
-        """Blend the statistics of a batch into the running ones, where these may change."""
+        """Blends the statistics of a batch into the running ones, where these may change."""
         if self.is_initializing() or not self.is_mutable_collection("batch_stats"):
             return
         self.mean.value, self.var.value = blend(
@@ -100,7 +100,7 @@ class Dropout(nn.Module):
     batch_axis: str | None = None
 
     def __call__(self, x: Array, *, deterministic: bool) -> Array:
-        """(N, F) to (N, F); draws from the rng ``dropout`` unless ``deterministic``."""
+        """Returns (N, F) numbers after dropout; draws from the rng ``dropout``."""
         if deterministic or self.rate == 0:
             return x
         whole = (x.shape[0] * split.parts(self.batch_axis), *x.shape[1:])
@@ -120,13 +120,24 @@ class CNN(nn.Module):
       batch_axis: Mapped axis over which a batch is split, each device holding as many of its
         volumes; batch statistics and dropout are those of the whole batch. None: it is in one
         piece.
+
+    Example:
+      >>> import jax
+      >>> from mri_jax.models import CNN, CNNSpec
+      >>> model = CNN(CNNSpec(repetitions=(1,), filters=(8,), fc=(), dropout=(0,)))
+      >>> x = jax.random.normal(jax.random.key(0), (2, 8, 9, 10, 1))
+      >>> variables = jax.jit(lambda key, x: model.init(key, x, train=False))(jax.random.key(1), x)
+      >>> logits, kept = jax.jit(
+      ...     lambda v, x: model.apply(v, x, train=False, intermediates=True))(variables, x)
+      >>> logits.shape, kept["conv1/feature_map"].shape
+      ((2, 2), (2, 8, 9, 10, 8))
     """
 
     spec: CNNSpec
     batch_axis: str | None = None
 
     def setup(self):
-        """Declare the layers under their flat names."""
+        """Declares the layers under their flat names."""
         spec = self.spec
         dtype = jnp.dtype("float64" if spec.dtype == "float64" else "float32")
         channels = (1, *spec.conv_filters)
@@ -149,7 +160,7 @@ class CNN(nn.Module):
         first: int = 1,
         intermediates: bool = False,
     ) -> Array | tuple[Array, dict[str, Array]]:
-        """Logits of a batch of volumes.
+        """Returns the logits of a batch of volumes.
 
         Args:
           x: (N, X, Y, Z, C), RAS+, unitless after normalisation.
@@ -186,7 +197,7 @@ class CNN(nn.Module):
         last: int | None = None,
         kept: dict[str, Array] | None = None,
     ) -> Array:
-        """Conv layers ``first`` to ``last`` (counted from 1, both included; default: all).
+        """Runs conv layers ``first`` to ``last`` (counted from 1, both included; default: all).
 
         Args:
           x: Input of conv layer ``first``, (N, X, Y, Z, C).
@@ -223,7 +234,7 @@ class CNN(nn.Module):
         return x
 
     def head(self, x: Array, *, train: bool, kept: dict[str, Array] | None = None) -> Array:
-        """Fully connected layers on the flattened output of the last conv layer.
+        """Runs the fully connected layers on the flattened output of the last conv layer.
 
         Args:
           x: (N, X', Y', Z', C'), flattened channels-last.

@@ -44,6 +44,13 @@ class CNNSpec:
 
     Raises:
       UserError: (a ValueError) A value breaks its rule.
+
+    Example:
+      >>> from mri_jax.models import CNNSpec
+      >>> CNNSpec.preset("cnn7", width=0.5).conv_filters
+      (4, 8, 16, 32, 32, 64, 64)
+      >>> CNNSpec(repetitions=(1, 2), filters=(8, 16)).pool_after
+      (True, False, True)
     """
 
     repetitions: tuple[int, ...] = PRESETS["cnn5"]
@@ -89,7 +96,7 @@ class CNNSpec:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "CNNSpec":
-        """A member of the paper's family, e.g. ``CNNSpec.preset("cnn5", width=4.0)``.
+        """Returns a member of the paper's family, e.g. ``CNNSpec.preset("cnn5", width=4.0)``.
 
         Args:
           name: ``cnn5``, ``cnn7``, ``cnn10`` or ``cnn12``.

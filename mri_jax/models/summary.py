@@ -1,11 +1,18 @@
 """A table of a network: shapes, parameters, arithmetic and memory, layer by layer."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from mri_jax.models.spec import CNNSpec
+
+# A training step holds about this many times the activations of the conv layers: they, their
+# gradients and the temporaries of a convolution (CNN-5 at `paper`, batch 2: 2.1 GB).
+_ACTIVATION_COPIES = 3.5
+# Weights, their gradients, two moments of Adam, and the weights after the step.
+_WEIGHT_COPIES = 5
 
 
 class LayerSummary(NamedTuple):
@@ -27,7 +34,7 @@ class LayerSummary(NamedTuple):
 
 
 def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ...]:
-    """The layers of a network for volumes of ``shape`` (X, Y, Z).
+    """Returns the layers of a network for volumes of ``shape`` (X, Y, Z).
 
     Raises:
       UserError: The volume is too small for the network.
@@ -56,15 +63,53 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
     return tuple(found)
 
 
-def summary(spec: CNNSpec, shape: tuple[int, int, int]) -> str:
-    """The table as text, with totals in its last line.
+def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
+    """Returns the memory that a training step needs beside the volumes at hand, in bytes.
+
+    It is an estimate by layers, made before anything is compiled.
 
     Args:
       spec: The network.
       shape: (X, Y, Z) of a volume.
+      batch: Volumes a step.
+    """
+    size, floats = list(shape), 0
+    for wide, pooled in zip(spec.conv_filters, spec.pool_after, strict=True):
+        floats += math.prod(size) * wide
+        if pooled:
+            size = [n // 2 for n in size]
+    channels = (1, *spec.conv_filters)
+    units = (math.prod(size) * channels[-1], *spec.fc, spec.classes)
+    weights = sum(27 * a * b for a, b in pairwise(channels))
+    weights += sum(a * b for a, b in pairwise(units))
+    return int(4 * (floats * batch * _ACTIVATION_COPIES + weights * _WEIGHT_COPIES))
+
+
+def table(spec: CNNSpec, shape: tuple[int, int, int], batch: int) -> str:
+    """Returns the table of a network as text, with totals and the memory of a training step.
+
+    Args:
+      spec: The network.
+      shape: (X, Y, Z) of a volume.
+      batch: Volumes a training step.
 
     Returns:
       Lines of layer, output shape, parameters, multiply-adds and activation bytes of one volume.
+
+    Raises:
+      UserError: The volume is too small for the network.
+
+    Example:
+      >>> from mri_jax.models import CNNSpec
+      >>> from mri_jax.models.summary import table
+      >>> spec = CNNSpec(repetitions=(1, 1), filters=(8, 16), fc=(), dropout=(0.5,))
+      >>> print(table(spec, (48, 56, 48), batch=2))
+      layer                   output    parameters     multiply-adds           bytes
+      conv1         24 x 28 x 24 x 8           232        27,869,184         516,096
+      conv2        12 x 14 x 12 x 16         3,488        55,738,368         129,024
+      fc1                          2        64,514            64,512               8
+      total                                 68,234        83,672,064         645,128
+      a training step of 2 volumes needs about 36 MiB, by estimate
     """
     rows = layers(spec, shape)
     lines = [f"{'layer':<8}{'output':>22}{'parameters':>14}{'multiply-adds':>18}{'bytes':>16}"]
@@ -78,4 +123,6 @@ def summary(spec: CNNSpec, shape: tuple[int, int, int]) -> str:
         sum(row.activation_bytes for row in rows),
     ]
     lines.append(f"{'total':<8}{'':>22}{totals[0]:>14,}{totals[1]:>18,}{totals[2]:>16,}")
+    needed = step_bytes(spec, shape, batch) / 2**20
+    lines.append(f"a training step of {batch} volumes needs about {needed:,.0f} MiB, by estimate")
     return "\n".join(lines)

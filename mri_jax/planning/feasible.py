@@ -12,9 +12,9 @@ import pandas as pd
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.models import CNNSpec
+from mri_jax.models.summary import step_bytes
 from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
 from mri_jax.settings.study import named
-from mri_jax.training.cost import step_bytes
 from mri_jax.training.loop import FitSettings
 from mri_jax.volumes.grids import GRIDS, Grid
 

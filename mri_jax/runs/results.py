@@ -164,13 +164,24 @@ def read_path(name: str, holder: Mapping[str, Any], run: epath.PathLike) -> list
 
 
 def load(run: epath.PathLike) -> Results:
-    """Read a results folder; what is absent besides the predictions is named in ``missing``.
+    """Reads a results folder; what is absent besides the predictions is named in ``missing``.
 
     Args:
       run: The folder, as given to ``launch.py --workdir``.
 
     Raises:
       UserError: The folder or its ``predictions.csv`` is absent, or a file is malformed.
+
+    Example:
+      >>> from mri_jax.runs import results
+      >>> run = results.load("runs/finetune_high-smoke")
+      >>> run.simulated
+      True
+      >>> sorted(set(run.predictions["stage"]))
+      ['source', 'tuned-high']
+      >>> tested = run.metrics.query("cohort == 'ADNI2' and stage == 'source' and fold == -1")
+      >>> bool(0 <= tested["auc"].iloc[0] <= 100)
+      True
     """
     path = epath.Path(files.expanded(run))
     files.refuse_file(path, "results folder", PREDICTIONS, CONFIG)

@@ -210,7 +210,7 @@ class TrainedRun:
 def open_run(
     path: epath.PathLike, stages: epath.PathLike | None = None, store: epath.PathLike | None = None
 ) -> TrainedRun:
-    """Open a finished run with its networks.
+    """Opens a finished run with its networks.
 
     Args:
       path: The results folder.
@@ -220,6 +220,20 @@ def open_run(
 
     Raises:
       UserError: It is no results folder, lacks a file, or holds no checkpoint.
+
+    Example:
+      Logits of the scans that were held out from a network:
+
+      >>> import jax
+      >>> from mri_jax.models import CNN
+      >>> from mri_jax.runs.trained import open_run
+      >>> run = open_run("runs/finetune_high-smoke")
+      >>> member = run.ensemble("cnn2-w1", "source")[0]
+      >>> volumes = run.reader(run.held_out(member)).load(threads=2)
+      >>> network = member.load()
+      >>> logits = jax.jit(lambda x: CNN(network.spec).apply(network.variables, x, train=False))
+      >>> logits(volumes).shape == (len(volumes), 2)
+      True
     """
     found = results.load(path)
     study = found.study

@@ -16,7 +16,7 @@ from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
 from mri_jax.settings.study import Study, named
 from mri_jax.study.twice import searched
 from mri_jax.trees import listed as few
-from mri_jax.volumes.grids import GRIDS
+from mri_jax.volumes.grids import GRIDS, Grid
 from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
 
 
@@ -34,8 +34,12 @@ def open_store(study: Study) -> VolumeStore | None:
 
 def voxels_of(study: Study, store: VolumeStore | None) -> int:
     """Returns how many voxels a volume of the study has."""
-    grid = GRIDS[study.simulation.grid] if store is None else store.info.grid
-    return math.prod(grid.shape)
+    return math.prod(grid_of(study, store).shape)
+
+
+def grid_of(study: Study, store: VolumeStore | None) -> Grid:
+    """Returns the grid of a study's volumes."""
+    return GRIDS[study.simulation.grid] if store is None else store.info.grid
 
 
 def open_catalogue(

@@ -76,7 +76,7 @@ def save_network(
 
 
 def load_params(checkpoint: epath.PathLike) -> Network:
-    """Parameters, statistics and spec of a trained network, on any machine.
+    """Returns parameters, statistics and spec of a trained network, on any machine.
 
     Args:
       checkpoint: A checkpoint's folder, or the folder of the stage that holds it (``plan.json`` of
@@ -90,8 +90,16 @@ def load_params(checkpoint: epath.PathLike) -> Network:
         when it was finished.
 
     Example:
-      network = mri_jax.load_params("stages/source-1a2b3c4d5e6f")
-      logits = CNN(network.spec).apply(network.variables, x, train=False)
+      The networks of a run, whose folders its plan lists:
+
+      >>> import mri_jax, mri_jax.runs.results
+      >>> plan = mri_jax.runs.results.load("runs/finetune_high-smoke").plan
+      >>> folders = plan.loc[plan["stage"] == "source", "folder"]
+      >>> network = mri_jax.load_params(folders.iloc[0])
+      >>> network.params["conv1"]["kernel"].shape
+      (3, 3, 3, 1, 4)
+      >>> network.info["best_epoch"] in (1, 2, 3, 4)
+      True
     """
     path = files.absolute(checkpoint)
     if (path / _STAGE_CHECKPOINT).exists():

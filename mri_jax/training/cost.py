@@ -3,7 +3,6 @@
 import tempfile
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -11,7 +10,6 @@ import numpy as np
 from etils import epath
 
 from mri_jax.keys import random_key
-from mri_jax.models import CNNSpec
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps, Wave
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
@@ -19,9 +17,6 @@ from mri_jax.training.prefix import frozen_layers
 from mri_jax.training.step import init_variables
 
 _WARM_UP, _MEASURED = 2, 6
-# A training step holds about this many times the activations of the conv layers: they, their
-# gradients and the temporaries of a convolution (CNN-5 at `paper`, batch 2: 2.1 GB).
-_ACTIVATION_COPIES = 3.5
 
 
 @dataclass(frozen=True)
@@ -187,17 +182,3 @@ def _whole_batches(scans: int, wave: Wave) -> int:
     """How many volumes are evaluated, those that fill the last batch included."""
     size = wave.whole(EVALUATION_BATCH)
     return -(-scans // size) * size
-
-
-def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
-    """Returns the bytes that a training step needs, estimated from the layers."""
-    size, floats = list(shape), 0
-    for wide, pooled in zip(spec.conv_filters, spec.pool_after, strict=True):
-        floats += int(np.prod(size)) * wide
-        if pooled:
-            size = [n // 2 for n in size]
-    channels = (1, *spec.conv_filters)
-    layers = (int(np.prod(size)) * channels[-1], *spec.fc, spec.classes)
-    weights = sum(27 * a * b for a, b in pairwise(channels))
-    weights += sum(a * b for a, b in pairwise(layers))
-    return int(4 * (floats * batch * _ACTIVATION_COPIES + weights * 5))

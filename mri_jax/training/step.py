@@ -201,8 +201,7 @@ def train_step(
         device of it; what is returned then is that of the whole batch. None: it is in one piece.
 
     Returns:
-      The next state, and ``loss``, ``correct`` (volumes classified rightly), ``gradient_norm``
-      (before clipping) and ``finite`` (1 or 0), each ().
+      The next state, and ``loss`` and ``finite`` (1 or 0: loss and gradient), each ().
     """
     mask = freezing.trainable_mask(settings.rules, state.params)
     trained = freezing.select(state.params, mask)
@@ -210,7 +209,7 @@ def train_step(
     frozen = freezing.frozen_norms(mask) if settings.frozen_statistics == "keep" else frozenset()
     dropout = step_keys(state.key, state.step).dropout
 
-    def loss_of(trained_params: Any) -> tuple[Array, tuple[Array, Any]]:
+    def loss_of(trained_params: Any) -> tuple[Array, Any]:
         params = freezing.merge(trained_params, fixed)
         logits, updated = CNN(settings.spec, batch_axis).apply(
             {"params": params, "batch_stats": state.batch_stats},
@@ -222,13 +221,11 @@ def train_step(
             mutable=["batch_stats"],
         )
         loss = weighted_loss(logits, batch, settings.loss, batch_axis)
-        return loss, (logits, updated["batch_stats"])
+        return loss, updated["batch_stats"]
 
-    (loss, (logits, blended)), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    correct = ((logits.argmax(-1) == batch.label) * batch.weight).sum()
-    loss, correct, gradient = split.total((loss, correct, gradient), batch_axis)
-    norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    (loss, blended), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    loss, gradient = split.total((loss, gradient), batch_axis)
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
     updates, opt_state = optimizer_of(settings.optimizer).update(gradient, state.opt_state, trained)
     stepped = optax.apply_updates(trained, updates)
     # Statistics of layers that did not run (a cached prefix) are not among the blended ones.
@@ -244,5 +241,5 @@ def train_step(
         opt_state=keep_if_broken(opt_state, state.opt_state),
         step=state.step + 1,
     )
-    metrics = {"loss": loss, "correct": correct, "gradient_norm": norm, "finite": finite}
+    metrics = {"loss": loss, "finite": finite}
     return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}

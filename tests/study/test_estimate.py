@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from mri_jax.errors import UserError
+from mri_jax.models.summary import step_bytes
 from mri_jax.planning import feasible
 from mri_jax.planning.planner import make_plan
 from mri_jax.progress import duration
@@ -15,7 +16,7 @@ from mri_jax.study.announce import lengths
 from mri_jax.study.measured import Costs
 from mri_jax.study.scans import open_catalogue
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.cost import ProgramCost, step_bytes
+from mri_jax.training.cost import ProgramCost
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 from tests import studies
