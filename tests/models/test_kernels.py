@@ -9,6 +9,7 @@ from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.models.conv_layer import kernels
 from tests.conftest import needs_compiler
+from tests.models import sanitize
 
 # Stands for a compiler: writes a line to the file after -o, and counts its calls.
 _COMPILER = """#!/bin/sh
@@ -89,3 +90,12 @@ def test_the_command_builds_and_compares(capsys):
     assert os.path.exists(said.split()[1])
     assert said.count("largest relative error") == 18
     assert "agree with XLA's convolution" in said
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("sanitizer", sanitize.SANITIZERS)
+def test_sanitizers_find_nothing(tmp_path, sanitizer):
+    done = sanitize.run(sanitizer, "native", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "360 layers, 0 differ between one and four threads\n"

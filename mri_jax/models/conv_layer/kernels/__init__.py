@@ -50,7 +50,7 @@ def built() -> Path:
     Raises:
       UserError: As in `register`.
     """
-    compiler = _compiler()
+    compiler = find_compiler()
     folder = _own_folder(cache_folder())
     library = folder / f"conv3-{_identity(compiler)[:16]}.so"
     with FileLock(str(folder / "lock")):
@@ -66,7 +66,12 @@ def cache_folder() -> Path:
     return Path(base) / "mri_jax" / "kernels"
 
 
-def _compiler() -> str:
+def find_compiler() -> str:
+    """Returns the path of the C++ compiler: ``$CXX``, or the first of the usual names.
+
+    Raises:
+      UserError: There is none.
+    """
     named = os.environ.get("CXX")
     for name in [named] if named else ["g++", "clang++", "c++"]:
         if found := shutil.which(name):
