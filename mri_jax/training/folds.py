@@ -1,4 +1,4 @@
-"""Folds on devices: the only module with ``pmap`` and ``shard_map``.
+"""Folds on devices: the only module with ``pmap`` and ``shard_map``; one device needs neither.
 
 A wave is at most as many networks of one shape as there are local devices; each device trains one.
 Arrays have a leading fold axis; nothing is averaged over it (BatchNorm never sees its name).

@@ -171,6 +171,19 @@ def test_a_malformed_description_is_one_line(saved, field, value, message):
         folder.load(saved)
 
 
+def test_a_model_of_an_earlier_version_is_read_where_its_spec_means_the_same(saved):
+    description, now = files.read_json(saved / "model.json"), folder.load(saved)
+    for channels, refused in ((1, False), (2, True)):
+        spec = description["spec"] | {"in_channels": channels}
+        files.write_json(saved / "model.json", description | {"spec": spec})
+        relist(saved)
+        if refused:
+            with pytest.raises(UserError, match=r"spec: in_channels must be 1"):
+                folder.load(saved)
+        else:
+            assert folder.load(saved).spec == now.spec
+
+
 def test_the_card_states_what_the_model_is_and_names_nobody(saved):
     text = (saved / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "AD against CN (SIMULATED)" in text
