@@ -22,7 +22,7 @@ from mri_jax.explanation.sanity import (
 )
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.explanation.selection import ExplainedScan
-from mri_jax.explanation.setting import Setting
+from mri_jax.explanation.setting import ExplanationSetting
 from mri_jax.progress import Progress
 from mri_jax.runs.trained import TrainedRun
 
@@ -76,7 +76,7 @@ class Checked:
 
 def check_stage(
     stage: str,
-    setting: Setting,
+    setting: ExplanationSetting,
     reference: Reference,
     volumes: Sequence[np.ndarray],
     collected: Collected,
@@ -125,7 +125,7 @@ def _maps(
     method: AttributionMethod,
     network: ScoredNetwork,
     volumes: Sequence[np.ndarray],
-    setting: Setting,
+    setting: ExplanationSetting,
     progress: Progress,
 ) -> tuple[list[np.ndarray], float]:
     """Units of each volume's map, and the mean AUC of true voxels (NaN where unknown)."""
@@ -152,7 +152,7 @@ def common_fold(scans: Sequence[ExplainedScan]) -> int:
 def check_run(
     run: TrainedRun,
     variant: str,
-    setting: Setting,
+    setting: ExplanationSetting,
     control: PermutedNetwork,
     scans: Sequence[ExplainedScan],
     collected: Collected,

@@ -13,7 +13,7 @@ from mri_jax.explanation.methods import AttributionMethod, Explained
 from mri_jax.explanation.sanity import pairwise
 from mri_jax.explanation.score import ScoredNetwork, scores
 from mri_jax.explanation.selection import ExplainedScan
-from mri_jax.explanation.setting import Setting
+from mri_jax.explanation.setting import ExplanationSetting
 from mri_jax.explanation.statistics import region_rows
 from mri_jax.filenames import safe_name
 from mri_jax.progress import Progress
@@ -69,7 +69,7 @@ class _Explanation:
 
 
 def collect(
-    setting: Setting,
+    setting: ExplanationSetting,
     scans: Sequence[ExplainedScan],
     reader: Reader,
     write: Callable[[str, np.ndarray, str], object],
@@ -121,7 +121,7 @@ def _timed(
 
 
 def _keep(
-    setting: Setting,
+    setting: ExplanationSetting,
     found: Collected,
     made: _Explanation,
     write: Callable[[str, np.ndarray, str], object],

@@ -12,7 +12,7 @@ from mri_jax import __version__
 from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.request import Request
 from mri_jax.explanation.selection import ExplainedScan
-from mri_jax.explanation.setting import Setting
+from mri_jax.explanation.setting import ExplanationSetting
 from mri_jax.runs.trained import SOURCE, TrainedRun
 
 
@@ -20,7 +20,7 @@ def facts_of(
     run: TrainedRun,
     variant: str,
     request: Request,
-    setting: Setting,
+    setting: ExplanationSetting,
     scans: Sequence[ExplainedScan],
     collected: Collected,
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mri_jax.explanation import pictures
 from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.sanity import failures
-from mri_jax.explanation.setting import Setting
+from mri_jax.explanation.setting import ExplanationSetting
 from mri_jax.showing.figures import Picture
 from mri_jax.showing.simulated import prefixed
 from mri_jax.volumes.export import nifti_bytes
@@ -49,7 +49,7 @@ class Folder:
     """
 
     out: epath.Path
-    setting: Setting
+    setting: ExplanationSetting
     grid: Grid
     anatomy: nib.Nifti1Image
     collected: Collected

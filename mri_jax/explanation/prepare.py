@@ -7,7 +7,7 @@ from mri_jax.explanation.methods import METHODS, make_methods
 from mri_jax.explanation.regions import read_regions, simulated_regions
 from mri_jax.explanation.request import Request
 from mri_jax.explanation.selection import ExplainedScan, classes_of, load_networks, scans_of
-from mri_jax.explanation.setting import Setting
+from mri_jax.explanation.setting import ExplanationSetting
 from mri_jax.explanation.truth import read_truth
 from mri_jax.runs.trained import TrainedRun
 
@@ -19,7 +19,7 @@ def setting_of(
     request: Request,
     scans: Sequence[ExplainedScan],
     check: bool,
-) -> Setting:
+) -> ExplanationSetting:
     """Returns what holds for all maps of a call.
 
     Args:
@@ -43,7 +43,7 @@ def setting_of(
     )
     spec = next(iter(networks.values())).spec
     names = request.methods or METHODS
-    return Setting(
+    return ExplanationSetting(
         stages=tuple(stages),
         networks=networks,
         methods=make_methods(names, request.settings, spec, grid, background, regions.labels),

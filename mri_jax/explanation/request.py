@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mri_jax.explanation.methods import MethodSettings
-from mri_jax.explanation.selection import Choice
+from mri_jax.explanation.selection import ScanChoice
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ class Request:
     threads: int = 2
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> ScanChoice:
         """Which scans are asked for."""
-        return Choice(self.cohort, self.subjects, self.per_class, self.seed)
+        return ScanChoice(self.cohort, self.subjects, self.per_class, self.seed)

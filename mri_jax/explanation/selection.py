@@ -36,7 +36,7 @@ class ExplainedScan:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ScanChoice:
     """Which scans are asked for.
 
     Attributes:
@@ -53,7 +53,7 @@ class Choice:
 
 
 def select_scans(
-    run: TrainedRun, variant: str, stages: Sequence[str], choice: Choice
+    run: TrainedRun, variant: str, stages: Sequence[str], choice: ScanChoice
 ) -> list[ExplainedScan]:
     """Returns the scans that are asked for and that every stage may explain.
 
@@ -151,7 +151,7 @@ def _check_subjects(
         raise UserError(f"subject: {subject} is not among the scans of {cohort}")
 
 
-def _drawn(allowed: pd.DataFrame, choice: Choice) -> set[str]:
+def _drawn(allowed: pd.DataFrame, choice: ScanChoice) -> set[str]:
     chosen: set[str] = set()
     for label in (0, 1):
         found = np.array(sorted(set(allowed.loc[allowed["label"] == label, "subject_id"])))

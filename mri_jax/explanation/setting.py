@@ -11,7 +11,7 @@ from mri_jax.runs.trained import Member
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class ExplanationSetting:
     """What holds for all maps of one call.
 
     Attributes:

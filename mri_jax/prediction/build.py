@@ -15,7 +15,7 @@ from mri_jax.errors import UserError
 from mri_jax.prediction import training_data
 from mri_jax.prediction.features import features_of, reference
 from mri_jax.prediction.folder import FORMAT
-from mri_jax.prediction.model import FAR_PERCENT, KINDS, Ensemble, FoldNetwork, Model
+from mri_jax.prediction.model import FAR_PERCENT, KINDS, Ensemble, FoldNetwork, PortableModel
 from mri_jax.prediction.performance import performance_of
 from mri_jax.progress import Progress
 from mri_jax.runs.trained import Member, TrainedRun
@@ -25,7 +25,7 @@ from mri_jax.volumes.pipeline import settings_of
 
 def build(
     run: TrainedRun, network: str = "", stages: Sequence[str] = (), threads: int = 2
-) -> Model:
+) -> PortableModel:
     """Make the model of one network variant of a run.
 
     Args:
@@ -55,7 +55,7 @@ def build(
         made = tuple(
             _ensemble(run, stage, members[stage], loaded, threads, progress) for stage in chosen
         )
-    return Model(
+    return PortableModel(
         name=variant,
         simulated=run.simulated,
         negative=negative,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mri_jax.evaluation.delong import Interval
-from mri_jax.prediction.model import FAR_PERCENT, Ensemble, Model, TrainingGroup
+from mri_jax.prediction.model import FAR_PERCENT, Ensemble, PortableModel, TrainingGroup
 from mri_jax.runs.trained import SOURCE
 from mri_jax.showing import simulated
 from mri_jax.showing.forms import grid
@@ -15,12 +15,12 @@ DISCLAIMER = (
 )
 
 
-def card(model: Model) -> str:
+def card(model: PortableModel) -> str:
     """Returns the card in Markdown, filled from the run; names no subject."""
     return "\n".join(_lines(model)).rstrip() + "\n"
 
 
-def _lines(model: Model) -> Iterator[str]:
+def _lines(model: PortableModel) -> Iterator[str]:
     word = f" ({simulated.WORD})" if model.simulated else ""
     yield f"# Model card: {model.name}, {model.positive} against {model.negative}{word}\n"
     yield f"**{DISCLAIMER}**\n"
@@ -105,7 +105,7 @@ def _ages(group: TrainingGroup) -> str:
     return f"{middle:.0f} ({low:.0f} to {high:.0f})"
 
 
-def _preprocessing(model: Model) -> Iterator[str]:
+def _preprocessing(model: PortableModel) -> Iterator[str]:
     if model.settings is None:
         yield "The run's store states no settings, so that raw scans cannot be used."
         return

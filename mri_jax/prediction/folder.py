@@ -35,8 +35,8 @@ from mri_jax.prediction.model import (
     FeatureReference,
     FigureReference,
     FoldNetwork,
-    Model,
     OperatingPoint,
+    PortableModel,
     ScoreGroup,
     Tested,
     TrainingGroup,
@@ -58,7 +58,7 @@ MAX_PARAMETERS = 1 << 29
 MAX_VOXELS = 1 << 28
 
 
-def save(model: Model, path: epath.PathLike) -> None:
+def save(model: PortableModel, path: epath.PathLike) -> None:
     """Write a model as a folder, whole or not at all.
 
     Raises:
@@ -89,7 +89,7 @@ def is_model(path: epath.PathLike) -> bool:
     return (epath.Path(path) / CHECKSUMS).exists()
 
 
-def load(path: epath.PathLike) -> Model:
+def load(path: epath.PathLike) -> PortableModel:
     """Open a model's folder, which need not be trusted.
 
     Raises:
@@ -115,7 +115,7 @@ def _network_file(stage: str, fold: int) -> str:
     return f"networks/{safe_name(stage)}-fold{fold}.npz"
 
 
-def _network_files(model: Model) -> list[str]:
+def _network_files(model: PortableModel) -> list[str]:
     return [_network_file(e.stage, n.fold) for e in model.ensembles for n in e.networks]
 
 
@@ -131,7 +131,7 @@ def _flat(network: FoldNetwork) -> dict[str, np.ndarray]:
     return dict(sorted(flat.items()))
 
 
-def _description(model: Model) -> dict[str, Any]:
+def _description(model: PortableModel) -> dict[str, Any]:
     def plain_ensemble(ensemble: Ensemble) -> dict[str, Any]:
         networks = [
             {
@@ -209,14 +209,16 @@ def _check_file(folder: epath.Path, name: str, listed: Mapping[str, Any], limit:
         raise UserError(f"{path}: its checksum is not the one listed; the file was altered")
 
 
-def _model(value: Mapping[str, Any], folder: epath.Path, listed: Mapping[str, Any]) -> Model:
+def _model(
+    value: Mapping[str, Any], folder: epath.Path, listed: Mapping[str, Any]
+) -> PortableModel:
     spec = build(CNNSpec, without_retired(build(dict[str, Any], value["spec"], "spec")), "spec")
     grid = _grid(value["grid"])
     expected = _expected(spec, grid)
     settings = value["settings"]
     if not value["ensembles"]:
         raise UserError("ensembles: there is none")
-    return Model(
+    return PortableModel(
         name=build(str, value["name"], "name"),
         simulated=build(bool, value["simulated"], "simulated"),
         negative=build(str, value["negative"], "negative"),

@@ -1,9 +1,9 @@
 """What a prediction needs of a run, and nothing of its subjects: networks, settings, references.
 
-A `Model` is made from a run (`build`) or read from an exported folder (`folder`); what is predicted
-depends on the model alone, so both give equal outputs. References are percentiles and moments; no
-score of a subject and no id is kept. That a network was trained on a volume is recognised by the
-volume's digest, which tells nothing to whoever does not have that very volume.
+A `PortableModel` is made from a run (`build`) or read from an exported folder (`folder`); what is
+predicted depends on the model alone, so both give equal outputs. References are percentiles and
+moments; no score of a subject and no id is kept. That a network was trained on a volume is
+recognised by the volume's digest, which tells nothing to whoever does not have that very volume.
 """
 
 import hashlib
@@ -247,7 +247,7 @@ class TrainingGroup:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class PortableModel:
     """All of it.
 
     Attributes:
@@ -282,7 +282,7 @@ class Model:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
 
-    def only(self, stages: Sequence[str]) -> "Model":
+    def only(self, stages: Sequence[str]) -> "PortableModel":
         """Returns the model with some of its ensembles, in the order asked for.
 
         Raises:

@@ -10,7 +10,7 @@ from mri_jax.errors import UserError
 from mri_jax.filenames import safe_name
 from mri_jax.prediction import folder
 from mri_jax.prediction.build import build, fingerprint_of
-from mri_jax.prediction.model import Model
+from mri_jax.prediction.model import PortableModel
 from mri_jax.runs.results import CONFIG, PREDICTIONS
 from mri_jax.runs.trained import open_run
 
@@ -24,7 +24,7 @@ def open_model(
     stages: Sequence[str] = (),
     stage_folder: epath.PathLike | None = None,
     store: epath.PathLike | None = None,
-) -> Model:
+) -> PortableModel:
     """Open an exported folder, or make the model of a run.
 
     The model of a run is kept in ``RUN/model/NAME-FINGERPRINT``, so that the features of its

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from mri_jax.errors import UserError
 from mri_jax.prediction.forward import NetworksOnDevice
-from mri_jax.prediction.model import Ensemble, Model, OperatingPoint
+from mri_jax.prediction.model import Ensemble, OperatingPoint, PortableModel
 from mri_jax.prediction.scans import NewScan
 from mri_jax.volumes import outliers, quality
 
@@ -74,7 +74,7 @@ class Prediction:
 
 
 def judge(
-    model: Model,
+    model: PortableModel,
     shown: Sequence[NewScan],
     forwards: Sequence[NetworksOnDevice],
     point: str,
@@ -116,7 +116,7 @@ def _log_mean(logs: np.ndarray) -> np.ndarray:
     return np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
 
 
-def points_of(model: Model, name: str) -> list[OperatingPoint]:
+def points_of(model: PortableModel, name: str) -> list[OperatingPoint]:
     """Returns the operating point of that name, for each ensemble.
 
     Raises:
@@ -134,7 +134,7 @@ def points_of(model: Model, name: str) -> list[OperatingPoint]:
     return found
 
 
-def _flags(model: Model, scan: NewScan) -> tuple[str, ...]:
+def _flags(model: PortableModel, scan: NewScan) -> tuple[str, ...]:
     bounds = {name: (figure.low, figure.high) for name, figure in model.quality.items()}
     bounds = {**quality.LIMITS, **bounds}
     found = outliers.outside(scan.figures, bounds)

@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 
 from mri_jax.prediction import page_tables
 from mri_jax.prediction.card import DISCLAIMER
-from mri_jax.prediction.model import FAR_PERCENT, MEANING, PERCENTS, Model, ScoreGroup
+from mri_jax.prediction.model import FAR_PERCENT, MEANING, PERCENTS, PortableModel, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
 from mri_jax.showing import pages
 from mri_jax.showing.figures import drawn, image
@@ -24,7 +24,7 @@ _DRAWN = (5.0, 25.0, 50.0, 75.0, 95.0)
 _COLOURS = ("#0072B2", "#D55E00")
 
 
-def page(model: Model, prediction: Prediction) -> str:
+def page(model: PortableModel, prediction: Prediction) -> str:
     """Returns the page of one scan: one HTML file that needs no network.
 
     Args:
@@ -55,7 +55,7 @@ def page(model: Model, prediction: Prediction) -> str:
     )
 
 
-def warnings(model: Model, prediction: Prediction) -> list[str]:
+def warnings(model: PortableModel, prediction: Prediction) -> list[str]:
     """Returns what a reader must know before the number, a sentence each."""
     lines = []
     if prediction.known:
@@ -96,7 +96,7 @@ def warnings(model: Model, prediction: Prediction) -> list[str]:
     return lines + list(model.notes)
 
 
-def score_figure(model: Model, opinion: Opinion) -> Figure:
+def score_figure(model: PortableModel, opinion: Opinion) -> Figure:
     """Returns where the scan's score lies among the classes of every cohort."""
     groups = opinion.ensemble.groups
 
@@ -138,7 +138,7 @@ def _label(group: ScoreGroup) -> str:
     return f"{group.cohort} {group.diagnosis} ({group.scores.n}{where})"
 
 
-def _slices(model: Model, prediction: Prediction) -> bytes:
+def _slices(model: PortableModel, prediction: Prediction) -> bytes:
     picture = prediction.scan.picture
     assert picture is not None
     template = model.settings.load_template() if model.settings else load_template()

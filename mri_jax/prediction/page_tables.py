@@ -3,7 +3,7 @@
 import numpy as np
 
 from mri_jax.prediction.card import with_limits
-from mri_jax.prediction.model import MEANING, Model, ScoreGroup
+from mri_jax.prediction.model import MEANING, PortableModel, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
 from mri_jax.showing.numbers import DASH
 from mri_jax.showing.table import Cell, Table, from_rows, text
@@ -34,7 +34,7 @@ def places_table(opinion: Opinion) -> Table:
     return from_rows("groups", "Groups", ("Group", "n", "Score below this scan"), rows)
 
 
-def networks_table(model: Model, prediction: Prediction) -> Table:
+def networks_table(model: PortableModel, prediction: Prediction) -> Table:
     """Returns what every network of every stage says, a row a stage."""
     first = prediction.opinions[0]
     header = ("Stage", *(f"Fold {network.fold}" for network in first.ensemble.networks))
@@ -73,7 +73,7 @@ def rates_table(opinion: Opinion) -> Table:
     return from_rows("rates", "How often that operating point is right", header, rows)
 
 
-def figures_table(model: Model, prediction: Prediction) -> Table:
+def figures_table(model: PortableModel, prediction: Prediction) -> Table:
     """Returns the figures of quality that are known of the scan; outliers are marked."""
     flagged = {flag.rsplit(" ", 1)[0] for flag in prediction.flags}
     rows = []

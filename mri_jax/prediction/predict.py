@@ -14,7 +14,7 @@ from mri_jax.filenames import joined_name
 from mri_jax.locks import folder_locked, require_space
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import NetworksOnDevice
-from mri_jax.prediction.model import Model
+from mri_jax.prediction.model import PortableModel
 from mri_jax.prediction.opinion import judge, points_of
 from mri_jax.prediction.page import page
 from mri_jax.prediction.rows import row_of
@@ -64,7 +64,7 @@ class PredictionSummary:
 
 
 def predict(
-    model: Model, wanted: Wanted, out: epath.PathLike, options: Options
+    model: PortableModel, wanted: Wanted, out: epath.PathLike, options: Options
 ) -> PredictionSummary:
     """Predict every scan; one that cannot be does not stop the rest.
 
@@ -94,7 +94,7 @@ def predict(
 
 
 def _predict(
-    model: Model, wanted: Wanted, folder: epath.Path, options: Options
+    model: PortableModel, wanted: Wanted, folder: epath.Path, options: Options
 ) -> PredictionSummary:
     """`predict` in a folder that is locked and has room."""
     forwards = [
@@ -146,7 +146,7 @@ def page_name(scan: NewScan) -> str:
 
 
 def _batches(
-    model: Model, wanted: Wanted, options: Options
+    model: PortableModel, wanted: Wanted, options: Options
 ) -> Iterator[tuple[int, list[NewScan | Failure]]]:
     """Raw scans one by one, since each takes seconds to preprocess; stored ones in batches."""
     for entry in wanted.entries:

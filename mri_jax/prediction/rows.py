@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from mri_jax.prediction.model import Model
+from mri_jax.prediction.model import PortableModel
 from mri_jax.prediction.opinion import Opinion, Prediction
 from mri_jax.showing import simulated
 from mri_jax.volumes import quality
 
 
-def row_of(model: Model, prediction: Prediction, opinion: Opinion) -> dict[str, Any]:
+def row_of(model: PortableModel, prediction: Prediction, opinion: Opinion) -> dict[str, Any]:
     """Returns the cells of a row by the names of their columns."""
     scan, ensemble = prediction.scan, opinion.ensemble
     folds = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.filenames import joined_name
-from mri_jax.prediction.model import Model, digest_of
+from mri_jax.prediction.model import PortableModel, digest_of
 from mri_jax.volumes import inputs, outliers, quality
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.normalise import normalise
@@ -79,7 +79,7 @@ class Wanted:
 
 
 def find(
-    model: Model,
+    model: PortableModel,
     sources: Sequence[Path],
     masks: Path | None = None,
     orientation: str = "",
@@ -119,7 +119,7 @@ def find(
     return Wanted(_once(entries), tuple(stores), tuple(notes))
 
 
-def raw(model: Model, entry: ScanEntry, picture: bool) -> NewScan | Failure:
+def raw(model: PortableModel, entry: ScanEntry, picture: bool) -> NewScan | Failure:
     """Preprocess one raw scan exactly as the model's settings say."""
     assert model.settings is not None
     try:
@@ -150,7 +150,7 @@ def raw(model: Model, entry: ScanEntry, picture: bool) -> NewScan | Failure:
 
 
 def stored(
-    model: Model, store: VolumeStore, picture: bool, threads: int, prefetch: int
+    model: PortableModel, store: VolumeStore, picture: bool, threads: int, prefetch: int
 ) -> Iterator[NewScan | Failure]:
     """Yields the volumes of a store in the order of its index, read ahead by threads."""
     keys: tuple[Key, ...] = tuple(store.index.index)
@@ -211,7 +211,7 @@ def _once(entries: list[ScanEntry]) -> tuple[ScanEntry, ...]:
     return tuple(marked)
 
 
-def _fitting(store: VolumeStore, model: Model) -> VolumeStore:
+def _fitting(store: VolumeStore, model: PortableModel) -> VolumeStore:
     info, grid = store.info, model.grid
     here, there = info.grid, (grid.shape, grid.spacing, grid.origin)
     if (here.shape, here.spacing, here.origin) != there:
@@ -225,7 +225,7 @@ def _fitting(store: VolumeStore, model: Model) -> VolumeStore:
     return store
 
 
-def _other_settings(info: StoreInfo, model: Model) -> str:
+def _other_settings(info: StoreInfo, model: PortableModel) -> str:
     """The first difference between the preprocessing of a store and of a model; empty without."""
     if info.simulated and model.simulated and model.never_raw and "pipeline" not in info.settings:
         return ""

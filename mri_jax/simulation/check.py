@@ -20,15 +20,14 @@ from sklearn.preprocessing import StandardScaler
 from mri_jax import files
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
-from mri_jax.evaluation.blocks import block_mean
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.linear import fit_voxels
 from mri_jax.simulation import people
 from mri_jax.simulation.cohorts import paths_in, settings_in
+from mri_jax.simulation.features import features_of
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.simulation.settings import SCANNER_SHIFTS, SimulationSettings
 from mri_jax.simulation.sites import site_named
-from mri_jax.volumes.normalise import Normalisation, normalise
 from mri_jax.volumes.store import VolumeStore
 
 # Positive class, negative class, and the published effect size of the hippocampus.
@@ -184,7 +183,7 @@ def _classifiers(
 ) -> Iterator[Measurement]:
     """Yields a voxel-wise linear classifier within and across sites; sites from intensities."""
     cohorts = list(dict.fromkeys(table["cohort"]))
-    voxels, levels = _features(table, store)
+    voxels, levels = features_of(table, store)
     for positive, negative in CONTRASTS:
         either = table["diagnosis"].isin((positive, negative))
         chosen = {name: np.flatnonzero((table["cohort"] == name) & either) for name in cohorts}
@@ -256,18 +255,6 @@ def _halves(label: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rows = np.arange(len(label))
     train, test = train_test_split(rows, test_size=0.5, stratify=label, random_state=seed % 2**32)
     return np.sort(train), np.sort(test)
-
-
-def _features(table: pd.DataFrame, store: VolumeStore) -> tuple[np.ndarray, np.ndarray]:
-    """(N, V) normalised volumes at 4 mm, and (N, P) percentiles of normalised intensities."""
-    voxels, levels = [], []
-    for subject, session in zip(table["subject_id"], table["session_id"], strict=True):
-        mask = np.asarray(store.mask(subject, session))
-        volume = normalise(store.volume(subject, session), mask, Normalisation())
-        voxels.append(block_mean(volume, store.info.grid.spacing).astype(np.float16))
-        levels.append(np.percentile(volume[mask], np.arange(5, 100, 5)))
-    flat = np.stack(voxels)
-    return flat[:, flat.any(axis=0)].astype(np.float32), np.stack(levels)
 
 
 __all__ = ["CONTRASTS", "Measurement", "check", "expected_effect", "hedges_g"]

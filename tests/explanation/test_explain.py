@@ -12,7 +12,7 @@ from mri_jax import cli, files
 from mri_jax.errors import UserError
 from mri_jax.explanation.gradients import gradient_times_input
 from mri_jax.explanation.methods import METHODS
-from mri_jax.explanation.selection import Choice, classes_of, select_scans
+from mri_jax.explanation.selection import ScanChoice, classes_of, select_scans
 from mri_jax.runs.trained import open_run
 from mri_jax.study.permuted import permuted_network
 from tests.tiny import GRID
@@ -54,19 +54,19 @@ def explain(small_run, inputs, out, *more):
 
 
 def test_scans_of_a_target_are_explained_by_all_that_never_saw_them(opened):
-    scans = select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", (), 0, 0))
+    scans = select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (), 0, 0))
     tuned = opened.ensemble("cnn2-w1", "tuned-high")
     adapted = {key for member in tuned for key in opened.trained_on(member)}
     assert len(scans) == 16
     assert not adapted & {scan.key for scan in scans}
     assert all([m.fold for m in scan.members[s]] == [0, 1, 2] for scan in scans for s in STAGES)
     # What was fine-tuned on is new to the source networks.
-    alone = select_scans(opened, "cnn2-w1", ("source",), Choice("ADNI2", (), 0, 0))
+    alone = select_scans(opened, "cnn2-w1", ("source",), ScanChoice("ADNI2", (), 0, 0))
     assert len(alone) == 20
 
 
 def test_scans_of_the_source_are_explained_by_the_fold_that_left_them_out(opened):
-    scans = select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI1", (), 0, 0))
+    scans = select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI1", (), 0, 0))
     assert len(scans) == 20
     for scan in scans:
         for stage in STAGES:
@@ -76,10 +76,10 @@ def test_scans_of_the_source_are_explained_by_the_fold_that_left_them_out(opened
 
 
 def test_so_many_of_each_class_are_drawn(opened):
-    one = select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", (), 3, 0))
+    one = select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (), 3, 0))
     assert sorted(scan.label for scan in one) == [0, 0, 0, 1, 1, 1]
-    assert one == select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", (), 3, 0))
-    other = select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", (), 3, 1))
+    assert one == select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (), 3, 0))
+    other = select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (), 3, 1))
     assert {s.key for s in one} != {s.key for s in other}
 
 
@@ -102,15 +102,15 @@ def test_what_may_not_be_explained_is_named(opened):
     tuned = opened.ensemble("cnn2-w1", "tuned-high")[0]
     adapted = next(s for s, _ in opened.trained_on(tuned) if s.startswith("ADNI2"))
     with pytest.raises(UserError, match=f"subject: {adapted} was fine-tuned on"):
-        select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", (adapted,), 0, 0))
+        select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (adapted,), 0, 0))
     with pytest.raises(UserError, match="subject: nobody is not among the scans of ADNI2"):
-        select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", ("nobody",), 0, 0))
+        select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", ("nobody",), 0, 0))
     with pytest.raises(UserError, match=r"cohort: 'AIBL' is not one.*ADNI1, ADNI2"):
-        select_scans(opened, "cnn2-w1", STAGES, Choice("AIBL", (), 0, 0))
+        select_scans(opened, "cnn2-w1", STAGES, ScanChoice("AIBL", (), 0, 0))
 
 
 def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path):
-    subject = select_scans(opened, "cnn2-w1", STAGES, Choice("ADNI2", (), 1, 0))[0].key[0]
+    subject = select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (), 1, 0))[0].key[0]
     chosen = ("--method", "gradient-input", "--subject", subject)
     assert explain(small_run, inputs, tmp_path, *chosen) == 0
     table = pd.read_csv(tmp_path / "tables/scans.csv")

@@ -17,8 +17,8 @@ from mri_jax.prediction.model import (
     FeatureReference,
     FigureReference,
     FoldNetwork,
-    Model,
     OperatingPoint,
+    PortableModel,
     Rate,
     ScoreGroup,
     Tested,
@@ -84,7 +84,7 @@ def ensemble(stage: str = "source", temperature: float | None = 1.7) -> Ensemble
     )
 
 
-def model(**changes) -> Model:
+def model(**changes) -> PortableModel:
     fields = {
         "name": "cnn3-w1",
         "simulated": True,
@@ -101,7 +101,7 @@ def model(**changes) -> Model:
         "notes": ("SIMULATED: made by a program.",),
         "provenance": {"mri_jax": "0.1.0"},
     }
-    return Model(**fields | changes)
+    return PortableModel(**fields | changes)
 
 
 def store(folder, count=11, simulated=True, settings=None, bad=()):
