@@ -73,7 +73,7 @@ def test_bytes_that_are_not_the_indexs_are_refused_by_name(store, what, change):
         change(path)
     reader = Reader(VolumeStore(store), (OTHER, KEY), Normalisation())
     reader.read(0)
-    problems = reader.problems(threads=2)
+    problems = reader.problems(range(2), threads=2)
     assert len(problems) == 1
     assert f"{path}: is not the {what[:-1]} of subject ADNI1-001, session bl" in problems[0]
 
