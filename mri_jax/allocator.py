@@ -17,7 +17,7 @@ TUNED = (
 
 
 def kept_stock(argv: list[str]) -> bool:
-    """Whether ``--allocator=stock`` is given; asked before flags are parsed."""
+    """Returns whether ``--allocator=stock`` is given; asked before flags are parsed."""
     return any(a in ("--allocator=stock", "-allocator=stock") for a in argv) or (
         "--allocator" in argv and argv[argv.index("--allocator") + 1 :][:1] == ["stock"]
     )

@@ -34,7 +34,7 @@ DAMAGES = (
 
 
 def read_npz(path: epath.PathLike, limit: int = ARRAYS_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a file by name: numbers, truth values or text, never pickled objects.
+    """Returns the arrays of a file by name: numbers, truth values or text, never pickled objects.
 
     Raises:
       UserError: The file is absent, special or damaged, holds other things than arrays, or declares

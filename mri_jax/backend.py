@@ -70,7 +70,7 @@ def settle() -> None:
 
 
 def devices() -> list[jax.Device]:
-    """The devices of this machine.
+    """Returns the devices of this machine.
 
     Raises:
       UserError: The backend that JAX_PLATFORMS names cannot start.

@@ -23,12 +23,12 @@ def guarded(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def unguarded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The inverse of `guarded`."""
+    """Returns the inverse of `guarded`."""
     return _mapped(frame, bare)
 
 
 def bare(text: str) -> str:
-    """A text as it was before `guarded`."""
+    """Returns a text as it was before `guarded`."""
     found = _RUNS.match(text)
     return text[1:] if found and found["guard"] else text
 

@@ -59,7 +59,7 @@ class Rows:
     ended: bool
 
     def frame(self, names: Sequence[str] | None = None) -> pd.DataFrame:
-        """The columns of some names (by default all that have one) as text, indexed by row.
+        """Returns the columns of some names (by default all that have one) as text, indexed by row.
 
         Raises:
           TableError: A name occurs twice.
@@ -95,7 +95,7 @@ def read(path: epath.PathLike) -> Rows:
 
 
 def read_text(path: epath.PathLike) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark, whatever its line ends.
+    """Returns the text of a UTF-8 file, with or without a byte-order mark, whatever its line ends.
 
     Raises:
       UserError: There is no such file, or it is not UTF-8 text; the row is named.
@@ -104,7 +104,7 @@ def read_text(path: epath.PathLike) -> str:
 
 
 def decode(path: epath.PathLike, data: bytes) -> str:
-    """`read_text` of bytes that were read already."""
+    """Returns `read_text` of bytes that were read already."""
     for start, kind in _OTHER_FILES.items():
         if data.startswith(start):
             raise UserError(f"{path}: is {kind}, not text; save the table as CSV UTF-8")
@@ -138,7 +138,7 @@ def _line_ends(path: epath.PathLike, text: str) -> str:
 
 
 def delimiter_of(path: epath.PathLike) -> str:
-    """The delimiter that a file must have: tabs in ``.tsv``, else commas."""
+    """Returns the delimiter that a file must have: tabs in ``.tsv``, else commas."""
     return "\t" if str(path).lower().endswith(".tsv") else ","
 
 
@@ -290,7 +290,7 @@ def _why_uneven(delimiter: str, width: int, cells: Sequence[str]) -> str:
 def _unnamed(
     path: str, header: Sequence[str], rows: Sequence[tuple[int, tuple[str, ...]]]
 ) -> list[Problem]:
-    """Columns without a name that hold text; the first may number the rows."""
+    """Returns columns without a name that hold text; the first may number the rows."""
     return [
         Problem(path, 1, "", "", f"column {place + 1} has no name, but cells: name it")
         for place, name in enumerate(header)
@@ -299,7 +299,7 @@ def _unnamed(
 
 
 def is_missing(values: pd.Series, missing: frozenset[str] = MISSING) -> pd.Series:
-    """Where a text column says "missing"."""
+    """Returns where a text column says "missing"."""
     return values.str.lower().isin(missing)
 
 

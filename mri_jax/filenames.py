@@ -13,7 +13,7 @@ _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
 def safe_name(text: str, keep: str = "") -> str:
-    """A file name for an identifier, other than that of every other identifier.
+    """Returns a file name for an identifier, other than that of every other identifier.
 
     Letters, digits, ``.`` and ``-`` stay, and ``_`` if it is in ``keep``; other characters become
     ``%xx``, and so does the first character of what would be hidden, ``..``, or a device of
@@ -44,7 +44,7 @@ def _quoted(character: str) -> str:
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Names whose files would be one where case does not count, each set in order."""
+    """Returns names whose files would be one where case does not count, each set in order."""
     sets: dict[str, dict[str, None]] = {}
     for name in names:
         sets.setdefault(safe_name(name).casefold(), {})[name] = None

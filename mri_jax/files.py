@@ -90,7 +90,7 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 
 def expanded(path: epath.PathLike) -> str:
-    """A path as text, ``~`` and ``~NAME`` at its start replaced by the home folder.
+    """Returns a path as text, ``~`` and ``~NAME`` at its start replaced by the home folder.
 
     Raises:
       UserError: No home folder is known by that name.
@@ -141,7 +141,7 @@ def write_json(path: epath.PathLike, value: Any) -> None:
 
 
 def check_regular(path: epath.PathLike, limit: int | None = None) -> int:
-    """The size of a file in bytes, for readers that take only a path.
+    """Returns the size of a file in bytes, for readers that take only a path.
 
     Args:
       path: The file; links are followed.
@@ -229,7 +229,7 @@ def _refuse_size(path: epath.PathLike, size: int, limit: int) -> NoReturn:
 
 
 def read_bytes(path: epath.PathLike, limit: int = TABLE_BYTES) -> bytes:
-    """The bytes of a regular file.
+    """Returns the bytes of a regular file.
 
     Raises:
       UserError: As `check_regular`; a file that is larger than it says is not read further.
@@ -242,7 +242,7 @@ def read_bytes(path: epath.PathLike, limit: int = TABLE_BYTES) -> bytes:
 
 
 def read_text(path: epath.PathLike, limit: int = TABLE_BYTES) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark.
+    """Returns the text of a UTF-8 file, with or without a byte-order mark.
 
     Raises:
       UserError: It cannot be read, or is not UTF-8 text; the row and the byte are named.
@@ -278,7 +278,7 @@ def read_json(path: epath.PathLike, kind: type = object) -> Any:
 
 
 def parse_json(text: str, source: str, kind: type = object, nan: bool = False) -> Any:
-    """The value of a JSON text.
+    """Returns the value of a JSON text.
 
     Args:
       text: The text.
@@ -378,7 +378,7 @@ def read_csv(
 
 
 def _check_rows(path: epath.PathLike, content: str) -> list[str]:
-    """The header of a table, all rows of which have as many cells; blank lines are none."""
+    """Returns the header of a table, all rows of which have as many cells; blank lines are none."""
     header: list[str] = []
     rows = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
@@ -418,13 +418,13 @@ def write_npy(path: epath.PathLike, array: np.ndarray) -> None:
 
 
 def sha256_of_file(path: os.PathLike[str] | str) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns SHA-256 of a file's bytes, in hexadecimal."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def sha256_of_bytes(data: bytes) -> str:
-    """SHA-256 of bytes, in hexadecimal."""
+    """Returns SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -68,7 +68,7 @@ class Interruption:
         return self
 
     def asked(self) -> bool:
-        """Whether to save and stop; who was told so has time to save."""
+        """Returns whether to save and stop; who was told so has time to save."""
         self._heard = self._arrived.is_set()
         return self._heard
 

@@ -43,7 +43,7 @@ def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
 
 
 def to_make(folder: epath.PathLike) -> list[epath.Path]:
-    """A folder and those above it that are absent, the innermost first; none in buckets."""
+    """Returns a folder and those above it that are absent, the innermost first; none in buckets."""
     if files.on_bucket(folder):
         return []
     place = epath.Path(folder)

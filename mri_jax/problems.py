@@ -91,7 +91,7 @@ def _lines(problems: Sequence[Problem]) -> list[str]:
 
 
 def first_lines(lines: Sequence[str], whole: object) -> list[str]:
-    """The first ten lines of a list for the screen, indented, and how many more a file has.
+    """Returns the first ten lines of a list for the screen, indented, and how many more a file has.
 
     Args:
       lines: All of them.

@@ -30,7 +30,7 @@ def write(path: epath.Path, note: Mapping[str, Any], parts: Sequence[str]) -> No
 
 
 def read(path: epath.Path) -> dict[str, Any]:
-    """A note; one that `write` did not write (`has_digests`) is taken as it is.
+    """Returns a note; one that `write` did not write (`has_digests`) is taken as it is.
 
     Raises:
       UserError: It is absent, or not as it was written.
@@ -45,7 +45,7 @@ def read(path: epath.Path) -> dict[str, Any]:
 
 
 def has_digests(note: Mapping[str, Any]) -> bool:
-    """Whether a note that was read holds digests."""
+    """Returns whether a note that was read holds digests."""
     return _FILES in note
 
 

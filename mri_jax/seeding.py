@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
-    """A 64-bit seed for one purpose, independent of every other purpose.
+    """Returns a 64-bit seed for one purpose, independent of every other purpose.
 
     Args:
       seed: The study's seed.
@@ -21,5 +21,5 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A NumPy generator for one purpose; see `stream_seed`."""
+    """Returns a NumPy generator for one purpose; see `stream_seed`."""
     return np.random.default_rng(stream_seed(seed, *purpose))

@@ -18,7 +18,7 @@ _RESULT = ("network", "history.json", "logits.csv")
 
 
 def folder_name(kind: str, fingerprint: str) -> str:
-    """The name of a stage's folder."""
+    """Returns the name of a stage's folder."""
     return f"{kind}-{fingerprint[:16]}"
 
 
@@ -33,7 +33,7 @@ def write(folder: epath.Path, note: Mapping[str, Any]) -> None:
 
 
 def read(folder: epath.Path) -> dict[str, Any]:
-    """The note of a finished stage.
+    """Returns the note of a finished stage.
 
     Raises:
       UserError: It is absent, or not as it was written.
@@ -45,7 +45,7 @@ def read(folder: epath.Path) -> dict[str, Any]:
 
 
 def require(folder: epath.Path, fingerprint: str) -> dict[str, Any]:
-    """The note of a finished stage that is the one asked for.
+    """Returns the note of a finished stage that is the one asked for.
 
     Raises:
       UserError: As `read`, or the folder holds another stage.

@@ -66,13 +66,13 @@ def session_key(label: str) -> str:
 
 
 def bids_scans(folder: Path) -> list[TreeScan]:
-    """The T1w scans ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]``; hidden files are none."""
+    """Returns the T1w scans ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]``; hidden files are none."""
     paths = [*folder.glob("sub-*/anat/*"), *folder.glob("sub-*/ses-*/anat/*")]
     return _scans(folder, (p for p in paths if p.name.lower().find("_t1w.") > 0))
 
 
 def caps_scans(folder: Path) -> list[TreeScan]:
-    """The outputs of ``t1-linear``: ``subjects/sub-*/ses-*/t1_linear/*T1w.nii[.gz]``."""
+    """Returns the outputs of ``t1-linear``: ``subjects/sub-*/ses-*/t1_linear/*T1w.nii[.gz]``."""
     return _scans(folder / "subjects", folder.glob("subjects/sub-*/ses-*/t1_linear/*"))
 
 
@@ -133,13 +133,13 @@ def no_tree(folder: Path, caps: bool = False) -> str:
 
 
 def is_tree(folder: Path, caps: bool = False) -> bool:
-    """Whether a folder holds ``sub-*`` folders, in CAPS below ``subjects``."""
+    """Returns whether a folder holds ``sub-*`` folders, in CAPS below ``subjects``."""
     within = folder / "subjects" if caps else folder
     return within.is_dir() and any(path.is_dir() for path in within.glob("sub-*"))
 
 
 def trees_below(folder: Path, caps: bool = False) -> list[str]:
-    """Names of the folders in a folder that are trees, where it is none itself."""
+    """Returns names of the folders in a folder that are trees, where it is none itself."""
     if is_tree(folder, caps):
         return []
     return sorted(path.name for path in folder.glob("*") if is_tree(path, caps))
@@ -157,7 +157,7 @@ def why_absent(path: Path) -> str:
 
 
 def by_session(scans: Iterable[TreeScan]) -> dict[tuple[str, str], list[TreeScan]]:
-    """The scans of each (subject, session), `NO_SESSION` where they have none."""
+    """Returns the scans of each (subject, session), `NO_SESSION` where they have none."""
     found: dict[tuple[str, str], list[TreeScan]] = defaultdict(list)
     for scan in scans:
         found[scan.subject, scan.session or NO_SESSION].append(scan)

@@ -20,7 +20,7 @@ _NAMES: dict[Any, str] = {
 
 
 def build(kind: type[T], value: Any, at: str) -> T:
-    """An instance of ``kind`` from a value of JSON.
+    """Returns an instance of ``kind`` from a value of JSON.
 
     Args:
       kind: A dataclass, or an annotation of plain types: bool, int, float (takes whole numbers),

@@ -154,7 +154,7 @@ def _rid(subject: str) -> str:
 
 
 def _without_no_visits(visits: pd.DataFrame) -> pd.DataFrame:
-    """Visits without the rows of visits that never were, but one row of everybody found."""
+    """Returns visits without the rows of visits that never were, but one row of everybody found."""
     never = visits["code"] == NO_VISIT
     seen = set(visits.loc[~never, "subject_id"])
     alone = never & ~visits["subject_id"].isin(seen) & ~visits.duplicated("subject_id")
@@ -294,7 +294,7 @@ def _filled(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _told(rows: pd.DataFrame, codes: pd.Series, file: str, problems: list[Problem]) -> pd.DataFrame:
-    """One row a visit, with its plain ``code``.
+    """Returns one row a visit, with its plain ``code``.
 
     A visit is told by person, phase and code as the phase writes it (two of ADNI-2's may share a
     month), and where that says no month (``uns1``) by its date too. Of the visits that never were

@@ -54,7 +54,7 @@ def subject_of(text: str) -> str | None:
 
 
 def subject_ids(rid: pd.Series, ids: pd.Series, elsewhere: Mapping[str, str]) -> pd.Series:
-    """One subject id a person.
+    """Returns one subject id a person.
 
     Args:
       rid: Digits.
@@ -80,7 +80,7 @@ def with_demographics(
     problems: list[Problem],
     missing: frozenset[str] = frozenset(),
 ) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
-    """Visits with ``age``, ``born``, ``sex`` and ``education`` of PTDEMOG, joined by RID.
+    """Returns visits with ``age``, ``born``, ``sex`` and ``education`` of PTDEMOG, joined by RID.
 
     Args:
       visits: Has ``rid`` and ``date``.
@@ -143,5 +143,5 @@ def with_demographics(
 
 
 def without_demographics(visits: pd.DataFrame) -> pd.DataFrame:
-    """Visits of which nothing is known but dates and diagnoses."""
+    """Returns visits of which nothing is known but dates and diagnoses."""
     return visits.assign(age=np.nan, sex="", education=np.nan, born=np.nan)

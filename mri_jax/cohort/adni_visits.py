@@ -31,7 +31,7 @@ _SEARCHED = re.compile(
 
 
 def plain_code(code: str, enrolled: bool) -> str:
-    """One visit code in ADNI-1's spelling: ``bl``, ``sc``, ``scmri``, ``nv`` or ``m06``.
+    """Returns one visit code in ADNI-1's spelling: ``bl``, ``sc``, ``scmri``, ``nv`` or ``m06``.
 
     Args:
       code: As in VISCODE or VISCODE2: ``M12``, ``m00``, ``v03``, ``y1``, ``4_m12``, ...
@@ -58,7 +58,7 @@ def plain_code(code: str, enrolled: bool) -> str:
 
 
 def plain_codes(codes: pd.Series, enrolled: pd.Series) -> pd.Series:
-    """`plain_code` of every row."""
+    """Returns `plain_code` of every row."""
     pairs = {pair: plain_code(*pair) for pair in set(zip(codes, enrolled, strict=True))}
     plain = [pairs[pair] for pair in zip(codes, enrolled, strict=True)]
     return pd.Series(plain, index=codes.index, dtype=object)

@@ -61,7 +61,7 @@ class _Reading:
     problems: list[Problem]
 
     def dates(self, values: pd.Series, path: Path) -> pd.Series:
-        """`to_dates` of a column."""
+        """Returns `to_dates` of a column."""
         return to_dates(values, str(path), self.today, self.problems, self.order)
 
 

@@ -216,7 +216,7 @@ def read_image_table(path: Path, how: ImageReading, problems: list[Problem]) -> 
 
 
 def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One images table (`mri_jax.cohort.images`) from the tree and what tables say of it.
+    """Returns one images table (`mri_jax.cohort.images`) from the tree and what tables say of it.
 
     What an earlier table says stands; a later table, and at last the names of folders, fill what
     is missing. Quality is unrated.

@@ -212,7 +212,7 @@ def _reason(
 
 
 def decimal_year(dates: pd.Series) -> pd.Series:
-    """Dates as years with fractions, NaN where there is none."""
+    """Returns dates as years with fractions, NaN where there is none."""
     return dates.dt.year + dates.dt.day_of_year / DAYS_A_YEAR
 
 

@@ -167,7 +167,7 @@ def _images(
 
 
 def _entered(days: pd.Series) -> pd.Series:
-    """Days since entry as dates."""
+    """Returns days since entry as dates."""
     return (_ENTRY + pd.to_timedelta(days.astype(float), "D")).astype("datetime64[ns]")
 
 
@@ -245,7 +245,7 @@ def _disagreements(rows: pd.DataFrame, problems: list[Problem]) -> None:
 
 
 def _visits(said: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> pd.DataFrame:
-    """One row a (subject, session) that a table or an image knows."""
+    """Returns one row a (subject, session) that a table or an image knows."""
     known = said.replace({"diagnosis": "", "sex": ""}, None)
     facts = [*FACTS, "time", "days"]
     people = known.loc[known["session"] == "", "subject_id"].unique()

@@ -178,7 +178,7 @@ def _diagnosis_column(tables: Sequence[BidsTable], options: TableOptions) -> str
 
 
 def _classes(values: pd.Series, options: TableOptions) -> pd.Series:
-    """Cells as classes: codes first, then what is missing (``""``), then as they stand."""
+    """Returns cells as classes: codes first, then what is missing (``""``), then as they stand."""
     codes = {"missing": "", **dict(options.codes)}
 
     def named(text: str) -> str:

@@ -157,7 +157,7 @@ def join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def lost_between(before: pd.DataFrame, after: pd.DataFrame, reason: str | pd.Series) -> pd.Series:
-    """Why the subjects of ``before`` that ``after`` no longer has were lost, for `extend`.
+    """Returns why the subjects of ``before`` that ``after`` no longer has were lost, for `extend`.
 
     Args:
       before: Rows with ``subject_id``, ``cohort``, ``diagnosis``; a subject counts once a cohort.

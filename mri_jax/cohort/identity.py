@@ -63,7 +63,7 @@ def _visible(character: str) -> str:
 
 
 def canonical(subject_id: str) -> str:
-    """One spelling of a subject id.
+    """Returns one spelling of a subject id.
 
     ADNI ids of every spelling (``002_S_0295``, ``2-S-0295``, ``ADNI_002_S_0295``,
     ``002_S_0295_m12``, ``sub-ADNI002S0295``) become ``sub-ADNI002S0295``; AIBL's become
@@ -209,7 +209,7 @@ def month_of_visit(code: str) -> float:
 
 
 def months_of_visits(codes: pd.Series) -> pd.Series:
-    """`month_of_visit` of every code."""
+    """Returns `month_of_visit` of every code."""
     return codes.map({code: month_of_visit(code) for code in codes.unique()}).astype(float)
 
 

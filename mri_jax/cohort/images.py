@@ -202,7 +202,7 @@ def _eligible(
 
 
 def _distance(pairs: pd.DataFrame, days: float) -> pd.Series:
-    """Why none of these T1w images is at the baseline of its unit, in words by unit."""
+    """Returns why none of these T1w images is at the baseline of its unit, in words by unit."""
     said: dict[object, str] = {}
     for unit, of in pairs.groupby("unit"):
         wanted = of["visit"].iloc[0] or "of baseline"

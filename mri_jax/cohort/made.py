@@ -47,7 +47,7 @@ def write_made(
 
 
 def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:
-    """What became of the images whose files were found."""
+    """Returns what became of the images whose files were found."""
     there = images[images["path"] != ""]
     kept = there["subject_id"].isin(table["subject_id"])
     others = kept.sum() - len(table)

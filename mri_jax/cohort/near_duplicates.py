@@ -92,7 +92,7 @@ class Compared:
         return np.maximum(chosen @ self.own.T, chosen @ self.mirrored.T)
 
     def pair(self, first: int, second: int, correlation: float) -> Pair:
-        """Two volumes with their correlation, and in which of both ways they reach it."""
+        """Returns two volumes with their correlation, and in which of both ways they reach it."""
         as_is, in_mirror = (float(v[second] @ self.own[first]) for v in (self.own, self.mirrored))
         return Pair(first, second, correlation, in_mirror > as_is)
 
@@ -195,7 +195,7 @@ def pairs_above(volumes: Compared, subjects: Sequence[str], threshold: float) ->
 def listing(
     pairs: Sequence[Pair], keys: Sequence[tuple[str, str]], known: pd.DataFrame
 ) -> pd.DataFrame:
-    """Pairs as rows of ``duplicates.csv``, with the decisions already taken.
+    """Returns pairs as rows of ``duplicates.csv``, with the decisions already taken.
 
     Args:
       pairs: From `pairs_above`.
@@ -242,7 +242,7 @@ def check_decisions(duplicates: pd.DataFrame, file: str) -> None:
 
 
 def dropped(duplicates: pd.DataFrame) -> dict[str, str]:
-    """Subjects that the decisions leave out, with the reason given."""
+    """Returns subjects that the decisions leave out, with the reason given."""
     left_out: dict[str, str] = {}
     for line in duplicates.to_dict("records"):
         for name, kept in (("subject_a", "keep first"), ("subject_b", "keep second")):
@@ -257,7 +257,7 @@ def undecided(
     known: pd.DataFrame,
     apart: Apart,
 ) -> list[Pair]:
-    """Pairs whose subjects no decision speaks of, in any of their scans.
+    """Returns pairs whose subjects no decision speaks of, in any of their scans.
 
     Args:
       pairs: From `pairs_above`.

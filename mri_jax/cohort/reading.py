@@ -70,7 +70,7 @@ def select(
     optional: Sequence[str] = (),
     missing: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
-    """`read_rows` of a file that was read already."""
+    """Returns `read_rows` of a file that was read already."""
     names = columns_of(rows, wanted)
     for ours, found in names.items():
         if found is None and ours not in optional:

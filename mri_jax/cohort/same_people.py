@@ -98,7 +98,7 @@ def read(tables: Iterable[epath.PathLike]) -> Apart:
 
 
 def find(table: pd.DataFrame, apart: Apart = NOTHING_SAID) -> list[tuple[Holder, Holder]]:
-    """Pairs of different ids that are probably one person and are not told apart.
+    """Returns pairs of different ids that are probably one person and are not told apart.
 
     Args:
       table: ``subject_id``, ``session_id`` and ``cohort`` of every scan.

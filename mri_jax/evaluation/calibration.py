@@ -41,7 +41,7 @@ def temperature(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def brier(label: np.ndarray, probability: np.ndarray) -> float:
-    """Mean squared difference between probability and label."""
+    """Returns the mean squared difference between probability and label."""
     return float(np.mean((np.asarray(probability, float) - np.asarray(label)) ** 2))
 
 

@@ -40,14 +40,14 @@ def chance_loss(label: np.ndarray, balanced: bool = False) -> float:
 
 
 def at_chance(loss: float, chance: float) -> str:
-    """Why a held-out loss shows that nothing was learnt; empty where it does not."""
+    """Returns why a held-out loss shows that nothing was learnt; empty where it does not."""
     if not loss > (1 - MARGIN) * chance > 0:
         return ""
     return f"its held-out loss, {loss:.3f}, is not {MARGIN:.0%} below chance, {chance:.3f}"
 
 
 def not_learnt(label: np.ndarray, score: np.ndarray, balanced: bool = False) -> str:
-    """Why a network has learnt nothing; empty where it has, or where nothing can be said.
+    """Returns why a network has learnt nothing; empty where it has, or where nothing can be said.
 
     Args:
       label: (N,) 0 or 1, of its held-out source fold.

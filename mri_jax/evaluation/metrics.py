@@ -162,7 +162,7 @@ def ensemble(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_and_sd(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Mean and SD (n - 1) over the networks, as the paper prints them.
+    """Returns the mean and SD (n - 1) over the networks, as the paper prints them.
 
     Args:
       metrics: What `metrics_table` returns. Rows of the ensemble are left out.

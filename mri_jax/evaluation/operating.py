@@ -82,7 +82,7 @@ def _fitted(rows: pd.DataFrame, key: str | list[str]) -> pd.DataFrame:
 
 
 def never_trained(predictions: pd.DataFrame, run: str, cohort: str) -> Scores:
-    """Scores of a source network on every target scan: it saw none of them in training.
+    """Returns scores of a source network on every target scan: it saw none of them in training.
 
     Its ``test`` and ``adaptation`` rows are taken together, one network a fold.
 

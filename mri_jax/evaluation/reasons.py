@@ -6,12 +6,12 @@ SINGLE = "a single network"
 
 
 def undefined(positive: int, negative: int) -> str:
-    """Why a score has no value."""
+    """Returns why a score has no value."""
     return f"undefined: {positive} positive and {negative} negative subjects"
 
 
 def without_interval(metric: str, estimate: float, low: float, counts: tuple[int, int]) -> str:
-    """Why an estimate over these subjects has no interval; empty where it has one.
+    """Returns why an estimate over these subjects has no interval; empty where it has one.
 
     Args:
       metric: One of `mri_jax.evaluation.metrics.METRICS`.

@@ -125,7 +125,7 @@ class Estimates:
 
 
 def estimate(metric: str, scores: Scores, threshold: np.ndarray | None = None) -> Estimates:
-    """One of `METRICS` of every network, with the influence of every subject.
+    """Returns one of `METRICS` of every network, with the influence of every subject.
 
     Args:
       metric: ``auc``, ``acc``, ``bac``, ``sen`` or ``spe``.

@@ -58,7 +58,7 @@ def summarise(
 def metric_rows(
     family: Family, entry: MethodScores, point: str, threshold: np.ndarray | None, seed: int
 ) -> list[dict[str, object]]:
-    """Rows of `SUMMARY_COLUMNS` for one cell at (J,) thresholds; argmax where None."""
+    """Returns rows of `SUMMARY_COLUMNS` for one cell at (J,) thresholds; argmax where None."""
     base: dict[str, object] = {
         "family": family.key,
         "run": entry.method.run,
@@ -113,7 +113,7 @@ def _spread(method: Method, value: Estimates, scores: Scores) -> float:
 def _reasons(
     metric: str, scores: Scores, lows: tuple[float, float, float], mean: float, together: float
 ) -> dict[str, str]:
-    """Why intervals A, B and that of the ensemble are missing, where they are."""
+    """Returns why intervals A, B and that of the ensemble are missing, where they are."""
     a, b, ensemble = lows
     of_b = reasons.without_interval(metric, mean, b, scores.counts)
     if of_b and not np.isnan(mean) and len(np.unique(scores.fold)) < 2:

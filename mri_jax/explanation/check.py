@@ -128,7 +128,7 @@ def _maps(
     setting: ExplanationSetting,
     progress: Progress,
 ) -> tuple[list[np.ndarray], float]:
-    """Units of each volume's map, and the mean AUC of true voxels (NaN where unknown)."""
+    """Returns units of each volume's map, and the mean AUC of true voxels (NaN where unknown)."""
     units, areas = [], []
     for volume in volumes:
         explained = method.explain(network, volume)

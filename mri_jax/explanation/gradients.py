@@ -19,7 +19,7 @@ from mri_jax.models import CNNSpec
 
 @partial(jax.jit, static_argnames="spec")
 def input_gradient(spec: CNNSpec, variables: Any, x: Array) -> Array:
-    """Gradient of each volume's own score with respect to it: (N, X, Y, Z, C)."""
+    """Returns the gradient of each volume's own score with respect to it: (N, X, Y, Z, C)."""
     return jax.grad(lambda v: score_of(spec, variables, v).sum())(x)
 
 

@@ -21,7 +21,7 @@ from mri_jax.models import CNNSpec
 def _occluded_scores(
     spec: CNNSpec, variables: Any, x: Array, fill: Array, labels: Array, chosen: Array
 ) -> Array:
-    """Scores with, in turn, the voxels of each chosen label filled: (B,)."""
+    """Returns scores with, in turn, the voxels of each chosen label filled: (B,)."""
     hidden = labels[None] == chosen[:, None, None, None]
     return score_of(spec, variables, jnp.where(hidden[..., None], fill, x))
 
@@ -34,7 +34,7 @@ def drops(
     chosen: np.ndarray,
     chunk: int,
 ) -> np.ndarray:
-    """Score of the volume minus its score with each labelled part filled.
+    """Returns the score of the volume minus its score with each labelled part filled.
 
     Args:
       network: The network.
@@ -58,7 +58,7 @@ def drops(
 
 
 def in_chunks(items: np.ndarray, chunk: int) -> list[np.ndarray]:
-    """Rows in parts of ``chunk``, the last one filled up with its own last row again."""
+    """Returns rows in parts of ``chunk``, the last one filled up with its own last row again."""
     missing = -len(items) % chunk
     filled = np.concatenate([items, np.repeat(items[-1:], missing, axis=0)])
     return list(filled.reshape(-1, chunk, *items.shape[1:]))

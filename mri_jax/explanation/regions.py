@@ -96,7 +96,7 @@ def read_regions(path: Path, names: Path | None, grid: Grid, brain: np.ndarray) 
 
 
 def nearest(image: Image, grid: Grid) -> np.ndarray:
-    """Labels of the nearest voxel; 0 outside the image. (X, Y, Z) int32."""
+    """Returns labels of the nearest voxel; 0 outside the image. (X, Y, Z) int32."""
     places = np.indices(grid.shape).reshape(3, -1).T
     matrix = np.linalg.inv(image.affine) @ grid.affine
     voxels = np.rint(transform_points(matrix, places)).astype(int)
@@ -107,7 +107,7 @@ def nearest(image: Image, grid: Grid) -> np.ndarray:
 
 
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values and affine of a file, whose header is judged before the values are read."""
+    """Returns values and affine of a file, whose header is judged before the values are read."""
     files.check_regular(path)
     try:
         image = nib.load(path)

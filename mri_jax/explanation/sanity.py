@@ -117,7 +117,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def pairwise(units: Sequence[np.ndarray]) -> float:
-    """Mean rank correlation over all pairs of networks; NaN for fewer than two."""
+    """Returns the mean rank correlation over all pairs of networks; NaN for fewer than two."""
     if len(units) < 2 or any(np.ptp(u) == 0 for u in units):
         return math.nan
     matrix = np.corrcoef([stats.rankdata(u) for u in units])
@@ -125,7 +125,7 @@ def pairwise(units: Sequence[np.ndarray]) -> float:
 
 
 def similarity(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Similarity:
-    """Mean rank correlations of the units of two networks' maps of the same scans."""
+    """Returns the mean rank correlations of the units of two networks' maps of the same scans."""
     pairs = list(zip(first, second, strict=True))
     signed = [rank_correlation(a, b) for a, b in pairs]
     absolute = [rank_correlation(np.abs(a), np.abs(b)) for a, b in pairs]

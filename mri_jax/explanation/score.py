@@ -42,5 +42,5 @@ def difference(logits: Array) -> Array:
 
 @partial(jax.jit, static_argnames="spec")
 def scores(spec: CNNSpec, variables: Any, x: Array) -> Array:
-    """`score_of`, compiled."""
+    """Returns `score_of`, compiled."""
     return score_of(spec, variables, x)

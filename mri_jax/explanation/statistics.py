@@ -144,7 +144,7 @@ def false_discovery(p: np.ndarray) -> np.ndarray:
 
 
 def subject_interval(values: Sequence[float], seed: int) -> tuple[float, float, float]:
-    """Mean of one value a subject, and its bootstrap limits."""
+    """Returns the mean of one value a subject, and its bootstrap limits."""
     array = np.asarray(values, float)
     low, high = interval(array, bootstrap_means(array, seed, "all"))
     return float(array.mean()) if len(array) else float("nan"), low, high

@@ -78,7 +78,7 @@ def patch_drops(
     size: int,
     chunk: int,
 ) -> np.ndarray:
-    """Score of the volume minus its score with each patch filled.
+    """Returns the score of the volume minus its score with each patch filled.
 
     Args:
       network: The network.

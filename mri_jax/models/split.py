@@ -9,7 +9,7 @@ from jax import Array, lax
 
 
 def parts(axis: str | None) -> int:
-    """How many devices share the batch."""
+    """Returns how many devices share the batch."""
     return 1 if axis is None else lax.axis_size(axis)
 
 

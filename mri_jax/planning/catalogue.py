@@ -72,7 +72,7 @@ class Catalogue:
     def task(
         self, positive: str, negative: str, cohorts: tuple[str, ...], one_class: bool = False
     ) -> pd.DataFrame:
-        """The scans of two diagnoses in some cohorts, with ``label``; the index is the row.
+        """Returns the scans of two diagnoses in some cohorts, with ``label``; the index is the row.
 
         ``one_class``: one of the diagnoses alone will do, as for a target of controls.
         """
@@ -80,7 +80,7 @@ class Catalogue:
         return select(frame, positive, negative, cohorts, one_class).set_index("row")
 
     def examples(self, chosen: pd.DataFrame) -> Examples:
-        """Rows of `task` as examples, in the catalogue's order."""
+        """Returns rows of `task` as examples, in the catalogue's order."""
         chosen = chosen.sort_index()
         return Examples(tuple(map(int, chosen.index)), tuple(map(int, chosen["label"])))
 
@@ -92,7 +92,7 @@ class Catalogue:
         return [[*columns[row].tolist(), *masks[row], label] for row, label in pairs]
 
     def triples(self, rows: tuple[int, ...]) -> list[tuple[str, str, str]]:
-        """(person, session_id, identity) of rows, as the leakage guard takes them."""
+        """Returns (person, session_id, identity) of rows, as the leakage guard takes them."""
         columns = self._triples
         return [tuple(columns[row].tolist()) for row in rows]
 

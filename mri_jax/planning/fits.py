@@ -30,7 +30,7 @@ def tuning_fit(run: Run, choice: Tuning) -> FitSettings:
 
 
 def _fit(run: Run) -> FitSettings:
-    """How all layers are trained, with the limits that are given in epochs."""
+    """Returns how all layers are trained, with the limits that are given in epochs."""
     train = run.train
     return FitSettings(
         step=StepSettings(

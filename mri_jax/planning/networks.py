@@ -116,7 +116,7 @@ class Networks:
                 yield Answer(stage, cohort, split, examples, repeat)
 
     def _inner_answers(self, source: TrainStage, choice: Tuning, repeat: int) -> Iterator[Answer]:
-        """Each scan of the adapting part, scored by a network tuned without its subject."""
+        """Yields each scan of the adapting part, scored by a network tuned without its subject."""
         number = self._run.finetune.inner_folds
         if not number:
             return

@@ -169,7 +169,7 @@ class Plan:
     entries: tuple[Entry, ...]
 
     def stages(self) -> list[Stage]:
-        """Every stage once, parents before children."""
+        """Returns every stage once, parents before children."""
         found: dict[str, Stage] = {}
         for stage in self._all():
             found.setdefault(stage.fingerprint, stage)

@@ -9,7 +9,7 @@ from mri_jax.showing.table import Cell, Table, text
 
 
 def demographics_table(analysis: Analysis) -> Table:
-    """Subjects, sex and age per cohort and diagnosis, over all runs, each scan once."""
+    """Returns subjects, sex and age per cohort and diagnosis, over all runs, each scan once."""
     frames = [run.cohort for run in analysis.runs if len(run.cohort)]
     rows: list[tuple[Cell, ...]] = []
     data = pd.DataFrame()

@@ -167,7 +167,7 @@ def _roc_band(scores: Scores, grid: np.ndarray, seed: int) -> tuple[np.ndarray, 
 
 
 def _curve(section: FamilyAnalysis, what: str, simulated: bool) -> Picture:
-    """Scores against depth or width, a panel a metric, a line a cohort."""
+    """Returns scores against depth or width, a panel a metric, a line a cohort."""
     frame = section.summary[
         section.summary["split"].eq("test") & ~section.summary["run"].isin(section.family.baselines)
     ].copy()
@@ -206,7 +206,7 @@ def _curve(section: FamilyAnalysis, what: str, simulated: bool) -> Picture:
 
 
 def _layers(section: FamilyAnalysis, analysis: Analysis) -> Picture:
-    """Score against which layers were tuned, with the number of trained parameters."""
+    """Returns score against which layers were tuned, with the number of trained parameters."""
     counts = _parameters(analysis.plan)
     frame = section.summary[
         section.summary["split"].eq("test")

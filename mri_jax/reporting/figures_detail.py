@@ -66,7 +66,7 @@ def _shape(count: int) -> tuple[float, float]:
 
 
 def _panels(figure: Figure, count: int) -> list[Axes]:
-    """One panel a network, `ROW` a row, sharing their axes."""
+    """Returns one panel a network, `ROW` a row, sharing their axes."""
     columns = min(count, ROW)
     grid = figure.subplots(-(-count // columns), columns, squeeze=False, sharex=True, sharey=True)
     every = list(grid.ravel())

@@ -118,7 +118,7 @@ def _preprocessing(analysis: Analysis) -> str:
 
 
 def _stopping(analysis: Analysis) -> str:
-    """When training of source networks ended: as planned, else by the configs."""
+    """Returns when training of source networks ended: as planned, else by the configs."""
     plan = analysis.plan
     names = ("min_epochs", "max_epochs", "patience")
     delta = _shared(analysis, lambda study: study.train.min_delta)

@@ -86,7 +86,7 @@ def _default_folder(analysis: Analysis) -> epath.Path:
 
 
 def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
-    """Figures by the key of their section; details, training and first layer apart."""
+    """Returns figures by the key of their section; details, training and first layer apart."""
     found: dict[str, list[Picture]] = {}
     keys = sorted((s.family.key for s in analysis.sections), key=len, reverse=True)
     for picture in score_figures(analysis):

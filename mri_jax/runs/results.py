@@ -107,7 +107,7 @@ class Results:
         return self.study.seed if self.study else 0
 
     def network(self, run: str, stage: str, fold: int, repeat: int = 0) -> epath.Path:
-        """The folder of a network's checkpoint, for `mri_jax.load_params`.
+        """Returns the folder of a network's checkpoint, for `mri_jax.load_params`.
 
         It is where ``plan.json`` says, seen from the run or absolutely, or in ``stages`` beside
         the results folder.
@@ -130,7 +130,7 @@ class Results:
         raise UserError(f"{self.path}: the checkpoint of {asked} is neither {tried}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of `FILTERS` or `FEATURE_MAPS`; empty where the file is absent.
+        """Returns the arrays of `FILTERS` or `FEATURE_MAPS`; empty where the file is absent.
 
         Raises:
           UserError: The file is there but is not a readable ``.npz``.
@@ -152,7 +152,7 @@ def written_path(name: str, path: epath.PathLike, run: epath.PathLike) -> dict[s
 
 
 def read_path(name: str, holder: Mapping[str, Any], run: epath.PathLike) -> list[epath.Path]:
-    """Where a path that `written_path` wrote may be, the likeliest first.
+    """Returns where a path that `written_path` wrote may be, the likeliest first.
 
     Versions that wrote a path relative to the directory they ran in are read as they meant it.
     """
@@ -228,7 +228,7 @@ def load(run: epath.PathLike) -> Results:
 
 
 def _study(path: epath.Path) -> tuple[Study | None, list[str]]:
-    """What a run was asked, and why that is not known of one whose file is there."""
+    """Returns what a run was asked, and why that is not known of one whose file is there."""
     values = _json(path)
     if not values:
         return None, []
@@ -283,7 +283,7 @@ def _undescribed(predictions: pd.DataFrame) -> list[str]:
 
 
 def _cohort(path: epath.Path) -> pd.DataFrame:
-    """The rows that were analysed; empty where the file is absent."""
+    """Returns the rows that were analysed; empty where the file is absent."""
     return _checked(path, ("subject_id", "cohort", "diagnosis"), "age")
 
 

@@ -57,7 +57,7 @@ class Member:
         return f"{self.run} {self.stage} fold {self.fold}"
 
     def load(self) -> Network:
-        """The network, as NumPy arrays.
+        """Returns the network, as NumPy arrays.
 
         Raises:
           UserError: Its checkpoint is absent or damaged, or its folder holds another network.
@@ -98,7 +98,7 @@ class TrainedRun:
         return tuple(dict.fromkeys(member.run for member in self.members))
 
     def stages(self, variant: str) -> tuple[str, ...]:
-        """The stages of a variant: ``source``, then what was tuned.
+        """Returns the stages of a variant: ``source``, then what was tuned.
 
         Raises:
           UserError: The run has no such variant.
@@ -112,7 +112,7 @@ class TrainedRun:
         return tuple(found)
 
     def ensemble(self, variant: str, stage: str, repeat: int = 0) -> tuple[Member, ...]:
-        """The networks of the folds, by fold.
+        """Returns the networks of the folds, by fold.
 
         Raises:
           UserError: The run has none such, or the training of one failed: fewer networks would be
@@ -136,7 +136,7 @@ class TrainedRun:
         return tuple(sorted(found, key=lambda m: m.fold))
 
     def _failed(self, variant: str, stage: str, repeat: int) -> dict[int, str]:
-        """Folds whose training failed, and why."""
+        """Returns folds whose training failed, and why."""
         plan = self.results.plan
         if "failed" not in plan:
             return {}
@@ -162,7 +162,7 @@ class TrainedRun:
         return Reader(self.store, keys, self.normalisation)
 
     def rows(self, member: Member, split: str) -> pd.DataFrame:
-        """The member's rows of the predictions table for one split."""
+        """Returns the member's rows of the predictions table for one split."""
         table = self.results.predictions
         return table[
             (table["run"] == member.run)
@@ -189,7 +189,7 @@ class TrainedRun:
         return _keys(pd.concat([source, adapted]))
 
     def diagnoses(self, variant: str) -> tuple[str, str]:
-        """The diagnoses of label 0 and 1 that the source networks of a variant learned.
+        """Returns the diagnoses of label 0 and 1 that the source networks of a variant learned.
 
         Raises:
           UserError: The run keeps no cohort table, or a label stands for two diagnoses.
@@ -266,7 +266,7 @@ def open_run(
 
 
 def _members(found: Results, moved: epath.Path, as_written: bool) -> Iterator[Member]:
-    """The networks whose folder is there: where the plan says, or of that name in ``moved``.
+    """Yields the networks whose folder is there: where the plan says, or of that name in ``moved``.
 
     Trainings that failed left none.
     """

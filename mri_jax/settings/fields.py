@@ -27,7 +27,7 @@ class Rule(Protocol):
     """
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
 
     def __str__(self) -> str: ...
 
@@ -40,7 +40,7 @@ class Whole:
     most: int
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         return type(value) is int and self.least <= value <= self.most
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Number:
     open_most: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         if not self.least <= value <= self.most:  # NaN is in no range
@@ -79,7 +79,7 @@ class Flag:
     """True or False; 0 and 1 are none."""
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         return isinstance(value, bool)
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class Choice:
     options: tuple[str, ...]
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         return isinstance(value, str) and value in self.options
 
     def __str__(self) -> str:
@@ -108,7 +108,7 @@ class Text:
     empty: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         if not isinstance(value, str) or len(value) > self.longest:
             return False
         # Cc are control characters, Cs halves of characters that no file can hold.
@@ -131,7 +131,7 @@ class Many:
     rising: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         if not isinstance(value, list | tuple) or not self.least <= len(value) <= self.most:
             return False
         if not all(self.of.holds(item) for item in value):
@@ -155,7 +155,7 @@ class Either:
     other: Rule
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         return self.first.holds(value) or self.other.holds(value)
 
     def __str__(self) -> str:
@@ -169,7 +169,7 @@ class Exactly:
     number: int
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         return type(value) is int and value == self.number
 
     def __str__(self) -> str:
@@ -181,7 +181,7 @@ class Overrides:
     """A dictionary of fields."""
 
     def holds(self, value: Any) -> bool:
-        """Whether a value keeps the rule."""
+        """Returns whether a value keeps the rule."""
         return isinstance(value, Mapping)
 
     def __str__(self) -> str:
@@ -244,7 +244,7 @@ def read(kind: type[T], values: Any, at: str) -> T:
 
 
 def _tuples(value: Any) -> Any:
-    """A value whose sequences are tuples, as those of JSON are not."""
+    """Returns a value whose sequences are tuples, as those of JSON are not."""
     if isinstance(value, dict):
         return {name: _tuples(item) for name, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
@@ -285,7 +285,7 @@ def _last(name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: in one line, cut short."""
+    """Returns a value as a message shows it: in one line, cut short."""
     if isinstance(value, str) and len(value) > _SHOWN:
         return f"a text of {len(value)} characters"
     try:
@@ -300,7 +300,7 @@ def _cut(text: str) -> str:
 
 
 def _section(each: dataclasses.Field) -> type | None:
-    """The section that a field is; None where it has a rule."""
+    """Returns the section that a field is; None where it has a rule."""
     return each.type if isinstance(each.type, type) and "rule" not in each.metadata else None
 
 

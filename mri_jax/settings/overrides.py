@@ -31,7 +31,7 @@ def given(argv: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def wrong(argv: Sequence[str], config: Mapping[str, Any]) -> str:
-    """What is wrong with the fields on a command line; empty where nothing is.
+    """Returns what is wrong with the fields on a command line; empty where nothing is.
 
     Args:
       argv: The command line.
@@ -89,7 +89,7 @@ def _is_literal(text: str) -> bool:
 
 
 def _leaves(values: Mapping[str, Any], at: str = _BEFORE) -> list[tuple[str, Any]]:
-    """(name, value) of every section and field, ``config.`` in front."""
+    """Returns (name, value) of every section and field, ``config.`` in front."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
         found.append((f"{at}{name}", value))

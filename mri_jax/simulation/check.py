@@ -247,7 +247,7 @@ def _limits(estimate: float, low: float, high: float) -> tuple[float, float]:
 
 
 def _halves(label: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and rows to test on.
+    """Returns rows to train on and rows to test on.
 
     Scores pooled over cross-validation folds fall below chance where there is no effect, since
     leaving people out shifts the rest away from them; independent halves do not.

@@ -97,7 +97,7 @@ def scans_of(settings: SimulationSettings) -> list[SimulatedScan]:
 def scan_named(
     settings: SimulationSettings, cohort: str, diagnosis: str, index: int
 ) -> SimulatedScan:
-    """One scan, whoever else is made."""
+    """Returns one scan, whoever else is made."""
     home, years = home_of(cohort, diagnosis, index)
     site = site_named(home, settings.shifts)
     rng = generator(settings.seed, "person", home, diagnosis, index)

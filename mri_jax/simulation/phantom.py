@@ -109,7 +109,7 @@ def phantom_on(grid: Grid) -> Phantom:
 
 @functools.lru_cache(maxsize=1)
 def template_ml() -> tuple[float, ...]:
-    """Volumes of the template's regions, mL, in the order of `REGIONS`."""
+    """Returns volumes of the template's regions, mL, in the order of `REGIONS`."""
     return tuple(template().volumes_ml().tolist())
 
 

@@ -70,7 +70,7 @@ def region_maps(gm: np.ndarray, csf: np.ndarray, grid: Grid) -> np.ndarray:
 def _tube(
     line: Sequence[tuple[float, ...]], side: np.ndarray, y: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
-    """Voxels within the (changing) radius of a centre line, wider than high."""
+    """Returns voxels within the (changing) radius of a centre line, wider than high."""
     inside = np.zeros(np.broadcast_shapes(side.shape, y.shape, z.shape), bool)
     for (x0, y0, z0, r0), (x1, y1, z1, r1) in itertools.pairwise(line):
         dx, dy, dz = x1 - x0, y1 - y0, z1 - z0

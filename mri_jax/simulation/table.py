@@ -55,7 +55,7 @@ def planned_table(settings: SimulationSettings) -> pd.DataFrame:
 
 
 def scan_fingerprint(settings: SimulationSettings, scan: SimulatedScan) -> str:
-    """SHA-256 of what determines a scan: settings without the cohorts, and its name."""
+    """Returns SHA-256 of what determines a scan: settings without the cohorts, and its name."""
     alone = dataclasses.replace(
         settings, cohorts=(CohortRequest(scan.cohort, {scan.diagnosis: 1}),)
     )
@@ -100,7 +100,7 @@ def raw_path(scan: SimulatedScan) -> str:
 
 
 def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """`COLUMNS` of rows, with the other cohorts in which each person occurs."""
+    """Returns `COLUMNS` of rows, with the other cohorts in which each person occurs."""
     table = pd.DataFrame(rows)
     table["shared_with"] = shared_with(table)
     return table[list(COLUMNS)]

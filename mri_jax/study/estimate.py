@@ -101,7 +101,7 @@ def _evaluation_seconds(stages: Sequence[EvaluateStage], costs: Costs, grid: Gri
 def _training_seconds(
     waves: Sequence[Sequence[TrainStage]], program: cost.ProgramCost, costs: Costs
 ) -> float:
-    """Seconds of training waves of one program, each as long as its longest training."""
+    """Returns seconds of training waves of one program, each as long as its longest training."""
 
     def seconds(stage: TrainStage) -> float:
         scans = len(stage.train), len(stage.validation)

@@ -17,7 +17,7 @@ NAME = "events.out.tfevents.0.mri_jax"
 
 
 def event_file(rows: Iterable[dict[str, Any]], figures: Sequence[str]) -> bytes:
-    """The event file of one network.
+    """Returns the event file of one network.
 
     Args:
       rows: An epoch each, with ``epoch`` and the figures; None where there is none.

@@ -45,7 +45,7 @@ def write_first_layer(
 
 
 def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarray) -> np.ndarray:
-    """(X, Y, Z, F) of conv1 after BatchNorm and ReLU, for one volume (1, X, Y, Z, C)."""
+    """Returns (X, Y, Z, F) of conv1 after BatchNorm and ReLU, for one volume (1, X, Y, Z, C)."""
 
     @jax.jit
     def feature_map(variables: Any, x: jax.Array) -> jax.Array:

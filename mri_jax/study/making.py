@@ -57,7 +57,7 @@ def make(
 
 
 def _folder(settings: SimulationSettings, stages: epath.Path) -> epath.Path:
-    """Where simulated cohorts are kept: on this machine, since volumes are memory maps."""
+    """Returns where simulated cohorts are kept: on this machine, since volumes are memory maps."""
     root = stages / "simulated"
     if files.on_bucket(stages):
         root = epath.Path("~/.cache/mri_jax/simulated").expanduser()

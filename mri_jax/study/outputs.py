@@ -84,7 +84,7 @@ def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
 
 
 def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> pd.DataFrame:
-    """The predictions table of a finished plan; logits of failed networks are NaN."""
+    """Returns the predictions table of a finished plan; logits of failed networks are NaN."""
     read: dict[str, pd.DataFrame | None] = {}
     parts = []
     for entry in plan.entries:
@@ -103,7 +103,7 @@ def predictions_of(plan: Plan, catalogue: Catalogue, folders: StageFolders) -> p
 def _part(
     entry: Entry, answer: Answer, catalogue: Catalogue, logits: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """The rows of an answer; ``logits`` are those of its stage, None of a failed one."""
+    """Returns the rows of an answer; ``logits`` are those of its stage, None of a failed one."""
     keys = [catalogue.keys[row] for row in answer.examples.rows]
     try:
         values = (

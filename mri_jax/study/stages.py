@@ -49,11 +49,11 @@ class StageFolders:
         self._whole: dict[str, bool] = {}
 
     def folder(self, stage: Stage) -> epath.Path:
-        """The folder of a stage, finished or not."""
+        """Returns the folder of a stage, finished or not."""
         return self.root / stage_note.folder_name(stage.kind, stage.fingerprint)
 
     def finished(self, stage: Stage) -> bool:
-        """Whether its result is there, as it was when it was finished.
+        """Returns whether its result is there, as it was when it was finished.
 
         Raises:
           UserError: Its folder holds another stage.
@@ -74,11 +74,11 @@ class StageFolders:
         return self._whole[folder.name]
 
     def note(self, stage: Stage) -> dict[str, Any]:
-        """What `finish` wrote about it."""
+        """Returns what `finish` wrote about it."""
         return stage_note.require(self.folder(stage), stage.fingerprint)
 
     def failure(self, stage: Stage) -> str:
-        """Why it failed, as `finish` wrote it under ``failed``; empty where it did not."""
+        """Returns why it failed, as `finish` wrote it under ``failed``; empty where it did not."""
         return str(self.note(stage).get("failed", "")) if self.finished(stage) else ""
 
     def finish(self, stage: Stage, note: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ class StageFolders:
 
 
 def _problem(folder: epath.Path) -> str | None:
-    """Why the result in a folder is not as it was when it was finished; None if it is."""
+    """Returns why the result in a folder is not as it was when it was finished; None if it is."""
     try:
         stage_note.check(folder)
     except UserError as error:

@@ -85,12 +85,12 @@ def _note(trained: pd.DataFrame, each: pd.DataFrame, where: tuple[str, str, str]
 
 
 def _stated(value: object) -> bool:
-    """Whether a cell of the plan says something; absent ones are NaN."""
+    """Returns whether a cell of the plan says something; absent ones are NaN."""
     return isinstance(value, str) and value != ""
 
 
 def _folds(numbers: Iterable[int]) -> str:
-    """``fold 3:`` or ``folds 0, 3:``."""
+    """Returns ``fold 3:`` or ``folds 0, 3:``."""
     found = sorted(set(map(int, numbers)))
     return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}:"
 

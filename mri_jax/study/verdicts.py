@@ -16,7 +16,7 @@ WORDS = {"failed": "training failed", "not_learnt": "has not learnt"}
 
 
 def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
-    """What a finished training's own losses say; empty where nothing is wrong.
+    """Returns what a finished training's own losses say; empty where nothing is wrong.
 
     Args:
       stage: The training.
@@ -32,7 +32,7 @@ def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
 
 
 def chance_of(stage: TrainStage) -> float:
-    """The held-out loss of a network that knows nothing of the scans, in nats."""
+    """Returns the held-out loss of a network that knows nothing of the scans, in nats."""
     return learning.chance_loss(np.array(stage.validation.labels), _balanced(stage))
 
 
@@ -74,7 +74,7 @@ def remarks(
 
 
 def line(name: Name, remark: Mapping[str, str]) -> str:
-    """``cnn5-w1 source, fold 3: has not learnt: ...``."""
+    """Returns ``cnn5-w1 source, fold 3: has not learnt: ...``."""
     run, stage, repeat, fold = name
     part = f", part {repeat}" if stage != SOURCE else ""
     told = "; ".join(f"{WORDS[kind]}: {reason}" for kind, reason in remark.items())

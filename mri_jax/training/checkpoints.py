@@ -125,7 +125,7 @@ def load_params(checkpoint: epath.PathLike) -> Network:
 
 
 def network_path(stage_folder: epath.PathLike) -> epath.Path:
-    """Where a stage keeps its finished network."""
+    """Returns where a stage keeps its finished network."""
     return epath.Path(stage_folder) / _STAGE_CHECKPOINT
 
 
@@ -209,14 +209,14 @@ class TrainingCheckpoints:
 
 
 def _unfinished(place: epath.Path) -> bool:
-    """Whether a folder is what a save leaves that was killed before its end."""
+    """Returns whether a folder is what a save leaves that was killed before its end."""
     if not place.is_dir() or (place / _STATE).exists():
         return False
     return {path.name.split(".")[0] for path in place.iterdir()} <= {_ARRAYS, ""}
 
 
 def _load_state(place: epath.Path, like: Any) -> Any:
-    """A state in the structure of ``like``.
+    """Returns a state in the structure of ``like``.
 
     Raises:
       UserError: It is damaged, of another version, or of another training.
@@ -244,7 +244,7 @@ def _load_state(place: epath.Path, like: Any) -> Any:
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree, in its order, by their paths: ``state/params/conv1/kernel``."""
+    """Returns the leaves of a tree, in its order, by their paths: ``state/params/conv1/kernel``."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)

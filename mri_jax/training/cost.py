@@ -179,6 +179,6 @@ def _bytes(memory: Any) -> int:
 
 
 def _whole_batches(scans: int, wave: Wave) -> int:
-    """How many volumes are evaluated, those that fill the last batch included."""
+    """Returns how many volumes are evaluated, those that fill the last batch included."""
     size = wave.whole(EVALUATION_BATCH)
     return -(-scans // size) * size

@@ -9,7 +9,7 @@ _NOT_FINITE = HISTORY.index("not_finite")
 
 
 def failure(ended: Progressed, steps: int, held_out: bool) -> str:
-    """Why a finished training failed; empty where it did not.
+    """Returns why a finished training failed; empty where it did not.
 
     A step whose loss or gradient is not finite leaves the network as it was, so a training in which
     every step is such ends with the network that it began with.

@@ -50,7 +50,7 @@ class StepLimits:
     patience_steps: int = 0
 
     def applied(self, settings: StoppingSettings, steps: int) -> StoppingSettings:
-        """The rule in epochs for a training of ``steps`` steps an epoch.
+        """Returns the rule in epochs for a training of ``steps`` steps an epoch.
 
         Of each limit in epochs and in steps the later one holds. The largest number of epochs is
         raised where fewer would not reach ``min_steps``; nothing else raises it.
@@ -84,7 +84,7 @@ class Stopping(NamedTuple):
 
 
 def start() -> Stopping:
-    """The state before the first epoch."""
+    """Returns the state before the first epoch."""
     infinity = np.asarray(np.inf, np.float64)
     zero = np.asarray(0, np.int32)
     return Stopping(zero, infinity, zero, infinity, zero)
@@ -114,7 +114,7 @@ def update(state: Stopping, loss: float, settings: StoppingSettings) -> tuple[St
 
 
 def finished(state: Stopping, settings: StoppingSettings) -> bool:
-    """Whether training ends here."""
+    """Returns whether training ends here."""
     if state.epochs >= settings.max_epochs:
         return True
     return bool(state.epochs >= settings.min_epochs and state.waited >= settings.patience)

@@ -183,7 +183,7 @@ def _fixed_part(template: Template, spacing: float) -> tuple[np.ndarray, np.ndar
 
 @lru_cache(maxsize=2)
 def _depth(template: Template, spacing: float) -> Image:
-    """`Template.depth` on the voxels of `_fixed_part`."""
+    """Returns `Template.depth` on the voxels of `_fixed_part`."""
     _, weight, affine = _fixed_part(template, spacing)
     return Image(pull(template.depth, affine, weight.shape), affine)
 

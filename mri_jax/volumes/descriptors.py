@@ -79,7 +79,7 @@ def mirrored(described: np.ndarray) -> np.ndarray:
 
 @lru_cache(1)
 def _inside() -> np.ndarray:
-    """Cells of the lattice that are used, (20, 24, 20) bool."""
+    """Returns cells of the lattice that are used, (20, 24, 20) bool."""
     places = np.meshgrid(*map(_places, _LATTICE), indexing="ij")
     return np.asarray(sum(p**2 for p in places) <= _WITHIN**2)
 

@@ -70,7 +70,7 @@ class Group:
         )
 
     def describe(self) -> str:
-        """One line: what the limits come from, and which of them cannot flag anything."""
+        """Returns one line: what the limits come from, and which of them cannot flag anything."""
         if not self.compared:
             return (
                 f"{self.name}: {self.scans} scans, {FIXED} (outliers need "

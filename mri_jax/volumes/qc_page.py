@@ -28,7 +28,7 @@ OUTLINE = (70, 220, 235)
 
 
 def row_of_slices(volume: np.ndarray, grid: Grid, outline: np.ndarray) -> np.ndarray:
-    """One picture of a scan.
+    """Returns one picture of a scan.
 
     Args:
       volume: (X, Y, Z) intensities, 0 outside the brain.

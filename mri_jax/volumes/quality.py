@@ -133,7 +133,7 @@ def scale_and_shear(matrix: np.ndarray) -> tuple[float, float]:
 
 
 def signal_to_noise(data: np.ndarray, mask: np.ndarray) -> float:
-    """Median of the brain over the SD of its noise.
+    """Returns the median of the brain over the SD of its noise.
 
     The noise is read from mixed second differences inside the brain, which cancel anatomy that
     varies linearly (the idea of Immerkaer 1996, doi:10.1006/cviu.1996.0060, along three axes).

@@ -77,7 +77,7 @@ def read_scan(path: Path, orientation: str = "") -> RawScan:
 
 
 def check_header(path: Path, orientation: str = "") -> str | None:
-    """Why `read_scan` would refuse a file by its header alone; None where it would not.
+    """Returns why `read_scan` would refuse a file by its header alone; None where it would not.
 
     Reads some hundred bytes, so that a table of scans is checked before hours of preprocessing.
 

@@ -111,7 +111,7 @@ def backward(
     for_input: bool,
     for_kernel: bool,
 ) -> tuple[Array | None, Array | None]:
-    """Gradients with respect to input and kernel, (N, X, Y, Z, C) and (3, 3, 3, C, F).
+    """Returns gradients with respect to input and kernel, (N, X, Y, Z, C) and (3, 3, 3, C, F).
 
     Args:
       layer: The layer.
@@ -160,5 +160,5 @@ def _takes_native(layer: Layer, kernel: Array) -> bool:
 
 
 def flipped(kernel: Array) -> Array:
-    """The kernel of the transposed convolution: (3, 3, 3, C, F) to (3, 3, 3, F, C)."""
+    """Returns the kernel of the transposed convolution: (3, 3, 3, C, F) to (3, 3, 3, F, C)."""
     return jnp.swapaxes(kernel[::-1, ::-1, ::-1], 3, 4)

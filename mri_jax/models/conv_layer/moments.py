@@ -24,7 +24,7 @@ def moments(z: Array) -> Moments:
 
 
 def of_whole_batch(part: Moments, axis: str | None) -> Moments:
-    """Moments of the whole batch from those of parts of one size, without cancellation.
+    """Returns moments of the whole batch from those of parts of one size, without cancellation.
 
     The variance is that within the parts plus that between their means (Chan et al. 1983).
 
@@ -38,6 +38,6 @@ def of_whole_batch(part: Moments, axis: str | None) -> Moments:
 
 
 def of_equal_parts(each: Moments) -> Moments:
-    """Moments (C,) of the whole from those of parts of one size, (P, C)."""
+    """Returns moments (C,) of the whole from those of parts of one size, (P, C)."""
     mean = each.mean.mean(0)
     return Moments(mean, (each.variance + jnp.square(each.mean - mean)).mean(0))

@@ -18,7 +18,7 @@ _SUFFIX = {"float32": "f32", "float64": "f64"}
 
 
 def supports(channels: int, filters: int, dtype: jnp.dtype) -> bool:
-    """Whether there are kernels for a layer of so many channels and filters."""
+    """Returns whether there are kernels for a layer of so many channels and filters."""
     return filters % 8 == 0 and (channels == 1 or channels % 8 == 0) and dtype.name in _SUFFIX
 
 
@@ -65,7 +65,7 @@ def gradients(
     for_input: bool,
     for_kernel: bool,
 ) -> Gradients:
-    """Gradients with respect to input and kernel.
+    """Returns gradients with respect to input and kernel.
 
     Args:
       x: (N, X, Y, Z, C).

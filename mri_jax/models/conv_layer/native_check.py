@@ -17,7 +17,7 @@ _LAYERS = ((1, 8, (18, 20, 35)), (8, 16, (9, 22, 30)), (32, 64, (5, 6, 7)))
 
 
 def errors() -> Iterator[tuple[str, float]]:
-    """What was compared, and its largest difference as a share of the largest number."""
+    """Yields what was compared, and its largest difference as a share of the largest number."""
     rng = np.random.default_rng(0)
     for channels, filters, size in _LAYERS:
         x = jnp.asarray(rng.normal(size=(2, *size, channels)), jnp.float32)

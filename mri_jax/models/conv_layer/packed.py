@@ -57,7 +57,7 @@ def _geometry(x: Array, filters: int) -> _Geometry:
 
 
 def _windows_along_z(x: Array, g: _Geometry) -> Array:
-    """The four voxels each cell sees along Z.
+    """Returns the four voxels each cell sees along Z.
 
     (N, X, Y, Z, C) to (N, 2 Xc + 2, 2 Yc + 2, Zc, 4 C).
     """
@@ -68,7 +68,7 @@ def _windows_along_z(x: Array, g: _Geometry) -> Array:
 
 
 def _slab_of(windows: Array, g: _Geometry, at: Array) -> Array:
-    """The planes that one slab's cells see: (2 P + 2, 2 Yc + 2, Zc, 4 C)."""
+    """Returns the planes that one slab's cells see: (2 P + 2, 2 Yc + 2, Zc, 4 C)."""
     volume, slab = jnp.divmod(at, g.cells[0] // g.planes_per_slab)
     start = (volume, 2 * g.planes_per_slab * slab, 0, 0, 0)
     size = (1, 2 * g.planes_per_slab + 2, *windows.shape[2:])
@@ -92,7 +92,7 @@ def _fill_rows(scratch: Array, slab: Array, g: _Geometry) -> Array:
 
 
 def _flat(rows: Array) -> Array:
-    """(P, Yc, Zc, 72 C) to (rows, 72 C)."""
+    """Returns (P, Yc, Zc, 72 C) to (rows, 72 C)."""
     return rows.reshape(-1, rows.shape[-1])
 
 
@@ -108,7 +108,7 @@ def _pack_kernel(kernel: Array) -> Array:
 
 
 def _inside(g: _Geometry) -> tuple[Array, Array] | None:
-    """Which of the eight positions of each cell lie in the volume; None where all do.
+    """Returns which of the eight positions of each cell lie in the volume; None where all do.
 
     Returns:
       Along X, (slabs, P, 8) bool, and in the plane, (Yc * Zc, 8) bool.
@@ -126,7 +126,7 @@ def _inside(g: _Geometry) -> tuple[Array, Array] | None:
 
 
 def _mask_of(inside: tuple[Array, Array], slab_index: Array) -> Array:
-    """(rows, 8) bool of one slab."""
+    """Returns (rows, 8) bool of one slab."""
     x, plane = inside
     return (x[slab_index][:, None] & plane[None]).reshape(-1, 8)
 
@@ -206,7 +206,7 @@ def _combine(sums: _Sums) -> Moments:
 def gradients(
     x: Array, kernel: Array, given: PreActivationGradient, *, for_input: bool, for_kernel: bool
 ) -> Gradients:
-    """Gradients with respect to input and kernel; the pre-activation is computed again.
+    """Returns gradients with respect to input and kernel; the pre-activation is computed again.
 
     Args:
       x: (N, X, Y, Z, C).

@@ -48,7 +48,7 @@ def convolve(x: Array, kernel: Array) -> Array:
 
 
 def kernel_gradient(x: Array, dz: Array) -> Array:
-    """Gradient of `convolve` with respect to its kernel, accumulated in at least float32.
+    """Returns the gradient of `convolve` with respect to its kernel, in at least float32.
 
     It is computed as matrix products of patches, over slabs of planes that stay in cache.
 
@@ -100,7 +100,7 @@ def kernel_gradient(x: Array, dz: Array) -> Array:
 
 
 def planes_per_slab(planes: int, numbers: int) -> int:
-    """The largest divisor of ``planes`` that keeps a slab within `SLAB_NUMBERS`, or 1.
+    """Returns the largest divisor of ``planes`` that keeps a slab within `SLAB_NUMBERS`, or 1.
 
     Args:
       planes: How many planes there are.

@@ -45,7 +45,7 @@ def register() -> None:
 
 
 def built() -> Path:
-    """The library of this machine, built if it is not there.
+    """Returns the library of this machine, built if it is not there.
 
     Raises:
       UserError: As in `register`.
@@ -83,7 +83,7 @@ def find_compiler() -> str:
 
 
 def _identity(compiler: str) -> str:
-    """A hash of all that the library's bytes depend on."""
+    """Returns a hash of all that the library's bytes depend on."""
     here = Path(__file__).parent
     told = subprocess.run(
         [compiler, "--version"], capture_output=True, encoding="utf-8", check=False
@@ -100,7 +100,7 @@ def _identity(compiler: str) -> str:
 
 
 def _processor() -> list[str]:
-    """What tells processors apart for whom the compiler writes other code."""
+    """Returns what tells processors apart for whom the compiler writes other code."""
     told = [platform.machine(), platform.processor()]
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -138,7 +138,7 @@ def _ran(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _own_folder(folder: Path) -> Path:
-    """The folder, made for its owner alone.
+    """Returns the folder, made for its owner alone.
 
     Raises:
       UserError: It is another user's, others may write to it, or it cannot be made.
