@@ -14,8 +14,6 @@ if __name__ == "__main__":
 
 import os
 import re
-import runpy
-import traceback
 from typing import TYPE_CHECKING
 
 from mri_jax import allocator
@@ -74,30 +72,23 @@ def parse_flags(argv: list[str]) -> list[str]:
 def _mistake(argv: list[str], error: Exception) -> str:
     """The line that names the field: ml_collections and absl tell it in many."""
     given = dict(a.lstrip("-").partition("=")[::2] for a in argv if a.startswith("-"))
-    path, _, preset = given.get("config", "").partition(":")
-    if path and not os.path.isfile(path):
-        return f"--config: {path}: no such file"
+    from mri_jax.errors import UserError
     from mri_jax.settings import overrides
+    from mri_jax.settings.config_file import cut, fields_of
 
-    if path:
+    if config := given.get("config"):
         try:
-            config = runpy.run_path(path)["get_config"](*filter(None, [preset])).to_dict()
-        except Exception as wrong:
-            return f"--config: {path}: {_cut(traceback.format_exception_only(wrong)[-1])}"
-        if told := overrides.wrong(argv, config):
-            return told
+            if told := overrides.wrong(argv, fields_of(config)):
+                return told
+        except UserError as wrong:
+            return str(wrong)
     if told := overrides.plainly(str(error), list(flags.FLAGS)):
-        return _cut(told)
+        return cut(told)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next(
         (line for line in reversed(lines) if "Error: " in line), (lines or [repr(error)])[0]
     )
-    return _cut(re.sub(r"^\w+Error: ", "", told))
-
-
-def _cut(text: str) -> str:
-    text = " ".join(text.removeprefix("ValueError: ").split())
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    return cut(re.sub(r"^\w+Error: ", "", told))
 
 
 def main(argv: list[str]) -> int:
@@ -129,6 +120,8 @@ def _main(argv: list[str]) -> int:
         raise UserError(f"{argv[1]!r} is not a flag; fields of the config are --config.FIELD=VALUE")
     if _CONFIG.value is None:
         raise UserError("--config: is missing, e.g. --config=configs/finetune_high.py")
+    if _PLAN.value and _NANS.value:
+        raise UserError("--debug_nans: looks for NaNs in a study that runs; leave it out of --plan")
     if not flags.FLAGS["verbosity"].present:
         # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
         logging.set_verbosity(logging.FATAL)

@@ -25,6 +25,8 @@ def drawn(spec: CNNSpec, shape: tuple[int, int, int], rng: np.random.Generator) 
     shapes = jax.eval_shape(init, jax.random.key(0), volume)
 
     def draw(path: Any, array: Any) -> np.ndarray:
+        if array.dtype == np.int32:  # steps that the statistics are of
+            return np.full(array.shape, 7, np.int32)
         name, normal = path[-1].key, rng.normal(size=array.shape)
         if name == "kernel":
             return normal * np.sqrt(2 / np.prod(array.shape[:-1]))

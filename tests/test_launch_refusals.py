@@ -35,6 +35,7 @@ MISTAKES = [
     ("--config.data.clip=()", "config.data.clip: () must be a tuple of 2 values"),
     ("--cpu_folds=0", "--cpu_folds: 0 must be a whole number from 1 to"),
     ("--cpu_folds=100000", "--cpu_folds: 100000 must be a whole number from 1 to"),
+    ("--plan --debug_nans", "--debug_nans: looks for NaNs in a study that runs"),
     (
         "--cpu_folds=2 --debug_nans",
         "NaNs are looked for (--debug_nans) in one",

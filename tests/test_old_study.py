@@ -21,9 +21,9 @@ from tests.small_run import make_run
 NAMES = ["run", "stage", "repeat", "fold", "cohort", "split", "subject_id"]
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("old")
+@pytest.fixture
+def study(tmp_path):
+    folder = tmp_path / "old"
     with tarfile.open(Path(__file__).parent / "data" / "study_of_0.1.0.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
@@ -67,6 +67,7 @@ def test_its_exported_model_predicts_what_it_wrote(study, tmp_path):
 def test_its_stages_are_found_and_nothing_is_trained_again(study):
     before = results.load(study / "run").predictions.set_index(NAMES)
     kept = {path: path.stat().st_mtime_ns for path in (study / "stages").glob("*/network/*")}
+    assert len(kept) > 8
     said: list[str] = []
     (study / "run").rename(study / "old-run")
     run = make_run(
@@ -76,5 +77,6 @@ def test_its_stages_are_found_and_nothing_is_trained_again(study):
     assert "2 source (2 cached), 2 tune (2 cached), 8 evaluate (8 cached)" in "\n".join(said)
     assert {p: p.stat().st_mtime_ns for p in (study / "stages").glob("*/network/*")} == kept
     again = results.load(run).predictions.set_index(NAMES)
+    assert len(again) == len(before)
     columns = ["logit_0", "logit_1", "probability"]
     pd.testing.assert_frame_equal(again[columns], before.loc[again.index, columns])

@@ -176,7 +176,7 @@ def _joined(parts: list[str]) -> str:
 
 
 def adni_id(ptid: str) -> str:
-    """Returns ``002_S_0295`` in any spelling to ``sub-ADNI002S0295``.
+    """Returns the subject id ``sub-ADNI002S0295`` of ``002_S_0295`` in any spelling.
 
     Raises:
       UserError: It is no ADNI id.

@@ -242,7 +242,7 @@ def _auc(
 
 
 def _limits(estimate: float, low: float, high: float) -> tuple[float, float]:
-    """Returns a perfect separation has no measurable variance; its limits are the estimate."""
+    """Returns the limits; those of a perfect separation, without variance, are the estimate."""
     return (estimate, estimate) if np.isnan(low) else (low, high)
 
 

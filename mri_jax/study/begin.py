@@ -29,7 +29,11 @@ def check_config(workdir: epath.Path, study: Study) -> None:
     # A config without a plan was written by versions that wrote it before they checked the plan.
     if not (workdir / results.CONFIG).exists() or not (workdir / results.PLAN).exists():
         return
-    differ = Study.read(workdir / results.CONFIG).unlike(study)
+    other = "choose another --workdir (finished stages are found all the same)"
+    try:
+        differ = Study.read(workdir / results.CONFIG).unlike(study)
+    except UserError as error:  # of another version
+        raise UserError(f"{error}; {other}") from None
     if differ:
         shown = "; ".join(
             f"{name} is {_shown(there)}, not {_shown(here)}"
@@ -37,10 +41,7 @@ def check_config(workdir: epath.Path, study: Study) -> None:
         )
         if len(differ) > _SHOWN:
             shown += f"; and {len(differ) - _SHOWN} more fields"
-        raise UserError(
-            f"{workdir}: is the work directory of another config: {shown}; choose another "
-            "--workdir (finished stages are found all the same)"
-        )
+        raise UserError(f"{workdir}: is the work directory of another config: {shown}; {other}")
 
 
 def _shown(value: Any) -> str:

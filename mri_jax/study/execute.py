@@ -107,6 +107,7 @@ class Executor:
                                 trainer.train(pending, programs, progress)
                 if self.interrupted():
                     raise Interrupted
+        programs.release()
 
     def _evaluate_all(self, stages: Sequence[EvaluateStage], programs: Programs) -> None:
         pending = self._pending(stages)

@@ -18,7 +18,6 @@ from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
-from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Wave
 
@@ -36,7 +35,7 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> PermutedNe
     """
     study = run.study
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
-    store = open_store(study)
+    store = None if study.data.simulated else run.store
     catalogue, plan = planned(study, folders, store)
     # A run of other cohorts is refused before any is simulated.
     source = _source_stage(run, plan, variant, fold)

@@ -23,7 +23,7 @@ def planned(
       folders: Of stages; descriptions of volumes go there if the store cannot be written.
       store: The study's store, where it is open already.
     """
-    store = store or scans.open_store(study)
+    store = scans.open_store(study) if store is None else store
     if store is None:
         catalogue = simulated.catalogue_to_make(study)
     else:

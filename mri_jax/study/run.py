@@ -34,7 +34,7 @@ def run(
     workdir, folders = epath.Path(workdir), StageFolders(stages, how.say)
     with folder_locked(workdir, "work directory"):
         begin.check_config(workdir, study)
-        store = how.store or open_store(study)
+        store = open_store(study) if how.store is None else how.store
         catalogue, plan = planned(study, folders, store)
         check_memory(plan, catalogue, folders, how.memory)
         volumes = open_volumes(study, catalogue, folders, store, how.interrupted)

@@ -284,22 +284,24 @@ def _late_reports_untold() -> Iterator[None]:
     that nobody waited for; once it is closed, every later report would print a traceback. They go
     on after the block, and so does the silence.
     """
-    told, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    told = sys.unraisablehook
 
     def hook(raised: "sys.UnraisableHookArgs") -> None:
         late = isinstance(raised.exc_value, RuntimeError) and raised.object is None
         if not (late and str(raised.exc_value) == "Event loop is closed"):
             told(raised)
 
+    logging.getLogger("asyncio").addFilter(_is_others)  # of equal filters a logger keeps one
     sys.unraisablehook = hook
-    logger.addFilter(_is_waited_for)  # of equal filters a logger keeps one
     yield
     sys.unraisablehook = told
-    logger.removeFilter(_is_waited_for)
 
 
-def _is_waited_for(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("Task exception was never retrieved")
+def _is_others(record: logging.LogRecord) -> bool:
+    """Returns whether a record is not of TensorStore's reads and writes that nobody waited for."""
+    error = record.exc_info[1] if record.exc_info else None
+    unwaited = record.getMessage().startswith("Task exception was never retrieved")
+    return not (unwaited and "tensorstore" in str(error))
 
 
 def _to_host(tree: Any) -> Any:

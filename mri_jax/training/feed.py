@@ -80,6 +80,7 @@ class OnDevice:
 
     def _volumes(self, wave: Wave) -> Array:
         if wave not in self._placed:
+            self._placed = {}  # before the next copy is made, so that both need never fit
             self._placed = {wave: wave.copies(self._host)}
         return self._placed[wave]
 
@@ -108,6 +109,7 @@ class PerFold(OnDevice):
 
     def _volumes(self, wave: Wave) -> Array:
         if wave not in self._placed:
+            self._placed = {}
             self._placed = {wave: wave.place(self._arrays)}
         return self._placed[wave]
 

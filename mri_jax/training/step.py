@@ -161,14 +161,14 @@ def step_keys(key: Array, step: Array) -> StepKeys:
     """Returns the random keys of a step.
 
     No number is drawn from dropout's key itself, so it is the step's own, from which augmentation's
-    is split off. Both are the keys of every version with this `NUMERICS_VERSION`.
+    is made. Both are the keys of every version with this `NUMERICS_VERSION`.
 
     Args:
       key: (2,) uint32, the training's.
       step: () int32, how many steps were taken before.
     """
     own = jax.random.fold_in(typed_key(key), step)
-    return StepKeys(dropout=own, augmentation=jax.random.split(own)[1])
+    return StepKeys(dropout=own, augmentation=jax.random.fold_in(own, 1))
 
 
 def weighted_loss(

@@ -195,7 +195,7 @@ def preprocess(
     given_mask: np.ndarray | None = None,
     in_template_space: bool = False,
 ) -> PreprocessedScan:
-    """Returns `preprocess_scan` for a scan in memory; ``given_mask`` is bool on its voxels."""
+    """Does what `preprocess_scan` does; ``given_mask`` is bool on the voxels of the scan."""
     # A matrix product sums in an order that depends on the threads of BLAS, and so would the bytes.
     with threadpool_limits(limits=1):
         return _preprocess(scan, settings, given_mask, in_template_space)

@@ -38,7 +38,7 @@ def test_volumes_of_a_users_store_have_its_grid(tmp_path):
     [
         ("configs/depht.py", "configs/depht.py: no such file"),
         ("configs/depth.py:big", "configs/depth.py: preset 'big' is not one of"),
-        ("setup.py", "setup.py: 'get_config'"),
+        ("setup.py", "setup.py: KeyError: 'get_config'"),
     ],
 )
 def test_a_wrong_config_is_one_line(config, line, tmp_path, monkeypatch, capsys):

@@ -160,5 +160,5 @@ def _takes_native(layer: Layer, kernel: Array) -> bool:
 
 
 def flipped(kernel: Array) -> Array:
-    """Returns the kernel of the transposed convolution: (3, 3, 3, C, F) to (3, 3, 3, F, C)."""
+    """Returns the kernel of the transposed convolution, (3, 3, 3, F, C) of (3, 3, 3, C, F)."""
     return jnp.swapaxes(kernel[::-1, ::-1, ::-1], 3, 4)

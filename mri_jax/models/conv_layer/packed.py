@@ -92,7 +92,7 @@ def _fill_rows(scratch: Array, slab: Array, g: _Geometry) -> Array:
 
 
 def _flat(rows: Array) -> Array:
-    """Returns (P, Yc, Zc, 72 C) to (rows, 72 C)."""
+    """Returns (P, Yc, Zc, 72 C) as (rows, 72 C)."""
     return rows.reshape(-1, rows.shape[-1])
 
 
