@@ -104,7 +104,7 @@ def read_text(path: epath.PathLike) -> str:
 
 
 def decode(path: epath.PathLike, data: bytes) -> str:
-    """Returns `read_text` of bytes that were read already."""
+    """Returns what `read_text` does, for bytes that were read already."""
     for start, kind in _OTHER_FILES.items():
         if data.startswith(start):
             raise UserError(f"{path}: is {kind}, not text; save the table as CSV UTF-8")

@@ -70,7 +70,7 @@ def select(
     optional: Sequence[str] = (),
     missing: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
-    """Returns `read_rows` of a file that was read already."""
+    """Returns what `read_rows` does, for a file that was read already."""
     names = columns_of(rows, wanted)
     for ours, found in names.items():
         if found is None and ours not in optional:

@@ -168,7 +168,7 @@ def _tunings(
     for run, stages in sorted(tuned.groupby("run")["stage"]):
         variant = variants[run]
         source = Method(run, SOURCE, variant)
-        rows = [Method(run, stage, variant) for stage in sorted(stages, key=_layer_order)]
+        rows = [Method(run, stage, variant) for stage in sorted(stages, key=layer_order)]
         key = "finetune" if tuned["run"].nunique() == 1 else f"finetune-{run}"
         pairs = [(row, source) for row in rows]
         title = f"Fine-tuning of {run}: source and tuned networks on the same subjects"
@@ -178,11 +178,11 @@ def _tunings(
     return found
 
 
-def _layer_order(stage: str) -> tuple[int, int, str]:
-    """Returns all layers, low, high, then conv layers by their number, then whatever else."""
+def layer_order(stage: str) -> tuple[int, int, str]:
+    """Returns what sorts stages: source, all layers, low, high, conv layers by number, the head."""
     layers = stage.removeprefix("tuned-").split("-")[0]
     # A longer name of a conv layer has a larger number.
-    rank = {"all": 0, "low": 1, "high": 2, "head": 4}.get(layers, 3)
+    rank = {"source": -1, "all": 0, "low": 1, "high": 2, "head": 4}.get(layers, 3)
     return rank, len(layers), stage
 
 

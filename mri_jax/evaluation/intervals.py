@@ -53,7 +53,7 @@ class Resampled:
         }[name]
 
     def size(self, name: str) -> int:
-        """Returns subjects behind a metric; for BAC those of the smaller class."""
+        """Returns how many subjects a metric rests on; for BAC those of the smaller class."""
         m, n = self.counts
         return {"sen": m, "spe": n, "bac": min(m, n), "acc": m + n}[name]
 

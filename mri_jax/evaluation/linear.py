@@ -94,7 +94,7 @@ class VoxelModel:
     losses: tuple[float, ...]
 
     def logits(self, volumes: np.ndarray) -> np.ndarray:
-        """Returns (N, V) flattened volumes to (N, 2) logits: 0 and the log odds."""
+        """Returns the (N, 2) logits of (N, V) flattened volumes: 0 and the log odds."""
         shift = float(self.centre @ self.weights)
         return _two(np.asarray(volumes @ self.weights, float) - shift + self.intercept)
 

@@ -18,11 +18,15 @@ Columns
 ``family``, ``source``, ``depth``, ``width``   what the run is; see `mri_jax.evaluation.variants`
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import variants
+from mri_jax.evaluation.baselines import LABELS
 
 NEEDED = (
     "run",
@@ -40,7 +44,7 @@ NEEDED = (
 )
 COLUMNS = (*NEEDED, *variants.COLUMNS)
 SPLITS = ("test", "validation", "adaptation", "inner")
-_NUMBERS = ("repeat", "fold", "logit_0", "logit_1", "probability", "depth", "width")
+_NUMBERS = ("repeat", "fold", "logit_0", "logit_1", "probability")
 # Of a probability and the softmax of logits that were written in decimals.
 _TOLERANCE = 1e-6
 KEY = ["run", "stage", "repeat", "fold", "cohort", "split", "subject_id", "session_id"]
@@ -82,15 +86,9 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         ("logit_0", nothing | np.isfinite(logits[:, 0]), "a finite number, or missing with all"),
         ("logit_1", nothing | np.isfinite(logits[:, 1]), "a finite number, or missing with all"),
         ("probability", nothing | agrees, "the softmax of its row's logits"),
-        ("depth", frame["depth"].isna() | _counts(numbers["depth"] - 1), "1 or more, or empty"),
-        ("width", frame["width"].isna() | (numbers["width"] > 0), "above 0, or empty"),
-        ("run", _alike(frame), "described alike in all its rows"),
     )
-    for column, holds, rule in rules:
-        if not np.all(holds):
-            place = int(np.argmin(np.asarray(holds)))
-            value = frame[column].iloc[place]
-            raise UserError(f"{source}: row {place + 2}: {column} {value!r} must be {rule}")
+    _refuse(frame, rules, source, 2)
+    check_runs(frame, source)
     twice = frame.duplicated(KEY)
     if twice.any():
         place = int(np.argmax(twice.to_numpy()))
@@ -99,6 +97,42 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
             f"{source}: row {place + 2}: a (run, stage, fold, scan) occurs twice: {scan}"
         )
     return variants.described(frame, variants.of_rows(frame)).reset_index(drop=True)
+
+
+def check_runs(frame: pd.DataFrame, source: str, first: int = 2) -> None:
+    """Checks what a table says of its runs; it need not say anything.
+
+    Args:
+      frame: A table with a column ``run``.
+      source: What messages call it.
+      first: Number of its first row.
+
+    Raises:
+      UserError: A cell is not what its column holds, or rows of one run say different things.
+    """
+    frame = frame.reindex(columns=["run", *variants.COLUMNS])
+    plain = ~frame.map(lambda cell: isinstance(cell, list | dict))
+    _refuse(frame, [(c, plain[c], "text or a number") for c in frame], source, first)
+    depth, width = (pd.to_numeric(frame[c], errors="coerce") for c in ("depth", "width"))
+    families = ("", *variants.NETWORKS, *LABELS)
+    rules = (
+        ("family", frame["family"].isna() | frame["family"].isin(families), "of this version"),
+        ("depth", frame["depth"].isna() | _counts(depth - 1), "1 or more, or empty"),
+        ("width", frame["width"].isna() | ((width > 0) & np.isfinite(width)), "above 0, or empty"),
+        ("run", _alike(frame), "described alike in all its rows"),
+    )
+    _refuse(frame, rules, source, first)
+
+
+def _refuse(
+    frame: pd.DataFrame, rules: Iterable[tuple[str, Any, str]], source: str, first: int
+) -> None:
+    """Refuses the first cell that breaks a rule: (column, whether each row keeps it, its words)."""
+    for column, holds, rule in rules:
+        if not np.all(holds):
+            place = int(np.argmin(np.asarray(holds)))
+            value = frame[column].iloc[place]
+            raise UserError(f"{source}: row {place + first}: {column} {value!r} must be {rule}")
 
 
 def _alike(frame: pd.DataFrame) -> pd.Series:

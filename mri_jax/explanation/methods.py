@@ -266,11 +266,11 @@ def _make(
 
 
 def chunk_of(shape: tuple[int, ...]) -> int:
-    """Returns volumes of (X, Y, Z) that one program takes together: a power of two, 1 at least."""
+    """Returns how many (X, Y, Z) volumes a program takes together: a power of two, 1 at least."""
     fitting = max(1.0, _VOXELS / math.prod(shape[:3]))
     return 1 << int(math.log2(fitting))
 
 
 def patch_size(edge: float, grid: Grid) -> int:
-    """Returns voxels along an edge of ``edge`` mm, rounded to a power of two of at least 2."""
+    """Returns how many voxels ``edge`` mm are, rounded to a power of two of at least 2."""
     return 1 << max(1, round(math.log2(edge / grid.spacing)))

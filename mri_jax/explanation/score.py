@@ -36,11 +36,11 @@ def score_of(spec: CNNSpec, variables: Any, x: Array) -> Array:
 
 
 def difference(logits: Array) -> Array:
-    """Returns (N, 2) logits to (N,) scores."""
+    """Returns the (N,) scores of (N, 2) logits."""
     return logits[:, 1] - logits[:, 0]
 
 
 @partial(jax.jit, static_argnames="spec")
 def scores(spec: CNNSpec, variables: Any, x: Array) -> Array:
-    """Returns `score_of`, compiled."""
+    """Returns what `score_of` does, by a compiled program."""
     return score_of(spec, variables, x)

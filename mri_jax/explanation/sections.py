@@ -273,5 +273,6 @@ def files_of_page() -> Section:
     ]
     note = "All maps are NIfTI in template space (MNI152, mm, RAS+), in units of the score."
     return Section(
-        "Files", tables=[from_rows("files", "Beside this page", ("file", "content"), rows, note)]
+        "Files",
+        tables=[from_rows("files-beside", "Beside this page", ("file", "content"), rows, note)],
     )

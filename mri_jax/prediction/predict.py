@@ -96,7 +96,7 @@ def predict(
 def _predict(
     model: PortableModel, wanted: Wanted, folder: epath.Path, options: Options
 ) -> PredictionSummary:
-    """Returns `predict` in a folder that is locked and has room."""
+    """Does what `predict` does, in a folder that is locked and has room."""
     forwards = [
         NetworksOnDevice(model.spec, [n.variables for n in e.networks]) for e in model.ensembles
     ]

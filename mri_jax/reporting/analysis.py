@@ -12,7 +12,7 @@ from mri_jax.evaluation import differences, families, summary, thresholds
 from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import Family
 from mri_jax.evaluation.predictions import KEY
-from mri_jax.evaluation.variants import UNKNOWN, of_rows
+from mri_jax.evaluation.variants import UNKNOWN, Variant, described, of_rows
 from mri_jax.runs import results
 from mri_jax.runs.results import Results
 
@@ -197,6 +197,7 @@ def _pooled(runs: Sequence[Results]) -> pd.DataFrame:
     """Predictions of all runs; rows that several runs share are kept once."""
     named = zip(names_of(runs), runs, strict=True)
     frame = pd.concat([r.predictions.assign(folder=name) for name, r in named], ignore_index=True)
+    frame = described(frame, _known(runs))
     shared = frame[frame.duplicated(KEY, keep=False)]
     if len(shared):
         spread = shared.groupby(KEY, observed=True)[["label", "logit_0", "logit_1"]].agg(
@@ -212,6 +213,18 @@ def _pooled(runs: Sequence[Results]) -> pd.DataFrame:
                 f"name ({run}, {stage}); report them apart"
             )
     return frame.drop_duplicates(KEY).drop(columns="folder").reset_index(drop=True)
+
+
+def _known(runs: Sequence[Results]) -> dict[str, Variant]:
+    """Returns what any of the folders says of each run: an older one may not know it."""
+    known: dict[str, Variant] = {}
+    for folder in runs:
+        for run, variant in of_rows(folder.predictions).items():
+            if variant != UNKNOWN and known.setdefault(run, variant) != variant:
+                raise UserError(
+                    f"not comparable: two folders describe {run} differently; report them apart"
+                )
+    return known
 
 
 def _check_comparable(

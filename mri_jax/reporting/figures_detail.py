@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from mri_jax.evaluation.calibration import reliability
 from mri_jax.evaluation.cells import MethodScores
+from mri_jax.evaluation.families import layer_order
 from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.thresholds import temperatures
@@ -207,7 +208,7 @@ def training_figures(analysis: Analysis) -> list[Picture]:
     made = []
     groups = dict(list(history.groupby(["run", "stage"], sort=False)))
     place = {run: at for at, run in enumerate(analysis.ordered({run for run, _ in groups}))}
-    for run, stage in sorted(groups, key=lambda key: (place[key[0]], key[1])):
+    for run, stage in sorted(groups, key=lambda key: (place[key[0]], layer_order(key[1]))):
         rows = groups[(run, stage)]
         shown = rows[rows["repeat"] == rows["repeat"].min()]
         count = rows["repeat"].nunique()

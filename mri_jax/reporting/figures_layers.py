@@ -39,7 +39,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
 
 
 def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """Returns ``run/stage/fold0/conv1`` to (run, stage), the first fold of each, source first."""
+    """Returns the arrays ``run/stage/fold0/conv1`` by (run, stage), of the first fold."""
     found: dict[tuple[str, str], np.ndarray] = {}
     for key in sorted(arrays, key=lambda k: ("/source/" not in k, k.rsplit("/", 3))):
         parts = key.rsplit("/", 3)

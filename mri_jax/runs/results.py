@@ -204,10 +204,12 @@ def load(run: epath.PathLike) -> Results:
     if found.empty:
         raise UserError(f"{path / PREDICTIONS}: holds no rows; the run has not finished")
     study, problem = _study(path / CONFIG)
-    known = _variants(study)
-    predictions = completed(table.validate(found, str(path / PREDICTIONS)), known)
+    validated = table.validate(found, str(path / PREDICTIONS))
+    known = _variants(study, validated["run"].unique())
+    predictions = completed(validated, known)
     plan = _plan(path / PLAN)
     if "run" in plan:
+        table.check_runs(plan, f"{path / PLAN}: stages", first=1)
         plan = completed(plan, known)
     missing += _undescribed(predictions)
     missing += _unfinished(plan, predictions)
@@ -235,12 +237,21 @@ def _study(path: epath.Path) -> tuple[Study | None, list[str]]:
     try:
         return Study.parse(values), []
     except UserError as error:
-        return None, [f"{path.name} is not of this version, and nothing of it is used ({error})"]
+        told = "cannot be read as a study of this version, and nothing of it is used"
+        return None, [f"{path.name} {told} ({error})"]
 
 
-def _variants(study: Study | None) -> tuple[Variant, ...]:
-    """Every network variant and baseline of a study; the plain baselines where it is not known."""
-    networks = [run.variant for run in study.runs] if study else []
+def _variants(study: Study | None, runs: Sequence[str]) -> tuple[Variant, ...]:
+    """Returns every network variant and baseline of a study.
+
+    Where it is not known, of the runs that are there those that are called as a baseline is:
+    results of earlier versions say nothing else of them.
+    """
+    if study is None:
+        labels = sorted(LABELS, key=len, reverse=True)
+        found = ((next((b for b in labels if f"{r}-".startswith(f"{b}-")), ""), r) for r in runs)
+        return tuple(Variant(b, run[len(b) + 1 :]) for b, run in found if b)
+    networks = [run.variant for run in study.runs]
     sources = dict.fromkeys(("", *(variant.source for variant in networks)))
     return (*networks, *(Variant(label, source) for source in sources for label in LABELS))
 
@@ -267,7 +278,10 @@ def _frame(path: epath.Path) -> pd.DataFrame:
 
 def _metrics(path: epath.Path, known: Sequence[Variant]) -> pd.DataFrame:
     frame = _frame(path)
-    return completed(frame, known) if "run" in frame else frame
+    if "run" not in frame:
+        return frame
+    table.check_runs(frame, str(path))
+    return completed(frame, known)
 
 
 def _undescribed(predictions: pd.DataFrame) -> list[str]:

@@ -108,7 +108,7 @@ def image(figure: Figure, kind: str, dots: int | None = None) -> bytes:
     Args:
       figure: The figure.
       kind: ``png`` or ``svg``.
-      dots: An inch of a PNG; by default as the style file says.
+      dots: Dots an inch of a PNG; by default as the style file says.
     """
     buffer = io.BytesIO()
     # A date in the metadata would change the bytes, and would be a date in a shared report.

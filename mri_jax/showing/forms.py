@@ -22,7 +22,7 @@ _LATEX = {
 
 
 def write(folder: epath.Path, table: Table, simulated: bool) -> None:
-    """Write a table as ``KEY.md``, ``KEY.tex`` and ``KEY.csv``, each of which says SIMULATED."""
+    """Writes a table as ``KEY.md``, ``KEY.tex`` and ``KEY.csv``, which say if it is SIMULATED."""
     place = folder / safe_name(table.key, keep="_")
     data = table.data.assign(simulated=True) if simulated else table.data
     files.write_markdown(f"{place}.md", markdown(table, simulated))

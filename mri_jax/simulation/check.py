@@ -181,7 +181,7 @@ def _effects(truth: pd.DataFrame, settings: SimulationSettings) -> Iterator[Meas
 def _classifiers(
     table: pd.DataFrame, store: VolumeStore, settings: SimulationSettings
 ) -> Iterator[Measurement]:
-    """Yields a voxel-wise linear classifier within and across sites; sites from intensities."""
+    """Yields how well voxels tell classes within and across sites, and intensities sites."""
     cohorts = list(dict.fromkeys(table["cohort"]))
     voxels, levels = features_of(table, store)
     for positive, negative in CONTRASTS:

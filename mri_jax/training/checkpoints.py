@@ -300,7 +300,7 @@ def _late_reports_untold() -> Iterator[None]:
 def _is_others(record: logging.LogRecord) -> bool:
     """Returns whether a record is not of TensorStore's reads and writes that nobody waited for."""
     error = record.exc_info[1] if record.exc_info else None
-    unwaited = record.getMessage().startswith("Task exception was never retrieved")
+    unwaited = "exception was never retrieved" in record.getMessage()  # of a task, or of a future
     return not (unwaited and "tensorstore" in str(error))
 
 

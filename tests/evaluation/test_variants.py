@@ -34,9 +34,11 @@ def test_a_table_that_contradicts_itself_is_refused():
     told = described(table(), {"cnn5-w1": Variant(CNN, "", 5, 1.0)})
     assert validate(told, "x.csv")["depth"].tolist() == [5] * 4
     for column, value, rule in (("depth", 7, "described alike"), ("depth", 2.5, "1 or more"),
-                                ("width", 0.0, "above 0"), ("width", "x", "above 0")):  # fmt: skip
+                                ("width", 0.0, "above 0"), ("width", "x", "above 0"),
+                                ("family", "transformer", "of this version"),
+                                ("depth", [5], "text or a number")):  # fmt: skip
         wrong = told.assign(**{column: told[column].astype(object)})
-        wrong.loc[2, column] = value
+        wrong.at[2, column] = value
         with pytest.raises(UserError, match=rf"row 4: .*{rule}"):
             validate(wrong, "x.csv")
 

@@ -106,18 +106,20 @@ def test_training_curves_show_what_there_is_in_natural_order(analysis):
         {"run": run, "stage": stage, "repeat": 0, "fold": fold, "epoch": epoch,
          "train_loss": 1.0 / epoch, "best": epoch == 2,
          "validation_loss": None if stage != "source" else 1.1 / epoch}
-        for run, stage in (("cnn10-w1", "source"), ("cnn5-w1", "tuned-low"), ("cnn5-w1", "source"))
+        for run, stage in (("cnn10-w1", "source"), ("cnn5-w1", "tuned-conv10"),
+                           ("cnn5-w1", "tuned-conv2"), ("cnn5-w1", "source"))
         for fold in (0, 1) for epoch in (1, 2, 3)
     ]  # fmt: skip
     run = dataclasses.replace(analysis.runs[0], history=pd.DataFrame(rows))
     told = completed(pd.DataFrame({"run": ["cnn10-w1", "cnn5-w1"]}), synthetic_run.KNOWN)
     made = training_figures(dataclasses.replace(analysis, runs=(run,), predictions=told))
     assert [picture.key for picture in made] == [
-        "training-cnn5-w1-source", "training-cnn5-w1-tuned-low", "training-cnn10-w1-source",
+        "training-cnn5-w1-source", "training-cnn5-w1-tuned-conv2",
+        "training-cnn5-w1-tuned-conv10", "training-cnn10-w1-source",
     ]  # fmt: skip
-    assert [len(picture.figure.axes) for picture in made] == [2, 1, 2]
+    assert [len(picture.figure.axes) for picture in made] == [2, 1, 1, 2]
     assert "no scan was held out" in made[1].caption
-    assert ["ring" in picture.caption for picture in made] == [True, False, True]
+    assert ["ring" in picture.caption for picture in made] == [True, False, False, True]
     assert all(line.get_marker() != "o" for line in made[1].figure.axes[0].lines)
     ring = made[0].figure.axes[1].lines[1]
     assert ring.get_xdata().tolist() == [2]
@@ -475,7 +477,9 @@ def test_methods_state_the_stopping_rule_that_was_planned(tmp_path):
 def test_a_config_of_another_version_is_named_and_not_used(tmp_path):
     methods, warned = recorded(tmp_path, {}, {"train": {"lerning_rate": 0.5}})
     assert "Adam" not in methods
-    assert "config.json is not of this version, and nothing of it is used" in warned
+    assert (
+        "config.json cannot be read as a study of this version, and nothing of it is used" in warned
+    )
     assert "config.train.lerning_rate: no such field" in warned
 
 
