@@ -1,13 +1,13 @@
 """The results of an explanation: tables, ``explain.json`` and the page with all its parts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from etils import epath
 
 from mri_jax import files
 from mri_jax.explanation import sections
+from mri_jax.explanation.facts import Facts
 from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import markdown_page, render
 from mri_jax.explanation.sanity import RULES
@@ -20,19 +20,19 @@ from mri_jax.showing.table import from_frame
 
 
 def write_outputs(
-    to: Folder, facts: dict[str, Any], scans: Sequence[ExplainedScan], say: Callable[[str], None]
+    to: Folder, facts: Facts, scans: Sequence[ExplainedScan], say: Callable[[str], None]
 ) -> epath.Path:
     """Write everything but the single maps; returns the page.
 
     Args:
       to: The folder, with what the maps left behind.
-      facts: About the call, JSON-serialisable.
+      facts: What is known of the call.
       scans: Those that were explained.
       say: Where the summary goes.
     """
     out, setting, collected, checked = to.out, to.setting, to.collected, to.checked
     to.nifti("maps/anatomy.nii.gz", np.asarray(to.anatomy.dataobj), "mean volume of the cohort")
-    summary = region_summary(collected.region_table(), setting.classes, facts["seed"])
+    summary = region_summary(collected.region_table(), setting.classes, facts.seed)
     table = collected.scan_table()
     for name, frame in (
         ("scans", table),
@@ -57,13 +57,13 @@ def write_outputs(
                 parts.append(sections.stage_method(to, stage, method.name, method.note, summary))
                 progress.advance()
     parts += sections.comparisons(to)
-    parts += sections.subjects(to, scans, facts["subjects"])
+    parts += sections.subjects(to, scans, facts.subjects)
     parts.append(sections.files_of_page())
-    title = f"Explanation of {facts['variant']} on {facts['cohort']}"
+    title = f"Explanation of {facts.variant} on {facts.cohort}"
     files.write_json(
         out / "explain.json",
         {
-            **facts,
+            **facts.to_json(),
             "rules": RULES if checked else {},
             "checks": {c.stage: [v.to_json() for v in c.verdicts] for c in checked},
             "completeness": sections.completeness(table),

@@ -1,7 +1,7 @@
 """The parts of the page, each with the files it shows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nibabel as nib
@@ -11,6 +11,7 @@ import pandas as pd
 from mri_jax.explanation import pictures
 from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected
+from mri_jax.explanation.facts import Facts
 from mri_jax.explanation.folder import Folder
 from mri_jax.explanation.page import Section
 from mri_jax.explanation.pictures import Line
@@ -24,26 +25,26 @@ _SHOWN_OF_CLASS = 2
 _SHOWN_REGIONS = 30
 
 
-def about(facts: dict[str, Any], count: int) -> Section:
+def about(facts: Facts, count: int) -> Section:
     """Returns what was explained, by whom, and how."""
     who = (
         "each scan by the one network whose training fold it was held out from (it chose that "
         "network's epoch)"
-        if facts["held_out"]
+        if facts.held_out
         else "each scan by the networks that had it as a test subject, their maps averaged"
     )
     rows = [
-        ("Run", f"{facts['run']}, {facts['variant']}, {', '.join(facts['stages'])}"),
-        ("Scans", f"{count} of {facts['cohort']}: {_counts(facts['scans'])}; {who}"),
-        ("Score", f"{facts['score']}; positive values speak for {facts['learned']['positive']}"),
-        ("Regions", facts["regions"]),
-        *((f"Method {name}", note) for name, note in facts["methods"].items()),
+        ("Run", f"{facts.run}, {facts.variant}, {', '.join(facts.stages)}"),
+        ("Scans", f"{count} of {facts.cohort}: {_counts(facts.scans)}; {who}"),
+        ("Score", f"{facts.score}; positive values speak for {facts.learned.positive}"),
+        ("Regions", facts.regions),
+        *((f"Method {name}", note) for name, note in facts.methods.items()),
     ]
     table = from_rows("call", "The call", ("what", "value"), rows)
     return Section("What was explained", tables=[table])
 
 
-def _counts(counts: dict[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items())
 
 
@@ -74,25 +75,25 @@ def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
     return [Section("Checks", tables=tables), Section("Randomised layers", pictures=curves)]
 
 
-def cost_table(facts: dict[str, Any], scans: pd.DataFrame) -> pd.DataFrame:
+def cost_table(facts: Facts, scans: pd.DataFrame) -> pd.DataFrame:
     """Returns what each method cost, and the completeness error where it has one."""
     rows = []
-    for name, rate in facts["cost"].items():
+    for name, rate in facts.cost.items():
         found = completeness(scans[scans["method"] == name])
         error = ""
         if found:
             error = f"median {found['median_share']:.1%}, largest {found['largest_share']:.1%}"
-        rows.append((name, rate["volumes_per_second"], rate["maps"], error))
+        rows.append((name, rate.volumes_per_second, rate.maps, error))
     columns = ["method", "volumes per second", "maps made", "completeness error"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def cost(speed: pd.DataFrame, facts: dict[str, Any]) -> Section:
+def cost(speed: pd.DataFrame, facts: Facts) -> Section:
     """Speed and memory; see `cost_table`."""
     note = (
         "Maps of one volume by one network, compilation excluded, on this machine. Completeness "
         "error: how far integrated gradients miss the difference of scores they sum to, as a share "
-        f"of it. Peak memory of the process: {facts['peak_memory_gib']:.2f} GiB."
+        f"of it. Peak memory of the process: {facts.peak_memory_gib:.2f} GiB."
     )
     return Section("Cost", tables=[from_frame("speed", "Speed", speed, note)])
 

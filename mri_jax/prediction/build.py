@@ -15,7 +15,14 @@ from mri_jax.errors import UserError
 from mri_jax.prediction import training_data
 from mri_jax.prediction.features import features_of, reference
 from mri_jax.prediction.folder import FORMAT
-from mri_jax.prediction.model import FAR_PERCENT, KINDS, Ensemble, FoldNetwork, PortableModel
+from mri_jax.prediction.model import (
+    FAR_PERCENT,
+    KINDS,
+    Ensemble,
+    FoldNetwork,
+    ModelProvenance,
+    PortableModel,
+)
 from mri_jax.prediction.performance import performance_of
 from mri_jax.progress import Progress
 from mri_jax.runs.trained import Member, TrainedRun
@@ -69,12 +76,12 @@ def build(
         quality=training_data.figures_of(run, variant),
         training=tuple(training_data.groups_of(run, variant)),
         notes=tuple(training_data.notes_of(run, variant)),
-        provenance={
-            "mri_jax": mri_jax.__version__,
-            "versions": run.results.provenance.get("versions", {}),
-            "networks": {m.name: m.fingerprint for m in loaded},
-            "store_fingerprint": info.fingerprint,
-        },
+        provenance=ModelProvenance(
+            mri_jax=mri_jax.__version__,
+            versions=run.results.provenance.versions if run.results.provenance else {},
+            networks={m.name: m.fingerprint for m in loaded},
+            store_fingerprint=info.fingerprint,
+        ),
     )
 
 

@@ -69,7 +69,7 @@ def _lines(model: PortableModel) -> Iterator[str]:
     )
     yield "- Neither fairness between groups of people nor clinical use has been studied."
     yield "\n## Made by\n"
-    yield f"mri_jax {model.provenance.get('mri_jax', '?')}. Files and checksums: `checksums.json`."
+    yield f"mri_jax {model.provenance.mri_jax}. Files and checksums: `checksums.json`."
 
 
 def _performance(ensemble: Ensemble, word: str) -> Iterator[str]:

@@ -35,6 +35,7 @@ from mri_jax.prediction.model import (
     FeatureReference,
     FigureReference,
     FoldNetwork,
+    ModelProvenance,
     OperatingPoint,
     PortableModel,
     ScoreGroup,
@@ -170,7 +171,7 @@ def _description(model: PortableModel) -> dict[str, Any]:
         },
         "training": [asdict(group) for group in model.training],
         "notes": list(model.notes),
-        "provenance": dict(model.provenance),
+        "provenance": asdict(model.provenance),
     }
 
 
@@ -232,7 +233,7 @@ def _model(
         quality={name: _figure(each, name) for name, each in value["quality"].items()},
         training=build(tuple[TrainingGroup, ...], value["training"], "training"),
         notes=build(tuple[str, ...], value["notes"], "notes"),
-        provenance=build(dict[str, Any], value["provenance"], "provenance"),
+        provenance=build(ModelProvenance, value["provenance"], "provenance"),
     )
 
 

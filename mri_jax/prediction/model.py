@@ -8,7 +8,7 @@ recognised by the volume's digest, which tells nothing to whoever does not have 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -246,6 +246,23 @@ class TrainingGroup:
     ages: tuple[float, float, float] | None
 
 
+@dataclass(frozen=True)
+class ModelProvenance:
+    """What made a model.
+
+    Attributes:
+      mri_jax: Version of the package that built it.
+      versions: Versions of the packages that its run computed with.
+      networks: Fingerprint of each network, by name.
+      store_fingerprint: Fingerprint of the store of its training volumes.
+    """
+
+    mri_jax: str
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    networks: Mapping[str, str] = field(default_factory=dict)
+    store_fingerprint: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class PortableModel:
     """All of it.
@@ -264,7 +281,7 @@ class PortableModel:
       quality: Figures among the training scans.
       training: Who they were.
       notes: What limits the model, from the run, a sentence each.
-      provenance: Versions and fingerprints.
+      provenance: What made the model.
     """
 
     name: str
@@ -280,7 +297,7 @@ class PortableModel:
     quality: Mapping[str, FigureReference]
     training: tuple[TrainingGroup, ...]
     notes: tuple[str, ...]
-    provenance: Mapping[str, Any]
+    provenance: ModelProvenance
 
     def only(self, stages: Sequence[str]) -> "PortableModel":
         """Returns the model with some of its ensembles, in the order asked for.

@@ -13,8 +13,6 @@ from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs.results import Results
 from mri_jax.showing.simulated import caution
 
-NEAR_DUPLICATES = "near_duplicates"
-"""Where a run's provenance says how its scans were compared with each other."""
 FEW = 20
 """A class with fewer subjects than this is pointed out."""
 WIDE = 20.0
@@ -30,7 +28,7 @@ def cautions(analysis: Analysis) -> list[str]:
         if run.study and run.study.smoke:
             lines.append(f"{name}: preset smoke; its scores mean nothing.")
         lines += [f"{name}: {line}." for line in run.missing]
-        if "simulated" not in run.provenance:
+        if run.provenance is None or run.provenance.simulated is None:
             lines.append(f"{name}: its provenance does not say whether the scans are simulated.")
         if not searched_for_near_duplicates(run):
             lines.append(
@@ -49,7 +47,8 @@ def cautions(analysis: Analysis) -> list[str]:
 def searched_for_near_duplicates(run: Results) -> bool:
     """Returns whether a run says that its scans were compared, or made their persons itself."""
     own = run.study is not None and run.study.data.simulated
-    return (own and run.simulated) or bool(run.provenance.get(NEAR_DUPLICATES))
+    compared = run.provenance is not None and bool(run.provenance.near_duplicates)
+    return (own and run.simulated) or compared
 
 
 def _of_baselines(analysis: Analysis) -> list[str]:

@@ -1,7 +1,7 @@
 """A methods paragraph that can be pasted into a paper; it says only what this run did."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mri_jax import __version__
 from mri_jax.evaluation.baselines import BASELINES
@@ -9,7 +9,6 @@ from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.evaluation.variants import of_baselines
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.runs.results import Results
 from mri_jax.settings.study import Study
 
 T = TypeVar("T")
@@ -82,34 +81,28 @@ _STEPS = {
 """What the columns of a store's index say of each scan, in words."""
 
 
-def _recorded(run: Results) -> Any:
-    """What a run's provenance says of preprocessing; None for results of earlier versions."""
-    return run.provenance.get("preprocessing")
-
-
 def _preprocessing(analysis: Analysis) -> str:
     """From scans to volumes, as far as the runs recorded it and agree."""
-    found = [_recorded(run) for run in analysis.runs]
-    if not isinstance(found[0], dict):
+    found = [run.provenance.preprocessing if run.provenance else None for run in analysis.runs]
+    made = found[0]
+    if made is None:
         return (
             "Preprocessing (correction of inhomogeneity, brain extraction, registration, grid) is "
             "not recorded in these results."
         )
-    if any(one != found[0] for one in found):
+    if any(one != made for one in found):
         return "Scans of the runs were preprocessed differently; provenance.json of each says how."
-    made, settings = found[0], found[0].get("settings", {})
-    size = " × ".join(map(str, made["shape"]))
-    grid = f"a grid of {size} voxels of {made['spacing']:g} mm"
-    if "simulation" in settings:
+    size = " × ".join(map(str, made.shape))
+    grid = f"a grid of {size} voxels of {made.spacing:g} mm"
+    if "simulation" in made.settings:
         return f"Volumes were simulated without skull on {grid}; no scan was preprocessed."
-    steps = made.get("scans", {})
-    if not set(_STEPS) <= set(steps):
+    if not set(_STEPS) <= set(made.scans):
         return f"Volumes lay on {grid}; how they came to be is not recorded."
-    packaged = settings.get("template") == "mni152"
+    packaged = made.settings.get("template") == "mni152"
     template = "the MNI152 template" if packaged else "a template of the study's own"
     clauses = []
     for step, words in _STEPS.items():
-        counts = steps[step]
+        counts = made.scans[step]
         for value, count in sorted(counts.items(), key=lambda item: -item[1]):
             clause = words.get(value, f"{step}: {value}").format(template=template)
             clauses.append(clause + (f" ({count} scans)" if len(counts) > 1 else ""))
@@ -164,8 +157,9 @@ def _training(analysis: Analysis, tuned: bool) -> list[str]:
         fixed = _shared(analysis, lambda study: study.finetune.stopping) == "fixed"
         said += f" Fine-tuning ran {'' if fixed else 'at most '}{epochs} epochs at a learning rate "
         said += f"of {rate:g}, and chose nothing on the test subjects."
-    versions = analysis.runs[0].provenance.get("versions", {})
-    jax = f", JAX {versions['jax']}" if "jax" in versions else ""
+    software = analysis.runs[0].provenance
+    version = software.versions.get("jax") if software else None
+    jax = f", JAX {version}" if version else ""
     said += f" Software: mri_jax {__version__}{jax}."
     return [said]
 

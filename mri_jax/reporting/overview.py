@@ -13,9 +13,9 @@ def runs_table(analysis: Analysis) -> Table:
     rows = []
     for name, run in zip(analysis.names, analysis.runs, strict=True):
         study = run.study
-        devices = run.provenance.get("devices", [])
+        devices = run.provenance.devices if run.provenance else ()
         kinds = [
-            f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else str(kind)
+            f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else kind
             for kind in dict.fromkeys(devices)
         ]
         asked = (

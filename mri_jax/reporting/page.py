@@ -87,7 +87,8 @@ def render(
 
 
 def _described(name: str, run: Results, share: bool) -> dict[str, str]:
-    config, provenance = run.study.to_json() if run.study else {}, run.provenance
+    config = run.study.to_json() if run.study else {}
+    provenance = run.provenance.to_json() if run.provenance else {}
     if share:
         config, provenance = _public(config), _public(provenance)
     return {
@@ -105,7 +106,7 @@ def _public(value: Any) -> Any:
             for k, v in value.items()
             if not any(word == k.lower() or k.lower().endswith(f"_{word}") for word in _PRIVATE)
         }
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_public(item) for item in value]
     if isinstance(value, str) and ("/" in value or "\\" in value):
         return "(removed)"

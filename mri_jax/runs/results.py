@@ -37,10 +37,12 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.baselines import LABELS
 from mri_jax.evaluation.variants import Variant, completed, of_rows
+from mri_jax.runs import provenance
+from mri_jax.runs.provenance import Provenance
 from mri_jax.settings.study import Study
 
 CONFIG = "config.json"
-PROVENANCE = "provenance.json"
+PROVENANCE = provenance.NAME
 PLAN = "plan.json"
 COHORT = "cohort.csv"
 FLOW = "flow.csv"
@@ -69,7 +71,7 @@ class Results:
     Attributes:
       path: The results folder.
       study: What was asked; None where its file is absent or holds no study.
-      provenance: Versions, devices, ``simulated``; empty where the file is absent.
+      provenance: What made the results; None where its file is absent.
       plan: A row a planned stage; empty where the file is absent.
       cohort: A row a scan that was analysed; empty where the file is absent.
       flow: The flow of subjects; empty where the file is absent.
@@ -81,7 +83,7 @@ class Results:
 
     path: epath.Path
     study: Study | None
-    provenance: dict[str, Any]
+    provenance: Provenance | None
     plan: pd.DataFrame
     cohort: pd.DataFrame
     flow: pd.DataFrame
@@ -99,7 +101,7 @@ class Results:
     @property
     def simulated(self) -> bool:
         """Whether the scans are simulated; an unknown origin counts as real (no label is worse)."""
-        return bool(self.provenance.get("simulated", False))
+        return bool(self.provenance and self.provenance.simulated)
 
     @property
     def seed(self) -> int:
@@ -218,7 +220,7 @@ def load(run: epath.PathLike) -> Results:
     return Results(
         path=path,
         study=study,
-        provenance=_json(path / PROVENANCE),
+        provenance=provenance.read(path),
         plan=plan,
         cohort=_cohort(path / COHORT),
         flow=_checked(path / FLOW, ("stage", "step", "reason", "cohort", "class", "n"), "n"),

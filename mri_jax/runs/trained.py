@@ -21,6 +21,7 @@ from etils import epath
 from mri_jax import files, stage_note
 from mri_jax.errors import UserError
 from mri_jax.runs import results
+from mri_jax.runs.provenance import Provenance
 from mri_jax.runs.results import Results
 from mri_jax.settings.study import Study, named
 from mri_jax.training.checkpoints import Network, load_params
@@ -152,8 +153,8 @@ class TrainedRun:
           UserError: It is absent, or is another store than the run's.
         """
         store = VolumeStore(self.store_path)
-        wanted = self.results.provenance.get("store_fingerprint")
-        if store.info.fingerprint != wanted:
+        made = self.results.provenance
+        if made is None or store.info.fingerprint != made.store_fingerprint:
             raise UserError(f"{self.store_path}: is not the store of {self.results.path}")
         return store
 
@@ -237,7 +238,7 @@ def open_run(
     """
     found = results.load(path)
     study = found.study
-    if study is None or not found.provenance:
+    if study is None or found.provenance is None:
         name = results.PROVENANCE if study else results.CONFIG
         told = next((f" ({line})" for line in found.missing if line.startswith(name)), "")
         raise UserError(f"{found.path}: holds no {name}{told}; its networks cannot be used")
@@ -259,7 +260,7 @@ def open_run(
         results=found,
         study=study,
         members=members,
-        store_path=_store_path(found, moved)
+        store_path=_store_path(found, found.provenance, moved)
         if store is None
         else epath.Path(files.expanded(store)),
     )
@@ -291,9 +292,17 @@ def _members(found: Results, moved: epath.Path, as_written: bool) -> Iterator[Me
             )
 
 
-def _store_path(found: Results, stages: epath.Path) -> epath.Path:
-    """Where the run says its store is, or where its simulated cohorts are when it was moved."""
-    written = results.read_path("store", found.provenance, found.path)
+def _store_path(found: Results, made: Provenance, stages: epath.Path) -> epath.Path:
+    """Returns where the run says its store is, or where its simulated cohorts are if it was moved.
+
+    Raises:
+      UserError: The run names no store.
+    """
+    if made.store is None:
+        raise UserError(
+            f"{found.path / results.PROVENANCE}: names no store of volumes; name it with --store"
+        )
+    written = results.read_path("store", made.to_json(), found.path)
     moved = stages / "simulated" / written[-1].parent.name / written[-1].name
     there = [place for place in (*written, moved) if place.exists()]
     return there[0] if there else written[-1]

@@ -1,4 +1,4 @@
-"""What made the results, for the record: ``provenance.json``."""
+"""Records what made the results of a study, in ``provenance.json``."""
 
 import os
 import platform
@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import jax
 from etils import epath
@@ -17,51 +16,50 @@ import mri_jax
 from mri_jax import files
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.runs import results
+from mri_jax.runs.provenance import Preprocessing, Provenance, write
 from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
 def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeStore) -> None:
-    """Write ``provenance.json``: what made the results, for the record."""
-    devices = jax.local_devices()
-    files.write_json(
-        workdir / results.PROVENANCE,
-        {
-            "simulated": catalogue.simulated,
-            "mri_jax": mri_jax.__version__,
-            "git_commit": commit_of(Path(mri_jax.__file__).resolve().parent),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "versions": {name: _version(name) for name in _PACKAGES},
-            "devices": [f"{d.platform}:{d.device_kind}" for d in devices],
-            "command": sys.argv,
-            "near_duplicates": asdict(catalogue.searched) if catalogue.searched else None,
-            **results.written_path("store", store.path, workdir),
-            "store_fingerprint": store.info.fingerprint,
-            "preprocessing": _preprocessing(catalogue, store),
-            "data_fingerprint": files.fingerprint(
-                catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
-            ),
-        },
+    """Writes ``provenance.json`` of a study that is about to run."""
+    scans = catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
+    place = results.written_path("store", store.path, workdir)
+    made = Provenance(
+        simulated=catalogue.simulated,
+        mri_jax=mri_jax.__version__,
+        git_commit=commit_of(Path(mri_jax.__file__).resolve().parent),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        versions={name: _version(name) for name in _PACKAGES},
+        devices=tuple(f"{d.platform}:{d.device_kind}" for d in jax.local_devices()),
+        command=tuple(sys.argv),
+        near_duplicates=asdict(catalogue.searched) if catalogue.searched else None,
+        store=place["store"],
+        store_from_run=place.get("store_from_run"),
+        store_fingerprint=store.info.fingerprint,
+        preprocessing=_preprocessing(catalogue, store),
+        data_fingerprint=files.fingerprint(scans),
     )
+    write(workdir, made)
 
 
-def _preprocessing(catalogue: Catalogue, store: VolumeStore) -> dict[str, Any]:
-    """How the scans came to be volumes: the store's settings, and of how many scans each step."""
+def _preprocessing(catalogue: Catalogue, store: VolumeStore) -> Preprocessing:
+    """Returns the store's settings, and how many scans each step was used for."""
     index = store.index.loc[list(catalogue.keys)]
     steps = [name for name in ("inhomogeneity", "brain", "registration") if name in index.columns]
-    return {
-        "shape": list(store.info.grid.shape),
-        "spacing": store.info.grid.spacing,
-        "dtype": store.info.dtype,
-        "settings": dict(store.info.settings),
+    return Preprocessing(
+        shape=store.info.grid.shape,
+        spacing=store.info.grid.spacing,
+        dtype=store.info.dtype,
+        settings=dict(store.info.settings),
         # "none (detected)" is "none": what was done counts, not how it was found out.
-        "scans": {
+        scans={
             name: dict(Counter(str(value).partition(" ")[0] for value in index[name]))
             for name in steps
         },
-    }
+    )
 
 
 def _version(name: str) -> str | None:

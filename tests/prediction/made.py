@@ -17,6 +17,7 @@ from mri_jax.prediction.model import (
     FeatureReference,
     FigureReference,
     FoldNetwork,
+    ModelProvenance,
     OperatingPoint,
     PortableModel,
     Rate,
@@ -99,7 +100,7 @@ def model(**changes) -> PortableModel:
         "quality": {"correlation": FigureReference(40, 0.7, 0.5, np.inf)},
         "training": (TrainingGroup("ADNI1", "AD", 20, (60.0, 70.0, 80.0)),),
         "notes": ("SIMULATED: made by a program.",),
-        "provenance": {"mri_jax": "0.1.0"},
+        "provenance": ModelProvenance("0.1.0"),
     }
     return PortableModel(**fields | changes)
 

@@ -34,7 +34,9 @@ def test_it_has_none_of_the_later_columns():
     found = results.load(RECORDED)
     assert found.missing == ()
     assert not {"failed", "not_learnt", "chance_loss", "max_epochs"} & set(found.plan.columns)
-    assert not {"preprocessing", "near_duplicates"} & set(found.provenance)
+    assert found.provenance.preprocessing is None
+    assert found.provenance.near_duplicates is None
+    assert found.provenance.git_commit == "425d264ce12a32f3b95302db55138036194cda5d"
     assert "min_steps" not in files.read_json(RECORDED / results.CONFIG)["train"]
 
 

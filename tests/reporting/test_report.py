@@ -24,6 +24,7 @@ from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.overview import runs_table
 from mri_jax.reporting.report import SHAREABLE, write_report
 from mri_jax.runs import results
+from mri_jax.runs.provenance import Provenance
 from mri_jax.settings.study import merged
 from tests import studies
 
@@ -170,7 +171,8 @@ def test_the_page_says_what_was_run(analysis):
     study = studies.study(
         "depth", "dev", seed=7, source__cohorts=("ADNI1", "ADNI2"), targets=("AIBL",)
     )
-    run = dataclasses.replace(analysis.runs[0], study=study, provenance={"devices": ["a", "a"]})
+    made = Provenance(devices=("a", "a"))
+    run = dataclasses.replace(analysis.runs[0], study=study, provenance=made)
     row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
     assert [cell.text for cell in row[1:]] == [
         "depth:dev", "AD against CN", "ADNI1, ADNI2", "AIBL", "7", "2 × a",
