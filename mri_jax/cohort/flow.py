@@ -106,15 +106,16 @@ def beside(table: epath.PathLike, name: str) -> epath.Path:
 
 
 def of_table(table: epath.PathLike, rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The flow up to a cohort table: the one that stands beside it, or none but the table's own.
+    """Returns the flow up to a cohort table: the one beside it, or none but the table's own.
 
     Args:
       table: The table's file.
       rows: Its rows, or those of some of its cohorts.
 
     Returns:
-      The flow of the cohorts in ``rows``, and one line for each whose flow beside the table does
-      not end with the subjects of the table, which was then changed after it; its flow starts anew.
+      The flow of the cohorts in ``rows``, and notes. Where the flow beside the table is that of a
+      finished study, or does not end with the subjects of the table (which was changed since), the
+      cohort's flow starts with the table, and a note says so.
 
     Raises:
       UserError: The flow beside the table does not add up.
@@ -124,6 +125,8 @@ def of_table(table: epath.PathLike, rows: pd.DataFrame) -> tuple[pd.DataFrame, t
     if not path.exists():
         return anew, ()
     there, parts, notes = read(path), [], []
+    if ANALYSED in set(there["stage"]):
+        return anew, (f"{path.name} is that of a finished study: the flow starts with the table",)
     for cohort, own in anew.groupby("cohort", sort=False):
         earlier = there[there["cohort"] == cohort]
         last = earlier[earlier["stage"] == earlier["stage"].iloc[-1]] if len(earlier) else earlier

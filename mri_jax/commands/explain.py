@@ -9,6 +9,7 @@ A scan is explained only by networks that had it as a test subject. DIR/summary.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from mri_jax import files
@@ -48,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", type=files.expanded, help="store of the volumes, where it was moved"
     )
+    parser.add_argument(
+        "--table",
+        type=files.expanded,
+        metavar="CSV",
+        help="the run's cohort table, for --sanity; default: where the run had it, else its copy",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of draws and bootstrap")
     parser.add_argument("--threads", type=int, default=2, help="that read volumes")
 
@@ -84,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     )
     backend.start()
     opened = open_run(args.run, args.stages, args.store)
-    page = explain(opened, request, args.out, permuted_network if args.sanity else None)
+    control = partial(permuted_network, table=args.table) if args.sanity else None
+    page = explain(opened, request, args.out, control)
     print(page)
     return 0

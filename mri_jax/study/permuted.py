@@ -4,17 +4,22 @@ Everything else is the run's: scans, fold, network, length, early stopping. The 
 like any other, so it is trained once.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
+from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.explanation.check import PermutedNetwork
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.planning.permuted import permute_labels
 from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.runs.results import COHORT
 from mri_jax.runs.trained import SOURCE, TrainedRun
+from mri_jax.settings.study import Study
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
@@ -22,18 +27,23 @@ from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Wave
 
 
-def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> PermutedNetwork:
+def permuted_network(
+    run: TrainedRun, variant: str, fold: int = 0, table: epath.PathLike | None = None
+) -> PermutedNetwork:
     """Trains the source network of a fold on permuted labels, unless that was done.
 
     Args:
       run: The run.
       variant: Network variant.
       fold: Which source network.
+      table: The cohort table. By default it is where the run had it or, if it is not there any
+        more, the run's own copy of the rows that it used.
 
     Raises:
-      UserError: The run's scans are not those that its networks were trained on.
+      UserError: There is no table, or it and the store do not give the scans that the run's
+        networks were trained on.
     """
-    study = run.study
+    study = run.study if run.study.data.simulated else _with_table(run, table)
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
     store = None if study.data.simulated else run.store
     catalogue, plan = planned(study, folders, store)
@@ -58,6 +68,21 @@ def permuted_network(run: TrainedRun, variant: str, fold: int = 0) -> PermutedNe
     return PermutedNetwork(ScoredNetwork(read.spec, read.variables), fold, _described(history))
 
 
+def _with_table(run: TrainedRun, named_table: epath.PathLike | None) -> Study:
+    """Returns the study of a run with the cohort table that is there."""
+    data = run.study.data
+    if named_table is not None:
+        return replace(run.study, data=replace(data, cohort=files.expanded(named_table)))
+    places = (epath.Path(data.cohort), run.results.path / COHORT)
+    table = next((place for place in places if files.is_there(place)), None)
+    if table is None:
+        raise UserError(
+            f"{run.results.path}: its cohort table is neither {places[0]} nor {places[1]}; "
+            "name it with --table, or leave out --sanity"
+        )
+    return replace(run.study, data=replace(data, cohort=str(table)))
+
+
 def _source_stage(run: TrainedRun, plan: Plan, variant: str, fold: int) -> TrainStage:
     wanted = run.ensemble(variant, SOURCE)[fold].fingerprint
     for entry in plan.entries:
@@ -65,7 +90,8 @@ def _source_stage(run: TrainedRun, plan: Plan, variant: str, fold: int) -> Train
             return entry.network
     raise UserError(
         f"{run.results.path}: its cohort table and store no longer give the networks that it "
-        "trained, so permuted labels cannot be compared; leave out --sanity"
+        "trained, so permuted labels cannot be compared; name the table with --table and the "
+        "store with --store, or leave out --sanity"
     )
 
 

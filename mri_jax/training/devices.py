@@ -108,6 +108,17 @@ def device_budget(wave: Wave) -> int:
     return int(available_memory() * 0.4)
 
 
+def fold_budget(wave: Wave, held: int) -> int:
+    """Returns the bytes that each fold may hold on its devices besides volumes that all folds hold.
+
+    Args:
+      wave: The devices.
+      held: Bytes of those volumes. What a host can give is counted without them.
+    """
+    on_cpu = wave.devices[0].platform == "cpu"
+    return device_budget(wave) // wave.folds if on_cpu else device_budget(wave) - held
+
+
 def available_memory() -> int:
     """Returns the bytes that the host can still give, by Linux's estimate; 4 GiB where unknown."""
     try:

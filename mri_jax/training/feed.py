@@ -5,6 +5,7 @@ the volumes that it hands to a program. All feeds give the same programs the sam
 same order.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -48,6 +49,11 @@ class Places:
 class Feed(Protocol):
     """Where programs get their volumes from."""
 
+    @property
+    def held(self) -> int:
+        """Returns the bytes that stay on each device between programs."""
+        ...
+
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """Yields what programs need for the training steps from ``start`` on.
 
@@ -77,6 +83,11 @@ class OnDevice:
         self._host = volumes
         self._places = Places(rows)
         self._placed: dict[Wave, Array] = {}
+
+    @property
+    def held(self) -> int:
+        """See `Feed`."""
+        return self._host.nbytes
 
     def _volumes(self, wave: Wave) -> Array:
         if wave not in self._placed:
@@ -114,21 +125,22 @@ class PerFold(OnDevice):
         return self._placed[wave]
 
 
-class Streamed:
-    """Volumes read in order by threads ahead of the devices, a few at a time.
+class _InParts(ABC):
+    """Volumes that are placed on the devices a few at a time, ahead of their use.
 
     Args:
-      reader: Of all scans of the catalogue, in its order.
-      threads: Threads that read.
-      prefetch: Volumes read ahead.
+      volume: Bytes of one volume on a device.
     """
 
-    def __init__(self, reader: Reader, threads: int, prefetch: int):
-        self._reader, self._threads, self._prefetch = reader, threads, prefetch
+    held = 0
+
+    def __init__(self, volume: int):
+        self._bytes = volume
 
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """See `Feed`."""
-        parts = list(_parts(steps, start, self._steps_at_a_time(steps, wave)))
+        at_a_time = _STREAMED_BYTES // (steps.row.shape[2] * self._bytes)
+        parts = list(_parts(steps, start, max(1, min(wave.steps_per_program, at_a_time))))
         wanted = [part.row.reshape(wave.folds, -1) for part in parts]
         for part, volumes in zip(parts, ahead(self._read(wanted, wave)), strict=True):
             yield volumes, part._replace(row=_in_order(part.row))
@@ -139,17 +151,44 @@ class Streamed:
         for batch, volumes in zip(wanted, ahead(self._read(wanted, wave)), strict=True):
             yield volumes, _in_order(batch)
 
-    def _steps_at_a_time(self, steps: Steps, wave: Wave) -> int:
-        step = steps.row.shape[2] * int(np.prod(self._reader.shape)) * 4
-        return max(1, min(wave.steps_per_program, _STREAMED_BYTES // step))
+    @abstractmethod
+    def _read(self, wanted: list[np.ndarray], wave: Wave) -> Iterator[Array]:
+        """Yields (fold, M, X, Y, Z, C) volumes on the devices for each (fold, M) of scans."""
+
+
+class Streamed(_InParts):
+    """Volumes read in order by threads ahead of the devices.
+
+    Args:
+      reader: Of all scans of the catalogue, in its order.
+      threads: Threads that read.
+      prefetch: Volumes read ahead.
+    """
+
+    def __init__(self, reader: Reader, threads: int, prefetch: int):
+        super().__init__(4 * int(np.prod(reader.shape)))
+        self._reader, self._threads, self._prefetch = reader, threads, prefetch
 
     def _read(self, wanted: list[np.ndarray], wave: Wave) -> Iterator[Array]:
-        """Yields (fold, M, X, Y, Z, 1) volumes on the devices for each (fold, M) of scans."""
         order = np.concatenate([rows.ravel() for rows in wanted])
         stream = self._reader.stream(order, self._threads, self._prefetch)
         for rows in wanted:
             volumes = [np.stack([next(stream) for _ in fold]) for fold in rows]
             yield wave.place(volumes)
+
+
+class StreamedPerFold(_InParts):
+    """Arrays of its own for each fold, in the memory of the host; see `PerFold`."""
+
+    def __init__(self, arrays: list[np.ndarray], rows: Sequence[int] | np.ndarray):
+        super().__init__(arrays[0][:1].nbytes)
+        self._arrays, self._places = arrays, Places(rows)
+
+    def _read(self, wanted: list[np.ndarray], wave: Wave) -> Iterator[Array]:
+        for rows in wanted:
+            places = self._places.of(rows)
+            pairs = zip(self._arrays, places, strict=True)
+            yield wave.place([array[own] for array, own in pairs])
 
 
 def _in_order(rows: np.ndarray) -> np.ndarray:

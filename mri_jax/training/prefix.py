@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mri_jax.training.feed import Feed, PerFold
+from mri_jax.errors import UserError
+from mri_jax.training.devices import available_memory, fold_budget
+from mri_jax.training.feed import Feed, PerFold, StreamedPerFold
 from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import frozen_prefix, trainable_mask
 from mri_jax.training.inference import padded_rows
 from mri_jax.training.loop import FitSettings, Training, with_step
+from mri_jax.volumes.stream import aligned
 
 
 def frozen_layers(settings: FitSettings, params: Any) -> int:
@@ -37,7 +40,10 @@ def on_features(
 
     Returns:
       Settings and feed with which the trainings give the same; those given where no prefix is
-      frozen.
+      frozen. Features that the devices have no room for are kept by the host and streamed.
+
+    Raises:
+      UserError: The host has no memory for the features.
     """
     last = frozen_layers(settings, trainings[0].job.variables["params"])
     if not last:
@@ -47,9 +53,30 @@ def on_features(
     program = programs.features(settings.step.spec, last)
     variables = wave.stack([training.state.state.variables for training in trainings])
     rows = padded_rows([used] * len(trainings), wave)
-    parts = [
-        np.asarray(program(variables, volumes, places))
-        for volumes, places in feed.batches(rows, wave)
-    ]
-    features = np.concatenate(parts, axis=1)[:, : len(used)]
-    return with_step(settings, first=last + 1), PerFold(list(features), used)
+    features: list[np.ndarray] = []
+    budget = fold_budget(wave, feed.held)
+    for i, (volumes, places) in enumerate(feed.batches(rows, wave)):
+        part = np.asarray(program(variables, volumes, places))
+        features = features or _room(part, len(used), last)
+        first = i * part.shape[1]
+        for own, found in zip(features, part, strict=True):
+            own[first : first + len(found)] = found[: len(own) - first]
+    seen = PerFold if features[0].nbytes <= budget else StreamedPerFold
+    return with_step(settings, first=last + 1), seen(features, used)
+
+
+def _room(batch: np.ndarray, scans: int, last: int) -> list[np.ndarray]:
+    """Returns an empty array (scans, X, Y, Z, C) for each fold of a (fold, N, X, Y, Z, C) batch.
+
+    Raises:
+      UserError: The host has no memory for them.
+    """
+    folds, size = batch.shape[:2]
+    needed, free = batch.nbytes // size * scans, available_memory()
+    if needed > free:
+        raise UserError(
+            f"memory: the output of conv layer {last}, whose layers stay frozen, takes "
+            f"{needed / 2**30:.1f} GiB for {scans} scans in {folds} fold{'s' * (folds > 1)}; "
+            f"this machine has {free / 2**30:.1f} GiB free"
+        )
+    return [aligned((scans, *batch.shape[2:]), batch.dtype) for _ in range(folds)]

@@ -79,7 +79,7 @@ class Reader:
           (N, X, Y, Z, 1) float32.
         """
         rows = range(len(self)) if rows is None else rows
-        volumes = _aligned((len(rows), *self.shape))
+        volumes = aligned((len(rows), *self.shape), np.float32)
 
         def fill(place: int) -> None:
             volumes[place] = self.read(rows[place])
@@ -112,12 +112,12 @@ class Reader:
         return f"subject {subject}, session {session}"
 
 
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns an empty float32 array that begins at a multiple of 64 bytes.
+def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
+    """Returns an empty array that begins at a multiple of 64 bytes.
 
     JAX takes such an array of the host as it is for any number of CPU devices, and copies others.
     """
-    size = 4 * int(np.prod(shape))
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    return memory[start : start + size].view(dtype).reshape(shape)

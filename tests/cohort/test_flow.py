@@ -110,6 +110,13 @@ def test_the_flow_beside_a_table_is_continued_and_one_that_no_longer_fits_is_not
     only, notes = flow.of_table(table, KEPT[KEPT["cohort"] == "Y"])
     assert set(only["cohort"]) == {"Y"}
     assert notes == ()
+    # A run keeps its table beside a flow that has ended.
+    ended = flow.extend(START, flow.ANALYSED, KEPT, flow.lost_between(KEPT, KEPT, ""))
+    flow.write(flow.beside(table, "flow.csv"), ended)
+    found, notes = flow.of_table(table, KEPT)
+    assert found.query("step == 'found'").set_index("cohort")["n"].to_dict() == {"X": 3, "Y": 1}
+    assert notes == ("site_flow.csv is that of a finished study: the flow starts with the table",)
+    flow.write(flow.beside(table, "flow.csv"), START)
     # A subject was deleted by hand: that cohort's flow begins anew, and it is said.
     found, notes = flow.of_table(table, KEPT[KEPT["subject_id"] != "b"])
     assert found.query("step == 'found'").set_index("cohort")["n"].to_dict() == {"X": 2, "Y": 2}

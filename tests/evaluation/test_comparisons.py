@@ -8,6 +8,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from evaluation.test_delong import brute_force
 from evaluation.test_intervals import drawn_networks, scores_of
 from mri_jax.errors import UserError
 from mri_jax.evaluation import comparisons
@@ -52,6 +53,31 @@ def test_permutation_p_is_uniform_when_nothing_differs(rng):
         pair = scores_of(label, score[:2]), scores_of(label, score[2:])
         p.append(comparisons.permutation("auc", *pair, seed=index, permutations=200).p)
     assert stats.kstest(p, "uniform").pvalue > 0.01
+
+
+def test_difference_interval_of_an_auc_is_delongs_by_hand():
+    label = np.array([1, 1, 1, 0, 0, 0])
+    # Each positive is above 3, 2, 2 negatives, and above 1, 3, 2; each negative below 1, 3, 3
+    # positives, and below 3, 1, 2. Thirds of differences: (2, -1, 0) and (-2, 2, 1), means 1/3.
+    first = scores_of(label, np.array([[3, 2, 1, 2.5, 0.5, 0]]))
+    second = scores_of(label, np.array([[1, 3, 2, 0, 2.5, 1.5]]))
+    effect = comparisons.permutation("auc", first, second)
+    variance = (42 / 81 / 2 + 78 / 81 / 2) / 3
+    assert effect.effect == pytest.approx(1 / 9, rel=1e-12)
+    assert effect.low == pytest.approx(1 / 9 - 1.959963985 * np.sqrt(variance), rel=1e-8)
+    assert effect.high == pytest.approx(1 / 9 + 1.959963985 * np.sqrt(variance), rel=1e-8)
+
+
+def test_difference_interval_of_a_mean_auc_is_that_of_delongs_kernel(rng):
+    label, score = drawn_networks(rng, 15, 22, networks=6)
+    effect = comparisons.permutation(
+        "auc", scores_of(label, score[:3]), scores_of(label, score[3:]), permutations=50
+    )
+    areas, covariance = brute_force(label, score)
+    contrast = np.repeat([1 / 3, -1 / 3], 3)
+    half = 1.959963985 * np.sqrt(contrast @ covariance @ contrast)
+    assert effect.effect == pytest.approx(contrast @ areas, rel=1e-9)
+    assert (effect.low, effect.high) == pytest.approx((effect.effect - half, effect.effect + half))
 
 
 def test_difference_interval_of_a_rate_is_paired(rng):

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from etils import epath
 
 from mri_jax import cli, files
 from mri_jax.errors import UserError
@@ -162,6 +163,30 @@ def test_labels_are_permuted_and_the_network_is_trained_once(small_run, opened):
     trained = opened.ensemble("cnn2-w1", "source")[1].load()
     assert np.abs(kernel - trained.params["conv1"]["kernel"]).max() > 1e-3
     assert "4 epochs" in one.note
+
+
+def test_the_network_of_permuted_labels_is_found_without_the_table_of_then(
+    small_run, opened, tmp_path
+):
+    def trained():
+        return {p: p.stat().st_mtime_ns for p in (small_run.parent / "stages").glob("*/network")}
+
+    one, before = permuted_network(opened, "cnn2-w1", fold=1), trained()
+    absent = str(tmp_path / "cohort.csv")
+    data = replace(opened.study.data, cohort=absent)
+    moved = replace(opened, study=replace(opened.study, data=data))
+    table = small_run.parent / "data" / "cohort.csv"
+    for again in (
+        permuted_network(moved, "cnn2-w1", fold=1),
+        permuted_network(moved, "cnn2-w1", fold=1, table=table),
+    ):
+        assert again.note == one.note
+    assert trained() == before
+    empty = replace(moved, results=replace(opened.results, path=epath.Path(tmp_path)))
+    with pytest.raises(UserError, match=rf"is neither {absent} nor .*; name it with --table"):
+        permuted_network(empty, "cnn2-w1", fold=1)
+    with pytest.raises(UserError, match=r"other\.csv"):
+        permuted_network(moved, "cnn2-w1", fold=1, table=tmp_path / "other.csv")
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from mri_jax.errors import UserError
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
+from mri_jax.training.devices import fold_budget
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.freezing import rules_for
@@ -40,6 +42,40 @@ def test_tuning_on_features_is_tuning_on_volumes(tmp_path, layers, layers_frozen
     np.testing.assert_allclose(volumes_way.history[:, :2], features_way.history[:, :2], atol=1e-5)
     start = one.variables["params"]["fc1"]["kernel"]
     assert np.abs(features_way.best["params"]["fc1"]["kernel"] - start).max() > 1e-4
+
+
+def test_features_without_room_on_the_devices_are_streamed(tmp_path, monkeypatch):
+    how, one = tuning("high"), job(1)
+    feed = OnDevice(volumes(), range(len(LABELS)))
+    here, there = [], []
+    for room, results in ((2**30, here), (100_000, there)):
+        monkeypatch.setattr("mri_jax.training.devices.available_memory", lambda room=room: room)
+        training = resume(how, one, TrainingCheckpoints(tmp_path / str(room)))
+        ready, seen = on_features(how, [training], feed, PROGRAMS)
+        results += [seen, *fit(ready, [training], seen, PROGRAMS, Control())]
+    # 26 scans x 4 x 6 x 5 voxels x 4 filters, and 40% of what the host has.
+    assert here[0].held == 26 * 4 * 6 * 5 * 4 * 4 == 49_920 > 0.4 * 100_000
+    assert there[0].held == 0
+    for a, b in zip(*(jax.tree.leaves(r[1].best) for r in (here, there)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_features_that_the_host_has_no_room_for_are_refused(tmp_path, monkeypatch):
+    training = resume(tuning("high"), job(1), TrainingCheckpoints(tmp_path))
+    feed = OnDevice(volumes(), range(len(LABELS)))
+    monkeypatch.setattr("mri_jax.training.prefix.available_memory", lambda: 40_000)
+    with pytest.raises(UserError, match=r"output of conv layer 1, .* for 26 scans in 1 fold;"):
+        on_features(tuning("high"), [training], feed, PROGRAMS)
+
+
+def test_volumes_and_features_share_the_memory_of_an_accelerator():
+    class Device:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return {"bytes_limit": 1000}
+
+    assert fold_budget(Wave((Device(), Device())), held=300) == 200
 
 
 def test_nothing_is_cached_where_features_change():
