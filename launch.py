@@ -17,6 +17,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mri_jax import allocator
+from mri_jax.models.choice import FORMS
 
 if __name__ == "__main__":
     if not allocator.kept_stock(sys.argv):
@@ -44,6 +45,10 @@ _CPU_FOLDS = flags.DEFINE_integer(
 _ALLOCATOR = flags.DEFINE_enum(
     "allocator", "tuned", ["tuned", "stock"], "tuned: large pages for this process (Linux, CPU)."
 )
+_FORMS = flags.DEFINE_enum(
+    "forms", None, FORMS,
+    "How conv layers are computed; by default by native kernels on a CPU with a C++ compiler.",
+)  # fmt: skip
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -140,7 +145,9 @@ def _main(argv: list[str]) -> int:
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
     store = open_store(study)
     voxels = voxels_of(study, store)
-    wave = devices.start(stages, study.divisible, voxels, _NANS.value, _CPU_FOLDS.value)
+    wave = devices.start(
+        stages, study.divisible, voxels, _NANS.value, _CPU_FOLDS.value, _FORMS.value
+    )
     kept = devices.compiled_programs(stages)
     print(f"{devices.described(wave)}; compiled programs: {kept}", flush=True)
     how = Running(wave, store, _INTERRUPTION.asked, report=_REPORT.value)

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import jax
+import jax.extend.backend
 
 from mri_jax.errors import UserError
 
@@ -85,3 +86,17 @@ def devices() -> list[jax.Device]:
             f"JAX_PLATFORMS: {asked!r} cannot start on this machine{reason}; without "
             "JAX_PLATFORMS the best device there is is used, with JAX_PLATFORMS=cpu the processor"
         ) from None
+
+
+def restarted(cpu_devices: int) -> list[jax.Device]:
+    """Start the backend again, with as many CPU devices; arrays of before are lost.
+
+    Their number can only be set before a backend starts, and what it should be depends on the
+    backend that starts.
+
+    Returns:
+      The devices of this machine.
+    """
+    jax.extend.backend.clear_backends()
+    jax.config.update("jax_num_cpu_devices", cpu_devices)
+    return devices()

@@ -33,6 +33,8 @@ MISTAKES = [
     ("--stages=~no-such-user/x", "no such home folder"),
     ("--config.train.min_delta=inf", "config.train.min_delta: inf must be a number from 0"),
     ("--config.data.clip=()", "config.data.clip: () must be a tuple of 2 values"),
+    ("--config.model.form=native", "config.model.form: is no field any more; --forms=native|xla|"),
+    ("--forms=fast", "--forms: 'fast'"),
     ("--cpu_folds=0", "--cpu_folds: 0 must be a whole number from 1 to"),
     ("--cpu_folds=100000", "--cpu_folds: 100000 must be a whole number from 1 to"),
     ("--plan --debug_nans", "--debug_nans: looks for NaNs in a study that runs"),
@@ -65,6 +67,24 @@ def test_a_backend_that_cannot_be_used_is_one_line(cohorts, tmp_path, name, valu
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", [("--forms=native",), ()])
+def test_without_a_compiler_native_kernels_are_refused_or_a_line_says_so(cohorts, tmp_path, asked):
+    without = {"CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = launch(cohorts, tmp_path / "run", "--plan", *asked, env={**os.environ, **without})
+    missing = "native kernels: no C++ compiler (no-such-compiler) was found; install one"
+    told = done.stderr.splitlines()
+    if asked:
+        assert done.returncode == 2
+        assert len(told) == 1
+        assert told[0].startswith(f"error: --forms=native: {missing}")
+    else:
+        assert done.returncode == 0, done.stderr
+        said = [line for line in told if line.startswith(f"note: {missing}")]
+        assert len(said) == 1
+        assert "about 2.5 to 3 times as long" in said[0]
+        assert ", forms: xla; compiled programs" in done.stdout
 
 
 def test_help_is_no_failure():

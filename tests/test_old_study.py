@@ -1,4 +1,4 @@
-"""A study of an earlier version: its run, stages and exported model are used as they are.
+"""A study of an earlier version: its run and exported model are read, its networks trained again.
 
 ``tests/data/study_of_0.1.0.tar.xz`` was written by commit d9b6f4b: ``make_run`` of
 `tests.small_run` with two folds of two epochs and no inner folds, then ``export-model``. The folder
@@ -15,6 +15,7 @@ import pytest
 from mri_jax import cli
 from mri_jax.reporting.report import write_report
 from mri_jax.runs import results, trained
+from mri_jax.study.permuted import permuted_network
 from tests.networks import apply
 from tests.small_run import make_run
 
@@ -64,7 +65,7 @@ def test_its_exported_model_predicts_what_it_wrote(study, tmp_path):
     np.testing.assert_allclose(found, said["probability"], atol=1e-5)
 
 
-def test_its_stages_are_found_and_nothing_is_trained_again(study):
+def test_its_networks_were_trained_with_other_numerics_and_are_trained_again(study):
     before = results.load(study / "run").predictions.set_index(NAMES)
     kept = {path: path.stat().st_mtime_ns for path in (study / "stages").glob("*/network/*")}
     assert len(kept) > 8
@@ -74,9 +75,25 @@ def test_its_stages_are_found_and_nothing_is_trained_again(study):
         study, say=said.append, finetune={"inner_folds": 0},
         train={"folds": 2, "min_epochs": 2, "max_epochs": 2},
     )  # fmt: skip
-    assert "2 source (2 cached), 2 tune (2 cached), 8 evaluate (8 cached)" in "\n".join(said)
-    assert {p: p.stat().st_mtime_ns for p in (study / "stages").glob("*/network/*")} == kept
+    told = "\n".join(said)
+    assert "2 source (0 cached), 2 tune (0 cached), 8 evaluate (0 cached)" in told
+    assert (
+        "4 finished networks were trained with other numerics (version 2, now 3) and are trained "
+        "again; they stay where they are"
+    ) in told
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     again = results.load(run).predictions.set_index(NAMES)
     assert len(again) == len(before)
+    # Another rounding of the same trainings, not other trainings.
     columns = ["logit_0", "logit_1", "probability"]
-    pd.testing.assert_frame_equal(again[columns], before.loc[again.index, columns])
+    pd.testing.assert_frame_equal(again[columns], before.loc[again.index, columns], atol=1e-3)
+    assert len(list((study / "stages").glob("source-*"))) == 4
+
+
+def test_its_networks_are_compared_with_one_of_permuted_labels(study):
+    run = trained.open_run(study / "run", store=study / "data" / "store")
+    permuted = permuted_network(run, "cnn2-w1", fold=1)
+    assert permuted.fold == 1
+    own = run.ensemble("cnn2-w1", trained.SOURCE)[1].load().variables["params"]["conv1"]["kernel"]
+    moved = np.abs(permuted.network.variables["params"]["conv1"]["kernel"] - own)
+    assert moved.max() > 1e-3

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mri_jax.models import split
+from mri_jax.models import choice, split
 from mri_jax.models.conv_layer import Moments, Parameters, Setting, conv_layer, reference
 from mri_jax.models.spec import CNNSpec
 
@@ -120,6 +120,9 @@ class CNN(nn.Module):
       batch_axis: Mapped axis over which a batch is split, each device holding as many of its
         volumes; batch statistics and dropout are those of the whole batch. None: it is in one
         piece.
+      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; all compute one
+        function up to rounding. None: the choice of this machine. Where intermediates are kept,
+        and where parameters are drawn, it is the reference.
 
     Example:
       >>> import jax
@@ -135,6 +138,7 @@ class CNN(nn.Module):
 
     spec: CNNSpec
     batch_axis: str | None = None
+    forms: str | None = None
 
     def setup(self):
         """Declares the layers under their flat names."""
@@ -213,15 +217,18 @@ class CNN(nn.Module):
         spec = self.spec
         last = len(spec.conv_filters) if last is None else last
         x = x.astype(spec.dtype)
+        # What is drawn depends on shapes alone: no kernels are built for it.
+        plain = kept is not None or self.is_initializing()
+        forms = choice.REFERENCE if plain else choice.resolved(self.forms)
         for i in range(first, last + 1):
             norm: BatchNormState = getattr(self, f"bn{i}")
             uses_batch = train and f"bn{i}" not in frozen
             parameters = Parameters(getattr(self, f"conv{i}")(), *norm())
             running = None if uses_batch else norm.running()
             setting = Setting(
-                spec.pool_after[i - 1], spec.epsilon, self.batch_axis, spec.form == "native"
+                spec.pool_after[i - 1], spec.epsilon, self.batch_axis, forms == choice.NATIVE
             )
-            if kept is not None or spec.form == "reference":
+            if forms == choice.REFERENCE:
                 stages, stats = reference.conv_layer(x, parameters, running, setting)
                 x = stages.output
                 if kept is not None:

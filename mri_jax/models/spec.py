@@ -17,9 +17,8 @@ PRESETS: dict[str, tuple[int, ...]] = {
     "cnn10": (2, 2, 2, 2, 2),
     "cnn12": (2, 2, 2, 3, 3),
 }
-FORMS = ("fast", "native", "reference")
-# Fields of earlier versions, which files still hold, with the value that is now the only one.
-_RETIRED = {"in_channels": 1}
+# Fields of earlier versions, which files still hold, with the values that mean what is done now.
+_RETIRED = {"in_channels": (1,), "form": ("fast", "native", "reference")}
 DTYPES = ("float32", "bfloat16", "float64")
 
 
@@ -38,9 +37,6 @@ class CNNSpec:
       epsilon: Added to the variance in BatchNorm.
       dtype: Of the activations: ``float32``, ``bfloat16`` (parameters and statistics stay float32)
         or ``float64`` (everything; needs ``jax_enable_x64``).
-      form: ``fast``, ``native`` (on CPUs the kernels of `mri_jax.models.conv_layer.kernels`, which
-        need a C++ compiler at first use) or ``reference`` (plain convolution, BatchNorm, ReLU, max
-        pooling). The same function up to rounding.
 
     Raises:
       UserError: (a ValueError) A value breaks its rule.
@@ -62,7 +58,6 @@ class CNNSpec:
     momentum: float = 0.99
     epsilon: float = 1e-5
     dtype: str = "float32"
-    form: str = "fast"
 
     def __post_init__(self):
         for name in ("repetitions", "filters", "fc", "dropout"):
@@ -88,7 +83,6 @@ class CNNSpec:
             ("momentum", 0 <= self.momentum < 1, "a number in [0, 1)"),
             ("epsilon", self.epsilon > 0, "a positive number"),
             ("dtype", self.dtype in DTYPES, f"one of {DTYPES}"),
-            ("form", self.form in FORMS, f"one of {FORMS}"),
         )
         for name, holds, rule in rules:
             if not holds:
@@ -104,16 +98,19 @@ class CNNSpec:
         """
         if name not in PRESETS:
             raise UserError(f"preset: {name!r} must be one of {tuple(PRESETS)}")
-        return cls.from_dict({"repetitions": PRESETS[name], **changes})
+        return cls._of({"repetitions": PRESETS[name], **changes})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "CNNSpec":
         """Returns the spec of some fields, as `to_dict` writes them, others at their default.
 
         Raises:
-          UserError: A field is unknown, or was retired with another value.
+          UserError: A field is unknown, or was retired and has a value that cannot be had any more.
         """
-        given = without_retired(values)
+        return cls._of(without_retired(values))
+
+    @classmethod
+    def _of(cls, given: Mapping[str, Any]) -> "CNNSpec":
         known = {field.name for field in dataclasses.fields(cls)}
         for name in given:
             if name not in known:
@@ -164,11 +161,12 @@ def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a spec's fields as an earlier version wrote them without those that are no more.
 
     Raises:
-      UserError: One of these has another value than the one that is left.
+      UserError: One of these has a value that cannot be had any more.
     """
-    for name, only in _RETIRED.items():
-        if values.get(name, only) != only:
-            raise UserError(f"spec: {name} must be {only!r}; others are not supported any more")
+    for name, left in _RETIRED.items():
+        if name in values and values[name] not in left:
+            known = " or ".join(map(repr, left))
+            raise UserError(f"spec: {name} must be {known}; others are not supported any more")
     return {name: value for name, value in values.items() if name not in _RETIRED}
 
 

@@ -7,7 +7,7 @@ from mri_jax import files
 from mri_jax.evaluation import baselines
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.description import describe, switches
-from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
+from mri_jax.planning.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.settings.study import Study
 from mri_jax.training.step import NUMERICS_VERSION
 
@@ -21,6 +21,33 @@ def fingerprinted(stage: AnyStage, study: Study, catalogue: Catalogue) -> AnySta
     """Returns the stage with its fingerprint in place of the one it has."""
     made_of = files.fingerprint(inputs(stage, study, catalogue))
     return replace(stage, fingerprint=made_of)
+
+
+def earlier_names(stage: TrainStage, study: Study, catalogue: Catalogue) -> dict[int, TrainStage]:
+    """Returns a training as versions with other numerics named it, by their `NUMERICS_VERSION`."""
+    versions = range(1, NUMERICS_VERSION)
+    return {version: _with_numerics(stage, study, catalogue, version) for version in versions}
+
+
+def training_named(
+    fingerprint: str, plan: Plan, study: Study, catalogue: Catalogue
+) -> TrainStage | None:
+    """Returns the training of a plan that has a fingerprint, or had it in an earlier version."""
+    for stage in plan.stages():
+        if isinstance(stage, TrainStage):
+            names = (stage, *earlier_names(stage, study, catalogue).values())
+            if any(named.fingerprint == fingerprint for named in names):
+                return stage
+    return None
+
+
+def _with_numerics(
+    stage: TrainStage, study: Study, catalogue: Catalogue, numerics: int
+) -> TrainStage:
+    parent = stage.parent and _with_numerics(stage.parent, study, catalogue, numerics)
+    earlier = replace(stage, parent=parent)
+    made_of = inputs(earlier, study, catalogue) | {"numerics": numerics}
+    return replace(earlier, fingerprint=files.fingerprint(made_of))
 
 
 def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:

@@ -43,6 +43,9 @@ class Provenance:
       platform: Operating system and processor.
       versions: Versions of the packages that it computed with.
       devices: Platform and kind of each device.
+      forms: How conv layers were computed: ``native``, ``xla`` or ``reference``.
+      kernels: File name of the native kernels, which tells source, processor and compiler; None
+        where none were used.
       command: The command line.
       near_duplicates: Figures of the search for near-identical volumes; None without a search.
       store: The folder of the volume store, absolute.
@@ -59,6 +62,8 @@ class Provenance:
     platform: str | None = None
     versions: Mapping[str, str | None] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
+    forms: str | None = None
+    kernels: str | None = None
     command: tuple[str, ...] = ()
     near_duplicates: Mapping[str, float] | None = None
     store: str | None = None

@@ -237,7 +237,7 @@ def _study(path: epath.Path) -> tuple[Study | None, list[str]]:
     if not values:
         return None, []
     try:
-        return Study.parse(values), []
+        return Study.written(values), []
     except UserError as error:
         told = "cannot be read as a study of this version, and nothing of it is used"
         return None, [f"{path.name} {told} ({error})"]

@@ -16,6 +16,8 @@ from mri_jax.errors import UserError
 T = TypeVar("T")
 ROOT = "config"
 """What stands before the names of fields, in messages and on the command line."""
+# Fields of earlier versions, and what is there in their place.
+RETIRED = {"model.form": "--forms=native|xla|reference chooses how conv layers are computed"}
 # Characters of a value that a message shows.
 _SHOWN = 80
 
@@ -264,6 +266,9 @@ def flat(values: Any, at: str = "") -> dict[str, Any]:
 
 def unknown_field(name: str, known: Sequence[str]) -> str:
     """The message for a field that does not exist, with the nearest that does, or all there are."""
+    for retired, instead in RETIRED.items():
+        if name.endswith(f".{retired}"):
+            return f"{_cut(name)}: is no field any more; {instead}"
     section, _, last = name[:200].rpartition(".")
     beside = [_last(each) for each in known if each.rpartition(".")[0] == section]
     elsewhere = [each for each in known if _last(each) == last]

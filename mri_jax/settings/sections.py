@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import BASELINES
-from mri_jax.models.spec import FORMS, PRESETS, CNNSpec
+from mri_jax.models.spec import PRESETS, CNNSpec
 from mri_jax.settings.fields import (
     Choice,
     Either,
@@ -153,9 +153,6 @@ class Model:
     )
     epsilon: float = field(Number(0, 1, open_least=True), "added to BatchNorm's variance", 1e-5)
     dtype: str = field(Choice(("float32", "bfloat16")), "type of the activations", "float32")
-    form: str = field(
-        Choice(FORMS), "program that computes the conv layers; all compute one function", "fast"
-    )
 
     @property
     def spec(self) -> CNNSpec:

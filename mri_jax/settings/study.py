@@ -18,7 +18,7 @@ from mri_jax import files
 from mri_jax.errors import UserError, naming
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike
-from mri_jax.models.spec import CNNSpec
+from mri_jax.models.spec import CNNSpec, without_retired
 from mri_jax.settings.fields import (
     ROOT,
     Many,
@@ -155,7 +155,16 @@ class Study:
           UserError: The file cannot be read or holds no study.
         """
         with naming(str(path)):
-            return cls.parse(files.read_json(path, dict))
+            return cls.written(files.read_json(path, dict))
+
+    @classmethod
+    def written(cls, values: Mapping[str, Any]) -> "Study":
+        """Returns the study of the fields that `to_json` gave, in this version or an earlier one.
+
+        Raises:
+          UserError: As `parse`; or a field that is no more has a value that cannot be had any more.
+        """
+        return cls.parse(_without_retired(values))
 
     def write(self, path: epath.PathLike) -> None:
         """Writes every field, as nested JSON."""
@@ -211,6 +220,20 @@ class Study:
         here, there = flat(self.to_json()), flat(other.to_json())
         names = [n for n in (here | there) if here.get(n) != there.get(n) and n not in free(Study)]
         return {f"{ROOT}.{n}": (here.get(n), there.get(n)) for n in sorted(names)}
+
+
+def _without_retired(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a study's fields as any version wrote them without those that are no more."""
+
+    def plain(section: Any) -> Any:
+        if not (isinstance(section, Mapping) and isinstance(section.get("model"), Mapping)):
+            return section
+        return {**section, "model": without_retired(section["model"])}
+
+    variants = values.get("variants")
+    if isinstance(variants, list | tuple):
+        values = {**values, "variants": [plain(each) for each in variants]}
+    return plain(values)
 
 
 def _check(study: Study) -> None:

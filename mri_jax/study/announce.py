@@ -1,16 +1,21 @@
 """What is said of a study before it runs."""
 
+from collections import Counter
+
 from mri_jax.planning import fits
 from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.fingerprints import earlier_names
 from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.settings.study import Study, named
 from mri_jax.study.stages import StageFolders
+from mri_jax.training.step import NUMERICS_VERSION
 
 
 def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
     """Returns what is said of a study before it runs."""
     notes = [f"note: {note}" for note in notes_on(plan, catalogue)]
-    return "\n".join([summary(plan, folders), *lengths(study, plan), *notes])
+    again = trained_again(study, plan, catalogue, folders)
+    return "\n".join([summary(plan, folders), *again, *lengths(study, plan), *notes])
 
 
 def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:
@@ -28,6 +33,22 @@ def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:
             for cohort, labels in tested.items()
             if len(labels) == 1
         ),
+    ]
+
+
+def trained_again(
+    study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders
+) -> list[str]:
+    """Returns a line for each earlier version of the numerics whose networks are trained again."""
+    found: Counter[int] = Counter()
+    for stage in plan.stages():
+        if isinstance(stage, TrainStage) and not folders.finished(stage):
+            names = earlier_names(stage, study, catalogue)
+            found.update(version for version, name in names.items() if folders.has_result(name))
+    return [
+        f"{count} finished networks were trained with other numerics (version {version}, now "
+        f"{NUMERICS_VERSION}) and are trained again; they stay where they are"
+        for version, count in sorted(found.items())
     ]
 
 

@@ -49,10 +49,15 @@ def _shown(value: Any) -> str:
 
 
 def write(
-    workdir: epath.Path, study: Study, plan: Plan, volumes: Volumes, folders: StageFolders
+    workdir: epath.Path,
+    study: Study,
+    plan: Plan,
+    volumes: Volumes,
+    folders: StageFolders,
+    forms: str,
 ) -> None:
-    """Writes what is asked, of which scans, how they came to be, and the plan."""
+    """Writes what is asked, of which scans, how they came to be, by what forms, and the plan."""
     study.write(workdir / results.CONFIG)
     outputs.write_cohort(workdir, plan, volumes.catalogue)
-    provenance.write_provenance(workdir, volumes.catalogue, volumes.store)
+    provenance.write_provenance(workdir, volumes.catalogue, volumes.store, forms)
     outputs.write_plan(workdir, plan, folders)

@@ -14,6 +14,7 @@ from etils import epath
 from mri_jax import files, sealed
 from mri_jax.errors import UserError
 from mri_jax.evaluation.cost import voxels_seconds
+from mri_jax.models import choice
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.settings.study import Study
 from mri_jax.simulation.cost import scan_seconds
@@ -24,7 +25,7 @@ from mri_jax.volumes.cost import volume_seconds
 from mri_jax.volumes.grids import Grid
 
 # Rises when what is measured changes.
-_VERSION = 4
+_VERSION = 5
 
 
 class Costs:
@@ -71,6 +72,7 @@ class Costs:
     def _kept(self, about: list[Any], measure: Callable[[], Any]) -> Any:
         wave = self.wave
         device = [wave.devices[0].device_kind, wave.folds, wave.split, jax.__version__]
+        device.append(choice.resolved(wave.forms))
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
         try:

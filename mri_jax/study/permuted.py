@@ -15,8 +15,8 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.explanation.check import PermutedNetwork
 from mri_jax.explanation.score import ScoredNetwork
+from mri_jax.planning.fingerprints import training_named
 from mri_jax.planning.permuted import permute_labels
-from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.runs.results import COHORT
 from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.settings.study import Study
@@ -48,7 +48,14 @@ def permuted_network(
     store = None if study.data.simulated else run.store
     catalogue, plan = planned(study, folders, store)
     # A run of other cohorts is refused before any is simulated.
-    source = _source_stage(run, plan, variant, fold)
+    wanted = run.ensemble(variant, SOURCE)[fold].fingerprint
+    source = training_named(wanted, plan, study, catalogue)
+    if source is None:
+        raise UserError(
+            f"{run.results.path}: its cohort table and store no longer give the networks that it "
+            "trained, so permuted labels cannot be compared; name the table with --table and the "
+            "store with --store, or leave out --sanity"
+        )
     wave = Wave(tuple(jax.local_devices()[:1]))
     volumes = open_volumes(study, catalogue, folders, store)
     shuffled = permute_labels(source, study, volumes.catalogue)
@@ -81,18 +88,6 @@ def _with_table(run: TrainedRun, named_table: epath.PathLike | None) -> Study:
             "name it with --table, or leave out --sanity"
         )
     return replace(run.study, data=replace(data, cohort=str(table)))
-
-
-def _source_stage(run: TrainedRun, plan: Plan, variant: str, fold: int) -> TrainStage:
-    wanted = run.ensemble(variant, SOURCE)[fold].fingerprint
-    for entry in plan.entries:
-        if isinstance(entry.network, TrainStage) and entry.network.fingerprint == wanted:
-            return entry.network
-    raise UserError(
-        f"{run.results.path}: its cohort table and store no longer give the networks that it "
-        "trained, so permuted labels cannot be compared; name the table with --table and the "
-        "store with --store, or leave out --sanity"
-    )
 
 
 def _described(history: list[dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from etils import epath
 
 import mri_jax
 from mri_jax import files
+from mri_jax.models import choice
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Preprocessing, Provenance, write
@@ -22,8 +23,17 @@ from mri_jax.volumes.store import VolumeStore
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
-def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeStore) -> None:
-    """Writes ``provenance.json`` of a study that is about to run."""
+def write_provenance(
+    workdir: epath.Path, catalogue: Catalogue, store: VolumeStore, forms: str
+) -> None:
+    """Writes ``provenance.json`` of a study that is about to run.
+
+    Args:
+      workdir: The results folder.
+      catalogue: The scans.
+      store: Their volumes.
+      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`.
+    """
     scans = catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
     place = results.written_path("store", store.path, workdir)
     made = Provenance(
@@ -34,6 +44,8 @@ def write_provenance(workdir: epath.Path, catalogue: Catalogue, store: VolumeSto
         platform=platform.platform(),
         versions={name: _version(name) for name in _PACKAGES},
         devices=tuple(f"{d.platform}:{d.device_kind}" for d in jax.local_devices()),
+        forms=forms,
+        kernels=choice.kernel_library(forms),
         command=tuple(sys.argv),
         near_duplicates=asdict(catalogue.searched) if catalogue.searched else None,
         store=place["store"],

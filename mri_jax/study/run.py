@@ -43,7 +43,7 @@ def run(
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
         # A refused study leaves nothing behind, so that the corrected one finds its folder free.
-        begin.write(workdir, study, plan, volumes, folders)
+        begin.write(workdir, study, plan, volumes, folders, how.forms)
         Executor(
             folders=folders,
             volumes=volumes,

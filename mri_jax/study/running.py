@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from mri_jax.models import choice
 from mri_jax.training.devices import memory_of, one_fold_each
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
@@ -31,6 +32,11 @@ class Running:
     def devices(self) -> Wave:
         """What to train on."""
         return self.wave or one_fold_each()
+
+    @property
+    def forms(self) -> str:
+        """How conv layers are computed, of `mri_jax.models.choice.FORMS`."""
+        return choice.resolved(self.devices.forms)
 
     @property
     def memory(self) -> int:

@@ -52,6 +52,10 @@ class StageFolders:
         """Returns the folder of a stage, finished or not."""
         return self.root / stage_note.folder_name(stage.kind, stage.fingerprint)
 
+    def has_result(self, stage: Stage) -> bool:
+        """Returns whether there is a result of it, looked at or not."""
+        return (self.folder(stage) / stage_note.NAME).exists()
+
     def finished(self, stage: Stage) -> bool:
         """Returns whether its result is there, as it was when it was finished.
 
@@ -60,7 +64,7 @@ class StageFolders:
         """
         folder = self.folder(stage)
         if folder.name not in self._whole:
-            if not (folder / stage_note.NAME).exists():
+            if not self.has_result(stage):
                 return False  # not kept: another process may finish it
             problem = _problem(folder)
             if problem:

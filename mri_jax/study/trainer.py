@@ -56,7 +56,8 @@ class Trainer:
         feed, settings = self.feeds.of(rows, stages[0].reference), stages[0].fit
         trainings = []
         for stage in stages:
-            checkpoints = TrainingCheckpoints(self.folders.folder(stage) / "training", self.say)
+            folder, forms = self.folders.folder(stage) / "training", programs.wave.forms
+            checkpoints = TrainingCheckpoints(folder, self.say, forms)
             trainings.append(resume(settings, self._job(stage), checkpoints))
             progress.advance(int(trainings[-1].state.stopping.epochs))
         control = dataclasses.replace(self.control, report=self._reporter(stages, progress))

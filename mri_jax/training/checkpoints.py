@@ -20,11 +20,12 @@ from orbax.checkpoint import v1 as ocp
 
 from mri_jax import files, sealed, stage_note
 from mri_jax.errors import DiskFull, UserError
-from mri_jax.models import CNNSpec
+from mri_jax.models import CNNSpec, choice
 
 FORMAT = 1
-# Of states of a training; 1, without a number, held its arrays by their count alone.
-STATE_FORMAT = 2
+# Of states of a training; 1, without a number, held its arrays by their count alone, 2 did not say
+# how conv layers were computed.
+STATE_FORMAT = 3
 # What TensorStore says where there is no room, or none within the largest size of a file.
 _FULL = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
 _ARRAYS, _STATE = "arrays", "state.json"
@@ -135,7 +136,8 @@ class TrainingCheckpoints:
     A state is a pytree of arrays, PRNG keys as their key data. Each array is saved by its path in
     the tree (``state/params/conv1/kernel``). A note written last lists shapes and dtypes, and
     digests of the files. The structure comes from the caller when loading (`load_last`), so that
-    named tuples and optimizer states come back as they were.
+    named tuples and optimizer states come back as they were. A training goes on only with the forms
+    of its conv layers that it was begun with: others round otherwise.
 
     ::
 
@@ -145,11 +147,19 @@ class TrainingCheckpoints:
     Args:
       folder: Of the states.
       say: Where remarks about states that cannot be used go.
+      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the machine's
+        choice.
     """
 
-    def __init__(self, folder: epath.PathLike, say: Callable[[str], None] = print):
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        say: Callable[[str], None] = print,
+        forms: str | None = None,
+    ):
         self.folder = files.absolute(folder)
         self._say = say
+        self._forms = choice.resolved(forms)
         self._usable: list[int] = []
         with _disk_errors_in_one_line(self.folder):
             if self.folder.exists() and not self.folder.is_dir():
@@ -166,7 +176,8 @@ class TrainingCheckpoints:
             with _late_reports_untold():
                 ocp.save(place / _ARRAYS, named)
         arrays = {name: _kind(leaf) for name, leaf in named.items()}
-        sealed.write(place / _STATE, {"format": STATE_FORMAT, "arrays": arrays}, [_ARRAYS])
+        note = {"format": STATE_FORMAT, "forms": self._forms, "arrays": arrays}
+        sealed.write(place / _STATE, note, [_ARRAYS])
         self._usable = [*self._usable, number][-2:]
         self._remove_others()
 
@@ -174,7 +185,8 @@ class TrainingCheckpoints:
         """The newest state that is whole and fits ``like``, in its structure, as NumPy arrays.
 
         States that are not whole, or do not match by name, shape and dtype, are passed over with a
-        line each, and without one where a save was not finished.
+        line each, and without one where a save was not finished. Where the training was begun with
+        other forms, one line says so.
 
         Returns:
           The state; None where the training has to start anew.
@@ -185,7 +197,14 @@ class TrainingCheckpoints:
             if _unfinished(place):
                 continue
             try:
-                found = _load_state(place, like)
+                note = _read_note(place)
+                if note["forms"] != self._forms:
+                    self._say(
+                        f"{self.folder}: was begun with --forms={note['forms']}, and goes on only "
+                        f"with these; with --forms={self._forms} this network starts anew"
+                    )
+                    return None
+                found = _load_state(place, note, like)
             except UserError as error:
                 self._say(f"{error}; this saved state of training is passed over")
                 passed_over = True
@@ -215,17 +234,27 @@ def _unfinished(place: epath.Path) -> bool:
     return {path.name.split(".")[0] for path in place.iterdir()} <= {_ARRAYS, ""}
 
 
-def _load_state(place: epath.Path, like: Any) -> Any:
-    """Returns a state in the structure of ``like``.
+def _read_note(place: epath.Path) -> dict[str, Any]:
+    """Returns what is noted of a state: its arrays, and the forms that it was computed by.
 
     Raises:
-      UserError: It is damaged, of another version, or of another training.
+      UserError: It is damaged or of another version.
     """
     if not (place / _STATE).exists():
         raise UserError(f"{place}: is of an earlier version, or lacks its {_STATE}")
     note = sealed.read(place / _STATE)
-    if note.get("format") != STATE_FORMAT or not isinstance(note.get("arrays"), dict):
+    whole = isinstance(note.get("arrays"), dict) and isinstance(note.get("forms"), str)
+    if note.get("format") != STATE_FORMAT or not whole:
         raise UserError(f"{place}: is of format {note.get('format')!r}, not {STATE_FORMAT}")
+    return note
+
+
+def _load_state(place: epath.Path, note: dict[str, Any], like: Any) -> Any:
+    """Returns a state in the structure of ``like``.
+
+    Raises:
+      UserError: It is damaged or of another training.
+    """
     there, here = note["arrays"], {name: _kind(leaf) for name, leaf in _named(like).items()}
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):

@@ -11,6 +11,7 @@ from etils import epath
 
 from mri_jax import backend
 from mri_jax.errors import UserError
+from mri_jax.models import choice
 from mri_jax.training.folds import Wave, parts_of_cpu
 
 # More than cores only wait for each other; so many are worth no message.
@@ -19,15 +20,21 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def start(
-    stages: epath.Path, batch: int, voxels: int, debug_nans: bool = False, cpu_folds: int = 1
+    stages: epath.Path,
+    batch: int,
+    voxels: int,
+    debug_nans: bool = False,
+    cpu_folds: int = 1,
+    forms: str | None = None,
 ) -> Wave:
     """Configure JAX for a study, for this process, which must not have used JAX yet.
 
     Switches that change numbers are set, whatever the environment says (`mri_jax.backend`).
 
-    A CPU is used as several devices: as many for each fold as its share of the cores and the batch
-    allow, where volumes are large enough (`mri_jax.training.folds.parts_of_cpu`). Their number is
-    decided here, whatever XLA_FLAGS or JAX_NUM_CPU_DEVICES say.
+    Where no native kernels compute, a CPU is used as several devices: as many for each fold as its
+    share of the cores and the batch allow, where volumes are large enough
+    (`mri_jax.training.folds.parts_of_cpu`). Their number is decided here, whatever XLA_FLAGS or
+    JAX_NUM_CPU_DEVICES say.
 
     Args:
       stages: Compiled programs are kept under it (a local folder or a bucket).
@@ -35,13 +42,16 @@ def start(
       voxels: Of a volume.
       debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
+      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the choice of
+        this machine.
 
     Returns:
       What to train on.
 
     Raises:
       UserError: ``cpu_folds`` is out of range, or above 1 where it cannot be used: on a machine
-        that does not compute on a CPU, or while NaNs are looked for. Or the backend cannot start.
+        that does not compute on a CPU, or while NaNs are looked for. Or native kernels are asked
+        for where no CPU computes, or where they cannot be had. Or the backend cannot start.
     """
     most = max(_MOST_FOLDS, usable_cores())
     if not 1 <= cpu_folds <= most:
@@ -49,8 +59,7 @@ def start(
     backend.settle()
     if cpu_folds > 1 and debug_nans:
         raise UserError("--cpu_folds: NaNs are looked for (--debug_nans) in one fold at a time")
-    split = 1 if debug_nans else parts_of_cpu(batch, usable_cores() // cpu_folds, voxels)
-    jax.config.update("jax_num_cpu_devices", cpu_folds * split)
+    jax.config.update("jax_num_cpu_devices", cpu_folds)
     jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_nans", debug_nans)
@@ -58,11 +67,16 @@ def start(
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     devices = backend.devices()
-    if devices[0].platform == "cpu":
-        return Wave(tuple(devices), split)
-    if cpu_folds > 1:
-        raise UserError(f"--cpu_folds: {cpu_folds} on a machine that computes on a GPU or TPU")
-    return one_fold_each()
+    chosen = choice.required(forms)
+    if devices[0].platform != "cpu":
+        if cpu_folds > 1:
+            raise UserError(f"--cpu_folds: {cpu_folds} on a machine that computes on a GPU or TPU")
+        return one_fold_each(chosen)
+    cores = usable_cores() // cpu_folds
+    split = 1 if debug_nans else parts_of_cpu(batch, cores, voxels, chosen)
+    if split > 1:
+        devices = backend.restarted(cpu_folds * split)
+    return Wave(tuple(devices), split, chosen)
 
 
 def compiled_programs(stages: epath.Path) -> epath.Path:
@@ -70,21 +84,22 @@ def compiled_programs(stages: epath.Path) -> epath.Path:
     return stages / "xla"
 
 
-def one_fold_each() -> Wave:
+def one_fold_each(forms: str | None = None) -> Wave:
     """Returns every device with a fold of its own, or one device while NaNs are looked for."""
     devices = tuple(jax.local_devices())
-    return Wave(devices[:1] if jax.debug_nans.value else devices)
+    return Wave(devices[:1] if jax.debug_nans.value else devices, forms=forms)
 
 
 def described(wave: Wave) -> str:
-    """Returns a line about devices and memory."""
+    """Returns a line about devices, memory and how conv layers are computed."""
     first, count = wave.devices[0], len(wave.devices)
     folds = f"{wave.folds} fold{'s' * (wave.folds > 1)} at once"
     if wave.split > 1:
         folds += f", each batch split over {wave.split}"
     return (
         f"devices: {count} x {first.platform} ({first.device_kind}), {folds}, "
-        f"{memory_of(wave) / 2**30:.1f} GiB free for each fold"
+        f"{memory_of(wave) / 2**30:.1f} GiB free for each fold, "
+        f"forms: {choice.resolved(wave.forms)}"
     )
 
 

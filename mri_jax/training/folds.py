@@ -14,7 +14,7 @@ step.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +25,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.choice import NATIVE
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch, TrainState
 from mri_jax.training.step import StepSettings, step_keys, train_step
@@ -65,6 +66,7 @@ class Wave:
     Attributes:
       devices: Those of the first fold, then those of the second, and so on.
       split: How many devices each fold has; its batches are split over them (CPUs only).
+      forms: How they compute conv layers (`mri_jax.models.choice`); None: the machine's choice.
 
     Raises:
       ValueError: The devices are not a multiple of ``split``.
@@ -72,6 +74,7 @@ class Wave:
 
     devices: tuple[jax.Device, ...]
     split: int = 1
+    forms: str | None = None
 
     def __post_init__(self):
         if len(self.devices) % self.split:
@@ -84,7 +87,7 @@ class Wave:
 
     def first(self, folds: int) -> "Wave":
         """Returns the devices of the first few folds."""
-        return Wave(self.devices[: folds * self.split], self.split)
+        return replace(self, devices=self.devices[: folds * self.split])
 
     def whole(self, size: int) -> int:
         """Returns the least number of volumes, ``size`` or more, that can be split."""
@@ -135,15 +138,17 @@ class Wave:
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.folds)]
 
 
-def parts_of_cpu(batch: int, cores: int, voxels: int) -> int:
+def parts_of_cpu(batch: int, cores: int, voxels: int, forms: str) -> int:
     """Returns as how many devices a CPU should train one fold; they share its batches evenly.
 
     Args:
       batch: Volumes a step.
       cores: Of the fold.
       voxels: Of a volume; parts of small ones would wait for each other longer than they compute.
+      forms: How conv layers are computed; native kernels use all cores by themselves.
     """
-    most = max(1, min(batch, cores)) if voxels >= _SPLIT_VOXELS else 1
+    splits = voxels >= _SPLIT_VOXELS and forms != NATIVE
+    most = max(1, min(batch, cores)) if splits else 1
     return max(parts for parts in range(1, most + 1) if batch % parts == 0)
 
 
@@ -254,18 +259,20 @@ class Programs:
           spec: The network.
           first: First conv layer to run, on volumes that are the output of the one before.
         """
+        network = self._network(spec)
 
         def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
-            return CNN(spec).apply(variables, volumes[places], train=False, first=first)
+            return network.apply(variables, volumes[places], train=False, first=first)
 
         return self._once(("logits", spec, first), lambda: mapped(run, self.wave, _EVALUATION))
 
     def features(self, spec: CNNSpec, last: int) -> Any:
         """Returns the program ``(variables, volumes, places) -> output of conv layer last``."""
+        network = self._network(spec)
 
         def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
             inputs = volumes[places]
-            return CNN(spec).apply(variables, inputs, train=False, last=last, method="trunk")
+            return network.apply(variables, inputs, train=False, last=last, method="trunk")
 
         return self._once(("features", spec, last), lambda: mapped(run, self.wave, _EVALUATION))
 
@@ -277,6 +284,9 @@ class Programs:
 
         split = Split((along(), along(), along()), along())
         return self._once("select", lambda: mapped(run, self.wave, split, donate=2))
+
+    def _network(self, spec: CNNSpec) -> CNN:
+        return CNN(spec, forms=self.wave.forms)
 
     def _once(self, about: Hashable, make: Callable[[], Any]) -> Any:
         if about not in self._made:
@@ -293,7 +303,7 @@ def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: 
             key = step_keys(state.key, state.step).augmentation
             image = augment(augmentation, key, image, wave.batch_axis)
         batch = Batch(image, jnp.asarray(now.label), jnp.asarray(now.weight))
-        following, metrics = train_step(settings, state, batch, wave.batch_axis)
+        following, metrics = train_step(settings, state, batch, wave.batch_axis, wave.forms)
         if masked:
             following = jax.tree.map(
                 lambda new, old: jnp.where(now.active, new, old), following, state

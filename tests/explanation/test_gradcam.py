@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -26,10 +24,10 @@ def test_default_block_is_the_deepest_with_six_voxels(shape, block):
 def test_weights_are_mean_gradients_of_the_feature_map(block):
     """Gradients by finite differences through a bias added to one channel of the feature map."""
     spec, variables = network()
-    plain = dataclasses.replace(spec, form="reference")
+    plain = CNN(spec, forms="reference")
     x = volume(1)[None]
     last = sum(SPEC.repetitions[:block])
-    _, kept = apply(plain, variables, x, intermediates=True)
+    _, kept = apply(spec, variables, x, intermediates=True)
     features = np.asarray(kept[f"conv{last}/feature_map"], np.float64)
 
     @jax.jit
@@ -37,7 +35,7 @@ def test_weights_are_mean_gradients_of_the_feature_map(block):
         pooled = jax.lax.reduce_window(
             maps, -np.inf, jax.lax.max, (1, 2, 2, 2, 1), (1, 2, 2, 2, 1), "VALID"
         )
-        logits = CNN(plain).apply(variables, pooled, train=False, first=last + 1)
+        logits = plain.apply(variables, pooled, train=False, first=last + 1)
         return (logits[:, 1] - logits[:, 0]).sum()
 
     assert float(rest(kept[f"conv{last}/feature_map"])) == pytest.approx(

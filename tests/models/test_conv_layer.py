@@ -106,7 +106,7 @@ LAYERS = given(
 
 def check_layer(batch, size, channels, filters, pool, train, background, seed):
     arrays, running = random_layer(seed, batch, size, channels, filters, train, background)
-    results = [layer_results(form, arrays, running, pool) for form in ("fast", "reference")]
+    results = [layer_results(form, arrays, running, pool) for form in ("xla", "reference")]
     if forms.Layer(pool, channels).packs and filters % 8 and background:
         # Equal neighbourhoods tie by rounding here (`packed`); whichever is selected, the gradient
         # of the input has the same sum.
@@ -290,8 +290,8 @@ def test_packing_in_several_slabs_equals_one(rng, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-def network_results(spec, variables, x, labels, train):
-    model = CNN(spec)
+def network_results(forms, spec, variables, x, labels, train):
+    model = CNN(spec, forms=forms)
 
     def loss_of(params, x):
         stats = variables["batch_stats"]
@@ -311,16 +311,16 @@ def network_results(spec, variables, x, labels, train):
 
 
 def check_network(rng, name, shape, batch, train):
-    check_spec(rng, CNNSpec.preset(name, width=0.25, **EXACT), shape, batch, train)
+    check_spec(rng, CNNSpec.preset(name, width=0.25, **EXACT), shape, batch, train, "xla")
 
 
-def check_spec(rng, spec, shape, batch, train):
+def check_spec(rng, spec, shape, batch, train, forms):
     x = jnp.asarray(volumes(rng, (batch, *shape, 1), -0.7))
     variables = drawn(spec, shape, rng)
     labels = jnp.arange(batch) % 2
-    plain = CNNSpec.from_dict({**spec.to_dict(), "form": "reference"})
-    ours = jax.tree.leaves(network_results(spec, variables, x, labels, train))
-    theirs = jax.tree.leaves(network_results(plain, variables, x, labels, train))
+    given = (spec, variables, x, labels, train)
+    ours = jax.tree.leaves(network_results(forms, *given))
+    theirs = jax.tree.leaves(network_results("reference", *given))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8 * max(1.0, np.abs(b).max()))
 
@@ -328,9 +328,9 @@ def check_spec(rng, spec, shape, batch, train):
 EXACT = {"dtype": "float64", "dropout": (0, 0, 0)}
 
 
-def lowered(form, platform):
+def lowered(forms, platform):
     """The text of the gradient of a network of two conv layers as one platform gets it."""
-    spec = CNNSpec(repetitions=(1, 1), filters=(8, 8), fc=(), dropout=(0,), form=form)
+    spec = CNNSpec(repetitions=(1, 1), filters=(8, 8), fc=(), dropout=(0,))
     x = jax.ShapeDtypeStruct((2, 8, 9, 10, 1), jnp.float32)
     variables = jax.eval_shape(partial(CNN(spec).lazy_init, train=False), jax.random.key(0), x)
 
@@ -339,33 +339,35 @@ def lowered(form, platform):
         given["batch_stats"] = jax.tree.map(
             lambda a: jnp.ones(a.shape, a.dtype), given["batch_stats"]
         )
-        return CNN(spec).apply(given, x, train=True, mutable=["batch_stats"])[0].sum()
+        network = CNN(spec, forms=forms)
+        return network.apply(given, x, train=True, mutable=["batch_stats"])[0].sum()
 
     traced = jax.jit(jax.grad(loss)).trace(variables["params"], x)
     return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
-@pytest.mark.parametrize("form", ["fast", pytest.param("native", marks=needs_compiler)])
-def test_a_program_holds_the_form_of_the_platform_that_it_is_for(form, monkeypatch):
-    on_gpu, on_cpu = lowered(form, "cuda"), lowered(form, "cpu")
+@pytest.mark.parametrize("forms", ["xla", pytest.param("native", marks=needs_compiler)])
+def test_a_program_holds_the_form_of_the_platform_that_it_is_for(forms, monkeypatch):
+    on_gpu, on_cpu = lowered(forms, "cuda"), lowered(forms, "cpu")
     # Forward, and the gradients of both kernels and of the second layer's input. The first layer
     # keeps no pre-activation and is convolved once more.
     assert on_gpu.count("[b, 0, 1, 2, f]x[0, 1, 2, i, o]") == 4
     assert "[b, 0, 1, 2, f]" not in on_cpu
-    assert ("conv3_backward" in on_cpu) == (form == "native")
+    assert ("conv3_backward" in on_cpu) == (forms == "native")
     assert "conv3" not in on_gpu
     # A host whose default is a GPU computes on its CPU as a host without one.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert lowered(form, "cpu") == on_cpu
+    assert lowered(forms, "cpu") == on_cpu
 
 
 SIZES = list(product((32, 33), (34, 35), (37, 38)))
 
 
 # Members of the family are held to independent results in test_reference_results.py.
-def test_a_network_agrees_with_the_plain_form(rng):
+@pytest.mark.parametrize("forms", ["xla", pytest.param("native", marks=needs_compiler)])
+def test_a_network_agrees_with_the_plain_form(rng, forms):
     spec = CNNSpec(repetitions=(1, 2), filters=(8, 16), fc=(8, 4), **EXACT)
-    check_spec(rng, spec, (9, 10, 11), 3, train=False)
+    check_spec(rng, spec, (9, 10, 11), 3, train=False, forms=forms)
 
 
 @pytest.mark.slow

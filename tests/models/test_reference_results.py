@@ -33,30 +33,30 @@ def read(name, reference_results):
 
 FORMS = {
     ("reference", "float64"): (),
-    ("fast", "float64"): (),
-    ("fast", "float32"): (),
+    ("xla", "float64"): (),
+    ("xla", "float32"): (),
     ("native", "float64"): (needs_compiler,),
     ("native", "float32"): (needs_compiler,),
 }
 
 
-def marks(name, form, dtype):
+def marks(name, forms, dtype):
     """What XLA compiles for CNN-10 in float64 takes it half a minute."""
-    slow = name.startswith("cnn10") and form != "native" and dtype == "float64"
-    return (*FORMS[form, dtype], *[pytest.mark.slow] * slow)
+    slow = name.startswith("cnn10") and forms != "native" and dtype == "float64"
+    return (*FORMS[forms, dtype], *[pytest.mark.slow] * slow)
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "dtype"),
+    ("name", "forms", "dtype"),
     [pytest.param(n, f, d, marks=marks(n, f, d)) for n in CASES for f, d in FORMS],
 )
-def test_logits_loss_and_every_gradient(name, form, dtype, reference_results):
+def test_logits_loss_and_every_gradient(name, forms, dtype, reference_results):
     tolerance = {"float64": 1e-6, "float32": 2e-4}[dtype]
     arrays, variables, preset, width = read(name, reference_results)
     with jax.enable_x64(dtype == "float64"):
-        spec = CNNSpec.preset(preset, width=width, dtype=dtype, form=form, dropout=(0, 0, 0))
+        spec = CNNSpec.preset(preset, width=width, dtype=dtype, dropout=(0, 0, 0))
         variables = jax.tree.map(lambda a: jnp.asarray(a, dtype), variables)
-        x, model = jnp.asarray(arrays["x"], dtype), CNN(spec)
+        x, model = jnp.asarray(arrays["x"], dtype), CNN(spec, forms=forms)
         assert spec.pool_after == tuple(arrays["pool_after"].astype(bool))
 
         def loss_of(variables):

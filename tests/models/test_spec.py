@@ -76,7 +76,7 @@ def test_json_round_trip(blocks, width, fc, rate):
         ({"momentum": 1.0}, r"momentum: 1.0 must be a number in \[0, 1\)"),
         ({"classes": 1}, "classes: 1 must be an integer of at least 2"),
         ({"dtype": "float16"}, "dtype: 'float16' must be one of"),
-        ({"form": "quick"}, "form: 'quick' must be one of"),
+        ({"form": "native"}, "'form' is not a field"),
         ({"widht": 2.0}, "'widht' is not a field"),
     ],
 )
@@ -90,6 +90,10 @@ def test_a_spec_of_an_earlier_version_is_read_where_it_means_the_same():
     assert CNNSpec.from_dict({**spec.to_dict(), "in_channels": 1}) == spec
     with pytest.raises(ValueError, match="spec: in_channels must be 1"):
         CNNSpec.from_dict({**spec.to_dict(), "in_channels": 2})
+    for form in ("fast", "native", "reference"):
+        assert CNNSpec.from_dict({**spec.to_dict(), "form": form}) == spec
+    with pytest.raises(ValueError, match="spec: form must be 'fast' or 'native' or 'reference'"):
+        CNNSpec.from_dict({**spec.to_dict(), "form": "quick"})
 
 
 def test_an_unknown_preset_is_named():

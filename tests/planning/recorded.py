@@ -2,7 +2,9 @@
 
 The configs are kept beside the fingerprints, so that presets may change. To record a new case, add
 it to `CASES` and run ``python -m tests.planning.recorded NAME``; a case that is there is never
-recorded again, because whoever trained its networks would lose them.
+recorded again, because whoever trained its networks would lose them. Where `NUMERICS_VERSION` is
+raised, every case is recorded under the new number beside the older ones, of which the trainings
+are kept: a study tells by them what is trained again.
 """
 
 import importlib
@@ -17,9 +19,11 @@ from configs import base
 from mri_jax import files
 from mri_jax.planning import simulated
 from mri_jax.planning.catalogue import Catalogue, catalogue_of
-from mri_jax.planning.plan import Plan
+from mri_jax.planning.fingerprints import earlier_names
+from mri_jax.planning.plan import TrainStage
 from mri_jax.planning.planner import make_plan
 from mri_jax.settings.study import Study, merged
+from mri_jax.training.step import NUMERICS_VERSION
 from mri_jax.volumes.grids import GRIDS
 
 PATH = Path(__file__).with_name("recorded_fingerprints.json")
@@ -66,20 +70,27 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def fingerprints(config: dict[str, Any]) -> dict[str, list[Any]]:
-    """(count, first, digest of all) of the fingerprints of each kind of stage."""
+def fingerprints(config: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """By version of the numerics, of each kind of stage: count, first fingerprint, digest of all.
+
+    Of earlier versions these are the trainings alone.
+    """
     # Fields that came later have the values of preset `paper`, at which results are as before.
-    study = Study.parse(merged(base.get_config("paper").to_dict(), _tuples(config)))
-    found: dict[str, list[str]] = {}
-    for stage in _plan(study).stages():
-        found.setdefault(stage.kind, []).append(stage.fingerprint)
-    return {kind: [len(names), names[0], files.fingerprint(names)] for kind, names in found.items()}
-
-
-def _plan(study: Study) -> Plan:
-    if study.data.simulated:
-        return make_plan(study, simulated.catalogue_to_make(study))
-    return make_plan(study, _listed(study))
+    study = Study.written(merged(base.get_config("paper").to_dict(), _tuples(config)))
+    simulates = study.data.simulated
+    catalogue = simulated.catalogue_to_make(study) if simulates else _listed(study)
+    found: dict[str, dict[str, list[str]]] = {}
+    for stage in make_plan(study, catalogue).stages():
+        named = {NUMERICS_VERSION: stage}
+        if isinstance(stage, TrainStage):
+            named |= earlier_names(stage, study, catalogue)
+        for version, each in named.items():
+            of_kind = found.setdefault(str(version), {}).setdefault(each.kind, [])
+            of_kind.append(each.fingerprint)
+    return {
+        version: {kind: [len(n), n[0], files.fingerprint(n)] for kind, n in kinds.items()}
+        for version, kinds in found.items()
+    }
 
 
 def _listed(study: Study) -> Catalogue:
@@ -113,7 +124,9 @@ def _record(names: list[str]) -> None:
         module, preset, changes = CASES[name]
         config = importlib.import_module(f"configs.{module}").get_config(preset).to_dict()
         config = json.loads(json.dumps(merged(config, changes)))
-        there.setdefault(name, {"config": config, "fingerprints": fingerprints(config)})
+        case = there.setdefault(name, {"config": config, "fingerprints": {}})
+        now = str(NUMERICS_VERSION)
+        case["fingerprints"].setdefault(now, fingerprints(case["config"])[now])
     PATH.write_text(json.dumps(there, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from mri_jax.planning import description
 from mri_jax.planning.description import FIELDS, Fields, describe
+from mri_jax.training.step import NUMERICS_VERSION
 from tests.planning import recorded
 from tests.planning.test_plan import fingerprints, plan_of
 from tests.tiny import make_cohorts
@@ -15,7 +16,9 @@ RECORDED = json.loads(recorded.PATH.read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("case", RECORDED)
 def test_stages_of_earlier_versions_are_found_again(case):
-    assert recorded.fingerprints(RECORDED[case]["config"]) == RECORDED[case]["fingerprints"]
+    found, known = recorded.fingerprints(RECORDED[case]["config"]), RECORDED[case]["fingerprints"]
+    assert {version: found[version] for version in known} == known
+    assert str(NUMERICS_VERSION) in known
 
 
 def test_every_class_of_settings_is_listed_field_by_field():

@@ -10,6 +10,8 @@ MADE = Provenance(
     mri_jax="0.1.0",
     versions={"jax": "0.10.2", "grain": None},
     devices=("cpu:cpu", "cpu:cpu"),
+    forms="native",
+    kernels="conv3-0123456789abcdef-01234567.so",
     near_duplicates={"scans": 4, "threshold": 0.99},
     store="/runs/data/store",
     store_from_run="../data/store",
@@ -23,6 +25,7 @@ def test_what_was_written_is_read_back(tmp_path):
     values = files.read_json(tmp_path / "provenance.json")
     assert values["devices"] == ["cpu:cpu", "cpu:cpu"]
     assert values["git_commit"] is None
+    assert values["forms"] == "native"
     assert values["preprocessing"] == {
         "shape": [4, 5, 6], "spacing": 2.0, "dtype": "float16", "settings": {"n4": True},
         "scans": {"brain": {"mask": 3}},

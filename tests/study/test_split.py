@@ -23,8 +23,8 @@ def run_both(folder: str) -> None:
     """In a process of two devices: the study on one, split and streamed, and the latter's plan."""
     place, devices = Path(folder), tuple(jax.local_devices())
     cohorts = make_cohorts(place / "cohorts", subjects=6, cohorts=("ADNI1", "ADNI2"))
-    split = Wave(devices, 2)
-    for name, wave, placement in (("one", Wave(devices[:1]), "device"), ("split", split, "stream")):
+    one, split = Wave(devices[:1], forms="xla"), Wave(devices, 2, "xla")
+    for name, wave, placement in (("one", one, "device"), ("split", split, "stream")):
         settings = study_of(cohorts, data__placement=placement, baselines__age_sex=False)
         run(settings, place / name, place / f"{name}-stages", Running(wave, report=False))
     print_plan(settings, place / "plan-stages", Running(split))

@@ -73,6 +73,21 @@ def test_the_last_two_states_are_kept_and_the_newest_comes_back(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "3"]
 
 
+def test_a_training_goes_on_only_with_the_forms_that_it_was_begun_with(tmp_path):
+    first = begin(settings(), job(0))
+    TrainingCheckpoints(tmp_path, forms="xla").save(first)
+    lines: list[str] = []
+    other = TrainingCheckpoints(tmp_path, lines.append, "reference")
+    assert other.load_last(first) is None
+    (line,) = lines
+    assert "was begun with --forms=xla, and goes on only with these" in line
+    assert line.endswith("with --forms=reference this network starts anew")
+    other.save(first._replace(position=np.asarray(3, np.int32)))
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert int(other.load_last(first).position) == 3
+    assert len(lines) == 1
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4

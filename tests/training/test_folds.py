@@ -97,8 +97,9 @@ def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, s
     [(2, 1, 1), (2, 2, 2), (2, 16, 2), (3, 2, 1), (4, 3, 2), (6, 4, 3), (1, 8, 1), (2, 0, 1)],
 )
 def test_a_cpu_is_as_many_devices_as_divide_the_batch(batch, cores, parts):
-    assert parts_of_cpu(batch, cores, voxels=96 * 112 * 96) == parts
-    assert parts_of_cpu(batch, cores, voxels=48 * 56 * 48) == 1
+    assert parts_of_cpu(batch, cores, voxels=96 * 112 * 96, forms="xla") == parts
+    assert parts_of_cpu(batch, cores, voxels=48 * 56 * 48, forms="xla") == 1
+    assert parts_of_cpu(batch, cores, voxels=96 * 112 * 96, forms="native") == 1
 
 
 def test_a_batch_of_evaluation_can_be_split():

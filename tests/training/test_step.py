@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 from itertools import pairwise
@@ -13,11 +14,14 @@ from mri_jax.models import CNN, CNNSpec
 from mri_jax.training import freezing, step
 from mri_jax.training.state import Batch
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
+from tests.conftest import needs_compiler
 from tests.networks import apply
 
 SHAPE = (8, 10, 9)
 # Two blocks, the first of two conv layers: small, and with every kind of layer.
 SPEC = CNNSpec(repetitions=(2, 1), filters=(4, 6), fc=(8,), dropout=(0.5, 0.0))
+# The same with as many filters as native kernels want.
+GOLDEN_SPEC = dataclasses.replace(SPEC, filters=(8, 16))
 GOLDEN = Path(__file__).parent / "golden_trajectory.json"
 
 
@@ -37,8 +41,8 @@ def start(settings, seed=0):
     return step.init_state(settings, variables, random_key(seed, "dropout"))
 
 
-def run(settings, state, batches):
-    advance = jax.jit(functools.partial(step.train_step, settings))
+def run(settings, state, batches, forms=None):
+    advance = jax.jit(functools.partial(step.train_step, settings, forms=forms))
     history = []
     for batch in batches:
         state, metrics = advance(state, batch)
@@ -216,21 +220,23 @@ def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
     jax.tree.map(np.testing.assert_array_equal, drawn, plain)
 
 
-def test_the_trajectory_is_the_golden_one():
+@pytest.mark.parametrize("forms", [pytest.param("native", marks=needs_compiler), "xla"])
+def test_the_trajectory_is_the_golden_one(forms):
     """Fails when the numerics change; then raise NUMERICS_VERSION and write the file anew:
 
     ``python -m tests.training.test_step``
     """
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert golden["numerics_version"] == step.NUMERICS_VERSION
-    np.testing.assert_allclose(golden_losses(), golden["losses"], rtol=2e-4)
+    np.testing.assert_allclose(golden_losses(forms), golden["losses"], rtol=2e-4)
 
 
-def golden_losses():
+def golden_losses(forms):
     rng = np.random.default_rng(7)
-    settings = settings_for("all", optimizer=OptimizerSettings(learning_rate=3e-3))
+    optimizer = OptimizerSettings(learning_rate=3e-3)
+    settings = settings_for("all", spec=GOLDEN_SPEC, optimizer=optimizer)
     batches = [batch_of(rng) for _ in range(10)]
-    _, history = run(settings, start(settings), batches)
+    _, history = run(settings, start(settings), batches, forms)
     return [entry["loss"] for entry in history]
 
 
@@ -249,5 +255,5 @@ def test_wrong_settings_are_named(make, message):
 
 
 if __name__ == "__main__":
-    written = {"numerics_version": step.NUMERICS_VERSION, "losses": golden_losses()}
+    written = {"numerics_version": step.NUMERICS_VERSION, "losses": golden_losses("native")}
     GOLDEN.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")

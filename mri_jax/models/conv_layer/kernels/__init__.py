@@ -1,9 +1,9 @@
 """Native kernels for CPUs: C++ source, compiled at first use for the machine at hand, and loaded.
 
 ``conv3.hpp`` holds the kernels, ``ffi.cpp`` their doors for XLA. The library lies in the user's
-cache folder under a name that changes with the source, the compiler, the processor and jaxlib; it
+cache folder under a name that changes with the source, the processor, jaxlib and the compiler; it
 is built beside and renamed, by one process at a time, and nothing that is not the user's own is
-loaded.
+loaded. A machine without a compiler takes what another one of the same kind built.
 """
 
 import ctypes
@@ -27,7 +27,6 @@ from mri_jax.errors import UserError
 TARGETS = tuple(
     f"conv3_{way}_{dtype}" for way in ("forward", "backward") for dtype in ("f32", "f64")
 )
-_SOURCES = ("ffi.cpp", "conv3.hpp")
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-Wno-psabi", "-shared", "-fPIC")
 
 
@@ -36,9 +35,18 @@ def register() -> None:
     """Make the kernels known to XLA as `TARGETS`, for this process; builds them where need be.
 
     Raises:
-      UserError: There is no C++ compiler, it fails, or the cache folder is not the user's alone.
+      UserError: There is no C++ compiler, it fails, the cache folder is not the user's alone, or
+        the library cannot be loaded.
     """
-    library = ctypes.CDLL(str(built()))
+    place = built()
+    try:
+        library = ctypes.CDLL(str(place))
+    except OSError as error:  # damaged, or in a folder from which nothing may be executed
+        told = str(error).removeprefix(f"{place}: ")
+        raise UserError(
+            f"native kernels: {place} cannot be loaded ({told}); remove it, or set XDG_CACHE_HOME "
+            "to a folder from which programs may be run"
+        ) from None
     for name in TARGETS:
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, target, platform="cpu")
@@ -50,9 +58,17 @@ def built() -> Path:
     Raises:
       UserError: As in `register`.
     """
-    compiler = find_compiler()
-    folder = _own_folder(cache_folder())
-    library = folder / f"conv3-{_identity(compiler)[:16]}.so"
+    folder, name = _own_folder(cache_folder()), f"conv3-{_identity()[:16]}"
+    try:
+        compiler = find_compiler()
+    except UserError:
+        # Of another machine that shares the folder.
+        libraries = sorted(folder.glob(f"{name}-*.so"))
+        if not libraries:
+            raise
+        _refuse_foreign(libraries[0])
+        return libraries[0]
+    library = folder / f"{name}-{_told_by(compiler)[:8]}.so"
     with FileLock(str(folder / "lock")):
         if not library.exists():
             _build(compiler, library)
@@ -78,25 +94,28 @@ def find_compiler() -> str:
             return found
     raise UserError(
         f"native kernels: no C++ compiler ({named or 'g++, clang++, c++'}) was found; install one "
-        "(Debian, Ubuntu: apt install g++; conda: gxx), or set model.form to fast"
+        "(Debian, Ubuntu: apt install g++; conda: gxx)"
     )
 
 
-def _identity(compiler: str) -> str:
-    """Returns a hash of all that the library's bytes depend on."""
-    here = Path(__file__).parent
-    told = subprocess.run(
-        [compiler, "--version"], capture_output=True, encoding="utf-8", check=False
-    )
+def _identity() -> str:
+    """Returns a hash of all that the library's bytes depend on beside the compiler."""
+    sources = sorted(Path(__file__).parent.glob("*.[ch]pp"))
     return files.fingerprint(
         {
-            "sources": {name: files.sha256_of_file(here / name) for name in _SOURCES},
-            "compiler": told.stdout,
+            "sources": {path.name: files.sha256_of_file(path) for path in sources},
             "flags": _FLAGS,
             "processor": _processor(),
             "jaxlib": version("jaxlib"),
         }
     )
+
+
+def _told_by(compiler: str) -> str:
+    """Returns a hash of what a compiler says of its version."""
+    command = [compiler, "--version"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    return files.fingerprint(done.stdout)
 
 
 def _processor() -> list[str]:
@@ -125,16 +144,12 @@ def _build(compiler: str, library: Path) -> None:
             (line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200]
         )
         raise UserError(
-            f"native kernels: {compiler} failed ({told.strip()}); a C++20 compiler is needed (GCC "
-            "10, Clang 12 or newer), or set model.form to fast"
+            f"native kernels: {compiler} failed ({told.strip()}); install a C++20 compiler (GCC "
+            "10, Clang 12 or newer)"
         )
     beside.chmod(0o600)
     beside.replace(library)
     print(f"built in {time.monotonic() - started:.0f} s: {library}", file=sys.stderr, flush=True)
-
-
-def _ran(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def _own_folder(folder: Path) -> Path:
