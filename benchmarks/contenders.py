@@ -41,33 +41,30 @@ def volumes(case: dict) -> np.ndarray:
 
 
 def jax_step(case: dict) -> Steps:
-    """A step of this project, of all layers (``ours``) or the head, or of another form.
+    """A step of this project, of all layers or the head (``ours-head``), or of another form.
 
-    Run as `launch.py` runs it: on a CPU the batch is split over the cores, but ``ours-unsplit`` and
-    ``ours-native``, whose kernels use all cores on one device.
+    Run as `launch.py` runs it: on a CPU by native kernels, whose threads use all cores of one
+    device; the forms of ``ours-xla`` and ``linen`` have the batch split over the cores.
     """
     import jax
+    from etils import epath
 
     from mri_jax.keys import random_key
     from mri_jax.models import CNNSpec
-    from mri_jax.training import folds, freezing, step
+    from mri_jax.training import devices, folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
-    from mri_jax.training.devices import return_memory_after_compiling, usable_cores
 
-    splits = case["contender"] not in ("ours-unsplit", "ours-native")
+    forms = {"linen": "reference", "ours-xla": "xla"}.get(case["contender"])
     voxels = int(np.prod(SHAPES[case["grid"]]))
-    parts = folds.parts_of_cpu(case["batch"], usable_cores(), voxels) if splits else 1
-    jax.config.update("jax_num_cpu_devices", parts)
-    return_memory_after_compiling()
-    form = {"linen": "reference", "ours-native": "native"}.get(case["contender"], "fast")
+    jax.config.update("jax_enable_compilation_cache", False)
+    nowhere = epath.Path("no programs are kept")
+    wave = devices.start(nowhere, case["batch"], voxels, forms=forms).first(1)
     layers = "head" if case["contender"] == "ours-head" else "all"
-    spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"], form=form)
+    spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
     variables = step.init_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
-    devices = jax.local_devices()
-    on_cpu = devices[0].platform == "cpu"
-    wave = folds.Wave(tuple(devices), parts) if on_cpu else folds.Wave((devices[0],))
-    version = f"jax {jax.__version__} on {len(wave.devices)} x {devices[0].device_kind}"
+    used = f"{len(wave.devices)} x {wave.devices[0].device_kind}"
+    version = f"jax {jax.__version__} on {used}, {wave.forms}"
     there = wave.copies(volumes(case))
     rows = np.arange(case["batch"], dtype=np.int32)[None]
     if case["mode"] == "inference":

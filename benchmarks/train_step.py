@@ -8,11 +8,10 @@ Every contender is a process that waits until it is told to go on; they take tur
 spell of the machine falls on all. A turn is some steps in a row, as in training; the first one,
 which finds caches and pages cold after the pause, is not counted (``--in-a-row 1`` counts it, and
 takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts.
-``ours-head`` trains the FC layers alone; ``ours-native`` takes the native
-kernels; ``ours-unsplit`` uses a CPU as one device, where the
-others split the batch over its cores. ``--allocators``: with ``tuned`` every process has the malloc
-settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back to the
-system, with ``stock`` none. Needs the extra ``bench``.
+On a CPU ``ours`` takes the native kernels, ``ours-xla`` XLA's forms, ``linen`` the reference;
+``ours-head`` trains the FC layers alone. ``--allocators``: with ``tuned`` every process has the
+malloc settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back
+to the system, with ``stock`` none. Needs the extra ``bench``.
 """
 
 import argparse
@@ -31,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
 KEPT = re.sub(r"(mmap_threshold)=\d+", r"\1=17179869184", TUNED)
 ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}
-OURS = ("ours", "ours-unsplit", "ours-native", "ours-head", "linen")
+OURS = ("ours", "ours-xla", "ours-head", "linen")
 CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last")
 
 

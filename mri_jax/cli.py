@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "what a run's networks say about new scans: a table, a page a scan"),
     "export-model": ("export_model", "a run's networks as a portable folder with a model card"),
     "summary": ("summary", "the networks of a config: layers, parameters, memory of a step"),
-    "kernels": ("kernels", "build and test the native CPU kernels (model.form=native)"),
+    "kernels": ("kernels", "build and test the native CPU kernels"),
     "simulate": ("simulate", "make SIMULATED multi-site cohorts with a known truth"),
 }
 

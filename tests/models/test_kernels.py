@@ -55,6 +55,25 @@ def test_another_source_compiler_or_jaxlib_is_another_library(calls, monkeypatch
     assert len(names) == 3
 
 
+def test_a_machine_without_a_compiler_takes_what_another_of_its_kind_built(calls, monkeypatch):
+    library = kernels.built()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert kernels.built() == library
+    library.chmod(0o620)
+    with pytest.raises(UserError, match="may be written by others"):
+        kernels.built()
+    library.chmod(0o600)
+    monkeypatch.setattr(kernels, "_processor", lambda: ["another"])
+    with pytest.raises(UserError, match=r"no C\+\+ compiler"):
+        kernels.built()
+
+
+def test_what_cannot_be_loaded_is_one_line(calls):
+    library = kernels.built()  # a line of text
+    with pytest.raises(UserError, match=f"{library} cannot be loaded"):
+        kernels.register.__wrapped__()
+
+
 def test_what_others_may_write_is_not_loaded(cache, calls):
     library = kernels.built()
     library.chmod(0o620)
