@@ -77,8 +77,17 @@ def built() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept: ``$XDG_CACHE_HOME/mri_jax/kernels``, by default below ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Returns where libraries are kept: ``$XDG_CACHE_HOME/mri_jax/kernels``, or below ~/.cache.
+
+    Raises:
+      UserError: Neither is known, as in a container for a user without a home.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise UserError(
+            "native kernels: this user has no home folder; set XDG_CACHE_HOME to a folder of theirs"
+        ) from None
     return Path(base) / "mri_jax" / "kernels"
 
 
