@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax import cells
+from mri_jax import cells, strict_json
 from mri_jax.errors import DiskFull, UserError
 
 TABLE_BYTES = 2**28
@@ -36,8 +35,6 @@ _KINDS = {
     stat.S_ISCHR: "a device",
     stat.S_ISBLK: "a device",
 }
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_JSON_NAMES: dict[Any, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 @contextlib.contextmanager
@@ -272,62 +269,9 @@ def read_json(path: epath.PathLike, kind: type = object) -> Any:
       kind: What it must hold at its top: dict, list, or any.
 
     Raises:
-      UserError: As `read_text` and `parse_json`.
+      UserError: As `read_text` and `mri_jax.strict_json.parse`.
     """
-    return parse_json(read_text(path, JSON_BYTES), str(path), kind)
-
-
-def parse_json(text: str, source: str, kind: type = object, nan: bool = False) -> Any:
-    """Returns the value of a JSON text.
-
-    Args:
-      text: The text.
-      source: What to call it in errors.
-      kind: What it must hold at its top: dict, list, or any.
-      nan: Whether NaN and infinities are accepted, as lines of a history have them.
-
-    Raises:
-      UserError: It is no JSON, is nested too deeply, repeats a key of an object, holds a number
-        that is none (NaN, Infinity, thousands of digits) or half a character, or is no ``kind``.
-    """
-
-    def refuse(what: str) -> NoReturn:
-        raise UserError(f"{source}: is not valid JSON ({what})")
-
-    def number(digits: str) -> float:
-        value = float(digits)
-        if not (nan or np.isfinite(value)):
-            refuse(f"{digits[:20]} is no finite number")
-        return value
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            refuse(f"key {next(n for n in names if names.count(n) > 1)[:60]!r} occurs twice")
-        return found
-
-    try:
-        value = json.loads(
-            text,
-            parse_float=number,
-            parse_constant=number,
-            object_pairs_hook=unique,
-        )
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        refuse("nested too deeply")
-    except UnicodeEncodeError:
-        refuse("half a character (a lone surrogate)")
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        refuse(str(error).split(";")[0])
-    if not isinstance(value, kind):
-        found = _JSON_NAMES.get(type(value), str(value)[:40])
-        raise UserError(f"{source}: must hold {_JSON_NAMES[kind]}, not {found}")
-    return value
+    return strict_json.parse(read_text(path, JSON_BYTES), str(path), kind)
 
 
 def read_csv(

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 
-from mri_jax import files
+from mri_jax import files, strict_json
 from mri_jax.arrays import read_npz
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
@@ -326,7 +326,7 @@ def _history(path: epath.Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(files.read_text(path, _TABLE_BYTES).splitlines(), start=1):
         if line.strip():
-            rows.append(files.parse_json(line, f"{path}: line {number}", dict, nan=True))
+            rows.append(strict_json.parse(line, f"{path}: line {number}", dict, nan=True))
             differ = sorted(rows[-1].keys() ^ rows[0].keys())
             if differ:
                 raise UserError(

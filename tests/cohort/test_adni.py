@@ -1,6 +1,5 @@
 """ADNI's tables as people have them: names, ids, dates, codes, labels; one small download each."""
 
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -10,90 +9,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mri_jax.cohort import adni
-from mri_jax.cohort.assemble import REASONS, Assembled, SubjectSelection, assemble
-from mri_jax.cohort.images import ImageChoice
-from mri_jax.cohort.labels import LabelRules
+from mri_jax.cohort.assemble import REASONS
 from mri_jax.cohort.problems import TableError
 from mri_jax.errors import UserError
-
-TODAY = date(2026, 1, 1)
-PEOPLE = {"901": ("AD", "3 3 3"), "902": ("CN", "1 1 1"), "903": ("LMCI", "2 3 3")}
-STATE = {"1": "CN", "2": "MCI", "3": "Dementia"}
-WHEN = {"bl": "2006-03-1{}", "m12": "2007-03-15", "m36": "2009-03-16"}
-
-
-def visits() -> list[tuple[str, str, str, str, str]]:
-    """RID, group, code, date, number of the diagnosis of every visit."""
-    return [
-        (rid, group, code, WHEN[code].format(rid[-1]), dx)
-        for rid, (group, states) in PEOPLE.items()
-        for code, dx in zip(WHEN, states.split(), strict=True)
-    ]
-
-
-def adnimerge() -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "RID": rid, "COLPROT": "ADNI1", "ORIGPROT": "ADNI1", "PTID": f"001_S_0{rid}",
-                "VISCODE": code, "EXAMDATE": day, "DX_bl": group, "AGE": "71.1",
-                "PTGENDER": "Female", "PTEDUCAT": "16", "APOE4": "0", "CDRSB": "1", "MMSE": "28",
-                "DX": STATE[dx], "EXAMDATE_bl": WHEN["bl"].format(rid[-1]),
-            }
-            for rid, group, code, day, dx in visits()
-        ]
-    )  # fmt: skip
-
-
-def dxsum() -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "PHASE": "ADNI1", "PTID": f"001_S_0{rid}", "RID": rid, "VISCODE": code,
-                "VISCODE2": code, "EXAMDATE": day, "DIAGNOSIS": dx,
-            }
-            for rid, _, code, day, dx in visits()
-        ]
-    )  # fmt: skip
-
-
-def ptdemog() -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"PHASE": "ADNI1", "RID": rid, "PTGENDER": "2", "PTDOBYY": "1930", "PTEDUCAT": "16"}
-            for rid in PEOPLE
-        ]
-    )
+from tests.cohort.small_adni import (
+    RIGHT,
+    TODAY,
+    adnimerge,
+    download,
+    dxsum,
+    labels,
+    made,
+    ptdemog,
+    scan,
+    write,
+)
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    (tmp_path / "tables").mkdir()
-    for number, rid in enumerate(PEOPLE):
-        scan(tmp_path, f"001_S_0{rid}", WHEN["bl"].format(rid[-1]), 4000 + number)
-    return tmp_path
-
-
-def scan(folder: Path, ptid: str, day: str, number: int) -> None:
-    place = folder / "images" / ptid / "MP-RAGE" / f"{day}_08_00_00.0" / f"I{number}"
-    place.mkdir(parents=True)
-    (place / f"ADNI_{ptid}_MR_MP-RAGE__br_raw_S9_I{number}.nii").touch()
-
-
-def write(folder: Path, name: str, frame: pd.DataFrame, **options) -> None:
-    frame.to_csv(folder / "tables" / name, **{"index": False, **options})
-
-
-def made(folder: Path, **options) -> Assembled:
-    source = adni.read(folder / "tables", folder / "images", adni.AdniOptions(**options), TODAY)
-    return assemble(source, LabelRules(), ImageChoice(), SubjectSelection())
-
-
-def labels(result: Assembled) -> dict[str, str]:
-    return dict(result.table[["subject_id", "diagnosis"]].values)
-
-
-RIGHT = {"sub-ADNI001S0901": "AD", "sub-ADNI001S0902": "CN", "sub-ADNI001S0903": "pMCI"}
+    return download(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -211,123 +146,6 @@ def test_a_label_that_is_none_is_refused_as_it_stands(folder):
     with pytest.raises(TableError, match="'Stable: Happy' is unknown; known: 1, 2, 3, CN"):
         made(folder)
     assert "AD" in labels(made(folder, codes=(("Stable: Happy", "AD"),))).values()
-
-
-def test_visits_that_never_were_do_not_disagree_and_do_not_count(folder):
-    never = dxsum().iloc[:2].assign(VISCODE="nv", VISCODE2="nv", DIAGNOSIS="")
-    never["EXAMDATE"] = ["2010-01-05", "2011-01-05"]
-    alone = never.assign(RID="905", PTID="001_S_0905")
-    write(folder, "DXSUM.csv", pd.concat([dxsum(), never, alone]))
-    result = made(folder)
-    assert labels(result) == RIGHT
-    # Nobody of the table is lost without a word.
-    assert result.excluded[["subject_id", "reason"]].values.tolist() == [
-        ["sub-ADNI001S0905", "no baseline"]
-    ]
-
-
-def test_two_unscheduled_visits_are_two_and_one_that_disagrees_is_refused(folder):
-    two = dxsum().iloc[:2].assign(VISCODE="uns1", VISCODE2="uns1")
-    two["EXAMDATE"], two["DIAGNOSIS"] = ["2010-01-05", "2011-01-05"], ["3", "2"]
-    write(folder, "DXSUM.csv", pd.concat([dxsum(), two]))
-    assert labels(made(folder)) == RIGHT
-    write(folder, "DXSUM.csv", pd.concat([dxsum(), two.assign(EXAMDATE="2010-01-05")]))
-    with pytest.raises(TableError, match="column DIAGNOSIS: '2' disagrees with row 11 of the same"):
-        made(folder)
-
-
-def test_one_visit_in_two_spellings_must_agree(folder):
-    again = adnimerge().iloc[:1].assign(VISCODE="M00", RID="901.0")
-    write(folder, "ADNIMERGE.csv", pd.concat([adnimerge(), again]))
-    assert labels(made(folder)) == RIGHT
-    write(folder, "ADNIMERGE.csv", pd.concat([adnimerge(), again.assign(DX="CN")]))
-    with pytest.raises(TableError, match="column DX: 'CN' disagrees with row 2"):
-        made(folder)
-
-
-@pytest.mark.parametrize(
-    "codes",
-    [("m00", "M12 ", "M36"), ("v03", "v11", "v31"), ("bl", "y1", "y3"),
-     ("4_bl", "4_m12", "4_m36"), ("Baseline", "Month 12", "Month 36")],
-)  # fmt: skip
-def test_codes_of_every_phase_with_an_empty_viscode2(folder, codes):
-    said = dict(zip(WHEN, codes, strict=True))
-    frame = dxsum().replace({"VISCODE": said})
-    frame["VISCODE2"] = ["", "NA", "-4"] * 3
-    write(folder, "DXSUM.csv", frame)
-    result = made(folder)
-    assert labels(result) == RIGHT
-    assert result.table["session_id"].tolist() == ["ses-M000"] * 3
-    assert result.table.loc[2, "deciding_visits"] == "bl=MCI m12=AD"
-
-
-def test_adni4_with_screening_before_baseline(folder):
-    frame = dxsum().assign(PHASE="ADNI4", VISCODE2="")
-    frame["VISCODE"] = "4_" + frame["VISCODE"]
-    screened = frame[frame["VISCODE"] == "4_bl"].assign(
-        VISCODE="4_sc", EXAMDATE="2006-01-20", DIAGNOSIS="1"
-    )
-    write(folder, "DXSUM.csv", pd.concat([screened, frame]))
-    result = made(folder)
-    # The baseline's own diagnosis, not that of the screening in the same month.
-    assert labels(result) == RIGHT
-    assert set(result.table["cohort"]) == {"ADNI4"}
-    assert set(result.table["baseline_visit"]) == {"bl"}
-
-
-def test_months_of_a_phase_are_not_those_of_a_person_who_continues(folder):
-    """In ADNI-3 y1 of a person of ADNI-1 is some twelve years after the baseline, not one."""
-    person = dxsum().iloc[6:8].assign(DIAGNOSIS="2")
-    later = dxsum().iloc[6:8].assign(
-        PHASE="ADNI3", VISCODE=["init", "y1"], VISCODE2="", DIAGNOSIS="3",
-        EXAMDATE=["2017-04-01", "2018-04-01"],
-    )  # fmt: skip
-    write(folder, "DXSUM.csv", pd.concat([dxsum().iloc[:6], person, later]))
-    result = made(folder)
-    assert "sub-ADNI001S0903" not in labels(result)
-    lost = result.excluded.set_index(["subject_id", "cohort"])
-    assert lost.loc[("sub-ADNI001S0903", "ADNI1"), "reason"] == "follow-up too short"
-    assert "AD first seen after the horizon" in lost.loc[("sub-ADNI001S0903", "ADNI1"), "detail"]
-
-
-def test_a_table_of_one_phase_that_names_the_first_one(folder):
-    """As ADNIMERGE2 writes it: COLPROT and ORIGPROT in place of PHASE."""
-    frame = dxsum().rename(columns={"PHASE": "COLPROT"}).assign(COLPROT="ADNI3", VISCODE2="")
-    frame["ORIGPROT"] = ["ADNI3"] * 6 + ["ADNI1"] * 3
-    frame.loc[6:, "VISCODE"] = ["init", "y1", "y3"]
-    write(folder, "DXSUM.csv", frame)
-    result = made(folder)
-    assert labels(result) == {k: v for k, v in RIGHT.items() if k != "sub-ADNI001S0903"}
-    assert result.excluded[["subject_id", "cohort", "reason"]].values.tolist() == [
-        ["sub-ADNI001S0903", "ADNI3", "duplicate"]
-    ]
-
-
-def test_a_phase_in_every_spelling(folder):
-    for text in ("ADNI 1", "adni-1", "ADNI_1"):
-        write(folder, "ADNIMERGE.csv", adnimerge().assign(COLPROT=text))
-        assert labels(made(folder)) == RIGHT
-
-
-@pytest.mark.parametrize(
-    "form", ["%d-%b-%y", "%d-%b-%Y", "%m/%d/%Y", "%m/%d/%y", "%d/%m/%Y", "%Y-%m-%d 00:00:00"]
-)
-def test_dates_after_a_round_trip_through_a_spreadsheet(folder, form):
-    frame = adnimerge()
-    for name in ("EXAMDATE", "EXAMDATE_bl"):
-        frame[name] = pd.to_datetime(frame[name]).dt.strftime(form)
-    write(folder, "ADNIMERGE.csv", frame)
-    days = made(folder).table["days_from_baseline"].tolist()
-    # The column has days after the twelfth, which tell the order; the scans are of the same day.
-    assert days == [0.0, 0.0, 0.0]
-
-
-def test_dates_that_tell_no_order_need_the_option(folder):
-    frame = adnimerge().assign(EXAMDATE="01/03/2006", EXAMDATE_bl="01/03/2006")
-    write(folder, "ADNIMERGE.csv", frame.drop_duplicates("RID"))
-    with pytest.raises(UserError, match="give --dates month-first or --dates day-first"):
-        made(folder)
-    assert made(folder, dates="day-first").table["days_from_baseline"].tolist() == [10.0, 11.0]
 
 
 def test_a_table_of_images_whose_days_are_turned_is_found_by_the_folders(folder):

@@ -1,8 +1,11 @@
 from types import SimpleNamespace
 
 import pandas as pd
+import synthetic_run
 
-from mri_jax.reporting.demographics import demographics_table
+from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.demographics import demographics_table, flow_table
+from mri_jax.runs import results
 
 
 def test_a_third_sex_and_the_first_of_two_sessions():
@@ -20,3 +23,24 @@ def test_a_third_sex_and_the_first_of_two_sessions():
     assert [cell.text for cell in row][:5] == ["A", "AD", "3", "4", "1 / 0 (1 other) (1 unknown)"]
     assert made.data["other_sex"].tolist() == [1]
     assert made.data["age_mean"].tolist() == [(70.0 + 60.0 + 61.0) / 3]
+
+
+def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "flow", cohorts=cohorts)
+    (folder / results.FLOW).write_text(
+        "stage,step,reason,cohort,class,n\n"
+        "cohort,found,,ADNI1,all,25\ncohort,found,,AIBL,all,20\n"
+        "store,excluded,no volume in the store,ADNI1,AD,2\n"
+        "store,excluded,no volume in the store,ADNI1,CN,3\n"
+        "analysed,kept,,ADNI1,AD,9\nanalysed,kept,,ADNI1,CN,11\n"
+        "analysed,kept,,AIBL,AD,8\nanalysed,kept,,AIBL,CN,12\n",
+        encoding="utf-8",
+    )
+    table = flow_table(analyse(load_runs([str(folder)])))
+    assert table.header == ("Stage", "Step", "ADNI1", "AIBL")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["cohort", "found", "25", "20"],
+        ["store", "excluded: no volume in the store", "2 AD, 3 CN", "–"],
+        ["analysed", "kept", "9 AD, 11 CN", "8 AD, 12 CN"],
+    ]

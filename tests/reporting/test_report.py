@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,18 +14,15 @@ from mri_jax import files
 from mri_jax.cli import main
 from mri_jax.evaluation.variants import completed
 from mri_jax.reporting.analysis import analyse, load_runs
-from mri_jax.reporting.cautions import cautions
-from mri_jax.reporting.demographics import flow_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
-from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.reporting.overview import runs_table
 from mri_jax.reporting.report import SHAREABLE, write_report
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Provenance
-from mri_jax.settings.study import merged
 from tests import studies
+from tests.reporting.recorded import rewritten
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 NASTY = "cnn5<script>alert(1)</script>&\"'_%$#-w1"
@@ -329,49 +325,6 @@ def _spoilt(frame):
     return frame[~(where["SINGLE"] & frame["label"].eq(1))]
 
 
-def test_the_methods_say_what_the_configs_agree_on(tmp_path):
-    train = {"learning_rate": 0.0003, "batch": 2, "weight_decay": 0.0}
-    tune = {"learning_rate": 1e-05, "epochs": 20, "stopping": "fixed", "parts": 5}
-    folders = []
-    for name, epochs in (("one", 30), ("two", 50)):
-        folder = synthetic_run.write_run(
-            tmp_path / name,
-            stages=("tuned-high",),
-            cohorts={"ADNI1": (9, 11), "ADNI2": (10, 10)},
-            baselines=(),
-        )
-        rewritten(folder, {"train": train | {"max_epochs": epochs}, "finetune": tune})
-        folders.append(str(folder))
-    single = " ".join(methods_paragraphs(analyse(load_runs(folders[:1]))))
-    assert "Adam [9] (learning rate 0.0003, batches of 2, at most 30 epochs)" in single
-    assert "on one of 5 stratified parts" in single
-    assert "ran 20 epochs at a learning rate of 1e-05" in single
-    both = " ".join(methods_paragraphs(analyse(load_runs(folders))))
-    assert "(learning rate 0.0003, batches of 2);" in both, "the runs' epochs differ"
-    assert all(f"[{n}]" in single for n in range(1, len(REFERENCES) + 1))
-
-
-def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
-    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
-    folder = synthetic_run.write_run(tmp_path / "flow", cohorts=cohorts)
-    (folder / results.FLOW).write_text(
-        "stage,step,reason,cohort,class,n\n"
-        "cohort,found,,ADNI1,all,25\ncohort,found,,AIBL,all,20\n"
-        "store,excluded,no volume in the store,ADNI1,AD,2\n"
-        "store,excluded,no volume in the store,ADNI1,CN,3\n"
-        "analysed,kept,,ADNI1,AD,9\nanalysed,kept,,ADNI1,CN,11\n"
-        "analysed,kept,,AIBL,AD,8\nanalysed,kept,,AIBL,CN,12\n",
-        encoding="utf-8",
-    )
-    table = flow_table(analyse(load_runs([str(folder)])))
-    assert table.header == ("Stage", "Step", "ADNI1", "AIBL")
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["cohort", "found", "25", "20"],
-        ["store", "excluded: no volume in the store", "2 AD, 3 CN", "–"],
-        ["analysed", "kept", "9 AD, 11 CN", "8 AD, 12 CN"],
-    ]
-
-
 def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     counts = {"ADNI1": (9, 11), **dict.fromkeys(AILING, (8, 9)), "LONE": (1, 9)}
     folder = synthetic_run.write_run(tmp_path / "bad", cohorts=counts, baselines=())
@@ -395,119 +348,6 @@ def test_bad_input_is_stated_plainly_on_the_page(tmp_path):
     for text in (shown, *forms):
         assert not re.search(r"\b(nan|inf|NaT)\b", text)
     assert ">None<" not in page
-
-
-def rewritten(folder, changes):
-    """Change fields of a run's config."""
-    path = folder / results.CONFIG
-    files.write_json(path, merged(files.read_json(path), changes))
-
-
-def recorded(tmp_path, provenance, config=None, plan=None):
-    """The methods and cautions of a run with these entries in its files."""
-    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
-    folder = synthetic_run.write_run(tmp_path / "run", simulated=False, cohorts=cohorts)
-    path = folder / results.PROVENANCE
-    files.write_json(path, files.read_json(path) | provenance)
-    rewritten(folder, config or {})
-    if plan:
-        stages = files.read_json(folder / results.PLAN)["stages"]
-        rows = [row | plan if row["stage"] == "source" else row for row in stages]
-        files.write_json(folder / results.PLAN, {"stages": rows})
-    found = analyse(load_runs([str(folder)]))
-    return " ".join(methods_paragraphs(found)), " ".join(cautions(found))
-
-
-PREPROCESSED = {
-    "shape": [96, 112, 96],
-    "spacing": 2.0,
-    "dtype": "float16",
-    "settings": {"brain": "deepbet", "n4": True, "template": "mni152"},
-    "scans": {
-        "inhomogeneity": {"n4": 40},
-        "brain": {"deepbet": 40},
-        "registration": {"affine": 40},
-    },
-}
-
-
-def test_methods_say_how_scans_came_to_be_volumes(tmp_path):
-    methods, _ = recorded(tmp_path / "whole", {"preprocessing": PREPROCESSED})
-    assert (
-        "Intensity inhomogeneity was corrected with N4 (Tustison et al. 2010, "
-        "doi:10.1109/TMI.2010.2046908); the brain was extracted with deepbet; scans were "
-        "registered to the MNI152 template affinely, which removes head size; volumes lay on a "
-        "grid of 96 × 112 × 96 voxels of 2 mm."
-    ) in methods
-    steps = {
-        "inhomogeneity": {"none": 30, "t1-linear": 10},
-        "brain": {"none": 40},
-        "registration": {"rigid": 30, "t1-linear": 10},
-    }
-    mixed = PREPROCESSED | {"scans": steps, "settings": {"template": "/a/head.nii"}}
-    methods, _ = recorded(tmp_path / "mixed", {"preprocessing": mixed})
-    assert "inhomogeneity was not corrected (30 scans); intensity inhomogeneity had been" in methods
-    assert "to a template of the study's own rigidly, which keeps head size (30 scans);" in methods
-    assert "/a/head.nii" not in methods
-    made = PREPROCESSED | {"scans": {}, "settings": {"simulation": {"seed": 1}}}
-    methods, _ = recorded(tmp_path / "made", {"preprocessing": made})
-    assert "simulated without skull on a grid of 96 × 112 × 96 voxels of 2 mm" in methods
-    methods, _ = recorded(tmp_path / "old", {})
-    assert "registration, grid) is not recorded in these results." in methods
-
-
-def test_methods_state_the_stopping_rule_that_was_planned(tmp_path):
-    train = {"train": {"min_epochs": 12, "max_epochs": 20, "patience": 5, "min_delta": 1e-3,
-                       "learning_rate": 3e-4}}  # fmt: skip
-    said = (
-        "had not fallen by more than 0.001 for {} epochs, after at least {} and at most {} epochs."
-    )
-    methods, _ = recorded(tmp_path / "config", {}, train)
-    assert said.format(5, 12, 20) in methods
-    planned = {"min_epochs": 36, "max_epochs": 48, "patience": 15}
-    methods, _ = recorded(tmp_path / "plan", {}, train, planned)
-    assert said.format(15, 36, 48) in methods
-    fixed = {"min_epochs": 36, "max_epochs": 36, "patience": 15}
-    methods, _ = recorded(tmp_path / "fixed", {}, train, fixed)
-    assert "Training ran 36 epochs." in methods
-    folders = [str(tmp_path / name / "run") for name in ("config", "fixed")]
-    rewritten(Path(folders[1]), {"train": {"min_delta": 0.5}})
-    both = " ".join(methods_paragraphs(analyse(load_runs(folders))))
-    assert "stopped by rules that differ between the runs" in both
-
-
-def test_a_config_of_another_version_is_named_and_not_used(tmp_path):
-    methods, warned = recorded(tmp_path, {}, {"train": {"lerning_rate": 0.5}})
-    assert "Adam" not in methods
-    assert (
-        "config.json cannot be read as a study of this version, and nothing of it is used" in warned
-    )
-    assert "config.train.lerning_rate: no such field" in warned
-
-
-def test_a_study_without_a_search_for_near_duplicates_says_so(tmp_path):
-    said = "no search for near-duplicate scans is recorded"
-    given = {"data": {"cohort": "cohort.csv", "store": "store"}}
-    assert said in recorded(tmp_path / "none", {}, given)[1]
-    compared = {"near_duplicates": {"compared": 40}}
-    assert said not in recorded(tmp_path / "done", compared, given)[1]
-    own = {"simulated": True}
-    assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": "", "store": ""}})[1]
-
-
-def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
-    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
-    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts)
-    table = pd.read_csv(folder / results.PREDICTIONS)
-    chosen = table["split"].eq("test") & table["run"].eq("cnn5-w1") & table["fold"].eq(3)
-    flat = table.assign(
-        logit_0=table["logit_0"].mask(chosen, 2.0),
-        logit_1=table["logit_1"].mask(chosen, table["logit_1"] / 100),
-    )
-    probability = 1 / (1 + np.exp(flat["logit_0"] - flat["logit_1"]))
-    files.write_csv(folder / results.PREDICTIONS, flat.assign(probability=probability))
-    said = "AIBL (source): fold 3 of cnn5-w1 decides every subject negative at argmax"
-    assert any(line.startswith(said) for line in cautions(analyse(load_runs([str(folder)]))))
 
 
 @pytest.mark.parametrize("every", [True, False])

@@ -1,0 +1,34 @@
+import numpy as np
+import pandas as pd
+import synthetic_run
+
+from mri_jax import files
+from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.cautions import cautions
+from mri_jax.runs import results
+from tests.reporting.recorded import recorded
+
+
+def test_a_study_without_a_search_for_near_duplicates_says_so(tmp_path):
+    said = "no search for near-duplicate scans is recorded"
+    given = {"data": {"cohort": "cohort.csv", "store": "store"}}
+    assert said in recorded(tmp_path / "none", {}, given)[1]
+    compared = {"near_duplicates": {"compared": 40}}
+    assert said not in recorded(tmp_path / "done", compared, given)[1]
+    own = {"simulated": True}
+    assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": "", "store": ""}})[1]
+
+
+def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts)
+    table = pd.read_csv(folder / results.PREDICTIONS)
+    chosen = table["split"].eq("test") & table["run"].eq("cnn5-w1") & table["fold"].eq(3)
+    flat = table.assign(
+        logit_0=table["logit_0"].mask(chosen, 2.0),
+        logit_1=table["logit_1"].mask(chosen, table["logit_1"] / 100),
+    )
+    probability = 1 / (1 + np.exp(flat["logit_0"] - flat["logit_1"]))
+    files.write_csv(folder / results.PREDICTIONS, flat.assign(probability=probability))
+    said = "AIBL (source): fold 3 of cnn5-w1 decides every subject negative at argmax"
+    assert any(line.startswith(said) for line in cautions(analyse(load_runs([str(folder)]))))
