@@ -197,10 +197,7 @@ def run(args: argparse.Namespace) -> int:
         order, missing = words.names(args.order), words.missing(args)
         return _printed(*written.join(written.Parts(args.inputs, codes, missing), args.out, order))
     if args.source == "check":
-        return cohort_check.check_tables(
-            args.inputs, words.names(args.order), args.root, args.store, args.duplicates,
-            args.threshold, args.out,
-        )  # fmt: skip
+        return cohort_check.check_tables(args)
     return cohort_make.make(args)
 
 

@@ -1,5 +1,6 @@
 """Checks cohort tables together with their images and their store."""
 
+import argparse
 from pathlib import Path
 
 from mri_jax.cohort import check
@@ -7,37 +8,30 @@ from mri_jax.cohort import flow as flows
 from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.table import read_table
 from mri_jax.cohort.written import Parts, check_name, root_of
+from mri_jax.commands import words
 from mri_jax.errors import UserError
 from mri_jax.study import twice
 from mri_jax.volumes import inputs, scans
 
 
-def check_tables(
-    paths: list[Path],
-    order: tuple[str, ...],
-    root: Path | None,
-    store: Path | None,
-    duplicates: Path | None,
-    threshold: float | None,
-    out: Path | None,
-) -> int:
-    """Refuse what is wrong with tables; with a store, list near-identical volumes too."""
-    check.refuse_all(paths, order)
-    _refuse_images(paths, root)
-    parts = Parts(paths)
+def check_tables(args: argparse.Namespace) -> int:
+    """Refuses what is wrong with tables; with a store, lists near-identical volumes too."""
+    check.refuse_all(args.inputs, words.names(args.order))
+    _refuse_images(args.inputs, args.root)
+    parts = Parts(args.inputs)
     table = parts.table()
     counts = table.drop_duplicates(["subject_id", "cohort"]).groupby(["cohort", "diagnosis"]).size()
     for (cohort, name), n in counts.items():
         print(f"{cohort} {name}: {n} subjects")
     left_out: dict[str, str] = {}
-    if store is not None:
-        decisions = duplicates or paths[0].parent / "duplicates.csv"
-        left_out = twice.resolved(table, store, decisions, threshold, print)
+    if args.store is not None:
+        decisions = args.duplicates or args.inputs[0].parent / "duplicates.csv"
+        left_out = twice.resolved(table, args.store, decisions, args.threshold, print)
     present = sorted(set(left_out) & set(table["subject_id"]))
-    if out is not None:
-        check_name(out)
+    if args.out is not None:
+        check_name(args.out)
         kept = table[~table["subject_id"].isin(left_out)]
-        print(parts.write_less(out, table, kept, flows.DUPLICATES, left_out))
+        print(parts.write_less(args.out, table, kept, flows.DUPLICATES, left_out))
     elif present:
         raise UserError(
             f"duplicates: {len(present)} subjects are to be left out ({', '.join(present[:5])}); "
@@ -48,7 +42,7 @@ def check_tables(
 
 
 def _refuse_images(paths: list[Path], root: Path | None) -> None:
-    """Refuse images that `preprocess` would refuse before it reads a voxel; says its ``--root``.
+    """Refuses images that `preprocess` would refuse before it reads a voxel; says its ``--root``.
 
     Raises:
       TableError: A path leaves the root, a file has no name of a scan, or no header of one.
