@@ -18,7 +18,7 @@ _RUNS = re.compile(
 
 
 def guarded(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with an apostrophe before text that a spreadsheet would run, headers included."""
+    """Returns a table with an apostrophe before text that a spreadsheet would run."""
     return _mapped(frame, lambda text: f"'{text}" if _RUNS.match(text) else text)
 
 

@@ -122,7 +122,7 @@ def decode(path: epath.PathLike, data: bytes) -> str:
 
 
 def _line_ends(path: epath.PathLike, text: str) -> str:
-    """All line ends as ``\\n``: those of Windows, and those of old Macs where there is no other."""
+    """Replaces line ends of Windows, and of old Macs where there is no other, by ``\n``."""
     text = text.replace("\r\n", "\n")
     if "\n" not in text:
         text = text.replace("\r", "\n")
@@ -259,7 +259,7 @@ def _uneven(
     named: int,
     rows: Sequence[tuple[int, tuple[str, ...]]],
 ) -> list[Problem]:
-    """Rows that have not as many cells as the header; empty columns at the end may come and go."""
+    """Returns a problem for each row of other length than the header; empty ends do not count."""
     widths = {len(cells) for _, cells in rows}
     if len(widths) == 1 and min(widths) >= named and not any(any(c[named:]) for _, c in rows):
         return []
@@ -322,6 +322,6 @@ def further_words(text: str, codes: Sequence[str]) -> frozenset[str]:
 
 
 def words_for_missing(text: str) -> frozenset[str]:
-    """The list that a user gives: ``NA,-9`` in place of `MISSING`, ``+-9,unknown`` besides it."""
+    """Returns a user's words for missing: ``NA,-9`` replaces `MISSING`, ``+-9`` is added to it."""
     words = {word.strip().lower() for word in text.removeprefix("+").split(",")}
     return frozenset(words | {""} | (MISSING if text.startswith("+") else frozenset()))

@@ -33,7 +33,7 @@ def safe_name(text: str, keep: str = "") -> str:
 
 
 def joined_name(*parts: str) -> str:
-    """One file name for several identifiers, other than that of all others: ``ONE__OTHER``."""
+    """Returns one file name for several identifiers, unlike any others': ``ONE__OTHER``."""
     # Underscores stay where they cannot be taken for those between two parts.
     names = (re.sub(r"(?<=.)(?<!%5f)%5f(?!%5f|$)", "_", safe_name(part)) for part in parts)
     return "__".join(names)

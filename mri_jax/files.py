@@ -39,7 +39,7 @@ _KINDS = {
 
 @contextlib.contextmanager
 def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
-    """A temporary path in the same folder, renamed to ``path`` when the block ends without error.
+    """Gives a temporary path in the same folder, renamed to ``path`` when the block succeeds.
 
     Args:
       path: Where the finished file (or folder) shall stand. Its folder is made if absent.
@@ -71,17 +71,17 @@ def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether an error says that a disk, a quota or the largest size of a file is exhausted."""
+    """Returns whether an error says that a disk, quota or largest file size is exhausted."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def on_bucket(path: epath.PathLike) -> bool:
-    """Whether a path is in object storage (``gs://``), where nothing can be locked or appended."""
+    """Returns whether a path is in object storage (``gs://``), without locks and appending."""
     return "://" in str(path)
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """An absolute path; one in object storage is that already, which `epath` does not know."""
+    """Returns an absolute path; one in object storage is that already, unknown to `epath`."""
     found = epath.Path(path)
     return found if on_bucket(found) else found.absolute()
 
@@ -180,13 +180,13 @@ def refuse_file(path: epath.PathLike, kind: str, *holds: str) -> None:
 
 
 def is_there(path: epath.PathLike) -> bool:
-    """Whether something has this name, be it a link that leads nowhere: reading it says so."""
+    """Returns whether something has this name, be it a link that leads nowhere."""
     return epath.Path(path).exists() if on_bucket(path) else os.path.lexists(path)
 
 
 @contextlib.contextmanager
 def opened(path: epath.PathLike, limit: int | None = None) -> Iterator[IO[bytes]]:
-    """A regular file, open for reading bytes; a pipe is not waited for.
+    """Opens a regular file for reading bytes; a pipe is not waited for.
 
     Raises:
       UserError: As `check_regular`, or it cannot be opened or read.
@@ -373,6 +373,6 @@ def sha256_of_bytes(data: bytes) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 (hexadecimal) of a JSON-serialisable value, independent of the order of its keys."""
+    """Returns SHA-256 (hexadecimal) of a value for JSON, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -74,13 +74,13 @@ class Interruption:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """The first signal raises KeyboardInterrupt here."""
+        """Raises KeyboardInterrupt here at the first signal."""
         with self._in("raising"):
             yield
 
     @contextlib.contextmanager
     def polled(self) -> Iterator[None]:
-        """A signal is asked for here, by `asked`."""
+        """Leaves a signal to be asked for here, by `asked`."""
         with self._in("polled"):
             yield
 
@@ -103,7 +103,7 @@ class Interruption:
             self._phase = "ending" if self._arrived.is_set() else ""
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """What Python calls in the main thread, as soon as it can."""
+        """Handles a signal in the main thread, as soon as Python can."""
         self._arrived.set()
         if self._phase == "raising" and not self._raised:
             self._raised = True

@@ -67,7 +67,7 @@ def forget(locks: Sequence[epath.PathLike], made: Sequence[epath.Path]) -> None:
 
 
 def lock_of(path: epath.Path) -> Any:
-    """A lock between processes of one machine; none on a bucket, where there are no locks."""
+    """Returns a lock between processes of one machine; in a bucket it locks nothing."""
     if files.on_bucket(path):
         return _NoLock()
     with files_errors(path):

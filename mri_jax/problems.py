@@ -74,7 +74,7 @@ def refuse(problems: Iterable[Problem]) -> None:
 
 
 def _lines(problems: Sequence[Problem]) -> list[str]:
-    """A line each; of many alike (one column of one file) the first fifty, then their number."""
+    """Returns a line each; of many alike (a column of a file) the first fifty and their number."""
     lines: list[str] = []
     alike: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:

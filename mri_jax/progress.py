@@ -26,7 +26,7 @@ def print_in_any_locale() -> None:
 
 
 def duration(seconds: float) -> str:
-    """``42 s``, ``7 min``, ``3 h 5 min``: as long as it takes, no more exact than it is known."""
+    """Returns a time in words, as exact as it is known: ``42 s``, ``7 min``, ``3 h 5 min``."""
     if round(seconds) < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

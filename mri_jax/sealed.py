@@ -71,7 +71,7 @@ def _refuse(path: epath.Path) -> None:
 
 
 def _files(folder: epath.Path, names: Sequence[str]) -> Iterator[tuple[str, epath.Path]]:
-    """(name relative to the folder, path) of the files and of all that is in the folders named."""
+    """Yields (name relative to the folder, path) of the files and of all in named folders."""
     for name in names:
         path = folder / name
         if path.is_dir():

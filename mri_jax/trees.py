@@ -54,13 +54,13 @@ class TreeScan:
         return "_rec-" in self.path.name or "_ce-" in self.path.name
 
     def wanted(self, prefer: Sequence[str]) -> int:
-        """The place of the first part in ``prefer`` that its name has, their number if none."""
+        """Returns the place in ``prefer`` of the first part that its name has, or their number."""
         name = self.path.name
         return next((i for i, part in enumerate(prefer) if part in name), len(prefer))
 
 
 def session_key(label: str) -> str:
-    """A session without its spelling: ``1``, ``ses-01`` and ``SES-1`` are one, M0 and m00 too."""
+    """Returns a session without its spelling: ``ses-01`` and ``SES-1`` are one, M0 and m00 too."""
     text = label.strip().casefold().removeprefix("ses-")
     return _ZEROS.sub("", text)
 
@@ -111,7 +111,7 @@ def _scan(path: Path, parts: Sequence[str]) -> TreeScan:
 
 
 def no_tree(folder: Path, caps: bool = False) -> str:
-    """Why a folder or file gives no scan of a BIDS (or CAPS) tree, and what to give instead."""
+    """Returns why a path gives no scan of a BIDS (or CAPS) tree, and what to give instead."""
     kind, pattern = ("CAPS", CAPS) if caps else ("BIDS", BIDS)
     around = next((p for p in folder.absolute().parents if is_tree(p, caps)), None)
     here = f", here {around}" if around else ""
@@ -146,7 +146,7 @@ def trees_below(folder: Path, caps: bool = False) -> list[str]:
 
 
 def why_absent(path: Path) -> str:
-    """Why a path that is listed holds no image: a link that leads nowhere, or the text of one."""
+    """Returns why a listed path holds no image: a link that leads nowhere, or the text of one."""
     if not path.exists():
         return "is a link that leads nowhere; fetch the file (datalad get, git annex get)"
     if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
@@ -165,11 +165,11 @@ def by_session(scans: Iterable[TreeScan]) -> dict[tuple[str, str], list[TreeScan
 
 
 def preference(scan: TreeScan, prefer: Sequence[str]) -> tuple[int, int, bool, str]:
-    """The order of the scans of one session: parts asked for, run, neither rec- nor ce-, name."""
+    """Returns the order of a session's scans: parts asked for, run, neither rec- nor ce-, name."""
     return scan.wanted(prefer), scan.run, scan.altered, scan.path.name
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Some names for a message: ``a, b, c and 7 more``."""
+    """Returns some names for a message: ``a, b, c and 7 more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -148,7 +148,7 @@ class _Table:
 
 
 def _rid(subject: str) -> str:
-    """RID of a subject id; an id of another study as it is."""
+    """Returns the RID in a subject id; an id of another study as it is."""
     family, number = person(subject)
     return number if family == "ADNI" else subject
 
@@ -321,7 +321,7 @@ def _diagnoses(
     file: str,
     problems: list[Problem],
 ) -> pd.Series:
-    """CN, MCI or AD; empty where missing."""
+    """Returns the diagnoses CN, MCI and AD; empty where missing."""
     extra = dict(options.codes)
     own = {code.lower() for code in extra}
     states = {
@@ -332,8 +332,11 @@ def _diagnoses(
 
 
 def _with_baseline_rank(frame: pd.DataFrame, rank: pd.Series) -> pd.DataFrame:
-    """Who enrolled in a phase has its screening or baseline visit as baseline, with a diagnosis
-    before without; who continued into it has the first visit there."""
+    """Adds the rank of each visit as baseline of its phase.
+
+    Who enrolled in a phase has its screening or baseline visit as baseline, one with a diagnosis
+    before one without; who continued into it has the first visit there.
+    """
     penalty = np.where(frame["diagnosis"] == "", 10.0, 0.0)
     continuing = frame["cohort"] != frame["origin"]
     undiagnosed = np.where(frame["diagnosis"] == "", 1e6, 0.0)

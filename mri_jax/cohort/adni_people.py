@@ -21,7 +21,7 @@ LAST_BIRTH = 2015
 
 
 def who(rows: pd.DataFrame, file: str, problems: list[Problem]) -> tuple[pd.Series, pd.Series]:
-    """The RID of each row (digits) and its PTID as a subject id, empty where the row has none.
+    """Returns the RID (digits) and the PTID (as a subject id; empty: none) of each row.
 
     Args:
       rows: ``RID`` and ``PTID`` as text; one of them may be missing.

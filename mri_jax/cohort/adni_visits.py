@@ -72,7 +72,7 @@ def months(plain: pd.Series) -> pd.Series:
 
 
 def image_visit(text: str) -> str:
-    """The plain code of the visit that a table of images names, or empty where it says no month.
+    """Returns the plain code of the visit that a table of images names; empty without a month.
 
     ``sc``, ``m12``, ``4_bl``, and the image search's ``ADNI1/GO Month 12`` or ``ADNI2 Baseline-New
     Pt``. Whether a person enrolled in the phase is not known here, so that ``y1`` says nothing.

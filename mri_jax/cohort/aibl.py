@@ -126,7 +126,7 @@ def _table(
     key: list[str],
     optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """Some columns of a table, one row a key; RID and VISCODE (``bl``, ``m18``) in one spelling."""
+    """Returns some columns of a table, one row a key, with RID and VISCODE spelt alike."""
     rows = read_rows(path, {name: (name,) for name in columns}, optional, how.missing)
     how.problems.extend(formula_cells(rows, str(path)))
     rid = whole_numbers(rows["RID"], str(path), how.problems)
@@ -139,7 +139,7 @@ def _table(
 
 
 def _plain_code(text: str) -> str:
-    """``bl`` or ``m18`` of a visit code in any spelling (``m00``, ``M18``, ``18 mo``, ``Base``)."""
+    """Returns ``bl`` or ``m18`` for a visit code in any spelling (``m00``, ``18 mo``, ``Base``)."""
     plain = text.strip().strip("\"'").lower()
     return code_of_month(month_of_visit(plain)) or plain
 
@@ -264,7 +264,7 @@ def _people(here: Keys, tables: Path, how: _Reading) -> pd.DataFrame:
 
 
 def _scan_tables(tables: Path, how: _Reading) -> pd.DataFrame:
-    """``RID``, ``VISCODE``, ``date``, ``field`` of ``mrimeta`` (1.5 T) and ``mri3meta`` (3 T)."""
+    """Returns RID, VISCODE, date and field of ``mrimeta`` (1.5 T) and ``mri3meta`` (3 T)."""
     frames = []
     for name, field in (("mrimeta", 1.5), ("mri3meta", 3.0)):
         path = find_table(tables, name, needed=False)
@@ -292,7 +292,7 @@ def _images(images: Path, scans: pd.DataFrame, how: _Reading) -> tuple[pd.DataFr
 
 
 def subject_of(text: str) -> str | None:
-    """The subject id of a folder or a cell: AIBL's number, alone or as ``AIBL_11``; else None."""
+    """Returns the subject id in a name or cell: AIBL's number alone or as ``AIBL_11``; or None."""
     text = text.strip().strip("\"'")
     if re.fullmatch(r"\d+(?:\.0+)?", text, re.ASCII):
         return aibl_id(text.split(".")[0])
@@ -322,7 +322,7 @@ def _matched(found: pd.DataFrame, scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def _said(found: pd.DataFrame, scans: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """What the scan tables say of each image by a key; nothing where they say two things."""
+    """Returns what the scan tables say of each image by a key; nothing where they disagree."""
     groups = scans.groupby(key)
     one = groups[["field", "visit"] if "visit" not in key else ["field"]].first()
     one = one.mask(groups[list(one.columns)].nunique() > 1)

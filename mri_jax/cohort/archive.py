@@ -116,7 +116,7 @@ def _of_nobody(path: Path, table: pd.DataFrame) -> list[str]:
 def _compare_subjects(
     sources: Sequence[tuple[Path, pd.DataFrame]], problems: list[Problem]
 ) -> None:
-    """An image that a table and another, or the tree, say is of two people is a problem."""
+    """Adds a problem for each image that tables, or a table and the tree, give to two people."""
     every = pd.concat(
         [frame[["image_id", "subject_id"]].assign(source=path.name) for path, frame in sources]
     ).drop_duplicates(["image_id", "subject_id"])
@@ -162,7 +162,7 @@ def _compare_dates(
 
 
 def image_tables(folder: Path) -> list[Path]:
-    """CSV files of a folder that list images: those with an image id, a subject and a date.
+    """Returns the CSV files of a folder that list images: with an image id, a subject and a date.
 
     What cannot be read is none of them.
     """

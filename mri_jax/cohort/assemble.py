@@ -146,7 +146,7 @@ def assemble(
 
 
 def _units(visits: pd.DataFrame) -> pd.DataFrame:
-    """One row a (subject, cohort), described by its baseline visit; ``row`` is -1 without one."""
+    """Returns a row a (subject, cohort) with its baseline visit; ``row`` is -1 without one."""
     visits = visits.assign(row=visits.index)
     best = visits[visits["baseline_rank"].notna()].sort_values(
         ["subject_id", "cohort", "baseline_rank", "month", "date", "code"], kind="stable"

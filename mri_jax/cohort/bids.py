@@ -224,7 +224,7 @@ def _sessions_as_in_tree(
 
 
 def _disagreements(rows: pd.DataFrame, problems: list[Problem]) -> None:
-    """Rows of one person and session that say different things, each with the row that it is of."""
+    """Adds a problem for each row that disagrees with another of the same person and session."""
     stated = rows[rows["kind"] != PHENOTYPE]
     for name in FACTS:
         known = stated[(stated[name].notna()) & (stated[name] != "")]
@@ -306,7 +306,7 @@ def _dates(visits: pd.DataFrame) -> pd.Series:
 
 
 def _ranks(visits: pd.DataFrame, images: pd.DataFrame, options: BidsOptions) -> pd.Series:
-    """The place of each session in its subject's time; NaN for all but the one asked for."""
+    """Returns each session's place in its subject's time; NaN for all but the one asked for."""
     scanned = set(zip(images["subject_id"], images["visit"], strict=True))
     ranks = pd.Series(np.nan, index=visits.index)
     unordered = []

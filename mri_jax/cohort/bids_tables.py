@@ -153,7 +153,7 @@ def read_tables(folder: Path, people: Path, options: TableOptions, problems: lis
 
 
 def _phenotype(folder: Path, notes: list[str]) -> Iterator[BidsTable]:
-    """Tables of ``phenotype/`` that have participants; the others are left out with a note."""
+    """Yields the tables of ``phenotype/`` that have participants; notes which are left out."""
     for path in sorted((folder / PHENOTYPE).glob("[!.]*.tsv")):
         try:
             rows = delimited.read(path)
@@ -167,7 +167,7 @@ def _phenotype(folder: Path, notes: list[str]) -> Iterator[BidsTable]:
 
 
 def _diagnosis_column(tables: Sequence[BidsTable], options: TableOptions) -> str | None:
-    """The first column of diagnoses, in the order of `ALIASES`, in which some table has a class."""
+    """Returns the first of `ALIASES` of the diagnosis in which some table has a class."""
     wanted = (options.diagnosis_column,) if options.diagnosis_column else ALIASES["diagnosis"]
     for alias in wanted:
         for table in tables:

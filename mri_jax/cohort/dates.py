@@ -101,7 +101,7 @@ def to_dates(
     problems: list[Problem],
     order: str = AUTO,
 ) -> pd.Series:
-    """Text to dates; the time of day is dropped.
+    """Converts text to dates; the time of day is dropped.
 
     Args:
       values: Dates as `read_date` knows them; missing as in `is_missing`.

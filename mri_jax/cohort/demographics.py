@@ -124,7 +124,7 @@ def _mean_test(samples: list[np.ndarray]) -> dict:
 
 
 def _welch_anova(samples: list[np.ndarray]) -> tuple[float, float]:
-    """F and p of Welch's heteroscedastic analysis of variance (doi:10.1093/biomet/38.3-4.330)."""
+    """Returns F and p of Welch's analysis of variance (doi:10.1093/biomet/38.3-4.330)."""
     n = np.array([len(s) for s in samples], float)
     mean = np.array([s.mean() for s in samples])
     variance = np.array([s.var(ddof=1) for s in samples])

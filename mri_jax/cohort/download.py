@@ -173,14 +173,17 @@ def _named_subject(image: _Image, subject_of: Callable[[str], str | None]) -> st
 
 
 def _described(image: _Image) -> str:
-    """The description in a file's name: what stands between ``MR`` and ``br_raw`` or the ids."""
+    """Returns the description in a file's name: what is between ``MR`` and ``br_raw`` or ids."""
     match = _DESCRIPTION_IN_NAME.match(image.names[0]) if image.names else None
     return match[1] if match else ""
 
 
 def _dated(parts: Sequence[str], begin: int) -> tuple[pd.Timestamp, str]:
-    """The day of the first folder from ``begin`` on that is named by a date; its path where it is
-    none. What lies above the subject may be named by the day of the download."""
+    """Returns the day of the first folder from ``begin`` on that is named by a date, or its path.
+
+    The path is given where the name is no date. Folders above the subject may be named by the day
+    of the download.
+    """
     for place, part in enumerate(parts[begin:], start=begin):
         if match := _DATED.fullmatch(part):
             day = read_date(match[1], date.max)

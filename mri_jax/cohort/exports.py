@@ -71,7 +71,7 @@ def one_of(copies: Sequence[Path]) -> Path:
 
 
 def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
-    """What to say where a needed table is missing: what was looked for, what is there, what to do.
+    """Returns what to say where a table is missing: what was looked for and what is there.
 
     Args:
       folder: Where it was looked for.

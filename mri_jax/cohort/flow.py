@@ -150,7 +150,7 @@ def _told(kept: dict[str, int]) -> str:
 
 
 def join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The flows of several tables as one; a stage that only some went through is theirs alone."""
+    """Returns the flows of several tables as one; a stage of some tables counts for those alone."""
     order = list(dict.fromkeys(stage for part in parts for stage in part["stage"]))
     whole = pd.concat(parts, ignore_index=True)
     summed = whole.groupby(COLUMNS[:-1], sort=False)["n"].sum().reset_index()

@@ -84,7 +84,7 @@ def _height(boxes: Boxes) -> float:
 
 
 def _boxes(rows: pd.DataFrame) -> Boxes:
-    """For each box its lines, and the lines of what was excluded before it."""
+    """Returns the lines of each box, and the lines of what was excluded before it."""
     found = rows.loc[rows["step"] == "found", "n"].sum()
     boxes: Boxes = [([f"found (n = {found})"], [])]
     for stage in dict.fromkeys(rows["stage"]):

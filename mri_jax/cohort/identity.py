@@ -105,7 +105,7 @@ class Likeness(NamedTuple):
     numbering: str
 
     def may_be(self, other: "Likeness") -> bool:
-        """Whether both may be one person; symmetric. Two named numberings must be the same."""
+        """Returns whether both may be one person. Two named numberings must be the same."""
         named = {self.numbering, other.numbering} - {""}
         return self.name == other.name and len(named) < 2
 
@@ -134,7 +134,7 @@ def likeness(subject_id: str, session_id: str = "", cohorts: Collection[str] = (
 
 
 def _bare(text: str, session: str = "") -> str:
-    """Without ``sub`` in front and a session behind, as often as they stand there."""
+    """Removes every ``sub`` in front and every session behind."""
     while True:
         shorter = _SUB.sub("", text)
         if session and shorter.endswith(f"_{session}"):
@@ -187,7 +187,7 @@ def adni_id(ptid: str) -> str:
 
 
 def aibl_id(rid: str | int) -> str:
-    """AIBL's number to ``sub-AIBL123``."""
+    """Converts AIBL's number to ``sub-AIBL123``."""
     return f"sub-AIBL{int(rid)}"
 
 

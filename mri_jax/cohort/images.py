@@ -93,7 +93,7 @@ class ImageChoice:
 
 
 def level_of(description: str, kind: str = "") -> str:
-    """The processing level of an image by its description (``MPR; GradWarp; B1 Correction; N3``).
+    """Returns the processing level in a description (``MPR; GradWarp; B1 Correction; N3``).
 
     Args:
       description: The archive's, or the download folder's name with ``_`` for other characters.
@@ -168,7 +168,7 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
 def _eligible(
     pairs: pd.DataFrame, units: pd.Index, how: ImageChoice
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """The pairs that pass every requirement, and for every other unit which one left none."""
+    """Returns the pairs that meet every requirement, and why each other unit has none."""
     wanted = pairs["cohort"].map(how.field).astype(float)
     dated = pairs["days"].notna()
     same = pairs["same_month"] if how.by_month else pairs["own_visit"]

@@ -14,7 +14,7 @@ _EXAMPLES = 3
 def whole_numbers(
     values: pd.Series, file: str, problems: list[Problem], rule: str = "is not a whole number"
 ) -> pd.Series:
-    """Text to the digits of whole numbers without leading zeros; ``""`` where missing.
+    """Converts text to digits of whole numbers without leading zeros; ``""`` where missing.
 
     Args:
       values: ``901``, ``0901``, ``901.0`` (as pandas saves them beside a missing one), ``'901'``.

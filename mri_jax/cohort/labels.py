@@ -61,7 +61,7 @@ class LabelRules:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Name, version and every option."""
+        """Returns name, version and every option."""
         return {"name": NAME, "version": VERSION, **asdict(self)}
 
     def __str__(self) -> str:

@@ -33,7 +33,7 @@ class Seen:
 
     @classmethod
     def of(cls, scans: Iterable[tuple[str, str, str]]) -> "Seen":
-        """From (subject_id, session_id, sha256) triples; an empty sha256 is left out."""
+        """Makes one of (subject_id, session_id, sha256) triples; an empty sha256 is left out."""
         triples = sorted(scans, reverse=True)
         return cls(
             frozenset(subject for subject, _, _ in triples),
@@ -41,7 +41,7 @@ class Seen:
         )
 
     def __or__(self, other: "Seen") -> "Seen":
-        """Both together: what a fine-tuned network and its source network have seen."""
+        """Joins what a fine-tuned network and its source network have seen."""
         return Seen(self.subjects | other.subjects, {**other.scans, **self.scans})
 
     def to_json(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Seen:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Seen":
-        """Inverse of `to_json`."""
+        """Returns what `to_json` wrote."""
         return cls(frozenset(value["subjects"]), dict(value["scans"]))
 
 

@@ -154,7 +154,7 @@ def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -
 
 
 def _end_of_others(volumes: Compared, names: np.ndarray) -> float:
-    """-1 where too few persons say nothing."""
+    """Returns -1 where there are too few persons to tell."""
     if len(set(names.tolist())) < _ENOUGH:
         return -1.0
     step = -(-len(names) // _SAMPLE)

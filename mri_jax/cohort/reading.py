@@ -90,7 +90,7 @@ def select(
 
 
 def columns_of(rows: delimited.Rows, wanted: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
-    """Our names of columns to those in the file, None where it has none of the names wanted."""
+    """Returns our name of each column with its name in the file; None where it is absent."""
     return {ours: _find(rows.header, aliases) for ours, aliases in wanted.items()}
 
 
@@ -100,7 +100,7 @@ def _find(header: Sequence[str], aliases: Sequence[str]) -> str | None:
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Text with ``""`` where missing, also when a join left a column with nothing but NaN."""
+    """Converts to text, ``""`` where missing, also in a column of nothing but NaN."""
     return values.astype(object).where(values.notna(), "")
 
 
@@ -139,7 +139,7 @@ def to_codes(
     missing: frozenset[str] = MISSING,
     remedy: str = "",
 ) -> pd.Series:
-    """Text to our names by a table of codes (without regard to case); ``""`` where missing.
+    """Converts text to our names by a table of codes, whatever the case; ``""`` where missing.
 
     A code counts before the list of what is missing: a code may be called ``None`` or ``-1``. What
     is neither in the table nor missing is a problem.

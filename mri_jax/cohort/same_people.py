@@ -161,7 +161,7 @@ def way_out(pairs: Sequence[tuple[Holder, Holder]], source: epath.PathLike) -> s
 
 
 def people(table: pd.DataFrame, apart: Apart) -> pd.Series:
-    """The person of every row: the id, with a cohort before it where one id is several people.
+    """Returns the person of each row: the id, after a cohort where one id is several people.
 
     Only cohorts that the user tells apart make two people of one id.
     """

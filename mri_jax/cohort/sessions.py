@@ -80,7 +80,7 @@ def asked(labels: Sequence[str], session: str) -> str:
 
 
 def first_of_each(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a (subject, cohort) of a cohort table: its first session, by age or by `in_time`.
+    """Returns the row of the first session of each (subject, cohort), by age or by `in_time`.
 
     Where nothing tells the time, it is the first in the table.
     """

@@ -34,7 +34,7 @@ class Fold:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Fold":
-        """Inverse of `to_json`."""
+        """Returns what `to_json` wrote."""
         return cls(tuple(value["train_ids"]), tuple(value["validation_ids"]))
 
 
@@ -56,7 +56,7 @@ class Adaptation:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Adaptation":
-        """Inverse of `to_json`."""
+        """Returns what `to_json` wrote."""
         return cls(tuple(value["adaptation_ids"]), tuple(value["test_ids"]))
 
 

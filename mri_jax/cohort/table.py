@@ -90,7 +90,7 @@ def read_table(
 
 
 def _inferred(values: pd.Series, known: pd.Series) -> pd.Series:
-    """A column of text as numbers, or as bool, where all its cells are; missing where not known."""
+    """Converts a column of text to numbers or bool where all its cells are; NaN where missing."""
     present = values[known]
     if present.isin(["True", "False"]).all() and known.all() and len(present):
         return present == "True"
@@ -214,7 +214,7 @@ def image_problems(frame: pd.DataFrame, source: epath.PathLike) -> list[Problem]
 
 
 def placed(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The table as it is written to ``folder``: image paths relative within it, else absolute."""
+    """Returns a table as written to ``folder``: image paths relative within it, else absolute."""
 
     def written(image: str) -> str:
         if not image:

@@ -32,7 +32,7 @@ OUT_HELP = "the cohort table to write"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The subcommands and their options."""
+    """Declares the subcommands and their options."""
     commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, text in (("adni", "from ADNI's tables"), ("aibl", "from AIBL's tables")):
         command = _sub(commands, name, text)

@@ -18,7 +18,7 @@ from mri_jax.explanation.methods import BASELINES, METHODS, MethodSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax explain``."""
+    """Declares the arguments of ``python -m mri_jax explain``."""
     parser.add_argument(
         "run", type=files.expanded, metavar="RUN", help="a results folder of launch.py"
     )

@@ -17,7 +17,7 @@ from mri_jax.showing import simulated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax export-model``."""
+    """Declares the arguments of ``python -m mri_jax export-model``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a results folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     add_choice(parser)

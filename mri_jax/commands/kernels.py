@@ -11,7 +11,7 @@ from mri_jax.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax kernels``: none."""
+    """Declares the arguments of ``python -m mri_jax kernels``: none."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from mri_jax.volumes import batch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax merge``."""
+    """Declares the arguments of ``python -m mri_jax merge``."""
     parser.add_argument("store", type=Path, help="the --out of the shards")
 
 

@@ -25,7 +25,7 @@ from mri_jax.showing import simulated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax predict``."""
+    """Declares the arguments of ``python -m mri_jax predict``."""
     parser.add_argument(
         "model", type=Path, metavar="RUN", help="a results folder, or a model folder"
     )

@@ -26,7 +26,7 @@ REASONS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax preprocess``."""
+    """Declares the arguments of ``python -m mri_jax preprocess``."""
     parser.add_argument("--input", type=Path, required=True, help="folder or table of scans")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--grid", choices=list(GRIDS), default="dev", help="default: dev (2 mm)")

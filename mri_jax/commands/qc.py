@@ -29,7 +29,7 @@ from mri_jax.volumes.templates import load_template
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax qc``."""
+    """Declares the arguments of ``python -m mri_jax qc``."""
     parser.add_argument("store", type=Path)
     parser.add_argument("--out", type=Path, help="the page; default STORE/qc.html")
     parser.add_argument("--decisions", type=Path, help="decisions.csv as exported from the page")

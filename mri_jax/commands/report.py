@@ -8,7 +8,7 @@ from mri_jax.reporting.report import write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``python -m mri_jax report``."""
+    """Declares the arguments of ``python -m mri_jax report``."""
     parser.add_argument(
         "runs", type=files.expanded, nargs="+", metavar="RUN", help="a results folder of launch.py"
     )

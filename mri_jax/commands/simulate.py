@@ -96,7 +96,7 @@ def report(findings: list[Measurement]) -> int:
 
 
 def settings_from(args: argparse.Namespace) -> SimulationSettings:
-    """The settings that the arguments ask for."""
+    """Returns the settings that the arguments ask for."""
     for name in ("paper_counts", "classes"):
         if args.cohort and getattr(args, name):
             option = name.replace("_", "-")

@@ -7,7 +7,7 @@ VOXEL_SPACING = 4.0
 
 
 def block_mean(volume: np.ndarray, spacing: float) -> np.ndarray:
-    """(X, Y, Z) at ``spacing`` mm to a flat vector at about `VOXEL_SPACING`, by block means.
+    """Returns (X, Y, Z) at ``spacing`` mm as a flat vector of block means at about `VOXEL_SPACING`.
 
     Blocks are cubes of ``round(VOXEL_SPACING / spacing)`` voxels (at least one); the planes left
     over at the far end of an axis are dropped.

@@ -37,7 +37,7 @@ class Effect:
 
 
 def aligned(first: Scores, second: Scores) -> tuple[Scores, Scores]:
-    """Both methods on the subjects they share, network by network.
+    """Checks that both methods stand for the same subjects, labels and networks; returns both.
 
     Raises:
       UserError: The methods were tested on different subjects or labels, or have different
@@ -144,7 +144,7 @@ def _permuted_rate(
     random: np.random.Generator,
     permutations: int,
 ) -> np.ndarray | None:
-    """(P,) differences with the methods swapped at random: sign flips of each subject's part."""
+    """Returns (P,) differences where random subjects swap their methods, as sign flips."""
     right = [
         (intervals.decisions(s, t) == (s.label == 1)).astype(float) * s.tested
         for s, t in zip((first, second), threshold, strict=True)
@@ -197,7 +197,7 @@ def _double_ranks(scores: Scores) -> np.ndarray:
 
 
 def _wins(ranks: np.ndarray, tested: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """(P, J) pairs in which the positive ranks higher, ties one half; ``ranks`` is (P, J, N)."""
+    """Counts (P, J) pairs whose positive ranks higher, ties one half; ``ranks`` is (P, J, N)."""
     rows, width = ranks.shape[0] * ranks.shape[1], 2 * ranks.shape[2] + 1
     flat = ranks.reshape(rows, -1) + width * np.arange(rows)[:, None]
     of_negative = np.tile(tested & ~positive, (ranks.shape[0], 1))
@@ -284,7 +284,7 @@ def anova(means: Sequence[float], sds: Sequence[float], counts: Sequence[int]) -
 
 
 def _noncentral(f: float, df1: float, df2: float, tail: float) -> float:
-    """The non-centrality at which F exceeds ``f`` with probability ``1 - tail``; at least 0."""
+    """Returns the non-centrality at which F exceeds ``f`` with probability ``1 - tail``, or 0."""
 
     def gap(nc: float) -> float:
         return float(stats.ncf.cdf(f, df1, df2, nc) - tail)

@@ -150,7 +150,7 @@ def _mcnemar(one: Scores, two: Scores) -> dict[str, object]:
 
 
 def anova_table(summary: pd.DataFrame, family: Family) -> pd.DataFrame:
-    """The paper's test: one-way ANOVA over the networks' values, folds taken as independent.
+    """Returns the paper's test: one-way ANOVA over the networks' values, folds as independent.
 
     Args:
       summary: From `summarise`, all of one family.

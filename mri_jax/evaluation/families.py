@@ -122,7 +122,7 @@ def _family(
 
 
 def _stands_beside(source: str, network: Method, first: Method) -> bool:
-    """Whether a network is tested against baselines that were fitted on this training set."""
+    """Returns whether a network is tested against the baselines fitted on this training set."""
     return source == network.variant.source if source else network == first
 
 

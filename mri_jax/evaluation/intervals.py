@@ -90,7 +90,7 @@ def resample(
 def _drawn_shares(
     right: np.ndarray, tested: np.ndarray, random: np.random.Generator, resamples: int
 ) -> np.ndarray:
-    """(B, J) shares of right decisions of one class; NaN where a network has no such subject."""
+    """Returns (B, J) shares of right decisions in one class; NaN for a network without it."""
     hits = np.zeros((resamples, len(right)))
     sets, member = np.unique(tested, axis=1, return_inverse=True)
     for index in range(sets.shape[1]):
@@ -165,7 +165,7 @@ def interval_a(
 
 
 def decisions(scores: Scores, threshold: np.ndarray | None = None) -> np.ndarray:
-    """(J, N) bool: positive decided, at (J,) thresholds on the logit difference (0 by default)."""
+    """Returns (J, N) bool, decided positive, at (J,) thresholds on the logit difference or at 0."""
     limit = np.zeros(len(scores.score)) if threshold is None else np.asarray(threshold, float)
     return scores.score > limit[:, None]
 

@@ -35,7 +35,7 @@ class Linear:
     intercept: float
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """(N, P) features to (N, 2) logits: 0 and the log odds. NaN is read as ``centre``."""
+        """Converts (N, P) features to (N, 2) logits: 0 and the log odds. NaN is ``centre``."""
         filled = np.where(np.isnan(features), self.centre, features)
         return _two((filled - self.centre) / self.scale @ self.weights + self.intercept)
 

@@ -40,7 +40,7 @@ class FiveMetrics:
 
 
 def auc(label: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve of (N,) scores for (N,) labels 0/1, by midranks.
+    """Returns the area under the ROC curve of (N,) scores for (N,) labels 0/1, by midranks.
 
     Returns:
       The probability that a positive outscores a negative, ties counting one half; NaN where one
@@ -91,7 +91,7 @@ def five_metrics(
 
 
 def score_of(predictions: pd.DataFrame) -> np.ndarray:
-    """(N,) difference of the logits: orders scans as the probability does, without saturating.
+    """Returns the (N,) difference of logits: it orders as the probability does, without saturating.
 
     NaN where a logit is not finite.
     """

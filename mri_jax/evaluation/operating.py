@@ -100,7 +100,7 @@ def never_trained(predictions: pd.DataFrame, run: str, cohort: str) -> Scores:
 
 
 def like(source: Scores, tuned: Scores) -> Scores:
-    """The source networks tested exactly as the tuned ones were: same subjects, fold by fold.
+    """Returns the source networks tested exactly as the tuned ones were, fold by fold.
 
     Args:
       source: From `never_trained`: one network a fold, all target scans.
@@ -130,7 +130,7 @@ def like(source: Scores, tuned: Scores) -> Scores:
 
 
 def refitted(source: Scores, tuned: Scores) -> np.ndarray | None:
-    """(J,) thresholds of the source networks, refitted on what each tuned network adapted to.
+    """Returns (J,) thresholds of source networks, refitted on what each tuned one adapted to.
 
     The adaptation part of a repeat is the target scans outside that repeat's test set; the source
     networks trained on none of them.

@@ -136,7 +136,7 @@ def _note(scores: Scores, value: float) -> str:
 
 
 def ensemble_probability(scores: Scores) -> np.ndarray | None:
-    """(N,) mean probability over the networks; None unless each saw every subject, and J > 1."""
+    """Returns (N,) the mean probability; None unless J > 1 networks each saw every subject."""
     if len(scores.score) < 2 or not scores.tested.all():
         return None
     return expit(scores.score).mean(axis=0)

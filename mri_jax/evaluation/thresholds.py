@@ -115,7 +115,7 @@ def calibration_table(
 
 
 def temperatures(predictions: pd.DataFrame, method: Method, scores: Scores) -> np.ndarray | None:
-    """(J,) temperature of each network, fitted outside its training and test; None without."""
+    """Returns (J,) temperatures, fitted outside each network's training and test; None without."""
     if method.stage == SOURCE:
         fitted = operating.of_folds(predictions, method.run)
         keys: list = list(scores.fold)

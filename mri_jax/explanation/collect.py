@@ -158,7 +158,7 @@ def _keep(
 
 
 def _completeness(explained: list[Explained]) -> dict[str, float]:
-    """Mean absolute completeness error over the networks, and as a share of what is explained."""
+    """Returns the mean absolute completeness error, and its share of what is explained."""
     errors = np.array([each.error for each in explained])
     wanted = np.array([each.map.sum(dtype=np.float64) for each in explained]) - errors
     return {

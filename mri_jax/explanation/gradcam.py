@@ -17,13 +17,13 @@ LEAST_SIDE = 6
 
 
 def map_shapes(spec: CNNSpec, shape: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """(X, Y, Z) of each block's map: after its last BatchNorm and ReLU, before its pooling."""
+    """Returns (X, Y, Z) of each block's map: after its last BatchNorm and ReLU, before pooling."""
     x, y, z = shape[:3]
     return [(x >> i, y >> i, z >> i) for i in range(len(spec.repetitions))]
 
 
 def default_block(spec: CNNSpec, shape: tuple[int, ...]) -> int:
-    """The deepest block (from 1) whose map still has `LEAST_SIDE` voxels a side; at least 1."""
+    """Returns the deepest block (from 1) whose map has `LEAST_SIDE` voxels a side; at least 1."""
     wide = [i for i, s in enumerate(map_shapes(spec, shape), start=1) if min(s) >= LEAST_SIDE]
     return max(wide, default=1)
 

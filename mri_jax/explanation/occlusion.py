@@ -65,7 +65,7 @@ def in_chunks(items: np.ndarray, chunk: int) -> list[np.ndarray]:
 
 
 def patch_starts(inside: np.ndarray, size: int) -> np.ndarray:
-    """First voxels of the cubes that tile the volume and touch it.
+    """Returns the first voxels of the cubes that tile the volume and touch it.
 
     Args:
       inside: (X, Y, Z) bool: where occlusion may change a volume.

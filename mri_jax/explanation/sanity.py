@@ -91,7 +91,7 @@ class Similarity:
 def cascade(
     network: ScoredNetwork, seed: int, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, ScoredNetwork]]:
-    """The network with ever more layers drawn anew, from the last one (``fc3``) down to conv1.
+    """Yields the network with ever more layers drawn anew, from the last (``fc3``) down to conv1.
 
     A conv layer's BatchNorm goes with it, its statistics included. Yields the name of the layer
     that was added, and the network.
@@ -202,6 +202,6 @@ def judge_truth(
 
 
 def failures(verdicts: Sequence[Verdict], method: str) -> str:
-    """For titles: empty, or ``FAILED: cascade, truth``."""
+    """Returns the end of a title: empty, or ``FAILED: cascade, truth``."""
     names = [v.check for v in verdicts if v.method == method and v.outcome == FAILED]
     return f"{FAILED}: {', '.join(names)}" if names else ""

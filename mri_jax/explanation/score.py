@@ -22,7 +22,7 @@ class ScoredNetwork(NamedTuple):
 
 
 def score_of(spec: CNNSpec, variables: Any, x: Array) -> Array:
-    """The class score that every method explains: logit of the positive class minus the negative.
+    """Returns the score that is explained: logit of the positive class minus that of the negative.
 
     Args:
       spec: The architecture, of two classes.

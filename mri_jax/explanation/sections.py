@@ -89,7 +89,7 @@ def cost_table(facts: Facts, scans: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost(speed: pd.DataFrame, facts: Facts) -> Section:
-    """Speed and memory; see `cost_table`."""
+    """Returns the part about speed and memory; see `cost_table`."""
     note = (
         "Maps of one volume by one network, compilation excluded, on this machine. Completeness "
         "error: how far integrated gradients miss the difference of scores they sum to, as a share "
@@ -99,7 +99,7 @@ def cost(speed: pd.DataFrame, facts: Facts) -> Section:
 
 
 def completeness(scans: pd.DataFrame) -> dict[str, float]:
-    """Median and largest completeness error, and as a share; empty where no method has one."""
+    """Returns the median and largest completeness error and share; empty without any."""
     known = scans.dropna(subset=["completeness_error"])
     if known.empty:
         return {}
@@ -112,7 +112,7 @@ def completeness(scans: pd.DataFrame) -> dict[str, float]:
 
 
 def stage_method(to: Folder, stage: str, method: str, note: str, summary: pd.DataFrame) -> Section:
-    """Group means, their difference, and the regions of one stage and method."""
+    """Returns the group means, their difference and the regions of one stage and method."""
     folder, key = f"maps/{safe_name(stage)}/{method}", f"{method}-{stage}"
     title = to.title(method, stage)
     negative, positive = to.setting.classes
@@ -224,7 +224,7 @@ def _over_all(collected: Collected, stage: str, method: str) -> np.ndarray:
 
 
 def subjects(to: Folder, scans: Sequence[ExplainedScan], named: Sequence[str]) -> list[Section]:
-    """A mosaic a scan: a line a method, of the last stage; interactive for subjects asked for."""
+    """Returns a mosaic a scan, a line a method, of the last stage; interactive if asked for."""
     stage = to.setting.stages[-1]
     table = to.collected.scan_table()
     table = table[table["stage"] == stage].set_index(["subject_id", "session_id"])

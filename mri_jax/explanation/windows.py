@@ -40,7 +40,7 @@ class LayerWindow:
 
 
 def plan_windows(spec: CNNSpec, size: int) -> tuple[LayerWindow, ...]:
-    """The layers worth computing in windows: those before the pooling that halves the patch to 1.
+    """Returns the layers worth computing in windows: those before pooling halves the patch to 1.
 
     Args:
       spec: The architecture.

@@ -85,7 +85,7 @@ class Catalogue:
         return Examples(tuple(map(int, chosen.index)), tuple(map(int, chosen["label"])))
 
     def identity(self, examples: Examples) -> list[list[str | int]]:
-        """What determines a result about the examples: ids, identities, masks and labels."""
+        """Returns what determines a result about examples: ids, identities, masks and labels."""
         columns, keys = self.frame[[*KEY, "identity"]].to_numpy(), self.keys
         masks = [[self.masks[key]] if key in self.masks else [] for key in keys]
         pairs = zip(examples.rows, examples.labels, strict=True)
@@ -147,7 +147,7 @@ def _flow(
     stored: pd.DataFrame,
     before: pd.DataFrame | None,
 ) -> pd.DataFrame:
-    """The flow of subjects up to the scans that a study may use; see `mri_jax.cohort.flow`."""
+    """Returns the flow of subjects up to the usable scans; see `mri_jax.cohort.flow`."""
     nobody = pd.DataFrame(columns=["cohort", "reason", "group"])
     flow = flows.start(table, nobody) if before is None else before
     if len(unrepeated) < len(table):

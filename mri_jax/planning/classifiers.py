@@ -50,7 +50,7 @@ def baseline_entries(
 def _classifier(
     source: TrainStage, baseline: Baseline, asked: list[Examples], targets: Targets
 ) -> BaselineStage | None:
-    """The classifier of a fold, without fingerprint; None where no covariate may be used."""
+    """Returns a fold's classifier without fingerprint; None where no covariate may be used."""
     rows = {r: label for e in asked for r, label in zip(e.rows, e.labels, strict=True)}
     tested = Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows)))
     train = source.train

@@ -84,7 +84,7 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _known(stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
-    """The columns that a baseline is fitted on, with what a table says: it may be corrected."""
+    """Returns the columns that a baseline is fitted on; their values may be corrected later."""
     if catalogue.generated:
         return [[name] for name in stage.covariates]
     return [

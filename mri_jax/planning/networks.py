@@ -109,7 +109,7 @@ class Networks:
     def _on_target(
         self, network: TrainStage, cohort: str, repeats: tuple[int, ...]
     ) -> Iterator[Answer]:
-        """All scans of a cohort, cut into adaptation and test where the cohort is tuned on."""
+        """Yields the scans of a cohort, cut into adaptation and test where it is tuned on."""
         stage = self._evaluate(network, self._catalogue.examples(self.targets.scans[cohort]))
         for repeat in repeats:
             for split, examples in self.targets.cuts[cohort, repeat]:
@@ -143,7 +143,7 @@ class Networks:
         repeat: int,
         inner_fold: tuple[int, tuple[str, ...]] | None = None,
     ) -> TrainStage:
-        """A tuning on the adapting part, or on the training subjects of one inner fold of it."""
+        """Returns a tuning on the adapting part, or on the training subjects of an inner fold."""
         chosen = self.targets.adapting(repeat)
         purpose: tuple[str | int, ...] = ("tune", *parent.purpose, repeat)
         if inner_fold:

@@ -86,7 +86,7 @@ def build(
 
 
 def fingerprint_of(run: TrainedRun, network: str, stages: Sequence[str]) -> str:
-    """What determines `build`, cheaply: names the model that a run keeps for the next time."""
+    """Returns a cheap fingerprint of what determines `build`; it names the kept model."""
     return files.fingerprint(
         {
             "mri_jax": mri_jax.__version__,

@@ -34,7 +34,7 @@ def features_of(
 
 
 def reference(training: np.ndarray, held_out: np.ndarray) -> tuple[FeatureReference, np.ndarray]:
-    """Where features lie: the Mahalanobis distance, with the shrunk covariance of Ledoit and Wolf.
+    """Returns where features lie: Mahalanobis distance with Ledoit and Wolf's shrunk covariance.
 
     Features are standardised first: shrinkage is towards equal variances, and layers differ in
     scale. One that is constant over the training scans is left out.

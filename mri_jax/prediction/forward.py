@@ -63,7 +63,7 @@ class NetworksOnDevice:
 
 
 def moments(x: Array) -> Array:
-    """Mean and standard deviation of each channel over a map; (N, X, Y, Z, C) to (N, 2 C)."""
+    """Returns mean and SD of each channel over a map; (N, X, Y, Z, C) to (N, 2 C)."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return jnp.concatenate([wide.mean((1, 2, 3)), wide.std((1, 2, 3))], axis=-1)
 

@@ -11,7 +11,7 @@ from mri_jax.volumes import quality
 
 
 def places(opinion: Opinion) -> list[tuple[ScoreGroup, str]]:
-    """For each group, which part of it scores below this scan."""
+    """Returns which part of each group scores below this scan."""
     found = []
     for group in opinion.ensemble.groups:
         share = group.scores.share_below(opinion.score)

@@ -159,7 +159,7 @@ def _batches(
 
 
 def _refused(scan: NewScan, options: Options) -> Failure | None:
-    """A scan beyond the limits that hold for any adult head is not predicted, unless asked for."""
+    """Returns why a scan unlike any adult head is refused, unless it was asked for."""
     if options.despite_quality:
         return None
     found = scans.beyond_limits(scan)

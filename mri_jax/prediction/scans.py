@@ -226,7 +226,7 @@ def _fitting(store: VolumeStore, model: PortableModel) -> VolumeStore:
 
 
 def _other_settings(info: StoreInfo, model: PortableModel) -> str:
-    """The first difference between the preprocessing of a store and of a model; empty without."""
+    """Returns the first difference between a store's and a model's preprocessing; empty without."""
     if info.simulated and model.simulated and model.never_raw and "pipeline" not in info.settings:
         return ""
     try:

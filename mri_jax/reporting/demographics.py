@@ -77,7 +77,7 @@ FLOW = ["stage", "step", "reason", "cohort", "class", "n"]
 
 
 def flow_table(analysis: Analysis) -> Table:
-    """What each step of the selection left and why it left the rest out, a column a cohort."""
+    """Returns what each step of the selection left, and why not the rest, a column a cohort."""
     flows = {
         name: run.flow[FLOW].astype({"reason": object, "class": object}).fillna("")
         for name, run in zip(analysis.names, analysis.runs, strict=True)

@@ -102,7 +102,7 @@ def _confusion(entries: list[MethodScores], classes: tuple[str, str]) -> Callabl
 
 
 def _legend_beside(figure: Figure, panel: Axes, title: str = "") -> None:
-    """One legend for all panels, where it covers none of them."""
+    """Draws one legend for all panels where it covers none of them."""
     handles, names = panel.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", fontsize=7.5, title=title)
 

@@ -32,7 +32,7 @@ class Finding:
 
 
 def findings(analysis: Analysis) -> list[Finding]:
-    """What is wrong with networks, then what each table says, in the order of the tables."""
+    """Returns what is wrong with networks, then what each table says, in their order."""
     wrong = tuple(trainings.sentences(analysis))
     return [*([Finding(TRAINING, wrong)] if wrong else []), *_of_tables(analysis)]
 
@@ -70,7 +70,7 @@ def _of_cohort(section: FamilyAnalysis, cohort: str) -> Iterator[str]:
 
 
 def _auc(section: FamilyAnalysis, cohort: str) -> str:
-    """The mean AUC of the table's first networks, and whether its interval excludes chance."""
+    """Returns the mean AUC of a table's first networks, and whether it excludes chance."""
     rows = section.summary
     first = section.family.networks[0].name
     found = rows[
@@ -120,7 +120,7 @@ def _pairs(rows: pd.DataFrame, whose: str, explored: bool) -> Iterator[str]:
 
 
 def _outdone(rows: pd.DataFrame) -> Iterator[str]:
-    """Which plain baselines are better than networks: the test is two-sided, the sign decides."""
+    """Yields which plain baselines are better than networks, by the sign of a two-sided test."""
     better = rows[(rows["p_holm"] < ALPHA) & (rows["difference"] < 0)].sort_values("difference")
     for networks, group in better.groupby("first", sort=False):
         told = [

@@ -9,7 +9,7 @@ from mri_jax.showing.table import Cell, Table, from_rows, text, without_empty
 
 
 def runs_table(analysis: Analysis) -> Table:
-    """Each run's question and where it was computed; a study's variants may override the source."""
+    """Returns each run's question and device; variants of a study may override its source."""
     rows = []
     for name, run in zip(analysis.names, analysis.runs, strict=True):
         study = run.study

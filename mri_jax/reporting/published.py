@@ -47,7 +47,7 @@ class PublishedP:
 def published_p(
     published: pd.DataFrame | None, family: str, cohort: str, metric: str
 ) -> PublishedP:
-    """What the paper printed for a table, cohort and metric, and what its own numbers give."""
+    """Returns what the paper printed for a table, cohort and metric, and what its numbers give."""
     if published is None or published.empty:
         return PublishedP(np.nan, np.nan)
     here = published[published["family"].eq(family) & published["cohort"].eq(cohort)]

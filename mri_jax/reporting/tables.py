@@ -50,7 +50,7 @@ def scores_table(
     published: pd.DataFrame | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> Table:
-    """The paper's layout: mean ± SD over networks for each cohort, with intervals A and B."""
+    """Returns mean ± SD over networks for each cohort, as in the paper, with intervals A and B."""
     rows = []
     frame = section.summary[section.summary["split"] == "test"]
     for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):

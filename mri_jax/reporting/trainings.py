@@ -38,7 +38,7 @@ def _of_run(run: Results) -> pd.DataFrame:
 
 
 def _recomputed(run: Results) -> pd.DataFrame:
-    """For results of earlier versions, which did not say it: by the predictions themselves."""
+    """Returns what earlier versions did not record, recomputed from their predictions."""
     balanced = run.study is not None and run.study.train.class_weights == "balanced"
     runs = dict.fromkeys(run.predictions["run"], balanced)
     found = learning.unlearnt(run.predictions, runs)
@@ -46,7 +46,7 @@ def _recomputed(run: Results) -> pd.DataFrame:
 
 
 def marks(analysis: Analysis) -> dict[str, str]:
-    """For each method with such networks, by its name in tables: ``fold 3: has not learnt``."""
+    """Returns the marks of methods with failed networks, by name: ``fold 3: has not learnt``."""
     found: dict[str, list[str]] = {}
     for (run, stage, what), group in troubled(analysis).groupby(
         ["run", "stage", "what"], sort=False
@@ -56,7 +56,7 @@ def marks(analysis: Analysis) -> dict[str, str]:
 
 
 def sentences(analysis: Analysis) -> Iterator[str]:
-    """A sentence for the source networks of a run that share a fault, and for tuned ones after."""
+    """Yields a sentence for a run's source networks that share a fault, then for tuned ones."""
     consequence = {
         FAILED: "no score is given for it, and none for a mean over these networks",
         UNLEARNT: "it counts in every mean, SD and interval",

@@ -142,7 +142,7 @@ class Results:
 
 
 def written_path(name: str, path: epath.PathLike, run: epath.PathLike) -> dict[str, str]:
-    """A path as files of a results folder hold it: absolute, and seen from the results folder.
+    """Returns a path as results folders hold it: absolute, and seen from the results folder.
 
     The second finds what was moved together with the run, the first what stayed where it was.
     """
@@ -287,7 +287,7 @@ def _metrics(path: epath.Path, known: Sequence[Variant]) -> pd.DataFrame:
 
 
 def _undescribed(predictions: pd.DataFrame) -> list[str]:
-    """Names the runs of which neither the columns nor the config say what they are."""
+    """Returns names the runs that neither the columns nor the config describe."""
     runs = [run for run, variant in of_rows(predictions).items() if not variant.family]
     if not runs:
         return []
@@ -304,7 +304,7 @@ def _cohort(path: epath.Path) -> pd.DataFrame:
 
 
 def _checked(path: epath.Path, columns: Sequence[str], number: str) -> pd.DataFrame:
-    """A table with its columns, one of which, if it is there, holds numbers; or an empty one."""
+    """Returns a table with its columns, the one called ``number`` numeric; or an empty one."""
     frame = _frame(path)
     if not len(frame.columns):
         return frame
@@ -336,7 +336,7 @@ def _history(path: epath.Path) -> pd.DataFrame:
 
 
 def _unlike_plan(plan: pd.DataFrame, history: pd.DataFrame) -> list[str]:
-    """Names the networks of which there are other epochs than the plan says."""
+    """Returns names the networks that have other epochs than the plan says."""
     key = ["run", "stage", "repeat", "fold"]
     if not {*key, "epochs"} <= set(plan.columns) or not set(key) <= set(history.columns):
         return []
@@ -354,7 +354,7 @@ def _unlike_plan(plan: pd.DataFrame, history: pd.DataFrame) -> list[str]:
 
 
 def _unfinished(plan: pd.DataFrame, predictions: pd.DataFrame) -> list[str]:
-    """Names the planned (run, stage, repeat, fold) without a prediction."""
+    """Returns names the planned (run, stage, repeat, fold) without a prediction."""
     key = ["run", "stage", "repeat", "fold"]
     if plan.empty or not set(key) <= set(plan.columns):
         return []

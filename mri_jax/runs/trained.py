@@ -159,7 +159,7 @@ class TrainedRun:
         return store
 
     def reader(self, keys: tuple[Key, ...]) -> Reader:
-        """The volumes of scans as the networks saw them; keys are (subject_id, session_id)."""
+        """Reads scans as the networks saw them; keys are (subject_id, session_id)."""
         return Reader(self.store, keys, self.normalisation)
 
     def rows(self, member: Member, split: str) -> pd.DataFrame:
@@ -174,11 +174,11 @@ class TrainedRun:
         ]
 
     def held_out(self, member: Member) -> tuple[Key, ...]:
-        """Scans of the source fold that was held out from the member (it chose its epoch)."""
+        """Returns the scans of the source fold held out from the member (it chose its epoch)."""
         return _keys(self.rows(member, "validation"))
 
     def trained_on(self, member: Member) -> tuple[Key, ...]:
-        """Scans whose loss the member, or the network it was tuned from, was trained to lower."""
+        """Returns the scans that the member, or the network it was tuned from, learned from."""
         table = self.results.predictions
         source = table[
             (table["run"] == member.run)

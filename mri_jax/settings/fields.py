@@ -265,7 +265,7 @@ def flat(values: Any, at: str = "") -> dict[str, Any]:
 
 
 def unknown_field(name: str, known: Sequence[str]) -> str:
-    """The message for a field that does not exist, with the nearest that does, or all there are."""
+    """Returns the message for a field that does not exist, with the nearest one, or with all."""
     for retired, instead in RETIRED.items():
         if name.endswith(f".{retired}"):
             return f"{_cut(name)}: is no field any more; {instead}"

@@ -20,7 +20,7 @@ _UNKNOWN = re.compile(r"^Unknown command line flag '(.*?)'")
 
 
 def given(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, value as text) of every field on a command line, in order: ``config.train.batch``."""
+    """Returns (name, value as text) of every field on a command line, in order."""
     found = []
     for place, argument in enumerate(argv):
         name, equals, value = argument.lstrip("-").partition("=")
@@ -60,7 +60,7 @@ def wrong(argv: Sequence[str], config: Mapping[str, Any]) -> str:
 
 
 def plainly(message: str, flags: Sequence[str]) -> str:
-    """A message of absl's about the command line in plain words; empty if it is another one.
+    """Returns a message of absl about the command line in plain words; empty if it is no such.
 
     Args:
       message: The message.

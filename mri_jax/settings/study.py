@@ -284,7 +284,7 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def _run(study: Study, at: str) -> Run:
-    """The run of a study without variants, whose fields messages name beginning with ``at``."""
+    """Returns the run of a study without variants; messages put ``at`` before its fields."""
     task, source, train = study.task, study.source, study.train
     with naming_fields_of(f"{at}.model"):
         spec = study.model.spec

@@ -73,7 +73,7 @@ def divergence_field(source: np.ndarray) -> np.ndarray:
 
 
 def balanced_source(phantom: Phantom, region: int) -> np.ndarray:
-    """(X, Y, Z) a region's membership less what makes room for it, each part close to its own.
+    """Returns (X, Y, Z) a region's membership less what makes room for it, close to its own.
 
     Shrinking tissue leaves fluid: sulci, cisterns, the temporal horn beside the hippocampus, and
     what lies outside the mask where that hugs the brain; not the bodies of the ventricles. Growing

@@ -123,7 +123,7 @@ def expected_effect(
 def _log_volumes(
     settings: SimulationSettings, cohort: str, diagnosis: str, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(5,) expected means and variances of the first ``count`` people of a class at a site."""
+    """Returns (5,) expected means and variances of the first ``count`` people of a class."""
     change = np.log(people.RATIO_AT_STAGE_1)
     mean, deviation = people.stage_of(diagnosis, settings.effect)
     homes = Counter(people.home_of(cohort, diagnosis, index) for index in range(count))
@@ -212,7 +212,7 @@ def _classifiers(
 def _sites(
     table: pd.DataFrame, levels: np.ndarray, cohorts: list[str], settings: SimulationSettings
 ) -> Iterator[Measurement]:
-    """Whether healthy people's scans betray their site by the distribution of intensities."""
+    """Yields whether intensities of healthy people's scans betray their site."""
     shifted = {"contrast", "gamma"} & set(settings.shifts) & set(SCANNER_SHIFTS)
     for first, second in itertools.combinations(cohorts, 2):
         rows = np.flatnonzero(table["cohort"].isin((first, second)) & (table["diagnosis"] == "CN"))

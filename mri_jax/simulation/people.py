@@ -132,13 +132,13 @@ def scan_named(
 
 
 def stage_of(diagnosis: str, effect: float) -> tuple[float, float]:
-    """Mean and SD of the stage; with effect 0 those of the healthy, so that classes are alike."""
+    """Returns mean and SD of the stage; with effect 0 those of the healthy in both classes."""
     (mean, deviation), (_, healthy) = STAGE[diagnosis], STAGE["CN"]
     return effect * mean, healthy + min(effect, 1.0) * (deviation - healthy)
 
 
 def expected_log_volumes(stage: float, age: float, female: float) -> np.ndarray:
-    """(5,) mean change of log volume against the template at a stage, age (years) and sex."""
+    """Returns (5,) mean change of log volume from the template at a stage, age (years) and sex."""
     return (
         stage * np.log(RATIO_AT_STAGE_1) + AGE_SLOPE * (age - MIDDLE_AGE) + FEMALE * (female - 0.5)
     )

@@ -115,7 +115,7 @@ def template_ml() -> tuple[float, ...]:
 
 @functools.lru_cache(maxsize=1)
 def template_intracranial_ml() -> float:
-    """Volume inside the template's skull, mL."""
+    """Returns the volume inside the template's skull, mL."""
     return float(template().mask.sum(dtype=np.float64)) / 1000
 
 
@@ -180,7 +180,7 @@ def _texture(t1: np.ndarray, tissue: np.ndarray, mask: np.ndarray) -> np.ndarray
 
 
 def _averaged(maps: np.ndarray, fine: Grid, coarse: Grid) -> np.ndarray:
-    """(C, X, Y, Z) mean over each coarse voxel's box; outside the fine grid counts as zero."""
+    """Returns (C, X, Y, Z) the mean over each coarse voxel's box; outside the fine grid is zero."""
     x, y, z = (
         _box_weights(
             fine.origin[axis], fine.spacing, fine.shape[axis],
@@ -196,7 +196,7 @@ def _averaged(maps: np.ndarray, fine: Grid, coarse: Grid) -> np.ndarray:
 def _box_weights(
     start0: float, step0: float, n0: int, start1: float, step1: float, n1: int
 ) -> np.ndarray:
-    """(n1, n0) share of every fine voxel in every coarse one, over the coarse voxel's length."""
+    """Returns (n1, n0) the share of each fine voxel in each coarse voxel's length."""
     low0 = start0 + step0 * (np.arange(n0) - 0.5)
     low1 = start1 + step1 * (np.arange(n1) - 0.5)
     overlap = np.minimum(low0[None] + step0, low1[:, None] + step1) - np.maximum(

@@ -82,7 +82,7 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
 
 
 def head_renderer() -> Callable[[SimulatedScan], Head]:
-    """A function that makes one head; compiled once a site, safe to call from several threads."""
+    """Returns a function that makes one head; compiled once a site, safe to call from threads."""
     phantom = template()
     original = Original(atrophy(), jnp.asarray(head_channels(phantom)), phantom.grid)
 
@@ -98,7 +98,7 @@ def head_renderer() -> Callable[[SimulatedScan], Head]:
 
 
 def oriented(volume: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
-    """An RAS+ volume stored along other axes, and its affine, which keeps every point in place."""
+    """Returns an RAS+ volume stored along other axes, and the affine that keeps its place."""
     change = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
     )

@@ -107,7 +107,7 @@ def _deep(side: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 def _lateral_ventricles(
     csf: np.ndarray, side: np.ndarray, y: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
-    """The fluid body that holds both frontal horns, and the temporal horns; no third ventricle."""
+    """Returns the fluid with both frontal horns, and the temporal horns; no third ventricle."""
     box = (side < 44) & (y > -62) & (y < 40) & (z > -28) & (z < 36)
     third = (side < 4.5) & (z < 9)
     cistern = (side < 19) & (y < -26) & (z < 9)

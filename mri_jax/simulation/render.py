@@ -124,7 +124,7 @@ def signal_of(channels: Array, contrast: Array) -> Array:
 
 
 def source_grid(grid: Grid) -> Grid:
-    """Where the template is kept for sampling: twice as fine as the volume, at most 1 mm."""
+    """Returns the grid on which the template is kept for sampling: twice as fine, at most 1 mm."""
     spacing = max(1.0, grid.spacing / 2)
     if spacing == grid.spacing:
         return grid

@@ -142,7 +142,7 @@ class SimulationSettings:
 
     @classmethod
     def from_json(cls, value: Any, source: str) -> "SimulationSettings":
-        """Inverse of `to_json`; ``source`` names the file in errors."""
+        """Returns what `to_json` wrote; ``source`` names the file in errors."""
         if isinstance(value, dict):
             value = {name: v for name, v in value.items() if name != "version"}
         return build(cls, value, f"{source}: settings")

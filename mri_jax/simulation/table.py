@@ -107,7 +107,7 @@ def table_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def shared_with(table: pd.DataFrame) -> list[str]:
-    """For every row the other cohorts in which its person occurs, ``+`` between names."""
+    """Returns the other cohorts of each row's person, ``+`` between names."""
     cohorts = table.groupby("subject_id")["cohort"].agg(set)
     return [
         "+".join(sorted(cohorts[subject] - {cohort}))

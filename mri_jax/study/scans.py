@@ -97,7 +97,7 @@ def _keys(frame: pd.DataFrame) -> list[Key]:
 
 
 def _surplus(listed: Sequence[Key], named: set[Key], store: VolumeStore) -> tuple[str, ...]:
-    """What is only in the table, of the study's cohorts, or only in the store: a line each."""
+    """Returns a line for scans of the table without a volume, and one for the reverse."""
     stored = set(store.index.index)
     notes = []
     if absent := [" ".join(key) for key in listed if key not in stored]:
@@ -112,7 +112,7 @@ def _surplus(listed: Sequence[Key], named: set[Key], store: VolumeStore) -> tupl
 
 
 def _of_earlier_rules(rows: pd.DataFrame, store: VolumeStore) -> tuple[str, ...]:
-    """A line where scans were preprocessed by a version that got some wrong, unknown which."""
+    """Returns a line where an earlier version preprocessed scans, some of which it got wrong."""
     count = int(older(rows).sum()) if "pipeline" in store.info.settings else 0
     if not count:
         return ()

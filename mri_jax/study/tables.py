@@ -73,7 +73,7 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Table]:
 
 
 def _note(trained: pd.DataFrame, each: pd.DataFrame, where: tuple[str, str, str]) -> str:
-    """What is wrong with the networks of a row, by fold: what the plan says, and NaN scores."""
+    """Returns what is wrong with a row's networks, by fold: by the plan, and NaN scores."""
     of_row = (each[["run", "stage", "cohort"]] == list(where)).all(axis=1)
     nan = set(each.loc[of_row & each["n_nan"].gt(0), "fold"])
     told = {}
@@ -149,7 +149,7 @@ def _mean_sd(mean: float, sd: float) -> str:
 
 
 def _interval(together: pd.DataFrame, run: str, stage: str, cohort: str) -> str:
-    """The ensemble's AUC and interval over subjects; the first repeat where there are several."""
+    """Returns the ensemble's AUC and interval over subjects, of the first repeat."""
     chosen = together[
         (together["run"] == run) & (together["stage"] == stage) & (together["cohort"] == cohort)
     ]

@@ -51,7 +51,7 @@ def name_of(entry: Entry) -> Name:
 def remarks(
     plan: Plan, folders: StageFolders, predictions: pd.DataFrame
 ) -> dict[Name, dict[str, str]]:
-    """What is wrong with networks of a finished plan: under ``failed`` or ``not_learnt``, why.
+    """Returns why networks of a finished plan are ``failed`` or ``not_learnt``, by name.
 
     A tuned network has not learnt where its source network has not. Nothing is said of the others.
     """

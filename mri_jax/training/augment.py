@@ -86,7 +86,7 @@ def _shifted(volume: Array, key: Array, most: int) -> Array:
 
 
 def _smooth_field(key: Array, shape: tuple[int, ...], sd: float) -> Array:
-    """(X, Y, Z, 1): the first cosine along each axis, random amplitudes, SD about ``sd``."""
+    """Returns (X, Y, Z, 1) the first cosine along each axis, random amplitudes, SD about ``sd``."""
     amplitude = sd * jax.random.normal(key, (3,)) * jnp.sqrt(2 / 3)
     field = jnp.zeros(shape)
     for axis, size in enumerate(shape):

@@ -83,7 +83,7 @@ class BatchSummary:
 
 
 def store_info(settings: PreprocessSettings, simulated: bool = False) -> StoreInfo:
-    """What ``store.json`` says of a store made with these settings from real or simulated scans."""
+    """Returns ``store.json`` of a store made with these settings from real or simulated scans."""
     packages = ("numpy", "scipy", "nibabel", "SimpleITK")
     return StoreInfo(
         grid=settings.load_template().grid(settings.grid),
@@ -271,7 +271,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checksums(entry: ScanEntry) -> dict[str, str]:
-    """What a volume is made from: digests of its files, and an orientation declared for them."""
+    """Returns the digests of a volume's files, and an orientation declared for them."""
     sources = {"input_sha256": entry.path}
     sources |= {f"{p.suffix[1:].lower()}_sha256": p for p in companions(entry.path)}
     if entry.mask_path is not None:
@@ -308,8 +308,10 @@ def _done(
 
 
 def _as_now(entry: ScanEntry, there: dict[str, Any], record: Path) -> bool:
-    """Whether a scan that is done would be done so now; of one of an earlier version this is looked
-    at once, and kept in its record."""
+    """Returns whether a finished scan would be made alike now.
+
+    Scans of an earlier version are examined once; the answer is kept in their record.
+    """
     if not older(pd.DataFrame([there["row"]])).any():
         return True
     try:

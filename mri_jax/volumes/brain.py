@@ -89,7 +89,7 @@ def by_template(scan: Image, fit: AffineFit, template: Template) -> np.ndarray:
 
 
 def _at_the_edge(scan: Image, depth: np.ndarray) -> np.ndarray:
-    """The brain, from the carried distance to its surface and the scan's own intensities."""
+    """Returns the brain, from the carried distance to its surface and the scan's intensities."""
     inner = scan.data[depth > 4]
     if not inner.size:
         raise UserError("brain: template: the head found lies outside the scan")
@@ -133,7 +133,7 @@ def _one_piece(mask: np.ndarray) -> np.ndarray:
 
 
 def _bend(scan: Image, fit: AffineFit, template: Template) -> tuple[np.ndarray, np.ndarray]:
-    """(X, Y, Z, 3) displacement in mm from scan (laid on the template) to template; its affine."""
+    """Returns (X, Y, Z, 3) mm from scan (laid on the template) to template, and the affine."""
     field: Any = None
     affine = template.affine
     for spacing, iterations in LEVELS:

@@ -71,7 +71,7 @@ def file_name(sha256: str) -> str:
 
 
 def mirrored(described: np.ndarray) -> np.ndarray:
-    """(..., `cells`) descriptions of the volumes seen in a mirror, left and right exchanged."""
+    """Returns (..., `cells`) descriptions of the volumes with left and right exchanged."""
     order = np.full(_LATTICE, -1)
     order[_inside()] = np.arange(cells())
     return described[..., order[::-1][_inside()]]
@@ -161,7 +161,7 @@ def _object(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _lattice_of(found: np.ndarray) -> list[np.ndarray]:
-    """For each axis (cells, voxels) Gaussian weights at the lattice's positions."""
+    """Returns Gaussian weights (cells, voxels) at the lattice's positions, for each axis."""
     kernels = []
     for axis, number in enumerate(_LATTICE):
         profile = found.sum(axis=tuple(other for other in range(3) if other != axis))

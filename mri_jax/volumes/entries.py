@@ -48,7 +48,7 @@ class ScanEntry:
 
 
 def is_t1_linear(path: Path) -> bool:
-    """Whether a file is an output of Clinica's ``t1-linear``: corrected, on an MNI152 template."""
+    """Returns whether a file is an output of Clinica's ``t1-linear``: corrected, on MNI152."""
     return path.parent.name == "t1_linear" and "_space-MNI152" in path.name
 
 

@@ -99,12 +99,12 @@ class Opened:
 
 
 def is_scan_name(name: str) -> bool:
-    """Whether a file name ends like a scan (`SUFFIXES`, in any case) and is not a hidden one."""
+    """Returns whether a file name ends like a scan (`SUFFIXES`, in any case) and is not hidden."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a file name is that of a FreeSurfer segmentation (aseg.mgz, aparc+aseg.mgz, ...)."""
+    """Returns whether a file is named as a FreeSurfer segmentation (aseg.mgz, aparc+aseg.mgz)."""
     return _LABELS.fullmatch(name) is not None
 
 
@@ -199,7 +199,7 @@ def open_image(path: Path) -> nib.spatialimages.SpatialImage:
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """The other files of the same scan: of an .img its .hdr, and its .mat if there is one."""
+    """Returns the other files of a scan: for an .img its .hdr, and its .mat if there is one."""
     if not path.name.lower().endswith((".img", ".img.gz")):
         return ()
     matrix = _mat_file(path)
@@ -265,7 +265,7 @@ def _mm(lengths: np.ndarray) -> str:
 
 
 def _affine_of(image: Any, path: Path, orientation: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(4, 4) in the file's unit, and notes: the file's own affine, or the declared orientation."""
+    """Returns (4, 4) in the file's unit, from the file or the declared orientation, and notes."""
     header = image.header
     if isinstance(image, nib.Nifti1Pair):
         states = header["qform_code"] > 0 or header["sform_code"] > 0

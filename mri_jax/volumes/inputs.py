@@ -127,7 +127,7 @@ def _scans_under(folder: Path) -> list[Path]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether an .img has its .hdr (disk images are called so, too); other files are whole."""
+    """Returns whether an .img has its .hdr (disk images have none); other files are whole."""
     return all(beside.exists() for beside in companions(path))
 
 
@@ -172,7 +172,7 @@ def _bids(folder: Path, cohort: str) -> Inputs | None:
 
 
 def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
-    """One scan a subject of a SUBJECTS_DIR; templates and second copies of a scan are left out."""
+    """Returns one scan a subject of a SUBJECTS_DIR, without templates and second copies."""
     homes = {path.name: path for path in sorted(folder.iterdir()) if path.name[0] != "."}
     homes = {folder.resolve().name: folder} | homes
     images = {
@@ -205,7 +205,7 @@ def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
 
 
 def _choose(scans: list[trees.TreeScan], cohort: str, prefer: tuple[str, ...], form: str) -> Inputs:
-    """One image a session: the preferred part of a name, the lowest run, then the first name."""
+    """Returns one image a session: the preferred part of a name, the lowest run, the first name."""
     entries, left = [], []
     for (subject, session), found in trees.by_session(scans).items():
         usable = [scan for scan in found if not (scan.fault or scan.absent)]
@@ -319,7 +319,7 @@ def _inside(entry: ScanEntry, base: Path) -> ScanEntry:
 
 
 def _resolved(path: Path) -> Path:
-    """A path without links; one in a loop of links as it stands, to be refused when it is read."""
+    """Returns a path without links; one in a loop of links is kept, to be refused on reading."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):

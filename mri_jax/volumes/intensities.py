@@ -92,7 +92,7 @@ def _check_overshoot(known: np.ndarray, low: float, high: float) -> None:
 
 
 def _thinned(data: np.ndarray) -> np.ndarray:
-    """Every n-th voxel along each axis, so that a level costs little memory in a large scan."""
+    """Returns every n-th voxel along each axis, so that a level costs little in a large scan."""
     step = int(np.ceil(np.cbrt(data.size / ENOUGH_VOXELS)))
     return data[::step, ::step, ::step]
 
@@ -116,7 +116,7 @@ def _filled(data: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _median_around(data: np.ndarray, bad: np.ndarray, place: np.ndarray) -> float:
-    """The median of the finite voxels in the smallest cube around a voxel that holds any."""
+    """Returns the median of the finite voxels in the smallest cube around a voxel with any."""
     for reach in range(1, max(data.shape)):
         box = tuple(slice(max(0, p - reach), p + reach + 1) for p in place)
         there = data[box][~bad[box]]
@@ -145,7 +145,7 @@ def head_level(data: np.ndarray) -> float:
 
 
 def millilitres(mask: np.ndarray, affine: np.ndarray) -> float:
-    """Volume of a mask in mL."""
+    """Returns the volume of a mask in mL."""
     return float(np.count_nonzero(mask) * abs(np.linalg.det(affine[:3, :3])) * 1e-3)
 
 

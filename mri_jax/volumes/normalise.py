@@ -126,7 +126,7 @@ def _percentiles(volume: np.ndarray, mask: np.ndarray, clip: tuple[float, float]
 
 @lru_cache(maxsize=1)
 def template_reference() -> tuple[float, ...]:
-    """The reference histogram of the packaged template: z-scored intensities at `PERCENTILES`."""
+    """Returns the packaged template's histogram: z-scored intensities at `PERCENTILES`."""
     template = load_template()
     clip = Normalisation().clip
     return tuple(float(x) for x in _percentiles(template.head, template.mask, clip))

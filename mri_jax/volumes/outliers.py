@@ -103,13 +103,13 @@ class Groups:
     of_row: np.ndarray
 
     def names(self) -> list[str]:
-        """For every row the name of its group, or that only fixed limits hold."""
+        """Returns the name of each row's group, or that only fixed limits hold."""
         named = [group.name if group.compared else FIXED for group in self.groups]
         return [named[place] for place in self.of_row]
 
 
 def with_scanners(index: pd.DataFrame, cohort: pd.DataFrame | None) -> pd.DataFrame:
-    """An index whose column ``scanner`` is completed from a cohort table, by subject and session.
+    """Returns an index whose column ``scanner`` is completed from a cohort table.
 
     The column stays away where neither knows a scanner.
     """
@@ -189,14 +189,14 @@ def _bounds(name: str, known: np.ndarray) -> tuple[float, float]:
 
 
 def _middle_and_spread(known: np.ndarray) -> tuple[float, float]:
-    """Median and robust SD; the SD has a floor, for figures that hardly vary (a leakage of 0)."""
+    """Returns median and robust SD, with a floor for figures that hardly vary (leakage 0)."""
     middle = float(np.median(known))
     spread = 1.4826 * float(np.median(np.abs(known - middle)))
     return middle, max(spread, 0.01 * abs(middle), 1e-3)
 
 
 def widest(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
-    """For every figure, the values that are no outliers in at least one of the groups.
+    """Returns for each figure the values that are no outliers in at least one of the groups.
 
     For a scan whose scanner is not known to be any of them.
     """
@@ -206,7 +206,7 @@ def widest(groups: Sequence[Group]) -> dict[str, tuple[float, float]]:
 
 
 def outside(figures: Mapping[str, float], bounds: Bounds) -> str:
-    """The figures beyond their bounds, e.g. ``"correlation low, leakage high"``; NaN never is."""
+    """Returns the figures out of bounds, ``"correlation low, leakage high"``; NaN never is."""
     found = []
     for name, (_, side) in FIGURES.items():
         if name not in figures or name not in bounds:
@@ -220,7 +220,7 @@ def outside(figures: Mapping[str, float], bounds: Bounds) -> str:
 
 
 def flags(index: pd.DataFrame, groups: Groups | None = None) -> pd.Series:
-    """For every row, the figures that are outliers in its group, in the words of `outside`."""
+    """Returns each row's figures that are outliers in its group, in the words of `outside`."""
     groups = groups_of(index) if groups is None else groups
     names = [name for name in FIGURES if name in index]
     rows = index[names].apply(pd.to_numeric, errors="coerce").to_dict("records")
@@ -230,7 +230,7 @@ def flags(index: pd.DataFrame, groups: Groups | None = None) -> pd.Series:
 
 
 def suspicion(index: pd.DataFrame, groups: Groups | None = None) -> np.ndarray:
-    """(N,) how far the worst figure of a row lies from its group's median, in robust SDs."""
+    """Returns (N,) how far a row's worst figure lies from its group's median, in robust SDs."""
     groups = groups_of(index) if groups is None else groups
     worst = np.zeros(len(index))
     for name, (_, side) in FIGURES.items():
@@ -246,7 +246,7 @@ def suspicion(index: pd.DataFrame, groups: Groups | None = None) -> np.ndarray:
 
 
 def quality_table(index: pd.DataFrame) -> pd.DataFrame:
-    """The content of ``quality.csv``: key, cohort, figures, steps and flags, worst first."""
+    """Returns ``quality.csv``: key, cohort, figures, steps and flags, worst first."""
     columns = [*KEY, "cohort", *(name for name in ("scanner",) if name in index)]
     columns += [name for name in FIGURES if name in index]
     steps = ("inhomogeneity", "brain", "registration", "reading")

@@ -114,7 +114,7 @@ class PreprocessSettings:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "PreprocessSettings":
-        """Inverse of `to_json`.
+        """Returns what `to_json` wrote.
 
         Raises:
           UserError: The settings are of another version of the pipeline, or not of this pipeline.
@@ -259,7 +259,7 @@ def _preprocess(
 
 
 def even(scan: RawScan) -> tuple[Image, tuple[str, ...]]:
-    """A scan without spikes and, where it has no skull, on a background of 0; and what was done.
+    """Removes spikes and, without a skull, sets the background to 0; returns what was done too.
 
     Versions before 2026-12 did neither.
     """

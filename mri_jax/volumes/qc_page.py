@@ -73,7 +73,7 @@ def _coordinates(limits: tuple[float, float]) -> np.ndarray:
 
 
 def pictures(store: VolumeStore, template: Template) -> Iterator[str]:
-    """For every row of the index, its picture as WebP in base64.
+    """Yields the picture of each row of the index, as WebP in base64.
 
     The outline is the template's brain; where registration is rigid, and brains keep their size,
     the scan's own mask.
@@ -173,7 +173,7 @@ def _data(
 
 
 def _limit(name: str, bounds: tuple[float, float]) -> str:
-    """What a figure may be, in words: ``0.45 or more``, ``800 to 2200``; empty without limits."""
+    """Returns a figure's limits in words: ``0.45 or more``, ``800 to 2200``; empty without."""
     side = quality.FIGURES[name][1]
     low = "" if side == "high" or not np.isfinite(bounds[0]) else f"{bounds[0]:.4g}"
     high = "" if side == "low" or not np.isfinite(bounds[1]) else f"{bounds[1]:.4g}"

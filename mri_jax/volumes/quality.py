@@ -107,8 +107,10 @@ def grid_figures(
 def _template_on(
     grid: Grid, template: Template, to_template: tuple[float, ...]
 ) -> tuple[np.ndarray, ...]:
-    """The template's brain (X, Y, Z) on a grid, its intensities there (N,), the brain grown and
-    the brain shrunk by `_DEPTH` mm."""
+    """Returns the template's brain (X, Y, Z) on a grid, its intensities there (N,), and two masks.
+
+    The masks are the brain grown and the brain shrunk by `_DEPTH` mm.
+    """
     affine = np.reshape(to_template, (4, 4)) @ grid.affine
     there = pull(Image(template.mask, template.affine), affine, grid.shape) > 0.5
     head = pull(Image(template.head, template.affine), affine, grid.shape)[there]

@@ -164,7 +164,7 @@ def register_rigid(
 
 
 def _about_centre(linear: np.ndarray, matrix: np.ndarray, template: Template) -> np.ndarray:
-    """A transform with another linear part that moves the template's centre as ``matrix`` does."""
+    """Returns a transform with another linear part that moves the template's centre alike."""
     changed = np.eye(4)
     changed[:3, :3] = linear
     place = transform_points(matrix, template.centre[None])[0]
@@ -173,7 +173,7 @@ def _about_centre(linear: np.ndarray, matrix: np.ndarray, template: Template) ->
 
 
 def fit_of(scan: Image, mask: np.ndarray, matrix: np.ndarray, template: Template) -> AffineFit:
-    """How well the brain lies on the template under a transform that is not to be changed."""
+    """Returns how well the brain lies on the template under a transform that stays as it is."""
     brain = coarsen(Image(np.asarray(scan.data, np.float32) * mask, scan.affine), 2.0)
     places, target = _points(template, 2.0, "brain")
     target = (target - target.mean()) / target.std()
@@ -274,7 +274,7 @@ def refine(
 
 
 def _stretched(matrix: np.ndarray, change: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """An affine changed by (3, 4): entries times `LEVER` about the centre, and a shift in mm."""
+    """Returns an affine changed by (3, 4): entries times `LEVER` about the centre, shift in mm."""
     trial = matrix.copy()
     trial[:3, :3] += change[:, :3] / LEVER
     trial[:3, 3] += change[:, 3] - change[:, :3] @ centre / LEVER
@@ -282,7 +282,7 @@ def _stretched(matrix: np.ndarray, change: np.ndarray, centre: np.ndarray) -> np
 
 
 def _turned(matrix: np.ndarray, change: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """A rigid transform changed by (3, 2): a rotation vector times `LEVER`, and a shift in mm."""
+    """Returns a rigid transform changed by (3, 2): rotation vector times `LEVER`, shift in mm."""
     place = matrix[:3, :3] @ centre + matrix[:3, 3]
     trial = matrix.copy()
     trial[:3, :3] = Rotation.from_rotvec(change[:, 0] / LEVER).as_matrix() @ matrix[:3, :3]
@@ -317,7 +317,7 @@ def _axis_aligned(scan: Image) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=2)
 def _patterns(template: Template, size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(linear transform, centred template, weight) for every rotation and size of the search."""
+    """Returns (linear, centred template, weight) for each rotation and size of the search."""
     near, whole = template.surroundings, cut_bright(template.coarse[0])
     images = []
     for data in (whole.data * near.data, near.data):

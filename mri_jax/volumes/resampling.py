@@ -106,7 +106,7 @@ def pull(
 
 
 def crop_around(image: Image, points: np.ndarray, margin: float) -> Image:
-    """The smallest box of voxels that holds ``points`` (N, 3; mm) and ``margin`` mm around them."""
+    """Returns the smallest box of voxels with ``points`` (N, 3; mm) and ``margin`` mm around."""
     voxels = transform_points(np.linalg.inv(image.affine), points)
     reach = margin / image.spacing
     low = np.maximum(0, np.floor(voxels.min(0) - reach)).astype(int)

@@ -97,7 +97,7 @@ def check_header(path: Path, orientation: str = "") -> str | None:
 
 
 def read_mask(path: Path, scan: RawScan, orientation: str = "") -> np.ndarray:
-    """The brain mask of a scan, (X, Y, Z) bool on its voxels: True where the file is above 0.
+    """Returns the brain mask of a scan, (X, Y, Z) bool on its voxels: where the file is above 0.
 
     Args:
       path: In any form that a scan may have.
@@ -121,8 +121,10 @@ def read_mask(path: Path, scan: RawScan, orientation: str = "") -> np.ndarray:
 
 
 def is_simulated(path: Path) -> bool | None:
-    """Whether a file's header says that it is SIMULATED (`mri_jax simulate --raw` writes so);
-    None for a file that cannot be read."""
+    """Returns whether a file's header says SIMULATED, as `mri_jax simulate --raw` writes it.
+
+    None stands for a file that cannot be read.
+    """
     try:
         with _named(path):
             header = open_image(path).header

@@ -98,7 +98,7 @@ class StoreInfo:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], source: str) -> "StoreInfo":
-        """Inverse of `to_json`; ``source`` names the file in errors."""
+        """Returns what `to_json` wrote; ``source`` names the file in errors."""
         if type(value.get("format")) is not int or value["format"] != FORMAT:
             raise UserError(
                 f"{source}: format {value.get('format')!r}; this version reads {FORMAT}"
@@ -280,7 +280,7 @@ def _check_values(array: np.ndarray, column: str, dtype: str, source: str) -> No
 
 
 def older(index: pd.DataFrame) -> pd.Series:
-    """Which rows of an index an earlier version made, and nobody knows whether this one would so.
+    """Returns which rows of an index an earlier version made and this one might make otherwise.
 
     They have no checksum of their mask, which is younger than the rules for spikes and for the
     background of scans without skull.

@@ -66,7 +66,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """A client of the Dask scheduler at an address; None without an address.
+    """Gives a client of the Dask scheduler at an address; None without an address.
 
     Raises:
       UserError: Dask is not installed, or nothing answers.
