@@ -83,8 +83,8 @@ def devices() -> list[jax.Device]:
         why = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0]
         reason = f" ({why[:200]})" if why else ""
         raise UserError(
-            f"JAX_PLATFORMS: {asked!r} cannot start on this machine{reason}; without "
-            "JAX_PLATFORMS the best device there is is used, with JAX_PLATFORMS=cpu the processor"
+            f"JAX_PLATFORMS: {asked!r} cannot start on this machine{reason}; unset "
+            "JAX_PLATFORMS to use the best device of the machine, or set it to cpu"
         ) from None
 
 

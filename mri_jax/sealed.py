@@ -20,7 +20,7 @@ def write(path: epath.Path, note: Mapping[str, Any], parts: Sequence[str]) -> No
     """Write a note about files that are beside it already.
 
     Args:
-      path: Of the note.
+      path: Path of the note.
       note: JSON-serialisable.
       parts: Names of files, or of folders with all that is in them; those absent are left out.
     """
@@ -53,7 +53,7 @@ def check(path: epath.Path, note: Mapping[str, Any], below: str = "") -> None:
     """Compare files with the digests in the note beside them, if it has any.
 
     Args:
-      path: Of the note.
+      path: Path of the note.
       note: From `read`.
       below: Only files whose name begins so, relative to the note's folder.
 

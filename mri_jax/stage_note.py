@@ -26,7 +26,7 @@ def write(folder: epath.Path, note: Mapping[str, Any]) -> None:
     """Write the note of a stage whose other files are written.
 
     Args:
-      folder: Of the stage.
+      folder: Folder of the stage.
       note: JSON-serialisable, with ``fingerprint`` and ``kind``.
     """
     sealed.write(folder / NAME, note, _RESULT)
@@ -64,7 +64,7 @@ def check(folder: epath.Path, below: str = "") -> None:
     """Compare a finished stage with its note.
 
     Args:
-      folder: Of the stage.
+      folder: Folder of the stage.
       below: Only files whose name begins so, relative to the folder.
 
     Raises:

@@ -40,7 +40,7 @@ MISTAKES = [
     ("--plan --debug_nans", "--debug_nans: looks for NaNs in a study that runs"),
     (
         "--cpu_folds=2 --debug_nans",
-        "NaNs are looked for (--debug_nans) in one",
+        "--cpu_folds: must be 1 with --debug_nans",
     ),
 ]
 

@@ -44,8 +44,8 @@ def read(
         unknown = int((found["t1"] & found["field"].isna()).sum())
         if unknown:
             notes.append(
-                f"field strength unknown for {unknown} T1w images, which pass: "
-                "MPRAGEMETA.csv knows it"
+                f"field strength unknown for {unknown} T1w images, which are kept; "
+                "MPRAGEMETA.csv has it"
             )
         found = _with_quality(found, tables, problems, missing)
     return found, notes

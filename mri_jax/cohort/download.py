@@ -53,12 +53,12 @@ class Strays:
         said = []
         if self.without_id:
             said.append(
-                f"{len(self.without_id)} scan files are left out, no image id being in folder or "
-                f"name (looked for {LAYOUT}); first: {self.without_id[0]}"
+                f"{len(self.without_id)} scan files are left out: neither folder nor name has an "
+                f"image id (looked for {LAYOUT}); first: {self.without_id[0]}"
             )
         if self.without_subject:
             said.append(
-                f"{len(self.without_subject)} images are left out, no folder or name having a "
+                f"{len(self.without_subject)} images are left out: neither folder nor name has a "
                 f"subject's id; first: {self.without_subject[0]}"
             )
         return said

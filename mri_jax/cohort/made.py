@@ -22,7 +22,7 @@ def write_made(
       out: The table to write.
       made: The table, who was left out, and the flow of subjects.
       images: All images, an images table (`mri_jax.cohort.images`).
-      rules: Of the labels.
+      rules: Rules of the labels.
 
     Yields:
       Lines for the terminal.
@@ -42,7 +42,7 @@ def write_made(
         why = (made.excluded["reason"] + " (" + made.excluded["detail"] + ")").value_counts()
         first = "; ".join(f"{n} x {text}" for text, n in why.head(3).items())
         file = beside(out, "excluded.csv")
-        raise UserError(f"no subject is kept: {first or 'none was found'}; {file} has them all")
+        raise UserError(f"no subject is kept: {first or 'none was found'}; {file} lists everybody")
     yield f"next: {next_command(out)}"
 
 

@@ -59,6 +59,11 @@ def read_table(
     Raises:
       UserError: The file is absent, no table (`mri_jax.delimited.read`), cut, or lacks a column.
       TableError: Rows are wrong; all of them are named.
+
+    Example:
+      >>> people = read_table("cohort.csv")
+      >>> people.groupby(["cohort", "diagnosis"]).size().to_dict()
+      {('ADNI1', 'AD'): 10, ('ADNI1', 'CN'): 10, ('ADNI2', 'AD'): 10, ('ADNI2', 'CN'): 10}
     """
     if not files.on_bucket(path) and os.path.isdir(path):
         raise UserError(f"{path}: is a folder; give the cohort table, a CSV file")
@@ -71,7 +76,7 @@ def read_table(
     if not rows.ended and "label_rules" in rows.header:
         raise UserError(
             f"{path}: row {rows.numbers[-1] if rows.numbers else 1}: the last row has no line end, "
-            "with which every table is written: the file is cut; make it again"
+            "so the file was cut short; make it again"
         )
     if not rows.cells and set(REQUIRED) <= set(rows.header):
         raise UserError(f"{path}: has the columns of a cohort table, but no row")

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if len(summary.reasons) > REASONS:
         print(f"  ... and {len(summary.reasons) - REASONS} other reasons")
     for note, count in summary.readings:
-        print(f"  {count} done with this said in the column reading: {note}")
+        print(f"  {count} done; the column reading says of them: {note}")
     if summary.surplus:
         first = " ".join(summary.surplus[0])
         print(

@@ -77,6 +77,11 @@ def five_metrics(
 
     Raises:
       UserError: Lengths differ, a label is not 0 or 1, or a probability is NaN.
+
+    Example:
+      >>> scores = five_metrics(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.3, 0.1]))
+      >>> float(scores.auc), float(scores.sen), float(scores.spe)
+      (1.0, 0.5, 1.0)
     """
     label, probability = np.asarray(label), np.asarray(probability, float)
     if label.shape != probability.shape or label.ndim != 1:
@@ -109,6 +114,13 @@ def metrics_table(predictions: pd.DataFrame) -> pd.DataFrame:
       One row per (run, stage, repeat, fold, cohort, split) with ``n_positive``, ``n_negative``,
       ``n_nan`` (scores whose logits are not finite), the fractions `METRICS` (NaN where a class
       is absent or any score is NaN), and what the run is (`variants.COLUMNS`).
+
+    Example:
+      >>> from mri_jax.runs import results
+      >>> run = results.load("runs/finetune_high-smoke")
+      >>> networks = run.predictions.query("run == 'cnn2-w1' and stage == 'source'")
+      >>> metrics_table(networks).query("split == 'test'")["fold"].tolist()
+      [0, 1, 2]
     """
     rows = []
     for key, group in predictions.groupby(GROUP, sort=True, observed=True):
@@ -172,6 +184,13 @@ def mean_and_sd(metrics: pd.DataFrame) -> pd.DataFrame:
       of ``n_positive`` and ``n_negative``, and ``METRIC_mean``, ``METRIC_sd`` as fractions. The SD
       is NaN for a single network, and the mean is NaN where any network's score is: a mean over
       fewer networks is another quantity.
+
+    Example:
+      >>> from mri_jax.runs import results
+      >>> run = results.load("runs/finetune_high-smoke")
+      >>> scores = mean_and_sd(metrics_table(run.predictions))
+      >>> sorted(set(scores["stage"])), int(scores["networks"].max())
+      (['source', 'tuned-high'], 3)
     """
     single = metrics[metrics["fold"] != ENSEMBLE]
     rows = []

@@ -125,7 +125,9 @@ def like(source: Scores, tuned: Scores) -> Scores:
         rows.append(found[0])
     picked = np.ix_(np.array(rows), columns)
     if (tuned.tested & ~source.tested[picked]).any():
-        raise UserError("not comparable: a source network did not score a scan of its fold's test")
+        raise UserError(
+            "not comparable: a source network did not score a scan of its fold's test set"
+        )
     return replace(tuned, score=source.score[picked])
 
 

@@ -20,10 +20,10 @@ class LayerSummary(NamedTuple):
 
     Attributes:
       name: ``conv1``, ``fc1``, ...
-      output_shape: Of one volume, after pooling: (X, Y, Z, C) or (features,).
-      parameters: Of the layer and its BatchNorm, running statistics not counted.
+      output_shape: Shape of the output for one volume, after pooling: (X, Y, Z, C) or (features,).
+      parameters: Parameters of the layer and its BatchNorm, running statistics not counted.
       multiply_adds: For one volume, the convolution or product alone.
-      activation_bytes: Of the output for one volume, in the spec's dtype.
+      activation_bytes: Bytes of the output for one volume, in the spec's dtype.
     """
 
     name: str

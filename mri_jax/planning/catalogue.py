@@ -42,7 +42,7 @@ class Catalogue:
     Attributes:
       frame: The cohort table's rows that have a volume, sorted by (subject, session), with the
         column ``identity``: SHA-256 of the volume's bytes, or of the settings that generate it.
-      grid: Of the volumes.
+      grid: Grid of the volumes.
       simulated: Whether they are simulated.
       generated: Whether the study makes them itself, so that settings determine them.
       flow: The flow of subjects so far; see `mri_jax.cohort.flow`.
@@ -123,9 +123,9 @@ def catalogue_of(
 
     Args:
       frame: The cohort table.
-      identities: Of its scans with a volume; see `Catalogue.frame`.
+      identities: Identities of its scans with a volume; see `Catalogue.frame`.
       study: Says which cohorts, and what to do with persons in several.
-      grid: Of the volumes.
+      grid: Grid of the volumes.
       apart: Ids that the user says are different people.
       before: The flow of subjects up to the table; by default the table's own subjects.
     """

@@ -75,9 +75,9 @@ def _classifier(
 
 
 def _check_name(variant: Variant) -> None:
-    """Refuse the name of a source that would call a baseline of it as another one is called."""
+    """Refuses a source whose name would give one baseline the name of another."""
     if variant.source and variant.name in baselines.LABELS:
         raise UserError(
-            f"{named('source.name')}: {variant.source!r} would call {variant.family} of this "
-            "source as another baseline is called; choose another name"
+            f"{named('source.name')}: with {variant.source!r}, {variant.family} would have the "
+            "name of another baseline; choose another name"
         )

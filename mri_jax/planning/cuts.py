@@ -43,7 +43,7 @@ class Targets:
 
     Attributes:
       run: The run.
-      seed: Of the splits.
+      seed: Seed of the splits.
       catalogue: The scans.
     """
 

@@ -26,7 +26,7 @@ class Networks:
 
     Attributes:
       study: The study.
-      targets: Of the run.
+      targets: Targets of the run.
     """
 
     study: Study

@@ -19,9 +19,9 @@ class TrainStage:
 
     Attributes:
       kind: ``source`` or ``tune``.
-      fingerprint: Of all that determines the network.
+      fingerprint: Fingerprint of all that determines the network.
       fit: How it is trained.
-      seed: Of its random streams.
+      seed: Seed of its random streams.
       purpose: Names them.
       train: What it learns from.
       validation: What stops it; empty where nothing does.
@@ -62,7 +62,7 @@ class EvaluateStage:
     """Logits of a network for a set of scans.
 
     Attributes:
-      fingerprint: Of the network and the scans.
+      fingerprint: Fingerprint of the network and the scans.
       network: The network.
       tested: The scans.
     """
@@ -89,8 +89,8 @@ class BaselineStage:
 
     Attributes:
       name: ``age_sex``, ``hippocampus`` or ``voxels``.
-      fingerprint: Of all that determines the logits.
-      seed: Of its inner folds.
+      fingerprint: Fingerprint of all that determines the logits.
+      seed: Seed of its inner folds.
       train: What it learns from.
       tested: Scans it is asked about.
       seen: As of a network.

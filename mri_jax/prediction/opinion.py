@@ -128,7 +128,7 @@ def points_of(model: PortableModel, name: str) -> list[OperatingPoint]:
         if point is None:
             raise UserError(
                 f"point: {name!r} could not be fitted for the {ensemble.stage} networks (too few "
-                f"scans outside training); choose {ensemble.points[0].name}, or --stage another"
+                f"scans outside training); choose {ensemble.points[0].name}, or another --stage"
             )
         found.append(point)
     return found

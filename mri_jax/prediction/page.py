@@ -83,8 +83,8 @@ def warnings(model: PortableModel, prediction: Prediction) -> list[str]:
             )
     if prediction.flags:
         lines.append(
-            "Figures of quality are outliers beside the training scans or beyond what any head "
-            f"should have: {', '.join(prediction.flags)}."
+            "Figures of quality are outliers among the training scans, or outside the limits of "
+            f"any head: {', '.join(prediction.flags)}."
         )
     if prediction.scan.figures and not model.quality:
         lines.append("The training scans have no figures of quality; only fixed limits were used.")

@@ -188,7 +188,7 @@ def _check_apart(entries: Sequence[ScanEntry], stores: Sequence[VolumeStore]) ->
             if key in seen:
                 raise UserError(
                     f"{store.path}: subject {key[0]}, session {key[1]} is in {seen[key]} too; "
-                    "predict them apart"
+                    "predict them separately"
                 )
         seen |= dict.fromkeys(store.index.index, str(store.path))
 

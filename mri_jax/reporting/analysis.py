@@ -132,7 +132,7 @@ def load_runs(paths: Sequence[str]) -> tuple[Results, ...]:
     if simulated and len(simulated) < len(runs):
         real = next(run.name for run in runs if not run.simulated)
         raise UserError(
-            f"not comparable: {simulated[0]} is simulated and {real} is not; report them apart"
+            f"not comparable: {simulated[0]} is simulated and {real} is not; report them separately"
         )
     return runs
 
@@ -210,7 +210,7 @@ def _pooled(runs: Sequence[Results]) -> pd.DataFrame:
             names = list(dict.fromkeys(rows["folder"]))
             raise UserError(
                 f"not comparable: {' and '.join(names[:2])} hold different networks under one "
-                f"name ({run}, {stage}); report them apart"
+                f"name ({run}, {stage}); report them separately"
             )
     return frame.drop_duplicates(KEY).drop(columns="folder").reset_index(drop=True)
 
@@ -222,7 +222,8 @@ def _known(runs: Sequence[Results]) -> dict[str, Variant]:
         for run, variant in of_rows(folder.predictions).items():
             if variant != UNKNOWN and known.setdefault(run, variant) != variant:
                 raise UserError(
-                    f"not comparable: two folders describe {run} differently; report them apart"
+                    f"not comparable: two folders describe {run} differently; "
+                    "report them separately"
                 )
     return known
 

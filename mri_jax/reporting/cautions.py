@@ -151,6 +151,6 @@ def _one_class(name: str, scores: Scores, where: str) -> list[str]:
         if len(found):
             lines.append(
                 f"{where}: {trainings.folds(found)} of {name} decides every subject {word} at "
-                "argmax; the SD of SEN and SPE contains that."
+                "argmax; the SD of SEN and SPE includes it."
             )
     return lines

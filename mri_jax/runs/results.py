@@ -330,7 +330,7 @@ def _history(path: epath.Path) -> pd.DataFrame:
             differ = sorted(rows[-1].keys() ^ rows[0].keys())
             if differ:
                 raise UserError(
-                    f"{path}: line {number}: {differ[0]!r} is in this or the first line alone"
+                    f"{path}: line {number}: {differ[0]!r} is in some lines and not in others"
                 )
     return pd.DataFrame(rows)
 

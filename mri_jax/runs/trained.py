@@ -41,8 +41,8 @@ class Member:
       stage: ``source`` or ``tuned-LAYERS``.
       repeat: Which part of the target it was tuned on; 0 for a source network.
       fold: The source fold that was held out.
-      fingerprint: Of all that determines the network.
-      folder: Of its stage.
+      fingerprint: Fingerprint of all that determines the network.
+      folder: Folder of its stage.
     """
 
     run: str
@@ -123,7 +123,7 @@ class TrainedRun:
         if failed:
             fold, reason = min(failed.items())
             raise UserError(
-                f"{self.results.path}: {variant} {stage} is no whole ensemble: the training of "
+                f"{self.results.path}: {variant} {stage} is incomplete: the training of "
                 f"fold {fold} failed ({reason})"
             )
         if stage not in self.stages(variant):

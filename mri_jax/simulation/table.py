@@ -42,6 +42,13 @@ def planned_table(settings: SimulationSettings) -> pd.DataFrame:
       rests on the wanted volume (the achieved one lies within 2% of it); and
       ``fingerprint``, which names everything that determines the scan's volume, whoever else is
       made: equal fingerprints are equal volumes up to rounding.
+
+    Example:
+      >>> from mri_jax.simulation import CohortRequest, SimulationSettings
+      >>> asked = CohortRequest("AIBL", {"AD": 2, "CN": 3})
+      >>> table = planned_table(SimulationSettings(grid="demo", seed=1, cohorts=(asked,)))
+      >>> table["diagnosis"].value_counts().to_dict()
+      {'CN': 3, 'AD': 2}
     """
     scans = scans_of(settings)
     middle = template_ml()[HIPPOCAMPUS]

@@ -24,7 +24,7 @@ def report(
       plan: The plan.
       folders: Where stages are kept.
       costs: Measured on this device.
-      grid: Of the volumes.
+      grid: Grid of the volumes.
       to_simulate: Scans to be simulated first.
       memory: Bytes there are for a fold.
 

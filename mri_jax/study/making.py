@@ -32,7 +32,7 @@ def make(
 
     Args:
       study: Says what to simulate.
-      catalogue: Of scans that need not be there.
+      catalogue: Catalogue of scans that need not be there.
       stages: The folder of stages.
       interrupted: Whether to stop; asked after every scan.
 

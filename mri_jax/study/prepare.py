@@ -20,7 +20,7 @@ def planned(
 
     Args:
       study: What is asked.
-      folders: Of stages; descriptions of volumes go there if the store cannot be written.
+      folders: Folders of stages; descriptions of volumes go there if the store cannot be written.
       store: The study's store, where it is open already.
     """
     store = scans.open_store(study) if store is None else store

@@ -69,7 +69,7 @@ class StageFolders:
             problem = _problem(folder)
             if problem:
                 self.say(
-                    f"{problem}; the stage is built again, what is there goes to "
+                    f"{problem}; the stage is built again, and the damaged one is moved to "
                     f"{self.root / _DAMAGED}"
                 )
             else:
@@ -104,7 +104,7 @@ class StageFolders:
         if found:
             self.say(
                 f"{self.root}: {found} finished stages of an earlier version had no digests of "
-                "their files; they are taken as they are, and have digests from now on"
+                "their files; they are accepted, and have digests from now on"
             )
 
     def _renew(self, folder: epath.Path) -> None:

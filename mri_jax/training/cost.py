@@ -24,7 +24,7 @@ class ProgramCost:
     """The cost of one training program on this device; seconds.
 
     Attributes:
-      compile_seconds: Of training and evaluation together.
+      compile_seconds: Compiling of training and evaluation together.
       step_seconds: A training step.
       validation_seconds: A volume in validation, on features where a prefix is frozen.
       evaluation_seconds: A volume in evaluation.
@@ -32,7 +32,7 @@ class ProgramCost:
       save_seconds: Saving a state of training.
       stage_seconds: Beginning and ending a stage.
       load_seconds: Reading a network.
-      bytes: Of memory while a step of a fold runs, the resident volumes apart.
+      bytes: Memory while a step of a fold runs, the resident volumes apart.
     """
 
     compile_seconds: float

@@ -39,7 +39,7 @@ def start(
     Args:
       stages: Compiled programs are kept under it (a local folder or a bucket).
       batch: Volumes a training step, or what divides the batches of every variant.
-      voxels: Of a volume.
+      voxels: Voxels of a volume.
       debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
       forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the choice of
@@ -58,7 +58,7 @@ def start(
         raise UserError(f"--cpu_folds: {cpu_folds} must be a whole number from 1 to {most}")
     backend.settle()
     if cpu_folds > 1 and debug_nans:
-        raise UserError("--cpu_folds: NaNs are looked for (--debug_nans) in one fold at a time")
+        raise UserError("--cpu_folds: must be 1 with --debug_nans, which trains one fold at a time")
     jax.config.update("jax_num_cpu_devices", cpu_folds)
     jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -70,7 +70,7 @@ def start(
     chosen = choice.required(forms)
     if devices[0].platform != "cpu":
         if cpu_folds > 1:
-            raise UserError(f"--cpu_folds: {cpu_folds} on a machine that computes on a GPU or TPU")
+            raise UserError(f"--cpu_folds: {cpu_folds} is for CPUs; this machine has a GPU or TPU")
         return one_fold_each(chosen)
     cores = usable_cores() // cpu_folds
     split = 1 if debug_nans else parts_of_cpu(batch, cores, voxels, chosen)

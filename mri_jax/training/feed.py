@@ -160,7 +160,7 @@ class Streamed(_InParts):
     """Volumes read in order by threads ahead of the devices.
 
     Args:
-      reader: Of all scans of the catalogue, in its order.
+      reader: Reader of all scans of the catalogue, in its order.
       threads: Threads that read.
       prefetch: Volumes read ahead.
     """

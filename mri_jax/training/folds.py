@@ -143,8 +143,8 @@ def parts_of_cpu(batch: int, cores: int, voxels: int, forms: str) -> int:
 
     Args:
       batch: Volumes a step.
-      cores: Of the fold.
-      voxels: Of a volume; parts of small ones would wait for each other longer than they compute.
+      cores: Cores of the fold.
+      voxels: Voxels of a volume; parts of small ones would wait longer than they compute.
       forms: How conv layers are computed; native kernels use all cores by themselves.
     """
     splits = voxels >= _SPLIT_VOXELS and forms != NATIVE

@@ -34,7 +34,7 @@ def predict(
       variables: Stacked, as from `Wave.stack`.
       rows: (N_i,) scans for each network, as rows of the catalogue.
       feed: The volumes.
-      programs: Of the wave.
+      programs: Programs of the wave.
 
     Returns:
       (N_i, classes) float32 for each network.

@@ -58,7 +58,7 @@ class Job:
     """What one network learns; a scan is named by its row of the catalogue.
 
     Attributes:
-      seed: Of order, dropout and augmentation.
+      seed: Seed of order, dropout and augmentation.
       purpose: Names the random streams of this training, e.g. ``("source", fold)``.
       variables: Parameters and statistics to start from.
       train: (N,) scans.
@@ -80,9 +80,9 @@ class Progressed(NamedTuple):
     """The state of a training as it is saved; a pytree of host arrays.
 
     Attributes:
-      state: Of the step.
+      state: State of the step.
       best: Variables of the best epoch so far.
-      stopping: Of early stopping.
+      stopping: State of early stopping.
       position: Steps of the present epoch already done.
       partial: (2,) sums over them: loss, steps whose loss or gradient was not finite.
       history: (max_epochs, len(HISTORY)) a row an epoch, NaN where not reached.
@@ -119,7 +119,7 @@ class Epoch(NamedTuple):
       figures: By the names of `HISTORY`.
       best: Whether its network is the best so far.
       last: Whether the training ends with it.
-      volumes_per_second: Of all trainings of the wave.
+      volumes_per_second: Volumes per second, of all trainings of the wave.
     """
 
     training: int
@@ -191,7 +191,7 @@ def fit(
       trainings: From `resume`, as many as the wave has folds; all at the same position within
         their epochs.
       feed: The volumes.
-      programs: Of the wave.
+      programs: Programs of the wave.
       control: What accompanies them.
 
     Returns:
@@ -237,7 +237,7 @@ class _WaveInTraining:
     """Trainings under way: parameters on the devices, everything else on the host.
 
     Attributes:
-      states: Of each training; their ``state`` and ``best`` are those of the last `save`.
+      states: States of each training; their ``state`` and ``best`` are those of the last `save`.
     """
 
     def __init__(

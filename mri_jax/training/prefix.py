@@ -33,10 +33,10 @@ def on_features(
     """Computes the features of the frozen prefix, where there is one.
 
     Args:
-      settings: Of the trainings.
+      settings: Settings of the trainings.
       trainings: One a fold; the prefix is the same in all states of a training.
       feed: The volumes.
-      programs: Of the wave.
+      programs: Programs of the wave.
 
     Returns:
       Settings and feed with which the trainings give the same; those given where no prefix is

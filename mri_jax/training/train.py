@@ -49,7 +49,7 @@ def train(
       settings: What holds for all trainings.
       trainings: From `mri_jax.training.loop.resume`, no more than the programs' wave has folds.
       feed: The volumes.
-      programs: Of the wave.
+      programs: Programs of the wave.
       control: What accompanies them.
 
     Yields:

@@ -79,6 +79,12 @@ def normalise(volume: np.ndarray, mask: np.ndarray, how: Normalisation) -> np.nd
 
     Raises:
       UserError: The mask is empty, or intensities inside it are not finite or all equal.
+
+    Example:
+      >>> volume = np.array([0.0, 80.0, 100.0, 120.0]).reshape(2, 2, 1)
+      >>> scaled = normalise(volume, volume > 0, Normalisation("zscore", clip=(0, 100)))
+      >>> scaled.ravel().astype(float).round(2).tolist()
+      [0.0, -1.22, 0.0, 1.22]
     """
     return rescale(volume, mask, how, scaling(volume, mask, how))
 

@@ -130,6 +130,12 @@ class VolumeStore:
       path: Its folder.
       info: What holds for all volumes.
       index: A frame with `INDEX_COLUMNS` and quality figures, indexed by (subject_id, session_id).
+
+    Example:
+      >>> store = VolumeStore("STORE")
+      >>> subject, session = store.index.index[0]
+      >>> store.volume(subject, session).shape == store.info.grid.shape
+      True
     """
 
     def __init__(self, path: epath.PathLike):

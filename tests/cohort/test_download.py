@@ -87,9 +87,9 @@ def test_what_cannot_be_told_is_counted(tmp_path):
     )
     assert found.empty
     first, second = strays.notes()
-    assert first.startswith("2 scan files are left out, no image id being in folder or name")
+    assert first.startswith("2 scan files are left out: neither folder nor name has an image id")
     assert first.endswith(f"first: {tmp_path / '001_S_0901/T1/a.nii'}")
-    assert second.startswith("1 images are left out, no folder or name having a subject's id")
+    assert second.startswith("1 images are left out: neither folder nor name has a subject's id")
 
 
 def test_a_folder_that_is_no_date_is_kept_with_its_name(tmp_path):

@@ -57,7 +57,11 @@ def test_a_network_that_was_not_planned_is_named(run):
             "row 3: age '7o' must be a number or empty",
         ),
         (results.HISTORY, b'{"epoch": 1}\n{"epo', "line 2: is not valid JSON"),
-        (results.HISTORY, b'{"a": 1, "b": 2}\n{"b": 2}\n', "line 2: 'a' is in this or the first"),
+        (
+            results.HISTORY,
+            b'{"a": 1, "b": 2}\n{"b": 2}\n',
+            "line 2: 'a' is in some lines and not in others",
+        ),
         (results.FLOW, b"host\n", "column 'stage' is missing"),
         (results.FILTERS, b"PK\x03\x04cut short", "cannot be read"),
     ],

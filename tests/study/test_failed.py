@@ -97,7 +97,7 @@ def test_only_networks_that_were_trained_can_be_opened(one_fold):
     fold, opened = failed_fold(run), open_run(run)
     assert {m.fold for m in opened.members} == {0, 1, 2} - {fold}
     assert all(np.isfinite(m.load().params["conv1"]["kernel"]).all() for m in opened.members)
-    with pytest.raises(UserError, match=rf"no whole ensemble: the training of fold {fold} failed"):
+    with pytest.raises(UserError, match=rf"is incomplete: the training of fold {fold} failed"):
         opened.ensemble("cnn2-w1", "source")
 
 
