@@ -19,7 +19,14 @@ from jax import Array, lax
 from mri_jax.explanation.occlusion import in_chunks
 from mri_jax.explanation.score import ScoredNetwork, difference
 from mri_jax.models import CNN, CNNSpec
-from mri_jax.models.conv_layer import Moments, Parameters, Setting, conv_layer, max_pool
+from mri_jax.models.conv_layer import (
+    Features,
+    Moments,
+    Parameters,
+    Setting,
+    conv_layer,
+    max_pool,
+)
 
 
 @dataclass(frozen=True)
@@ -188,10 +195,10 @@ def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Arr
     kernel = variables["params"][f"conv{layer}"]["kernel"]
     # Pooled after the edges are cut off: with them the pooling windows would begin one voxel early.
     whole, _ = conv_layer(
-        around,
+        Features(around),
         Parameters(kernel, norm["scale"], norm["bias"]),
         Moments(stats["mean"], stats["var"]),
         Setting(pool=False, epsilon=spec.epsilon),
     )
-    output = whole[:, 1:-1, 1:-1, 1:-1]
+    output = whole.activated()[:, 1:-1, 1:-1, 1:-1]
     return max_pool(output) if spec.pool_after[layer - 1] else output

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from mri_jax.models import choice, split
-from mri_jax.models.conv_layer import Moments, Parameters, Setting, conv_layer, reference
+from mri_jax.models.conv_layer import (
+    Features,
+    Moments,
+    Parameters,
+    Setting,
+    conv_layer,
+    reference,
+)
 from mri_jax.models.spec import CNNSpec
 
 # He et al. 2015 for conv layers. For FC layers a uniform draw within 1 / sqrt(fan in), so that the
@@ -216,7 +223,7 @@ class CNN(nn.Module):
         """
         spec = self.spec
         last = len(spec.conv_filters) if last is None else last
-        x = x.astype(spec.dtype)
+        features = Features(x.astype(spec.dtype))
         # What is drawn depends on shapes alone: no kernels are built for it.
         plain = kept is not None or self.is_initializing()
         forms = choice.REFERENCE if plain else choice.resolved(self.forms)
@@ -229,16 +236,17 @@ class CNN(nn.Module):
                 spec.pool_after[i - 1], spec.epsilon, self.batch_axis, forms == choice.NATIVE
             )
             if forms == choice.REFERENCE:
-                stages, stats = reference.conv_layer(x, parameters, running, setting)
-                x = stages.output
+                maps = features.activated()
+                stages, stats = reference.conv_layer(maps, parameters, running, setting)
+                features = Features(stages.output)
                 if kept is not None:
                     kept[f"conv{i}/pre_activation"] = stages.pre_activation
                     kept[f"conv{i}/feature_map"] = stages.feature_map
             else:
-                x, stats = conv_layer(x, parameters, running, setting)
+                features, stats = conv_layer(features, parameters, running, setting)
             if uses_batch:
                 norm.update(stats)
-        return x
+        return features.activated()
 
     def head(self, x: Array, *, train: bool, kept: dict[str, Array] | None = None) -> Array:
         """Runs the fully connected layers on the flattened output of the last conv layer.

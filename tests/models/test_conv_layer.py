@@ -17,18 +17,19 @@ from hypothesis import strategies as st
 
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import (
+    Features,
     Moments,
     Parameters,
     Setting,
     conv_layer,
     forms,
     native,
-    packed,
     planes,
     pooling,
     reference,
     volume,
 )
+from mri_jax.models.conv_layer.arguments import Norm
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
 from tests.conftest import ROOT, needs_compiler
 from tests.networks import drawn
@@ -48,28 +49,31 @@ def volumes(rng, shape, background):
     return x
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def layer_results(form, arrays, running, pool):
-    """Output, statistics and the gradients of x, kernel, scale and bias of one conv layer."""
+@partial(jax.jit, static_argnums=(0, 4))
+def layer_results(form, arrays, norm, running, pool):
+    """Output, statistics and the gradients of all inputs of one conv layer."""
 
-    def forward(x, kernel, scale, bias):
+    def forward(x, kernel, scale, bias, norm):
         setting = Setting(pool, epsilon=1e-5, native=form == "native")
-        given = (x, Parameters(kernel, scale, bias), running, setting)
+        given, rest = Features(x, norm), (Parameters(kernel, scale, bias), running, setting)
         if form == "reference":
-            stages, stats = reference.conv_layer(*given)
+            stages, stats = reference.conv_layer(given.activated(), *rest)
             return stages.output, stats
-        return conv_layer(*given)
+        output, stats = conv_layer(given, *rest)
+        return output.activated(), stats
 
-    (output, stats), pull = jax.vjp(forward, *arrays)
+    (output, stats), pull = jax.vjp(forward, *arrays, norm)
     weight = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
     zeros = jax.tree.map(jnp.zeros_like, stats)
-    return {"output": output, "mean": stats.mean, "variance": stats.variance} | dict(
-        zip(("x", "kernel", "scale", "bias"), pull((weight, zeros)), strict=True)
-    )
+    *found, of_norm = pull((weight, zeros))
+    found = dict(zip(("x", "kernel", "scale", "bias"), found, strict=True))
+    if norm is not None:
+        found |= {f"{name} of the norm": p for name, p in of_norm._asdict().items()}
+    return {"output": output, "mean": stats.mean, "variance": stats.variance} | found
 
 
-def random_layer(seed, batch, size, channels, filters, train, background, dtype="float64"):
-    """x, kernel, scale and bias of a layer, and running statistics or None."""
+def random_layer(seed, batch, size, channels, filters, background=0.0, dtype="float64"):
+    """x, kernel, scale and bias of a layer."""
     rng = np.random.default_rng(seed)
     arrays = [
         volumes(rng, (batch, *size, channels), background),
@@ -77,11 +81,16 @@ def random_layer(seed, batch, size, channels, filters, train, background, dtype=
         rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=filters),
         rng.normal(size=filters) + 0.5,
     ]
-    running = None
-    if not train:
-        mean, variance = rng.normal(size=filters), rng.uniform(0.5, 2, filters)
-        running = Moments(jnp.asarray(mean, dtype), jnp.asarray(variance, dtype))
-    return [jnp.asarray(a, dtype) for a in arrays], running
+    return [jnp.asarray(a, dtype) for a in arrays]
+
+
+def random_norm(seed, channels):
+    """BatchNorm and ReLU of the layer before; a factor of 0 gives the same number everywhere."""
+    rng = np.random.default_rng(seed)
+    factor = rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=channels)
+    return Norm(
+        *(jnp.asarray(p) for p in (rng.normal(size=channels), factor, rng.normal(size=channels)))
+    )
 
 
 def assert_same(ours, theirs, tolerance=1e-9):
@@ -92,85 +101,60 @@ def assert_same(ours, theirs, tolerance=1e-9):
 
 # Every example compiles two programs.
 few, many = settings(max_examples=5, deadline=None), settings(max_examples=60, deadline=None)
+FORMS = pytest.mark.parametrize("form", ["xla", pytest.param("native", marks=needs_compiler)])
 LAYERS = given(
-    batch=st.integers(1, 4),
-    size=st.tuples(*[st.integers(2, 7)] * 3),
-    channels=st.sampled_from([1, 2, 4, 17]),
-    filters=st.sampled_from([1, 3, 16, 18]),
-    pool=st.booleans(),
-    train=st.booleans(),
-    background=st.sampled_from([0.0, -1.25]),
-    seed=st.integers(0, 10),
-)
-
-
-def check_layer(batch, size, channels, filters, pool, train, background, seed):
-    arrays, running = random_layer(seed, batch, size, channels, filters, train, background)
-    results = [layer_results(form, arrays, running, pool) for form in ("xla", "reference")]
-    if forms.Layer(pool, channels).packs and filters % 8 and background:
-        # Equal neighbourhoods tie by rounding here (`packed`); whichever is selected, the gradient
-        # of the input has the same sum.
-        results = [found | {"x": found["x"].sum((1, 2, 3))} for found in results]
-    assert_same(*results, 1e-8)
-
-
-@few
-@LAYERS
-def test_a_layer_agrees_with_the_plain_form(**layer):
-    check_layer(**layer)
-
-
-@pytest.mark.slow
-@many
-@LAYERS
-def test_many_layers_agree_with_the_plain_form(**layer):
-    check_layer(**layer)
-
-
-NATIVE_LAYERS = given(
     batch=st.integers(1, 3),
-    size=st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 30)),
-    channels=st.sampled_from([1, 8, 24, 32]),
-    filters=st.sampled_from([8, 16, 32, 40]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 20), st.integers(1, 30)),
+    channels=st.sampled_from([1, 2, 8, 17, 24, 32]),
+    filters=st.sampled_from([1, 3, 8, 16, 18, 32, 40]),
     pool=st.booleans(),
     train=st.booleans(),
+    normed=st.booleans(),
     background=st.sampled_from([0.0, -1.25]),
     seed=st.integers(0, 10),
 )
 
 
-def check_native_layer(batch, size, channels, filters, pool, train, background, seed):
+def check_layer(form, batch, size, channels, filters, pool, train, normed, background, seed):
     size = tuple(max(s, 2) for s in size) if pool else size
-    arrays, running = random_layer(seed, batch, size, channels, filters, train, background)
-    native_results = layer_results("native", arrays, running, pool)
-    assert_same(native_results, layer_results("reference", arrays, running, pool), 1e-10)
+    arrays = random_layer(seed, batch, size, channels, filters, background)
+    norm, of_layer = (random_norm(seed + shift, n) for shift, n in ((1, channels), (2, filters)))
+    running = None if train else Moments(of_layer.mean, 0.5 + jnp.abs(of_layer.factor))
+    given = arrays, norm if normed else None, running, pool
+    assert_same(layer_results(form, *given), layer_results("reference", *given), 1e-10)
 
 
-@needs_compiler
+@FORMS
 @few
-@NATIVE_LAYERS
-def test_native_kernels_agree_with_the_plain_form(**layer):
-    check_native_layer(**layer)
+@LAYERS
+def test_a_layer_agrees_with_the_plain_form(form, **layer):
+    check_layer(form, **layer)
 
 
 @pytest.mark.slow
-@needs_compiler
+@FORMS
 @many
-@NATIVE_LAYERS
-def test_native_kernels_agree_with_the_plain_form_in_many_layers(**layer):
-    check_native_layer(**layer)
+@LAYERS
+def test_many_layers_agree_with_the_plain_form(form, **layer):
+    check_layer(form, **layer)
 
 
 @needs_compiler
+@pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("channels", [1, 8])
-def test_native_kernels_keep_nan_and_infinity(channels):
-    arrays, _ = random_layer(0, 1, (4, 6, 8), channels, 8, True, -1.25, "float32")
+def test_native_kernels_keep_nan_and_infinity(channels, normed):
+    arrays = random_layer(0, 1, (4, 6, 8), channels, 8, -1.25, "float32")
+    norm = None
+    if normed:
+        numbers = random_norm(0, channels)
+        norm = Norm(*(p.astype("float32") for p in numbers._replace(factor=numbers.factor + 2)))
     ones = jnp.ones(8, jnp.float32)
     for bad in (np.nan, np.inf):
-        x = arrays[0].at[0, 3, 1, 2, 0].set(bad)
+        x = Features(arrays[0].at[0, 3, 1, 2, 0].set(bad), norm)
         for sign in (ones, -ones, 0 * ones):
             ours = native.forward(x, arrays[1], sign, pool=True, with_moments=True, keep_z=True)
-            z = reference.convolve(x, arrays[1])
+            z = reference.convolve(x.activated(), arrays[1])
+            assert not np.isfinite(z).all()
             theirs = pooling.select_windows(z, sign)
             np.testing.assert_array_equal(np.isfinite(ours[2]), np.isfinite(z))
             np.testing.assert_array_equal(
@@ -184,29 +168,63 @@ def test_native_kernels_keep_nan_and_infinity(channels):
 @needs_compiler
 def test_native_kernels_tie_to_the_last_bit(rng):
     # A constant that no product represents exactly, in rows long enough for tiles of two sizes.
-    x = jnp.full((1, 6, 8, 50, 8), -0.7, jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 16)), jnp.float32)
     ones = jnp.ones(16, jnp.float32)
-    selection, _, z = native.forward(x, kernel, ones, pool=True, with_moments=False, keep_z=True)
-    inside = z[:, 1:-1, 1:-1, 1:-1]
-    assert (inside == inside[:, :1, :1, :1]).all()
-    assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
+    for channels in (1, 8):
+        x = Features(jnp.full((1, 6, 8, 50, channels), -0.7, jnp.float32))
+        weights = kernel[:, :, :, :channels]
+        selection, _, z = native.forward(
+            x, weights, ones, pool=True, with_moments=False, keep_z=True
+        )
+        inside = z[:, 1:-1, 1:-1, 1:-1]
+        assert (inside == inside[:, :1, :1, :1]).all()
+        assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
 
 
 def digest_of_kernels():
     """Prints a hash of what the native kernels give for layers of many tasks."""
     digest = hashlib.sha256()
     for channels, size in ((1, (9, 60, 40)), (16, (5, 40, 30)), (64, (3, 4, 3))):
-        (x, kernel, scale, bias), _ = random_layer(3, 2, size, channels, 32, True, 0.0, "float32")
-        sign = jnp.sign(scale)
-        forward = native.forward(x, kernel, sign, pool=True, with_moments=True, keep_z=True)
-        selection, _, z = forward
-        everywhere = Everywhere(bias, scale)
-        given = PreActivationGradient(selection.value, selection.offset, everywhere, z)
+        x, kernel, scale, _ = random_layer(3, 2, size, channels, 32, dtype="float32")
+        norm = random_norm(3, channels) if channels > 1 else None
+        x = Features(x, jax.tree.map(lambda p: p.astype(jnp.float32), norm))
+        forward = native.forward(
+            x, kernel, jnp.sign(scale), pool=True, with_moments=True, keep_z=True
+        )
+        selection, each, z = forward
+        given = PreActivationGradient(selection.value, selection.offset, Everywhere(*each), z)
         back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
         for leaf in jax.tree.leaves((forward, back)):
             digest.update(np.asarray(leaf).tobytes())
     print(digest.hexdigest())
+
+
+@needs_compiler
+def test_a_volume_gives_the_same_bytes_in_any_batch():
+    x, kernel, scale, _ = random_layer(4, 3, (9, 20, 13), 16, 32, dtype="float32")
+    norm = jax.tree.map(lambda p: p.astype(jnp.float32), random_norm(4, 16))
+    sign = jnp.sign(scale)
+
+    def results(x):
+        x = Features(x, norm)
+        selection, each, z = native.forward(
+            x, kernel, sign, pool=True, with_moments=True, keep_z=True
+        )
+        given = PreActivationGradient(selection.value, selection.offset, Everywhere(*each), z)
+        back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
+        return (selection, each, z, back.x.value), (back.x.norm, back.kernel)
+
+    whole, summed = results(x)
+    apart = [results(x[i : i + 1]) for i in range(3)]
+    for one, parts in zip(
+        jax.tree.leaves(whole),
+        zip(*(jax.tree.leaves(a[0]) for a in apart), strict=True),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, np.concatenate(parts))
+    total = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *(a[1] for a in apart))
+    np.testing.assert_array_equal(summed[1], total[1])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), summed[0], total[0])
 
 
 @needs_compiler
@@ -275,19 +293,8 @@ def test_equal_neighbourhoods_tie_to_the_last_bit_wherever_they_lie(rng):
     # would be chosen by rounding.
     x = jnp.full((1, 10, 8, 12, 1), -0.7, jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 8)), jnp.float32)
-    selection, _ = packed.select(x, kernel, jnp.ones(8, jnp.float32), False)
+    selection = pooling.select_windows(planes.convolve(x, kernel), jnp.ones(8, jnp.float32))
     assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
-
-
-def test_packing_in_several_slabs_equals_one(rng, monkeypatch):
-    x = jnp.asarray(volumes(rng, (2, 7, 6, 5, 1), -1.25))
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 4)))
-    sign = jnp.array([1.0, -1.0, 1.0, -1.0])
-    whole = packed.select(x, kernel, sign, True)
-    monkeypatch.setattr(planes, "SLAB_NUMBERS", 1)
-    slabs = packed.select(x, kernel, sign, True)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(slabs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 def network_results(forms, spec, variables, x, labels, train):

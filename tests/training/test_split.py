@@ -9,7 +9,7 @@ import pytest
 
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNNSpec
-from mri_jax.models.conv_layer.moments import moments, of_whole_batch
+from mri_jax.models.conv_layer.moments import of_volumes, of_whole_batch
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch
 from mri_jax.training.step import (
@@ -72,7 +72,7 @@ def test_parts_share_their_moments_exactly_despite_a_large_offset():
         4, 1, 1, 1, 1
     )
     with jax.enable_x64(True):
-        shared = jax.vmap(lambda part: of_whole_batch(moments(part), "part"), axis_name="part")
+        shared = jax.vmap(lambda part: of_whole_batch(of_volumes(part), "part"), axis_name="part")
         mean, variance = shared(jnp.asarray(z).reshape(2, 2, 3, 2, 5, 6))
     np.testing.assert_allclose(mean, np.tile(z.mean((0, 1, 2, 3)), (2, 1)), rtol=1e-12)
     np.testing.assert_allclose(variance, np.tile(z.var((0, 1, 2, 3)), (2, 1)), rtol=1e-12)

@@ -5,9 +5,9 @@
 forms, chosen in `forms`. `reference` is the plain form that all are held to.
 """
 
-from mri_jax.models.conv_layer.arguments import Parameters, Setting
+from mri_jax.models.conv_layer.arguments import Features, Parameters, Setting
 from mri_jax.models.conv_layer.layer import conv_layer
 from mri_jax.models.conv_layer.moments import Moments
 from mri_jax.models.conv_layer.reference import max_pool
 
-__all__ = ["Moments", "Parameters", "Setting", "conv_layer", "max_pool"]
+__all__ = ["Features", "Moments", "Parameters", "Setting", "conv_layer", "max_pool"]

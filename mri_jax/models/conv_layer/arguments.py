@@ -1,8 +1,47 @@
-"""What a conv layer takes beside its input and the statistics."""
+"""What a conv layer takes and gives beside the statistics."""
 
 from typing import NamedTuple
 
+import jax
 from jax import Array
+
+
+class Norm(NamedTuple):
+    """A BatchNorm with its statistics put in: ``factor * (x - mean) + bias``.
+
+    Attributes:
+      mean: (C,).
+      factor: (C,), the scale over the standard deviation.
+      bias: (C,).
+    """
+
+    mean: Array
+    factor: Array
+    bias: Array
+
+
+class Features(NamedTuple):
+    """Feature maps, to which BatchNorm and ReLU may still have to be applied.
+
+    A layer hands its selected pre-activations on, and the next one normalises them while it reads
+    them: no array of the normalised maps is written.
+
+    Attributes:
+      value: (N, X, Y, Z, C).
+      norm: What is applied before ReLU; None: ``value`` is the feature maps themselves.
+    """
+
+    value: Array
+    norm: Norm | None = None
+
+    def activated(self) -> Array:
+        """Returns the feature maps, (N, X, Y, Z, C)."""
+        return self.value if self.norm is None else activated(self.value, self.norm)
+
+
+def activated(value: Array, norm: Norm) -> Array:
+    """Returns ``relu(norm(value))`` in the dtype of ``value``, (N, X, Y, Z, C)."""
+    return jax.nn.relu(norm.factor * (value - norm.mean) + norm.bias).astype(value.dtype)
 
 
 class Parameters(NamedTuple):
@@ -27,7 +66,7 @@ class Setting(NamedTuple):
       epsilon: Added to the variance.
       batch_axis: Mapped axis over which the batch is split; the statistics are then those of the
         whole batch. None: the batch is in one piece.
-      native: Whether CPUs take the native kernels where there are any for the layer.
+      native: Whether CPUs take the native kernels.
     """
 
     pool: bool

@@ -4,16 +4,27 @@ from typing import NamedTuple
 
 from jax import Array
 
-Gradients = tuple[Array | None, Array | None]
-"""Gradients of input (N, X, Y, Z, C) and kernel (3, 3, 3, C, F); None where not wanted."""
+from mri_jax.models.conv_layer.arguments import Features
+
+
+class Gradients(NamedTuple):
+    """What a form computes on the way back.
+
+    Attributes:
+      x: Of the input's value and norm; None where not wanted.
+      kernel: (3, 3, 3, C, F); None where not wanted.
+    """
+
+    x: Features | None
+    kernel: Array | None
 
 
 class Everywhere(NamedTuple):
-    """A gradient ``constant + slope * z`` at every voxel: the way through the batch statistics.
+    """A gradient ``constant + slope * z`` at every voxel: the way through the moments.
 
     Attributes:
-      constant: (F,).
-      slope: (F,).
+      constant: (N, F).
+      slope: (N, F).
     """
 
     constant: Array
@@ -26,7 +37,7 @@ class PreActivationGradient(NamedTuple):
     Attributes:
       selected: Gradient at the selected voxels, in the selection's shape.
       offset: Where they stand in their windows, as in `pooling.Selection`.
-      everywhere: What is added at every voxel; None where the statistics are constants.
+      everywhere: What is added at every voxel; None where the moments are not used.
       z: The pre-activation as the forward pass kept it; None: it is computed again if needed.
     """
 

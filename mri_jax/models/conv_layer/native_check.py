@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from mri_jax.models.conv_layer import native, reference
+from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import PreActivationGradient
 from mri_jax.models.conv_layer.pooling import scatter_windows, select_windows
 
@@ -25,22 +26,25 @@ def errors() -> Iterator[tuple[str, float]]:
         sign = jnp.asarray(rng.choice([-1, 1], filters), jnp.float32)
         z, pull = jax.vjp(reference.convolve, x, kernel)
         selection, found, own = native.forward(
-            x, kernel, sign, pool=True, with_moments=True, keep_z=True
+            Features(x), kernel, sign, pool=True, with_moments=True, keep_z=True
         )
         assert found is not None
         assert own is not None
         offset = select_windows(own, sign).offset
         chosen = jnp.asarray(rng.normal(size=offset.shape), jnp.float32)
         given = PreActivationGradient(chosen, offset, None, None)
-        dx, dk = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
+        back = native.gradients(
+            Features(x), kernel, given, pool=True, for_input=True, for_kernel=True
+        )
+        assert back.x is not None
         expected = pull(scatter_windows(chosen, offset, z.shape))
         compared = {
             "convolution": (own, z),
             "selection": (selection.offset, offset),
-            "mean": (found.mean, z.mean((0, 1, 2, 3))),
-            "variance": (found.variance, z.var((0, 1, 2, 3))),
-            "gradient of the input": (dx, expected[0]),
-            "gradient of the kernel": (dk, expected[1]),
+            "mean": (found.mean, z.mean((1, 2, 3))),
+            "variance": (found.variance, z.var((1, 2, 3))),
+            "gradient of the input": (back.x.value, expected[0]),
+            "gradient of the kernel": (back.kernel, expected[1]),
         }
         for name, (ours, theirs) in compared.items():
             yield f"{channels} to {filters}: {name}", _largest(ours, theirs)

@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 from jax import Array
 
-from mri_jax.models.conv_layer.arguments import Parameters, Setting
-from mri_jax.models.conv_layer.moments import Moments, moments, of_whole_batch
+from mri_jax.models.conv_layer.arguments import Norm, Parameters, Setting, activated
+from mri_jax.models.conv_layer.moments import Moments, of_volumes, of_whole_batch
 
 
 class ConvStages(NamedTuple):
@@ -42,12 +42,6 @@ def convolve(x: Array, kernel: Array) -> Array:
     )
 
 
-def affine_of(scale: Array, bias: Array, stats: Moments, epsilon: float) -> tuple[Array, Array]:
-    """Returns BatchNorm as ``a * z + b``: the factors (C,) and offsets (C,)."""
-    factor = scale * jax.lax.rsqrt(stats.variance + epsilon)
-    return factor, bias - stats.mean * factor
-
-
 def max_pool(x: Array) -> Array:
     """Returns the maxima of 2 x 2 x 2 windows; the last plane of an odd axis is dropped."""
     return nn.max_pool(x, (2, 2, 2), (2, 2, 2))
@@ -68,8 +62,8 @@ def conv_layer(
       The stages, and the statistics used.
     """
     z = convolve(x, parameters.kernel.astype(x.dtype))
-    stats = of_whole_batch(moments(z), setting.batch_axis) if running is None else running
-    factor, offset = affine_of(parameters.scale, parameters.bias, stats, setting.epsilon)
-    feature_map = nn.relu(z * factor + offset).astype(x.dtype)
+    stats = of_whole_batch(of_volumes(z), setting.batch_axis) if running is None else running
+    factor = parameters.scale * jax.lax.rsqrt(stats.variance + setting.epsilon)
+    feature_map = activated(z, Norm(stats.mean, factor, parameters.bias))
     output = max_pool(feature_map) if setting.pool else feature_map
     return ConvStages(z, feature_map, output), stats

@@ -1,10 +1,11 @@
 // A 3 x 3 x 3 convolution with stride 1 and zero padding on one CPU, channels last (N, D, H, W, C),
-// with what a conv layer needs beside it: moments of the result a volume, the maximum of each
-// 2 x 2 x 2 window (forward), and the way back through both (backward).
+// with what a conv layer needs beside it: BatchNorm and ReLU of the layer before, moments of the
+// result a volume, the maximum of each 2 x 2 x 2 window (forward), and the way back through all of it
+// (backward).
 //
-// How it is fast. A task is one volume and a block of rows along H. It walks along D and copies each
-// input row once into a ring of planes, [channels / XS][W + 2][XS] with zeros at both ends, so that
-// inner loops know no edges. A tile keeps V voxels times FB vectors of filters in registers; a voxel
+// How it is fast. A task is one volume, a range of planes along D and a block of rows along H. It walks
+// along D and copies each input row once, with what is applied to it, into a ring of planes,
+// [channels / XS][W + 2][XS] with zeros at both ends, so that inner loops know no edges. A tile keeps V voxels times FB vectors of filters in registers; a voxel
 // that was broadcast serves the three taps of its row. Rows are summed up, selected from and
 // differentiated while they are in cache; with one channel the pre-activation is never stored.
 //
@@ -38,11 +39,20 @@ struct Shape {
   int64_t voxels() const { return d * h * w; }
 };
 
+// BatchNorm and ReLU of the layer before: the convolution's input is the larger of 0 and
+// factor * (x - mean) + bias. All null: it is x itself.
+template <class T>
+struct Norm {
+  const T *mean, *factor, *bias;  // (c)
+};
+
 // z, value with offset, and mean with variance are computed where they are not null.
 template <class T>
 struct Forward {
   Shape s;
-  const T *x, *kernel, *sign;   // (n, d, h, w, c), (3, 3, 3, c, f), (f)
+  const T* x;                   // (n, d, h, w, c)
+  Norm<T> norm;
+  const T *kernel, *sign;       // (3, 3, 3, c, f), (f)
   T* z;                         // (n, d, h, w, f)
   T* value;                     // (n, d / 2, h / 2, w / 2, f)
   int8_t* offset;               // as value: 4 * (d % 2) + 2 * (h % 2) + (w % 2) of the selected voxel
@@ -51,14 +61,17 @@ struct Forward {
 
 // The gradient of z is `selected` at the selected voxels (at every voxel where offset is null) plus
 // constant + slope * z everywhere. z may be null where slope is, or where c is 1: it is then computed
-// again. dx and dk may be null.
+// again. dx and dk may be null; dfactor and dbias are null where dx or the norm is.
 template <class T>
 struct Backward {
   Shape s;
-  const T *x, *kernel, *z, *selected;
+  const T* x;
+  Norm<T> norm;
+  const T *kernel, *z, *selected;
   const int8_t* offset;
-  const T *constant, *slope;  // (f), both null where the statistics are constants
+  const T *constant, *slope;  // (n, f), both null where the moments are not used
   T *dx, *dk;                 // as x and kernel
+  T *dfactor, *dbias;         // (n, c), what each volume gives
 };
 
 namespace detail {
@@ -237,6 +250,18 @@ class Plan {
   Tile<T> tile_ = nullptr, smaller_ = nullptr;
 };
 
+// BatchNorm and ReLU of L channels from c on.
+template <class T, int L>
+struct Activation {
+  Vector<T, L> mean, factor, bias;
+  Activation(const Norm<T>& norm, int64_t c)
+      : mean(load<L>(norm.mean + c)), factor(load<L>(norm.factor + c)), bias(load<L>(norm.bias + c)) {}
+  Vector<T, L> operator()(Vector<T, L> x) const {
+    const Vector<T, L> y = factor * (x - mean) + bias;
+    return y <= 0 ? Vector<T, L>{} : y;  // NaN stays NaN
+  }
+};
+
 // Input rows of a few planes, [channels / XS][W + 2][XS] each, with a voxel of zeros at both ends.
 template <class T>
 class Ring {
@@ -252,40 +277,62 @@ class Ring {
   int64_t row() const { return row_; }
   int64_t stride() const { return stride_; }
   int64_t block() const { return (width_ + 2) * stride_; }  // from one block of channels to the next
-  void fill(T* to, const T* from) const {
-    const int64_t channels = blocks_ * stride_;
-    for (int64_t b = 0; b < blocks_; b++) {
-      T* voxel = to + b * block() + stride_;
-      if (blocks_ == 1) std::memcpy(voxel, from, sizeof(T) * width_ * stride_);
-      else for (int64_t w = 0; w < width_; w++)
-          std::memcpy(voxel + w * stride_, from + w * channels + b * stride_, sizeof(T) * stride_);
-    }
+  // A row of the input, (W, channels), with the norm applied.
+  void fill(T* to, const T* from, const Norm<T>& norm) const {
+    if (blocks_ == 1 && !norm.mean) std::memcpy(to + stride_, from, sizeof(T) * width_ * stride_);
+    else if (stride_ == 8) fill_blocks<8>(to, from, norm);
+    else if constexpr (lanes_of<T>(16) == 16) fill_blocks<16>(to, from, norm);
   }
 
  private:
+  template <int L>
+  void fill_blocks(T* to, const T* from, const Norm<T>& norm) const {
+    for (int64_t b = 0; b < blocks_; b++) {
+      T* voxel = to + b * block() + L;
+      const T* x = from + b * L;
+      if (norm.mean) {
+        const Activation<T, L> activation(norm, b * L);
+        for (int64_t w = 0; w < width_; w++) store(voxel + w * L, activation(load<L>(x + w * blocks_ * L)));
+      } else for (int64_t w = 0; w < width_; w++) store(voxel + w * L, load<L>(x + w * blocks_ * L));
+    }
+  }
+
   int64_t stride_, blocks_, width_, rows_, row_;
   std::vector<T> numbers_;
 };
 
-// How a problem is cut into tasks: by its shape alone.
+// How a problem is cut into tasks: by its shape alone, and what is summed up by that of a volume.
 struct Cut {
-  int64_t rows, blocks, groups;  // rows of a block, blocks of a volume, groups of filters of a block
+  int64_t rows, blocks;    // rows of a block, and blocks of a plane
+  int64_t planes, depths;  // planes of a range, and ranges of a volume
+  int64_t groups;          // groups of filters
   Cut(const Shape& s, int64_t ring_channels, int64_t tiles_of_filters, size_t number) {
-    constexpr int64_t kRingBytes = 300000, kMostRows = 16, kTasks = 16;
+    constexpr int64_t kRingBytes = 300000, kMostRows = 16, kFewestPlanes = 4, kParts = 32, kTasks = 16;
     const int64_t row = number * 4 * (s.w + 2) * ring_channels;
-    rows = std::clamp<int64_t>(kRingBytes / row - 2, 2, kMostRows) / 2 * 2;
-    blocks = (s.h + rows - 1) / rows;
-    rows = ((s.h + blocks - 1) / blocks + 1) / 2 * 2;
-    blocks = (s.h + rows - 1) / rows;
-    groups = std::clamp<int64_t>(kTasks / (s.n * blocks), 1, tiles_of_filters);
+    cut(s.h, (s.h - 1) / (std::clamp<int64_t>(kRingBytes / row - 2, 2, kMostRows) / 2 * 2) + 1, rows, blocks);
+    cut(s.d, std::clamp<int64_t>(kParts / blocks, 1, std::max<int64_t>(1, s.d / kFewestPlanes)), planes, depths);
+    groups = std::clamp<int64_t>(kTasks / (s.n * parts()), 1, tiles_of_filters);
+  }
+  int64_t parts() const { return depths * blocks; }  // of a volume
+  int64_t voxels(const Shape& s, int64_t part) const {
+    const int64_t d = part / blocks * planes, h = part % blocks * rows;
+    return std::min(planes, s.d - d) * std::min(rows, s.h - h) * s.w;
+  }
+
+ private:
+  // Pieces of an even length, so that none cuts a window.
+  static void cut(int64_t size, int64_t wanted, int64_t& length, int64_t& pieces) {
+    length = ((size + wanted - 1) / wanted + 1) / 2 * 2;
+    pieces = (size + length - 1) / length;
   }
 };
 struct Task {
-  int64_t n, block, first_row, end_row, group, groups;
+  int64_t part, n, first_plane, end_plane, first_row, end_row, group, groups;
   Task(const Cut& cut, const Shape& s, int index)
-      : n(index / cut.groups / cut.blocks), block(index / cut.groups % cut.blocks),
-        first_row(block * cut.rows), end_row(std::min(s.h, first_row + cut.rows)),
-        group(index % cut.groups), groups(cut.groups) {}
+      : part(index / cut.groups), n(part / cut.parts()),
+        first_plane(part % cut.parts() / cut.blocks * cut.planes),
+        end_plane(std::min(s.d, first_plane + cut.planes)), first_row(part % cut.blocks * cut.rows),
+        end_row(std::min(s.h, first_row + cut.rows)), group(index % cut.groups), groups(cut.groups) {}
   // The part of `count` tiles that this task works on.
   int64_t begin(int64_t count) const { return count * group / groups; }
   int64_t end(int64_t count) const { return count * (group + 1) / groups; }
@@ -301,7 +348,7 @@ auto rows_around(Ring<T>& ring, const Shape& s, int64_t d, int64_t h, int64_t to
   };
 }
 
-// Sums of z - shift and of its square over the voxels of one block of rows, a number a filter.
+// Sums of z - shift and of its square over the voxels of one part, a number a filter.
 template <class T>
 struct Sums {
   std::vector<T> shift;
@@ -321,16 +368,16 @@ struct Sums {
   }
 };
 
-// Moments of each volume from the sums of its blocks, without cancellation (Chan et al. 1983).
+// Moments of each volume from the sums of its parts, without cancellation (Chan et al. 1983).
 template <class T>
 void write_moments(const std::vector<Sums<T>>& parts, const Cut& cut, const Forward<T>& a) {
   const Shape& s = a.s;
   for (int64_t n = 0; n < s.n; n++)
     for (int64_t f = 0; f < s.f; f++) {
       double count = 0, mean = 0, squares = 0;
-      for (int64_t block = 0; block < cut.blocks; block++) {
-        const Sums<T>& part = parts[n * cut.blocks + block];
-        const double voxels = s.d * s.w * double(std::min(s.h, (block + 1) * cut.rows) - block * cut.rows);
+      for (int64_t i = 0; i < cut.parts(); i++) {
+        const Sums<T>& part = parts[n * cut.parts() + i];
+        const double voxels = cut.voxels(s, i);
         const double apart = part.shift[f] + part.sum[f] / voxels - mean, all = count + voxels;
         squares += part.square[f] - part.sum[f] * part.sum[f] / voxels + apart * apart * count * voxels / all;
         mean += apart * voxels / all;
@@ -366,6 +413,15 @@ void select_row(const T* const rows[4], const Shape& s, const T* sign, int64_t b
   }
 }
 
+// The norm applied to some rows, (rows, W, C), as they lie.
+template <class T>
+void activate_rows(const T* x, const Norm<T>& norm, const Shape& s, int64_t rows, T* out) {
+  for (int64_t c = 0; c < s.c; c += 8) {
+    const Activation<T, 8> activation(norm, c);
+    for (int64_t at = c; at < rows * s.w * s.c; at += s.c) store(out + at, activation(load<8>(x + at)));
+  }
+}
+
 // The gradient of z in row (d, h) of a volume, into a row of the ring.
 template <class T, int L>
 void gradient_row(const Backward<T>& a, int64_t n, int64_t d, int64_t h, const T* z, Ring<T>& ring, T* to) {
@@ -377,8 +433,8 @@ void gradient_row(const Backward<T>& a, int64_t n, int64_t d, int64_t h, const T
   const Integer<T> place = d % 2 * 4 + h % 2 * 2;
   typedef int8_t Bytes __attribute__((vector_size(L)));
   for (int64_t f = 0; f < s.f; f += L) {
-    const Vector<T, L> constant = a.slope ? load<L>(a.constant + f) : Vector<T, L>{};
-    const Vector<T, L> slope = a.slope ? load<L>(a.slope + f) : Vector<T, L>{};
+    const Vector<T, L> constant = a.slope ? load<L>(a.constant + n * s.f + f) : Vector<T, L>{};
+    const Vector<T, L> slope = a.slope ? load<L>(a.slope + n * s.f + f) : Vector<T, L>{};
     T* out = to + f / L * ring.block() + L;
     auto everywhere = [&](int64_t w) -> Vector<T, L> {
       if (!a.slope) return Vector<T, L>{};
@@ -447,8 +503,33 @@ void kernel_tile_of_one(const T* const* x, const T* dz, const Shape& s, T* const
       store(dk[r] + t * s.f, Vector<T, L>(load<L>(dk[r] + t * s.f) + sum[r][t]));
 }
 
-// dk from the parts of blocks: in double a volume, then volume by volume, so that a batch that is
-// split over devices by volumes adds up the same numbers.
+// Back through ReLU and BatchNorm of the layer before, in one row and channels [begin, end): dx of the
+// activated x becomes dx of x, and `sums` grow by what factor and bias get, (2, c).
+template <class T>
+void back_through_norm(const T* x, const T* activated, const Norm<T>& norm, const Shape& s, int64_t begin,
+                       int64_t end, T* dx, double* sums) {
+  for (int64_t c = begin; c < end; c += 8) {
+    const Activation<T, 8> layer(norm, c);
+    Vector<T, 8> dfactor{}, dbias{};
+    for (int64_t at = c; at < s.w * s.c; at += s.c) {
+      const Vector<T, 8> g = load<8>(activated + at) > 0 ? load<8>(dx + at) : Vector<T, 8>{};
+      dfactor += g * (load<8>(x + at) - layer.mean);
+      dbias += g;
+      store(dx + at, Vector<T, 8>(g * layer.factor));
+    }
+    for (int i = 0; i < 8; i++) sums[c + i] += dfactor[i], sums[s.c + c + i] += dbias[i];
+  }
+}
+
+// What the parts of a volume add up to, in their order.
+inline double sum_of_parts(const std::vector<std::vector<double>>& parts, const Cut& cut, int64_t n, int64_t i) {
+  double sum = 0;
+  for (int64_t part = 0; part < cut.parts(); part++) sum += parts[n * cut.parts() + part][i];
+  return sum;
+}
+
+// dk from its parts: in double a volume, then volume by volume, so that a batch that is split over
+// devices by volumes adds up the same numbers.
 template <class T>
 void write_kernel_gradient(const std::vector<std::vector<T>>& parts, const Cut& cut, const Backward<T>& a) {
   const Shape& s = a.s;
@@ -456,7 +537,7 @@ void write_kernel_gradient(const std::vector<std::vector<T>>& parts, const Cut& 
     T total = 0;
     for (int64_t n = 0; n < s.n; n++) {
       double volume = 0;
-      for (int64_t block = 0; block < cut.blocks; block++) volume += parts[n * cut.blocks + block][i];
+      for (int64_t part = 0; part < cut.parts(); part++) volume += parts[n * cut.parts() + part][i];
       total = n ? total + T(volume) : T(volume);
     }
     a.dk[i] = total;
@@ -469,20 +550,21 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
   const Shape& s = a.s;
   const Plan<T> plan(a.kernel, 1, s.f, s.w, false);
   const Cut cut(s, 1, 1, sizeof(T));
-  const int64_t halo = a.dx ? 1 : 0;  // rows of dz beside the block's own
-  std::vector<std::vector<T>> parts(s.n * cut.blocks);
-  parallel(s.n * cut.blocks, [&](int index) {
+  const int64_t halo = a.dx ? 1 : 0;  // planes and rows of dz beside the task's own
+  std::vector<std::vector<T>> parts(s.n * cut.parts());
+  parallel(s.n * cut.parts(), [&](int index) {
     const Task task(cut, s, index);
     Ring<T> ring(1, s.w, cut.rows + 2 + 2 * halo), dz(s.f, s.w, cut.rows + 2 * halo);
     const int64_t x_top = task.first_row - 1 - halo, dz_top = task.first_row - halo;
+    const int64_t first = std::max<int64_t>(0, task.first_plane - halo), end = std::min(s.d, task.end_plane + halo);
     std::vector<T>& dk = parts[index];
     dk.resize(27 * s.f);
     std::vector<T> z(s.w * s.f), nothing(s.w + 2), waste(3 * s.f);
     std::vector<Tap<T>> taps(plan.most_taps());
     auto read = [&](int64_t d) {
-      if (d < s.d)
+      if (d >= 0 && d < s.d)
         for (int64_t h = std::max<int64_t>(0, x_top); h < std::min(s.h, task.end_row + 1 + halo); h++)
-          ring.fill(ring.at(d, h - x_top), a.x + ((task.n * s.d + d) * s.h + h) * s.w);
+          ring.fill(ring.at(d, h - x_top), a.x + ((task.n * s.d + d) * s.h + h) * s.w, a.norm);
     };
     auto input_gradient = [&](int64_t d) {
       for (int64_t h = task.first_row; h < task.end_row; h++) {
@@ -502,8 +584,9 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
         }
       }
     };
-    read(0);
-    for (int64_t d = 0; d < s.d; d++) {
+    read(first - 1);
+    read(first);
+    for (int64_t d = first; d < end; d++) {
       read(d + 1);
       for (int64_t h = std::max<int64_t>(0, dz_top); h < std::min(s.h, task.end_row + halo); h++) {
         const auto around = rows_around(ring, s, d, h, x_top);
@@ -513,7 +596,7 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
         }
         T* row = dz.at(d, h - dz_top);
         gradient_row<T, L>(a, task.n, d, h, z.data(), dz, row);
-        if (!a.dk || h < task.first_row || h >= task.end_row) continue;
+        if (!a.dk || h < task.first_row || h >= task.end_row || d < task.first_plane || d >= task.end_plane) continue;
         const T* x[9];
         T* to[9];
         for (int64_t f = 0; f < s.f; f += L) {
@@ -527,9 +610,9 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
           else for (int r = 0; r < 9; r += 3) kernel_tile_of_one<T, L, 3>(x + r, g, s, to + r);
         }
       }
-      if (a.dx && d > 0) input_gradient(d - 1);
+      if (a.dx && d > task.first_plane) input_gradient(d - 1);
     }
-    if (a.dx) input_gradient(s.d - 1);
+    if (a.dx && end == task.end_plane) input_gradient(end - 1);
   });
   if (a.dk) write_kernel_gradient(parts, cut, a);
 }
@@ -541,29 +624,42 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
   const Shape& s = a.s;
   const Plan<T> plan(a.kernel, s.f, s.c, s.w, true);
   const Cut cut(s, s.f, s.f / L, sizeof(T));
-  std::vector<std::vector<T>> parts(s.n * cut.blocks, std::vector<T>(a.dk ? 27 * s.c * s.f : 0));
-  parallel(s.n * cut.blocks * cut.groups, [&](int index) {
+  const bool normed = a.norm.mean;
+  std::vector<std::vector<T>> parts(s.n * cut.parts(), std::vector<T>(a.dk ? 27 * s.c * s.f : 0));
+  std::vector<std::vector<double>> sums(s.n * cut.parts(), std::vector<double>(normed ? 2 * s.c : 0));
+  parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
-    const int64_t top = task.first_row - 1;
+    const int64_t top = task.first_row - 1, row = s.w * s.c;
     Ring<T> ring(s.f, s.w, cut.rows + 2);
-    std::vector<T>& dk = parts[task.n * cut.blocks + task.block];
+    std::vector<T>& dk = parts[task.part];
+    std::vector<T> activated(normed ? cut.rows * row : 0);
     std::vector<Tap<T>> taps(plan.most_taps());
+    const int64_t g0 = task.begin(plan.groups()), g1 = task.end(plan.groups());
     auto read = [&](int64_t d) {
-      if (d < s.d)
+      if (d >= 0 && d < s.d)
         for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++)
           gradient_row<T, L>(a, task.n, d, h, a.z + ((task.n * s.d + d) * s.h + h) * s.w * s.f, ring,
                              ring.at(d, h - top));
     };
-    read(0);
-    for (int64_t d = 0; d < s.d; d++) {
+    read(task.first_plane - 1);
+    read(task.first_plane);
+    for (int64_t d = task.first_plane; d < task.end_plane; d++) {
       read(d + 1);
+      const int64_t begin = ((task.n * s.d + d) * s.h + task.first_row) * row;  // of the task's rows in x and dx
+      const T *x = a.x + begin, *input = x;
+      if (normed) {
+        activate_rows(x, a.norm, s, task.end_row - task.first_row, activated.data());
+        input = activated.data();
+      }
       if (a.dx)
         for (int64_t chunk = 0; chunk < plan.chunks(); chunk++)
           for (int64_t h = task.first_row; h < task.end_row; h++) {
             const int count = plan.taps_of(chunk, s.w, rows_around(ring, s, d, h, top), taps.data());
-            T* out = a.dx + ((task.n * s.d + d) * s.h + h) * s.w * s.c;
-            for (int64_t g = task.begin(plan.groups()); g < task.end(plan.groups()); g++)
-              plan.row(taps.data(), count, g, out, chunk == 0);
+            T* out = a.dx + begin + (h - task.first_row) * row;
+            for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, out, chunk == 0);
+            if (normed && chunk == plan.chunks() - 1)
+              back_through_norm(x + (h - task.first_row) * row, input + (h - task.first_row) * row, a.norm, s,
+                                g0 * plan.wide(), g1 * plan.wide(), out, sums[task.part].data());
           }
       if (!a.dk) continue;
       for (int64_t r = 0; r < 9; r++) {
@@ -571,22 +667,30 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
         const int64_t plane = d + 1 - r / 3, first = std::max(task.first_row, r % 3 - 1);
         const int64_t end = std::min(task.end_row, s.h - 1 + r % 3);
         if (plane < 0 || plane >= s.d || first >= end) continue;
-        const T* x = a.x + ((task.n * s.d + d) * s.h + first) * s.w * s.c;
+        const T* rows = input + (first - task.first_row) * row;
         const T* g = ring.at(plane, first + 1 - r % 3 - top);
         for (int64_t block = task.begin(s.f / L); block < task.end(s.f / L); block++)
           for (int64_t c = 0; c < s.c; c += kChannels)
-            kernel_tile<T, L, kChannels>(x + c, s.w * s.c, g + block * ring.block(), ring.row(), end - first,
-                                         s, dk.data() + (3 * r * s.c + c) * s.f + block * L);
+            kernel_tile<T, L, kChannels>(rows + c, row, g + block * ring.block(), ring.row(), end - first, s,
+                                         dk.data() + (3 * r * s.c + c) * s.f + block * L);
       }
     }
   });
   if (a.dk) write_kernel_gradient(parts, cut, a);
+  if (normed && a.dx)
+    for (int64_t n = 0; n < s.n; n++)
+      for (int64_t c = 0; c < s.c; c++) {
+        a.dfactor[n * s.c + c] = sum_of_parts(sums, cut, n, c);
+        a.dbias[n * s.c + c] = sum_of_parts(sums, cut, n, s.c + c);
+      }
 }
 
 }  // namespace detail
 
-// Whether there are kernels for a layer: 1 or 8k channels, 8k filters.
-inline bool supports(const Shape& s) { return s.f % 8 == 0 && s.f > 0 && (s.c == 1 || s.c % 8 == 0); }
+// Whether there are kernels for a layer: 8k filters, and 8k channels or a single one without norm.
+inline bool supports(const Shape& s, bool normed) {
+  return s.f > 0 && s.f % 8 == 0 && s.c > 0 && (s.c % 8 == 0 || (s.c == 1 && !normed));
+}
 
 template <class T>
 void forward(const Forward<T>& a, const Parallel& parallel) {
@@ -594,8 +698,8 @@ void forward(const Forward<T>& a, const Parallel& parallel) {
   const Shape& s = a.s;
   const Plan<T> plan(a.kernel, s.c, s.f, s.w, false);
   const Cut cut(s, s.c, plan.groups(), sizeof(T));
-  std::vector<Sums<T>> parts(a.mean ? s.n * cut.blocks : 0, Sums<T>(s.f));
-  parallel(s.n * cut.blocks * cut.groups, [&](int index) {
+  std::vector<Sums<T>> parts(a.mean ? s.n * cut.parts() : 0, Sums<T>(s.f));
+  parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
     const int64_t top = task.first_row - 1, plane = cut.rows * s.w * s.f;
     const int64_t g0 = task.begin(plan.groups()), g1 = task.end(plan.groups());
@@ -606,14 +710,15 @@ void forward(const Forward<T>& a, const Parallel& parallel) {
     std::vector<T> scratch(a.z ? 0 : 2 * plane);
     std::vector<Tap<T>> taps(plan.most_taps());
     auto read = [&](int64_t d) {
-      if (d < s.d)
+      if (d >= 0 && d < s.d)
         for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++)
-          ring.fill(ring.at(d, h - top), a.x + ((task.n * s.d + d) * s.h + h) * s.w * s.c);
+          ring.fill(ring.at(d, h - top), a.x + ((task.n * s.d + d) * s.h + h) * s.w * s.c, a.norm);
     };
-    Sums<T>* sums = a.mean ? &parts[task.n * cut.blocks + task.block] : nullptr;
+    Sums<T>* sums = a.mean ? &parts[task.part] : nullptr;
     bool first = true;
-    read(0);
-    for (int64_t d = 0; d < s.d; d += 2) {
+    read(task.first_plane - 1);
+    read(task.first_plane);
+    for (int64_t d = task.first_plane; d < task.end_plane; d += 2) {
       read(d + 1);
       read(d + 2);
       const int64_t planes = std::min<int64_t>(2, s.d - d);

@@ -61,6 +61,8 @@ conv3::Shape shape_of(const X& x, const K& kernel) {
   const auto d = x.dimensions();
   return {d[0], d[1], d[2], d[3], d[4], kernel.dimensions()[4]};
 }
+constexpr char kUnsupported[] = "conv3: needs 8k filters, and 8k channels or one without norm";
+
 // A buffer without elements stands for one that is not wanted.
 template <class B>
 auto* wanted(B&& buffer) {
@@ -68,54 +70,67 @@ auto* wanted(B&& buffer) {
 }
 
 template <ffi::DataType D>
-ffi::Error Forward(ffi::ThreadPool pool, ffi::Buffer<D> x, ffi::Buffer<D> kernel, ffi::Buffer<D> sign,
-                   ffi::ResultBuffer<D> z, ffi::ResultBuffer<D> value, ffi::ResultBuffer<ffi::S8> offset,
-                   ffi::ResultBuffer<D> mean, ffi::ResultBuffer<D> variance) {
+using Numbers = ffi::Buffer<D>;
+template <ffi::DataType D>
+using Result = ffi::ResultBuffer<D>;
+
+template <class T, ffi::DataType D>
+conv3::Norm<T> norm_of(Numbers<D>& mean, Numbers<D>& factor, Numbers<D>& bias) {
+  return {wanted(mean), wanted(factor), wanted(bias)};
+}
+
+template <ffi::DataType D>
+ffi::Error Forward(ffi::ThreadPool pool, Numbers<D> x, Numbers<D> norm_mean, Numbers<D> factor, Numbers<D> bias,
+                   Numbers<D> kernel, Numbers<D> sign, Result<D> z, Result<D> value, Result<ffi::S8> offset,
+                   Result<D> mean, Result<D> variance) {
   using T = ffi::NativeType<D>;
-  const conv3::Forward<T> a{shape_of(x, kernel), x.typed_data(), kernel.typed_data(), sign.typed_data(),
-                            wanted(*z), wanted(*value), wanted(*offset), wanted(*mean), wanted(*variance)};
-  if (!conv3::supports(a.s)) return ffi::Error::InvalidArgument("conv3: needs 1 or 8k channels, 8k filters");
+  const conv3::Forward<T> a{shape_of(x, kernel), x.typed_data(), norm_of<T, D>(norm_mean, factor, bias),
+                            kernel.typed_data(), sign.typed_data(), wanted(*z), wanted(*value), wanted(*offset),
+                            wanted(*mean), wanted(*variance)};
+  if (!conv3::supports(a.s, a.norm.mean)) return ffi::Error::InvalidArgument(kUnsupported);
   return on_threads(pool, [&](const conv3::Parallel& parallel) { conv3::forward(a, parallel); });
 }
 
 template <ffi::DataType D>
-ffi::Error Backward(ffi::ThreadPool pool, ffi::Buffer<D> x, ffi::Buffer<D> kernel, ffi::Buffer<D> z,
-                    ffi::Buffer<D> selected, ffi::Buffer<ffi::S8> offset, ffi::Buffer<D> constant,
-                    ffi::Buffer<D> slope, ffi::ResultBuffer<D> dx, ffi::ResultBuffer<D> dk) {
+ffi::Error Backward(ffi::ThreadPool pool, Numbers<D> x, Numbers<D> norm_mean, Numbers<D> factor, Numbers<D> bias,
+                    Numbers<D> kernel, Numbers<D> z, Numbers<D> selected, ffi::Buffer<ffi::S8> offset,
+                    Numbers<D> constant, Numbers<D> slope, Result<D> dx, Result<D> dk, Result<D> dfactor,
+                    Result<D> dbias) {
   using T = ffi::NativeType<D>;
-  const conv3::Backward<T> a{shape_of(x, kernel), x.typed_data(), kernel.typed_data(), wanted(z),
-                             selected.typed_data(), wanted(offset), wanted(constant), wanted(slope),
-                             wanted(*dx), wanted(*dk)};
-  if (!conv3::supports(a.s)) return ffi::Error::InvalidArgument("conv3: needs 1 or 8k channels, 8k filters");
+  const conv3::Backward<T> a{shape_of(x, kernel), x.typed_data(), norm_of<T, D>(norm_mean, factor, bias),
+                             kernel.typed_data(), wanted(z), selected.typed_data(), wanted(offset),
+                             wanted(constant), wanted(slope), wanted(*dx), wanted(*dk), wanted(*dfactor),
+                             wanted(*dbias)};
+  if (!conv3::supports(a.s, a.norm.mean)) return ffi::Error::InvalidArgument(kUnsupported);
   if (a.slope && !a.z && a.s.c > 1) return ffi::Error::InvalidArgument("conv3: z is needed");
   return on_threads(pool, [&](const conv3::Parallel& parallel) { conv3::backward(a, parallel); });
 }
 
+// The handler of a function: its parameters are XLA's thread pool, then arguments and results.
+template <class Binding, class F>
+auto handler_of(F* function, Binding&& binding) {
+  return std::move(binding).To(function).release();
+}
+template <class Next, class... Left, class Binding, class F>
+auto handler_of(F* function, Binding&& binding) {
+  if constexpr (requires(Next result) { *result; }) {
+    using Buffer = std::remove_cvref_t<decltype(*std::declval<Next>())>;
+    return handler_of<Left...>(function, std::move(binding).template Ret<Buffer>());
+  } else return handler_of<Left...>(function, std::move(binding).template Arg<Next>());
+}
+template <class... Buffers>
+auto handler_of(ffi::Error (*function)(ffi::ThreadPool, Buffers...)) {
+  return handler_of<Buffers...>(function, ffi::Ffi::Bind().Ctx<ffi::ThreadPool>());
+}
+
 }  // namespace
 
-#define CONV3_TARGETS(SUFFIX, D)                                                                         \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(conv3_forward_##SUFFIX, Forward<D>,                                      \
-                                ffi::Ffi::Bind()                                                         \
-                                    .Ctx<ffi::ThreadPool>()                                              \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Ret<ffi::Buffer<D>>()                                               \
-                                    .Ret<ffi::Buffer<D>>()                                               \
-                                    .Ret<ffi::Buffer<ffi::S8>>()                                         \
-                                    .Ret<ffi::Buffer<D>>()                                               \
-                                    .Ret<ffi::Buffer<D>>());                                             \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(conv3_backward_##SUFFIX, Backward<D>,                                    \
-                                ffi::Ffi::Bind()                                                         \
-                                    .Ctx<ffi::ThreadPool>()                                              \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<ffi::S8>>()                                         \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Arg<ffi::Buffer<D>>()                                               \
-                                    .Ret<ffi::Buffer<D>>()                                               \
-                                    .Ret<ffi::Buffer<D>>())
-CONV3_TARGETS(f32, ffi::F32);
-CONV3_TARGETS(f64, ffi::F64);
+#define CONV3_TARGET(NAME, ...)                                  \
+  extern "C" XLA_FFI_Error* NAME(XLA_FFI_CallFrame* call) {      \
+    static auto* const handler = handler_of(__VA_ARGS__);        \
+    return handler->Call(call);                                  \
+  }
+CONV3_TARGET(conv3_forward_f32, Forward<ffi::F32>)
+CONV3_TARGET(conv3_forward_f64, Forward<ffi::F64>)
+CONV3_TARGET(conv3_backward_f32, Backward<ffi::F32>)
+CONV3_TARGET(conv3_backward_f64, Backward<ffi::F64>)
