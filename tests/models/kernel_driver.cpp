@@ -44,7 +44,7 @@ struct Buffer {
 
 struct Case {
   conv3::Shape s;
-  bool pool, statistics;
+  bool pool, statistics, normed;
 };
 
 template <class T>
@@ -52,7 +52,10 @@ bool same_for_threads(const Case& c) {
   const conv3::Shape& s = c.s;
   const int64_t voxels = s.n * s.voxels(), windows = s.n * (s.d / 2) * (s.h / 2) * (s.w / 2);
   const Buffer<T> x(voxels * s.c, 1), kernel(27 * s.c * s.f, 2), sign(s.f, 3);
-  const Buffer<T> constant(c.statistics ? s.f : 0, 4), slope(c.statistics ? s.f : 0, 5);
+  const Buffer<T> constant(c.statistics ? s.n * s.f : 0, 4), slope(c.statistics ? s.n * s.f : 0, 5);
+  const int64_t channels = c.normed ? s.c : 0;
+  const Buffer<T> mean(channels, 7), factor(channels, 8), bias(channels, 9);
+  const conv3::Norm<T> norm{mean.get(), factor.get(), bias.get()};
   bool same = true;
   std::vector<std::unique_ptr<Buffer<T>>> first;
   for (int threads : {1, 4}) {
@@ -63,15 +66,15 @@ bool same_for_threads(const Case& c) {
     };
     Buffer<int8_t> offset(c.pool ? windows * s.f : 0);
     const bool keeps_z = !c.pool || s.c > 1;
-    const conv3::Forward<T> forward{s, x.get(), kernel.get(), sign.get(),
+    const conv3::Forward<T> forward{s, x.get(), norm, kernel.get(), sign.get(),
                                     make(keeps_z ? voxels * s.f : 0), make(c.pool ? windows * s.f : 0),
                                     offset.get(), make(c.statistics ? s.n * s.f : 0),
                                     make(c.statistics ? s.n * s.f : 0)};
     conv3::forward(forward, on_threads(threads));
     const Buffer<T> selected(c.pool ? windows * s.f : voxels * s.f, 6);
-    const conv3::Backward<T> backward{s, x.get(), kernel.get(), forward.z, selected.get(), offset.get(),
+    const conv3::Backward<T> backward{s, x.get(), norm, kernel.get(), forward.z, selected.get(), offset.get(),
                                       constant.get(), slope.get(), make(voxels * s.c),
-                                      make(27 * s.c * s.f)};
+                                      make(27 * s.c * s.f), make(s.n * channels), make(s.n * channels)};
     conv3::backward(backward, on_threads(threads));
     if (threads == 1) first = std::move(made);
     else
@@ -89,13 +92,15 @@ int main() {
     for (int64_t channels : {1, 8, 16, 24, 40})
       for (int64_t filters : {8, 16, 24, 32})
         for (bool pool : {false, true})
-          for (bool statistics : {false, true}) {
-            if (pool && (size[0] < 2 || size[1] < 2 || size[2] < 2)) continue;
-            const Case c{{2, size[0], size[1], size[2], channels, filters}, pool, statistics};
-            const bool same = same_for_threads<float>(c) && same_for_threads<double>(c);
-            tried++;
-            wrong += !same;
-          }
+          for (bool statistics : {false, true})
+            for (bool normed : {false, true}) {
+              const Case c{{2, size[0], size[1], size[2], channels, filters}, pool, statistics, normed};
+              if (pool && (size[0] < 2 || size[1] < 2 || size[2] < 2)) continue;
+              if (!conv3::supports(c.s, normed)) continue;
+              const bool same = same_for_threads<float>(c) && same_for_threads<double>(c);
+              tried++;
+              wrong += !same;
+            }
   std::printf("%d layers, %d differ between one and four threads\n", tried, wrong);
   return wrong != 0;
 }

@@ -168,21 +168,20 @@ template <class T>
 class Plan {
  public:
   // `flip` gives the transposed convolution, from the `in` filters to the `out` channels of kernel.
-  Plan(const T* kernel, int64_t in, int64_t out, int64_t width, bool flip)
+  Plan(const T* kernel, int64_t in, int64_t out, int64_t width, bool flip, const Parallel& parallel)
       : out_(out), lanes_(lanes_of<T>(out)), stride_(in == 1 ? 1 : lanes_of<T>(in)),
         blocks_(in / stride_), weights_(27 * in * out) {
     vectors_ = sizeof(T) == 4 && out % (2 * lanes_) == 0 ? 2 : 1;
     entry_ = 3 * stride_ * wide();
     chunk_ = std::clamp<int64_t>(kChunkBytes / (entry_ * sizeof(T)), 1, entries());
-    for (int64_t f = 0; f < out; f++)
+    parallel(groups(), [&](int group) {
+      T* to = weights_.data() + group * entries() * entry_;
       for (int64_t row = 0; row < 9; row++)
         for (int64_t c = 0; c < in; c++)
-          for (int64_t t = 0; t < 3; t++) {
-            const int64_t tap = 3 * row + t;
-            weights_[((f / wide()) * entries() + row * blocks_ + c / stride_) * entry_ +
-                     (c % stride_ * 3 + t) * wide() + f % wide()] =
-                kernel[flip ? ((26 - tap) * out + f) * in + c : (tap * in + c) * out + f];
-          }
+          for (int64_t tap = 3 * row; tap < 3 * row + 3; tap++)
+            for (int64_t f = group * wide(); f < (group + 1) * wide(); f++)
+              *to++ = kernel[flip ? ((26 - tap) * out + f) * in + c : (tap * in + c) * out + f];
+    });
     const int64_t most = most_of_tile();
     tiles_ = (width + most - 1) / most;
     voxels_ = (width + tiles_ - 1) / tiles_;
@@ -531,24 +530,26 @@ inline double sum_of_parts(const std::vector<std::vector<double>>& parts, const 
 // dk from its parts: in double a volume, then volume by volume, so that a batch that is split over
 // devices by volumes adds up the same numbers.
 template <class T>
-void write_kernel_gradient(const std::vector<std::vector<T>>& parts, const Cut& cut, const Backward<T>& a) {
+void write_kernel_gradient(const std::vector<std::vector<T>>& parts, const Cut& cut, const Backward<T>& a,
+                           const Parallel& parallel) {
   const Shape& s = a.s;
-  for (int64_t i = 0; i < 27 * s.c * s.f; i++) {
-    T total = 0;
+  parallel(27 * s.c, [&](int tap) {
+    std::vector<double> volume(s.f);
+    T* dk = a.dk + tap * s.f;
     for (int64_t n = 0; n < s.n; n++) {
-      double volume = 0;
-      for (int64_t part = 0; part < cut.parts(); part++) volume += parts[n * cut.parts() + part][i];
-      total = n ? total + T(volume) : T(volume);
+      std::fill(volume.begin(), volume.end(), 0);
+      for (int64_t part = n * cut.parts(); part < (n + 1) * cut.parts(); part++)
+        for (int64_t f = 0; f < s.f; f++) volume[f] += parts[part][tap * s.f + f];
+      for (int64_t f = 0; f < s.f; f++) dk[f] = n ? dk[f] + T(volume[f]) : T(volume[f]);
     }
-    a.dk[i] = total;
-  }
+  });
 }
 
 // Backward for one channel: z is computed again, a row at a time.
 template <class T, int L>
 void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
   const Shape& s = a.s;
-  const Plan<T> plan(a.kernel, 1, s.f, s.w, false);
+  const Plan<T> plan(a.kernel, 1, s.f, s.w, false, parallel);
   const Cut cut(s, 1, 1, sizeof(T));
   const int64_t halo = a.dx ? 1 : 0;  // planes and rows of dz beside the task's own
   std::vector<std::vector<T>> parts(s.n * cut.parts());
@@ -614,7 +615,7 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
     }
     if (a.dx && end == task.end_plane) input_gradient(end - 1);
   });
-  if (a.dk) write_kernel_gradient(parts, cut, a);
+  if (a.dk) write_kernel_gradient(parts, cut, a, parallel);
 }
 
 // Backward for 8k channels: both gradients from one ring of the gradient of z.
@@ -622,7 +623,7 @@ template <class T, int L>
 void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
   constexpr int kChannels = kRegisters == 32 && sizeof(T) == 4 ? 8 : 4;
   const Shape& s = a.s;
-  const Plan<T> plan(a.kernel, s.f, s.c, s.w, true);
+  const Plan<T> plan(a.kernel, s.f, s.c, s.w, true, parallel);
   const Cut cut(s, s.f, s.f / L, sizeof(T));
   const bool normed = a.norm.mean;
   std::vector<std::vector<T>> parts(s.n * cut.parts(), std::vector<T>(a.dk ? 27 * s.c * s.f : 0));
@@ -676,7 +677,7 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
       }
     }
   });
-  if (a.dk) write_kernel_gradient(parts, cut, a);
+  if (a.dk) write_kernel_gradient(parts, cut, a, parallel);
   if (normed && a.dx)
     for (int64_t n = 0; n < s.n; n++)
       for (int64_t c = 0; c < s.c; c++) {
@@ -696,7 +697,7 @@ template <class T>
 void forward(const Forward<T>& a, const Parallel& parallel) {
   using namespace detail;
   const Shape& s = a.s;
-  const Plan<T> plan(a.kernel, s.c, s.f, s.w, false);
+  const Plan<T> plan(a.kernel, s.c, s.f, s.w, false, parallel);
   const Cut cut(s, s.c, plan.groups(), sizeof(T));
   std::vector<Sums<T>> parts(a.mean ? s.n * cut.parts() : 0, Sums<T>(s.f));
   parallel(s.n * cut.parts() * cut.groups, [&](int index) {

@@ -12,8 +12,8 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-// What the threads of one call share. A thread of the pool may begin after the call has ended.
-struct Job {
+// What the threads of one loop share. A thread of the pool may begin after the loop has ended.
+struct Loop {
   std::atomic<int> next{0}, ended{0};
   std::atomic<bool> no_memory{false};
   std::mutex mutex;
@@ -21,38 +21,36 @@ struct Job {
 };
 
 // The caller works too, and waits for tasks that were begun only: a busy pool cannot block it.
-conv3::Parallel on_pool(ffi::ThreadPool& pool, std::shared_ptr<Job> job) {
-  return [&pool, job](int tasks, const std::function<void(int)>& task) {
-    auto work = [job, tasks, &task] {
-      for (int i; (i = job->next.fetch_add(1)) < tasks;) {
-        try {
-          if (!job->no_memory) task(i);
-        } catch (const std::bad_alloc&) {
-          job->no_memory = true;
-        }
-        if (job->ended.fetch_add(1) + 1 == tasks) {
-          std::lock_guard<std::mutex> lock(job->mutex);
-          job->all_ended.notify_all();
-        }
+void run_on(ffi::ThreadPool& pool, int tasks, const std::function<void(int)>& task) {
+  auto loop = std::make_shared<Loop>();
+  auto work = [loop, tasks, &task] {
+    for (int i; (i = loop->next.fetch_add(1)) < tasks;) {
+      try {
+        if (!loop->no_memory) task(i);
+      } catch (const std::bad_alloc&) {
+        loop->no_memory = true;
       }
-    };
-    const int threads = std::min<int>(pool.num_threads(), tasks);
-    for (int i = 1; i < threads; i++) pool.Schedule(decltype(work)(work));
-    work();
-    std::unique_lock<std::mutex> lock(job->mutex);
-    job->all_ended.wait(lock, [&] { return job->ended == tasks; });
+      if (loop->ended.fetch_add(1) + 1 == tasks) {
+        std::lock_guard<std::mutex> lock(loop->mutex);
+        loop->all_ended.notify_all();
+      }
+    }
   };
+  const int threads = std::min<int>(pool.num_threads(), tasks);
+  for (int i = 1; i < threads; i++) pool.Schedule(decltype(work)(work));
+  work();
+  std::unique_lock<std::mutex> lock(loop->mutex);
+  loop->all_ended.wait(lock, [&] { return loop->ended == tasks; });
+  if (loop->no_memory) throw std::bad_alloc();
 }
 
 template <class Run>
 ffi::Error on_threads(ffi::ThreadPool& pool, const Run& run) {
-  auto job = std::make_shared<Job>();
   try {
-    run(on_pool(pool, job));
+    run([&pool](int tasks, const std::function<void(int)>& task) { run_on(pool, tasks, task); });
   } catch (const std::bad_alloc&) {
-    job->no_memory = true;
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "conv3: no memory for its buffers");
   }
-  if (job->no_memory) return ffi::Error(ffi::ErrorCode::kResourceExhausted, "conv3: no memory for its buffers");
   return ffi::Error::Success();
 }
 
