@@ -12,7 +12,7 @@ from jax import Array, ShapeDtypeStruct
 
 from mri_jax.models.conv_layer import kernels
 from mri_jax.models.conv_layer.arguments import Features, Norm
-from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
+from mri_jax.models.conv_layer.gradient import Everywhere, Gradients, PreActivationGradient
 from mri_jax.models.conv_layer.moments import Moments
 from mri_jax.models.conv_layer.pooling import Selection
 
@@ -83,9 +83,9 @@ def gradients(
     value, norm, weights = _filled_up(x, kernel)
     wide, all_filters = value.dtype, weights.shape[-1]
     nothing = jnp.zeros((0,), wide)
-    everywhere = (nothing, nothing)
+    everywhere = Everywhere(nothing, nothing)
     if given.everywhere is not None:
-        everywhere = tuple(_up_to(p.astype(wide), all_filters) for p in given.everywhere)
+        everywhere = Everywhere(*(_up_to(p.astype(wide), all_filters) for p in given.everywhere))
     of_norm = (len(value), value.shape[-1]) if for_input and x.norm is not None else (0,)
     dx, dk, factor, bias = jax.ffi.ffi_call(
         f"conv3_backward_{_SUFFIX[wide.name]}",
