@@ -11,6 +11,7 @@ from mri_jax.errors import UserError
 SHOWN_OF_A_KIND = 50
 # So many lines of a list are printed on the screen.
 SHOWN = 10
+_NAMED = 5
 # What differs between rules of one kind: numbers, and what other rows say.
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
@@ -88,6 +89,13 @@ def _lines(problems: Sequence[Problem]) -> list[str]:
             place = f"{first.file}: column {first.column}" if first.column else first.file
             lines.append(f"{place}: {more} more rows of the same kind ({first.rule})")
     return lines
+
+
+def listed(names: Iterable[str]) -> str:
+    """Returns some names for a message: ``a, b, c, d, e and 7 more``; ``nothing`` without any."""
+    every = list(names)
+    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return (", ".join(every[:_NAMED]) or "nothing") + more
 
 
 def first_lines(lines: Sequence[str], whole: object) -> list[str]:

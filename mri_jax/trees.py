@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mri_jax.problems import listed
+
 NO_SESSION = "ses-1"
 """The session of a scan of which neither folders nor name tell one."""
 BIDS = "sub-*/[ses-*/]anat/*_T1w.nii[.gz]"
@@ -167,9 +169,3 @@ def by_session(scans: Iterable[TreeScan]) -> dict[tuple[str, str], list[TreeScan
 def preference(scan: TreeScan, prefer: Sequence[str]) -> tuple[int, int, bool, str]:
     """Returns the order of a session's scans: parts asked for, run, neither rec- nor ce-, name."""
     return scan.wanted(prefer), scan.run, scan.altered, scan.path.name
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Returns some names for a message: ``a, b, c and 7 more``."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -19,7 +19,6 @@ from mri_jax.cohort.assemble import DAYS_A_YEAR, CohortSource
 from mri_jax.cohort.dates import AUTO, CHOICES, order_of, to_dates
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.joining import refuse_strangers
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
     as_text,
     disagreeing_rows,
@@ -30,6 +29,7 @@ from mri_jax.cohort.reading import (
     to_numbers,
 )
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, listed, refuse
 
 PHASES = ("ADNI1", "ADNIGO", "ADNI2", "ADNI3", "ADNI4")
 FIELD = {"ADNI1": 1.5, "ADNIGO": 3.0, "ADNI2": 3.0, "ADNI3": 3.0, "ADNI4": 3.0}
@@ -116,7 +116,7 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Cohor
     if len(strangers):
         more.append(
             f"images of {len(strangers)} subjects are left out, who are not in "
-            f"{table.files[0].name}: {exports.listing(strangers)}"
+            f"{table.files[0].name}: {listed(strangers)}"
         )
     more += exports.not_used(tables, [*table.files, *adni_images.tables_used(tables)])
     by_image = {_rid(subject): subject for subject in sorted(seen.unique(), reverse=True)}

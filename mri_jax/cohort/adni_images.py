@@ -13,8 +13,8 @@ from mri_jax.cohort.adni_visits import image_visit
 from mri_jax.cohort.dates import AUTO
 from mri_jax.cohort.exports import find_export, tables_of
 from mri_jax.cohort.images import UNUSABLE
-from mri_jax.cohort.problems import Problem
 from mri_jax.cohort.reading import read_rows, to_numbers
+from mri_jax.problems import Problem
 
 # Of ADNI-GO and -2, and of ADNI-3; the names of columns differ in case only.
 RATINGS = re.compile(r"MAYOADIRL_MRI_(?:IMAGEQC|QUALITY_ADNI3)", re.IGNORECASE)

@@ -9,12 +9,11 @@ import pandas as pd
 
 from mri_jax.cohort.assemble import decimal_year
 from mri_jax.cohort.dates import birth_years
-from mri_jax.cohort.exports import listing
 from mri_jax.cohort.identity import adni_id, person
 from mri_jax.cohort.joining import refuse_strangers, whole_numbers
-from mri_jax.cohort.problems import Problem, add_rows
 from mri_jax.cohort.reading import as_text, is_missing, read_rows, to_codes, to_numbers
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, add_rows, listed
 
 SEX = {"Male": "M", "Female": "F", "M": "M", "F": "F", "1": "M", "2": "F"}
 LAST_BIRTH = 2015
@@ -120,7 +119,7 @@ def with_demographics(
         if len(unsure):
             notes.append(
                 f"{path.name}: rows of {len(unsure)} subjects disagree on {name} (RID "
-                f"{listing(unsure)}); the first row is used"
+                f"{listed(unsure)}); the first row is used"
             )
     facts = rows_of.first()
     joined = facts.reindex(visits["rid"]).set_axis(visits.index)

@@ -23,7 +23,6 @@ from mri_jax.cohort.identity import (
     person,
 )
 from mri_jax.cohort.joining import refuse_strangers, whole_numbers
-from mri_jax.cohort.problems import Problem, add_rows, refuse
 from mri_jax.cohort.reading import (
     as_text,
     disagreeing_rows,
@@ -34,6 +33,7 @@ from mri_jax.cohort.reading import (
     to_numbers,
 )
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, add_rows, refuse
 
 CODES = {
     "1": "CN", "2": "MCI", "3": "AD", "CN": "CN", "NL": "CN", "HC": "CN", "MCI": "MCI",

@@ -14,11 +14,11 @@ from mri_jax.cohort import bids
 from mri_jax.cohort import images as im
 from mri_jax.cohort.dates import AUTO, MONTH_FIRST, to_dates
 from mri_jax.cohort.download import LAYOUT, Strays, scan_tree
-from mri_jax.cohort.exports import listing, tables_of
+from mri_jax.cohort.exports import tables_of
 from mri_jax.cohort.identity import code_of_month, month_of_visit
-from mri_jax.cohort.problems import Problem
 from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, listed
 
 _ALIASES = {
     "image_id": ("Image Data ID", "Image ID", "image_id", "ImageUID", "loni_image"),
@@ -109,7 +109,7 @@ def _of_nobody(path: Path, table: pd.DataFrame) -> list[str]:
     nobody = table.loc[table["subject_id"] == "", "named"]
     if nobody.empty:
         return []
-    said = listing(repr(name) for name in nobody.unique())
+    said = listed(repr(name) for name in nobody.unique())
     return [f"{len(nobody)} rows of {path.name} are left out, of no subject of this study: {said}"]
 
 

@@ -19,10 +19,10 @@ from mri_jax.cohort.bids_tables import (
     read_tables,
 )
 from mri_jax.cohort.identity import canonical, likeness, months_of_visits
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import as_text
 from mri_jax.errors import UserError
-from mri_jax.trees import NO_SESSION, listed
+from mri_jax.problems import Problem, listed, refuse
+from mri_jax.trees import NO_SESSION
 
 # Days since entry become dates after this day, which is shown nowhere.
 _ENTRY = pd.Timestamp("2000-01-01")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from mri_jax import delimited
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import (
     MISSING,
     columns_of,
@@ -24,6 +23,7 @@ from mri_jax.cohort.reading import (
 )
 from mri_jax.cohort.sessions import labelled
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, refuse
 
 ALIASES = {
     "participant": ("participant_id", "subject_id", "subject"),

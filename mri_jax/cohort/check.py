@@ -11,10 +11,10 @@ import pandas as pd
 from mri_jax import files
 from mri_jax.cohort import same_people
 from mri_jax.cohort.identity import person
-from mri_jax.cohort.problems import Problem, TableError, refuse
 from mri_jax.cohort.same_people import Apart
 from mri_jax.cohort.table import image_problems, read_table
 from mri_jax.delimited import MISSING
+from mri_jax.problems import Problem, TableError, refuse
 
 _CHUNK = 1 << 16
 

@@ -6,8 +6,8 @@ from datetime import date
 
 import pandas as pd
 
-from mri_jax.cohort.problems import Problem, add_rows
 from mri_jax.cohort.reading import is_missing
+from mri_jax.problems import Problem, add_rows
 
 MONTH_FIRST, DAY_FIRST = "month-first", "day-first"
 ORDERS = (MONTH_FIRST, DAY_FIRST)

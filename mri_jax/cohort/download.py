@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort.dates import EARLIEST, read_date
-from mri_jax.cohort.problems import Problem
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".ima")

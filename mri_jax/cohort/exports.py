@@ -8,12 +8,12 @@ from pathlib import Path
 from mri_jax import files
 from mri_jax.cohort.dates import read_date
 from mri_jax.errors import UserError
+from mri_jax.problems import listed
 
 # What stands after a table's name: the date of the download, and the mark of a second copy as
 # browsers and file managers write it.
 _DATED = r"(?:[_-](?P<date>\d{1,2}-?[A-Za-z]{3}-?\d{4}|\d{4}-\d{2}-\d{2}))?"
 _COPY = r"(?:\s?\(\d+\)|(?: -)? copy(?: ?\(?\d+\)?)?)?"
-_SHOWN = 6
 
 
 def tables_of(folder: Path) -> list[Path]:
@@ -100,18 +100,11 @@ def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
         advice = f"; {other[0].name} is no CSV file: unpack it, or save it as CSV"
     return UserError(
         f"{folder}: has no {wanted} (dated names such as NAME_01Jan2025.csv, All_Subjects_NAME "
-        f"and NAME (1).csv are fine); found {listing(p.name for p in there)}{advice}"
+        f"and NAME (1).csv are fine); found {listed(p.name for p in there)}{advice}"
     )
 
 
 def not_used(folder: Path, used: Iterable[Path]) -> list[str]:
     """Returns a note that names the tables of a folder that were not read, if there are any."""
     rest = sorted({path.name for path in tables_of(folder)} - {path.name for path in used})
-    return [f"tables not used: {listing(rest)}"] if rest else []
-
-
-def listing(names: Iterable[str], shown: int = _SHOWN) -> str:
-    """Returns the first names, and how many more there are."""
-    every = list(names)
-    more = len(every) - shown
-    return (", ".join(every[:shown]) or "nothing") + (f" and {more} more" if more > 0 else "")
+    return [f"tables not used: {listed(rest)}"] if rest else []

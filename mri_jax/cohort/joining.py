@@ -4,29 +4,27 @@ import re
 
 import pandas as pd
 
-from mri_jax.cohort.problems import Problem, add_rows
 from mri_jax.cohort.reading import as_text, is_missing
+from mri_jax.problems import Problem, add_rows
 
 _WHOLE = re.compile(r"[\"']?0*([0-9]+)(?:\.0*)?[\"']?")
 _EXAMPLES = 3
 
 
-def whole_numbers(
-    values: pd.Series, file: str, problems: list[Problem], rule: str = "is not a whole number"
-) -> pd.Series:
+def whole_numbers(values: pd.Series, file: str, problems: list[Problem]) -> pd.Series:
     """Converts text to digits of whole numbers without leading zeros; ``""`` where missing.
 
     Args:
       values: ``901``, ``0901``, ``901.0`` (as pandas saves them beside a missing one), ``'901'``.
       file: For the messages.
       problems: What is none of these is added to it.
-      rule: For the messages.
     """
     # A column names few people many times: each text is looked at once.
     found = {text: match[1] for text in values.unique() if (match := _WHOLE.fullmatch(text))}
     digits = values.map(found)
     told = values[digits.isna()]
-    add_rows(problems, file, str(values.name), told[~is_missing(told)], rule)
+    wrong = told[~is_missing(told)]
+    add_rows(problems, file, str(values.name), wrong, "is not a whole number")
     return as_text(digits)
 
 

@@ -15,9 +15,9 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.same_people import Apart
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, refuse
 
 COLUMNS = [
     "subject_a",
@@ -38,6 +38,7 @@ LEAST, SURE = 0.5, 0.85
 _PRIOR = 10
 # From how many persons the others' correlations say where those of two persons end.
 _ENOUGH = 20
+_FOUND = 0.95  # share of the known rescans that shall be found
 _BLOCK, _SAMPLE = 512, 1500
 _SHOWN = 4
 _FIVE_SD = (5 - 1.2816) / (2.3263 - 1.2816)  # beyond the 90th percentile, in units of 90th to 99th
@@ -124,19 +125,18 @@ def compared(own: np.ndarray, mirrored: np.ndarray) -> Compared:
     return Compared(unit(own), unit(mirrored))
 
 
-def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -> Threshold:
+def calibrate(volumes: Compared, subjects: Sequence[str]) -> Threshold:
     """Returns a threshold between different people and known rescans.
 
     Args:
       volumes: From `compared`.
       subjects: N subject ids; equal ids are known rescans.
-      share: Share of the known rescans that shall be found.
 
     Returns:
       The upper end of what different ids have (five SD above their mean, told from their 90th and
       99th percentiles, which neither a few hidden duplicates move nor several scanners), between
       `LEAST` and `SURE`; with fewer than twenty persons `LEAST`. Where known rescans lie lower,
-      the correlation that ``share`` of them reach, but never within what different ids have.
+      the correlation that `_FOUND` of them reach, but never within what different ids have.
     """
     names = np.asarray(subjects)
     same = [
@@ -148,7 +148,7 @@ def calibrate(volumes: Compared, subjects: Sequence[str], share: float = 0.95) -
     end = _end_of_others(volumes, names)
     value = min(max(LEAST, end), SURE)
     if same and end > -1:
-        value = min(value, max(end, float(np.quantile(same, 1 - share))))
+        value = min(value, max(end, float(np.quantile(same, 1 - _FOUND))))
     found = float(np.mean(np.array(same) >= value)) if same else float("nan")
     return Threshold(value, len(same), found)
 

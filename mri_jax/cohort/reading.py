@@ -8,10 +8,10 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import delimited
-from mri_jax.cohort.problems import Problem, add_rows
 from mri_jax.delimited import DECIMAL_COMMA, MISSING, is_missing
 from mri_jax.errors import UserError
 from mri_jax.files import opened
+from mri_jax.problems import Problem, add_rows
 
 __all__ = [
     "MISSING",

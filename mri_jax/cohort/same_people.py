@@ -21,9 +21,9 @@ import pandas as pd
 from etils import epath
 
 from mri_jax.cohort.identity import Likeness, likeness, person
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.errors import UserError
 from mri_jax.files import read_csv
+from mri_jax.problems import Problem, refuse
 
 NAME = "different_people.csv"
 COLUMNS = ("kind", "a", "b", "reason")

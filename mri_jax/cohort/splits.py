@@ -13,8 +13,6 @@ import pandas as pd
 from mri_jax.errors import UserError
 from mri_jax.seeding import generator
 
-AGE_BAND = 10.0
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -60,46 +58,36 @@ class Adaptation:
         return cls(tuple(value["adaptation_ids"]), tuple(value["test_ids"]))
 
 
-def folds(
-    labelled: pd.DataFrame, *, seed: int, n_folds: int = 5, stratify_by: Sequence[str] = ()
-) -> tuple[Fold, ...]:
-    """Cross-validation by subject, stratified by class.
+def folds(labelled: pd.DataFrame, *, seed: int, n_folds: int = 5) -> tuple[Fold, ...]:
+    """Returns a cross-validation by subject, stratified by class.
 
     Args:
-      labelled: Rows of a task (`mri_jax.cohort.task.select`): ``subject_id``, ``label`` and the
-        columns of ``stratify_by``.
+      labelled: Rows of a task (`mri_jax.cohort.task.select`): ``subject_id`` and ``label``.
       seed: The study's seed.
       n_folds: How many.
-      stratify_by: Further columns to balance within each class; ``age`` in bands of ten years.
 
     Returns:
-      Every subject is held out exactly once. Numbers of subjects of a class (and of a stratum
-      within it) differ between folds by at most one.
+      Every subject is held out exactly once. Numbers of subjects of a class differ between folds
+      by at most one.
 
     Raises:
       UserError: Only one class, fewer subjects of a class than folds, or a missing column.
     """
-    held_out = _parts(labelled, n_folds, seed, ("folds",), stratify_by, "folds")
+    held_out = _parts(labelled, n_folds, seed, ("folds",), "folds")
     everyone = sorted(subject for part in held_out for subject in part)
     return tuple(Fold(tuple(s for s in everyone if s not in set(part)), part) for part in held_out)
 
 
 def fifths(
-    labelled: pd.DataFrame,
-    *,
-    seed: int,
-    n: int = 5,
-    purpose: str = "adaptation",
-    stratify_by: Sequence[str] = (),
+    labelled: pd.DataFrame, *, seed: int, n: int = 5, purpose: str = "adaptation"
 ) -> tuple[tuple[str, ...], ...]:
-    """Disjoint stratified parts of a target cohort; each in turn is fine-tuned on.
+    """Returns disjoint stratified parts of a target cohort; each in turn is fine-tuned on.
 
     Args:
       labelled: Rows of a task, as in `folds`.
       seed: The study's seed; another seed draws other parts.
       n: How many parts, 5 for 20% each.
       purpose: Name of the random stream, e.g. the target cohort's name.
-      stratify_by: As in `folds`.
 
     Returns:
       ``n`` sorted tuples of subject ids that together are the cohort.
@@ -107,7 +95,7 @@ def fifths(
     Raises:
       UserError: As `folds`.
     """
-    return _parts(labelled, n, seed, ("fifths", purpose), stratify_by, "fine-tuning parts")
+    return _parts(labelled, n, seed, ("fifths", purpose), "fine-tuning parts")
 
 
 def adaptation(parts: Sequence[Sequence[str]], repeat: int) -> Adaptation:
@@ -119,29 +107,24 @@ def adaptation(parts: Sequence[Sequence[str]], repeat: int) -> Adaptation:
 
 
 def _parts(
-    labelled: pd.DataFrame,
-    n: int,
-    seed: int,
-    purpose: tuple[str, ...],
-    stratify_by: Sequence[str],
-    what: str,
+    labelled: pd.DataFrame, n: int, seed: int, purpose: tuple[str, ...], what: str
 ) -> tuple[tuple[str, ...], ...]:
-    """Deal the subjects, sorted by class, stratum and a random number, to ``n`` parts in turn.
+    """Deals the subjects, sorted by class and a random number, to ``n`` parts in turn.
 
-    Dealing in turn over a sorted row makes the counts of every contiguous stretch (a class, a
-    stratum of a class, the whole) differ by at most one between parts.
+    Dealing in turn over a sorted row makes the counts of every contiguous stretch (a class, the
+    whole) differ by at most one between parts.
     """
-    subjects = _one_row_a_subject(labelled, stratify_by)
+    subjects = _one_row_a_subject(labelled)
     _check_classes(subjects["label"], n, what)
     rng = generator(seed, *purpose)
     subjects = subjects.assign(random=rng.permutation(len(subjects)))
-    names = subjects.sort_values(["label", "stratum", "random"])["subject_id"].tolist()
+    names = subjects.sort_values(["label", "random"])["subject_id"].tolist()
     parts = [tuple(sorted(names[place::n])) for place in range(n)]
     return tuple(parts[place] for place in rng.permutation(n))
 
 
-def _one_row_a_subject(labelled: pd.DataFrame, stratify_by: Sequence[str]) -> pd.DataFrame:
-    missing = [name for name in ("subject_id", "label", *stratify_by) if name not in labelled]
+def _one_row_a_subject(labelled: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in ("subject_id", "label") if name not in labelled]
     if missing:
         found = ", ".join(map(str, labelled.columns))
         raise UserError(f"splits: column {missing[0]!r} is missing; found {found}")
@@ -151,16 +134,7 @@ def _one_row_a_subject(labelled: pd.DataFrame, stratify_by: Sequence[str]) -> pd
     two = rows.groupby("subject_id")["label"].nunique()
     if (two > 1).any():
         raise UserError(f"splits: subject {two.index[two > 1][0]} has two labels")
-    rows = rows.drop_duplicates("subject_id").reset_index(drop=True)
-    strata = [_bands(rows[name]) if name == "age" else rows[name] for name in stratify_by]
-    stratum = pd.Series("", index=rows.index)
-    for values in strata:
-        stratum = stratum + "|" + values.astype(object).where(values.notna(), "").astype(str)
-    return rows.assign(stratum=stratum)
-
-
-def _bands(age: pd.Series) -> pd.Series:
-    return (pd.to_numeric(age, errors="coerce") // AGE_BAND) * AGE_BAND
+    return rows.drop_duplicates("subject_id").reset_index(drop=True)
 
 
 def _check_classes(labels: pd.Series, n: int, what: str) -> None:

@@ -20,9 +20,9 @@ from etils import epath
 
 from mri_jax import delimited, files
 from mri_jax.cohort.identity import person
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.reading import MISSING, as_text, formula_cells, is_missing
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, refuse
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
 KEY = ["subject_id", "session_id"]

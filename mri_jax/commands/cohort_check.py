@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mri_jax.cohort import check
 from mri_jax.cohort import flow as flows
-from mri_jax.cohort.problems import Problem, refuse
 from mri_jax.cohort.table import read_table
 from mri_jax.cohort.written import Parts, check_name, root_of
 from mri_jax.commands import words
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, refuse
 from mri_jax.study import twice
 from mri_jax.volumes import inputs, scans
 

@@ -230,7 +230,7 @@ def mcnemar(label: np.ndarray, first: np.ndarray, second: np.ndarray) -> Effect:
     return Effect(odds[0], odds[1], odds[2], float(min(gained, lost)), float(test.pvalue))
 
 
-def corrected_t(difference: np.ndarray, held_out: float | None = None) -> Effect:
+def corrected_t(difference: np.ndarray) -> Effect:
     """Nadeau and Bengio's corrected resampled t-test on per-fold differences.
 
     For folds of the source, where each test set is another method's training data (2003,
@@ -238,7 +238,6 @@ def corrected_t(difference: np.ndarray, held_out: float | None = None) -> Effect
 
     Args:
       difference: (K,) first minus second, a value a fold.
-      held_out: Share held out for testing; 1/K by default.
 
     Returns:
       The mean difference with its 95% interval, t and p on K - 1 degrees of freedom; NaN with one
@@ -248,7 +247,7 @@ def corrected_t(difference: np.ndarray, held_out: float | None = None) -> Effect
     count, mean = len(difference), float(np.mean(difference))
     if count < 2 or np.isnan(difference).any() or np.var(difference) < 1e-24:
         return Effect(mean, NAN, NAN, NAN, NAN)
-    share = 1 / count if held_out is None else held_out
+    share = 1 / count
     error = np.sqrt((1 / count + share / (1 - share)) * np.var(difference, ddof=1))
     half = stats.t.ppf(0.975, count - 1) * error
     p = float(2 * stats.t.sf(abs(mean) / error, count - 1))

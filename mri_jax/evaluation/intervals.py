@@ -10,7 +10,6 @@ import numpy as np
 from scipy import stats
 
 from mri_jax import seeding
-from mri_jax.errors import UserError
 from mri_jax.evaluation.delong import ROUNDING, Interval, logit_interval
 from mri_jax.evaluation.scores import Estimates, Scores, estimate
 
@@ -18,12 +17,12 @@ LEVEL = 0.95
 RESAMPLES = 2000
 
 
-def wilson(successes: int, total: int, level: float = LEVEL) -> Interval:
+def wilson(successes: int, total: int) -> Interval:
     """Wilson's interval of a single network's proportion (ACC, SEN or SPE); NaN when n is 0."""
     if total == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), level)
-    found = stats.binomtest(successes, total).proportion_ci(level, method="wilson")
-    return Interval(successes / total, float(found.low), float(found.high), level)
+        return Interval(float("nan"), float("nan"), float("nan"), LEVEL)
+    found = stats.binomtest(successes, total).proportion_ci(LEVEL, method="wilson")
+    return Interval(successes / total, float(found.low), float(found.high), LEVEL)
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,7 @@ def _drawn_shares(
     return hits / total
 
 
-def percentile_interval(
-    centre: float, draws: np.ndarray, size: int, level: float = LEVEL
-) -> Interval:
+def percentile_interval(centre: float, draws: np.ndarray, size: int) -> Interval:
     """Percentile interval, widened for few subjects.
 
     The plain percentiles of n subjects are too narrow by sqrt((n - 1) / n) and by using the normal
@@ -116,17 +113,16 @@ def percentile_interval(
       centre: The estimate.
       draws: (B,) bootstrap values.
       size: Subjects behind the estimate.
-      level: Nominal coverage.
 
     Returns:
       NaN limits where the draws do not vary, where one is NaN, or with fewer than two subjects.
     """
     if size < 2 or np.isnan(draws).any() or np.ptp(draws) ** 2 < ROUNDING:
-        return Interval(centre, float("nan"), float("nan"), level)
-    reach = np.sqrt(size / (size - 1)) * stats.t.ppf(0.5 + level / 2, size - 1)
+        return Interval(centre, float("nan"), float("nan"), LEVEL)
+    reach = np.sqrt(size / (size - 1)) * stats.t.ppf(0.5 + LEVEL / 2, size - 1)
     tail = float(stats.norm.cdf(-reach))
     low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(centre, float(low), float(high), level)
+    return Interval(centre, float(low), float(high), LEVEL)
 
 
 def interval_a(
@@ -134,7 +130,6 @@ def interval_a(
     scores: Scores,
     threshold: np.ndarray | None = None,
     seed: int = 0,
-    level: float = LEVEL,
     drawn: Resampled | None = None,
 ) -> Interval:
     """These networks on new subjects: DeLong for the AUC, stratified bootstrap for the rates.
@@ -146,22 +141,21 @@ def interval_a(
       scores: Scores of J networks.
       threshold: (J,) on the logit difference; argmax by default.
       seed: Seed of the bootstrap.
-      level: Nominal coverage.
       drawn: What `resample` gave for these decisions, to share it between the four rates.
     """
     found = estimate(metric, scores, threshold)
     centre = float(found.value.mean())
     if metric == "auc":
-        quantile = float(stats.norm.ppf(0.5 + level / 2))
-        return logit_interval(centre, float(found.covariance.mean()), quantile, level)
+        quantile = float(stats.norm.ppf(0.5 + LEVEL / 2))
+        return logit_interval(centre, float(found.covariance.mean()), quantile, LEVEL)
     if metric != "bac" and len(scores.score) == 1 and not np.isnan(centre):
         right = decisions(scores, threshold)[0] == (scores.label == 1)
         wanted = {"acc": (0, 1), "sen": (1,), "spe": (0,)}[metric]
         members = scores.tested[0] & np.isin(scores.label, wanted)
-        return wilson(int(right[members].sum()), int(members.sum()), level)
+        return wilson(int(right[members].sum()), int(members.sum()))
     if drawn is None:
         drawn = resample(scores, decisions(scores, threshold), seed)
-    return percentile_interval(centre, drawn.metric(metric).mean(axis=1), drawn.size(metric), level)
+    return percentile_interval(centre, drawn.metric(metric).mean(axis=1), drawn.size(metric))
 
 
 def decisions(scores: Scores, threshold: np.ndarray | None = None) -> np.ndarray:
@@ -190,13 +184,11 @@ def interval_b(
     found: Estimates,
     fold: np.ndarray,
     label: np.ndarray,
-    held_out: float | None = None,
-    level: float = LEVEL,
 ) -> Interval:
     """New subjects and retrained networks.
 
     The variance over new subjects plus the `between_variance` of the K fold networks times
-    ``1/K + held_out/(1 - held_out)``: Nadeau and Bengio's correction for training sets that
+    ``1/K + 1/(K - 1)``: Nadeau and Bengio's correction for training sets that
     overlap (2003, doi:10.1023/A:1024068626366). On the logit scale, with Satterthwaite's degrees of
     freedom: K - 1 behind the variance between networks, and each class's subjects less one behind
     what that class adds to the variance over subjects.
@@ -205,8 +197,6 @@ def interval_b(
       found: Estimates of one metric; repeats of a fold are averaged first.
       fold: (J,) the source fold of each network.
       label: (N,) 0 or 1 of the subjects.
-      held_out: Share of the source held out from each network; 1/K by default.
-      level: Nominal coverage.
 
     Returns:
       NaN limits with a single fold, without variance, or where the metric is 0, 1 or NaN.
@@ -215,10 +205,8 @@ def interval_b(
     count = len(each.value)
     centre = float(found.value.mean())
     if count < 2 or np.isnan(each.value).any() or np.isnan(each.influence).any():
-        return Interval(centre, float("nan"), float("nan"), level)
-    share = 1 / count if held_out is None else held_out
-    if not 0.0 < share < 1.0:
-        raise UserError(f"held_out: {share} must lie between 0 and 1")
+        return Interval(centre, float("nan"), float("nan"), LEVEL)
+    share = 1 / count
     influence = each.influence.mean(axis=0)
     by_class = [influence[np.asarray(label) == value] for value in (0, 1)]
     parts = [(float((part**2).sum()), len(part) - 1) for part in by_class if part.any()]
@@ -226,7 +214,7 @@ def interval_b(
     networks = between_variance(each.value, each.covariance) * (1 / count + share / (1 - share))
     total = subjects + networks
     if not total > ROUNDING:
-        return Interval(centre, float("nan"), float("nan"), level)
+        return Interval(centre, float("nan"), float("nan"), LEVEL)
     spread = sum(variance**2 / freedom for variance, freedom in [*parts, (networks, count - 1)])
     freedom = total**2 / spread
-    return logit_interval(centre, total, float(stats.t.ppf(0.5 + level / 2, freedom)), level)
+    return logit_interval(centre, total, float(stats.t.ppf(0.5 + LEVEL / 2, freedom)), LEVEL)

@@ -4,7 +4,6 @@ Pure functions of arrays: training arrays in, (N, 2) logits of the test sets out
 set enters a fit.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,9 +98,7 @@ class VoxelModel:
         return _two(np.asarray(volumes @ self.weights, float) - shift + self.intercept)
 
 
-def fit_voxels(
-    volumes: np.ndarray, label: np.ndarray, seed: int, penalties: Sequence[float] = PENALTIES
-) -> VoxelModel:
+def fit_voxels(volumes: np.ndarray, label: np.ndarray, seed: int) -> VoxelModel:
     """Ridge-penalised logistic regression on every voxel.
 
     The penalty is chosen by the log loss of a stratified 5-fold cross-validation inside these
@@ -113,7 +110,6 @@ def fit_voxels(
       volumes: (N, V) normalised training volumes as `blocks.block_mean` gives them; not altered.
       label: (N,) 0 or 1.
       seed: Seed of the inner folds.
-      penalties: Tried, relative to the mean squared norm of a centred volume.
 
     Raises:
       UserError: A class is absent, a voxel is NaN, or all volumes are equal.
@@ -131,8 +127,8 @@ def fit_voxels(
     values, vectors = np.linalg.eigh(gram / size)
     kept = values > 1e-6 * values[-1]
     scores = vectors[:, kept] * np.sqrt(values[kept])
-    losses = [_inner_loss(scores, label, penalty, seed) for penalty in penalties]
-    best = penalties[int(np.argmin(losses))]
+    losses = [_inner_loss(scores, label, penalty, seed) for penalty in PENALTIES]
+    best = PENALTIES[int(np.argmin(losses))]
     model = _ridge(scores, label, best)
     # scores = centred / sqrt(size) @ basis, with basis = centred^T V diag(values^-1/2) / sqrt(size)
     dual = vectors[:, kept] @ (model.coef_[0] / np.sqrt(values[kept])) / size

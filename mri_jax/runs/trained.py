@@ -12,7 +12,7 @@ the store of its volumes, which it finds where the run wrote them, or beside a r
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -157,6 +157,29 @@ class TrainedRun:
         if made is None or store.info.fingerprint != made.store_fingerprint:
             raise UserError(f"{self.store_path}: is not the store of {self.results.path}")
         return store
+
+    def study_with(self, table: epath.PathLike | None = None) -> Study:
+        """Returns the study with a cohort table that is there; a simulated study needs none.
+
+        Args:
+          table: The table. By default it is where the run had it or, if it is not there any more,
+            the run's own copy of the rows that it used.
+
+        Raises:
+          UserError: The table is in neither place.
+        """
+        data = self.study.data
+        if data.simulated:
+            return self.study
+        places = (epath.Path(data.cohort), self.results.path / results.COHORT)
+        there = (str(place) for place in places if files.is_there(place))
+        found = files.expanded(table) if table is not None else next(there, None)
+        if found is None:
+            raise UserError(
+                f"{self.results.path}: its cohort table is neither {places[0]} nor {places[1]}; "
+                "name it with --table, or leave out --sanity"
+            )
+        return replace(self.study, data=replace(data, cohort=found))
 
     def reader(self, keys: tuple[Key, ...]) -> Reader:
         """Reads scans as the networks saw them; keys are (subject_id, session_id)."""

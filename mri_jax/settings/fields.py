@@ -314,9 +314,9 @@ def leaves(kind: type, at: str = ROOT) -> list[tuple[str, Rule, str]]:
     return [(name, each.metadata["rule"], each.metadata["about"]) for name, each in _all(kind, at)]
 
 
-def free(kind: type, at: str = "") -> set[str]:
+def free(kind: type) -> set[str]:
     """Returns the names of the fields that never change what a study finds."""
-    return {name for name, each in _all(kind, at) if each.metadata["free"]}
+    return {name for name, each in _all(kind, "") if each.metadata["free"]}
 
 
 def _all(kind: type, at: str) -> list[tuple[str, dataclasses.Field]]:

@@ -4,22 +4,18 @@ Everything else is the run's: scans, fold, network, length, early stopping. The 
 like any other, so it is trained once.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.explanation.check import PermutedNetwork
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.planning.fingerprints import training_named
 from mri_jax.planning.permuted import permute_labels
-from mri_jax.runs.results import COHORT
 from mri_jax.runs.trained import SOURCE, TrainedRun
-from mri_jax.settings.study import Study
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
@@ -43,7 +39,7 @@ def permuted_network(
       UserError: There is no table, or it and the store do not give the scans that the run's
         networks were trained on.
     """
-    study = run.study if run.study.data.simulated else _with_table(run, table)
+    study = run.study_with(table)
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
     store = None if study.data.simulated else run.store
     catalogue, plan = planned(study, folders, store)
@@ -73,21 +69,6 @@ def permuted_network(
         raise UserError(f"training on permuted labels failed ({failed}); leave out --sanity")
     read, history = folders.network(shuffled), folders.history(shuffled)
     return PermutedNetwork(ScoredNetwork(read.spec, read.variables), fold, _described(history))
-
-
-def _with_table(run: TrainedRun, named_table: epath.PathLike | None) -> Study:
-    """Returns the study of a run with the cohort table that is there."""
-    data = run.study.data
-    if named_table is not None:
-        return replace(run.study, data=replace(data, cohort=files.expanded(named_table)))
-    places = (epath.Path(data.cohort), run.results.path / COHORT)
-    table = next((place for place in places if files.is_there(place)), None)
-    if table is None:
-        raise UserError(
-            f"{run.results.path}: its cohort table is neither {places[0]} nor {places[1]}; "
-            "name it with --table, or leave out --sanity"
-        )
-    return replace(run.study, data=replace(data, cohort=str(table)))
 
 
 def _described(history: list[dict[str, Any]]) -> str:

@@ -13,9 +13,9 @@ from mri_jax.cohort.near_duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.errors import UserError, naming
 from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
+from mri_jax.problems import listed as few
 from mri_jax.settings.study import Study, named
 from mri_jax.study.twice import searched
-from mri_jax.trees import listed as few
 from mri_jax.volumes.grids import GRIDS, Grid
 from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mri_jax import delimited, trees
 from mri_jax.errors import UserError
+from mri_jax.problems import listed
 from mri_jax.trees import NO_SESSION
 from mri_jax.volumes.entries import WANTED, ScanEntry, is_t1_linear, of_table
 from mri_jax.volumes.headers import (
@@ -135,7 +136,7 @@ def _lost(paths: list[Path]) -> list[str]:
     """Returns what to say of links that lead nowhere."""
     if not paths:
         return []
-    names = trees.listed([path.name for path in paths])
+    names = listed([path.name for path in paths])
     rule = "files are links that lead nowhere and are left out (git-annex, DataLad: get them first)"
     return [f"{len(paths)} {rule}: {names}"]
 
@@ -248,17 +249,17 @@ def _folder(folder: Path, cohort: str) -> Inputs:
     if people and unlisted:
         notes.append(
             f"{len(unlisted)} of {len(entries)} scans begin with no id of participants.tsv, their "
-            f"names are taken as ids: {trees.listed(unlisted)}"
+            f"names are taken as ids: {listed(unlisted)}"
         )
     absent = sorted(set(people) - {entry.subject_id for entry in entries})
     if absent:
         notes.append(
             f"{len(absent)} of {len(people)} ids of participants.tsv begin the name of no scan: "
-            f"{trees.listed(absent)}"
+            f"{listed(absent)}"
         )
     if inner := trees.trees_below(folder):
         notes.append(
-            f"{len(inner)} folders in it are BIDS trees of their own ({trees.listed(inner)}): read "
+            f"{len(inner)} folders in it are BIDS trees of their own ({listed(inner)}): read "
             "here as loose files, whose names are the ids; give one tree, or the cohort table"
         )
     return Inputs(tuple(entries), tuple(notes), "folder of files")

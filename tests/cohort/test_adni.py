@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mri_jax.cohort import adni
 from mri_jax.cohort.assemble import REASONS
-from mri_jax.cohort.problems import TableError
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 from tests.cohort.small_adni import (
     RIGHT,
     TODAY,

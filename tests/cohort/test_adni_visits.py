@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_jax.cohort.adni_visits import image_visit, months, plain_code, plain_codes
-from mri_jax.cohort.problems import TableError
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 from tests.cohort.small_adni import (
     RIGHT,
     WHEN,

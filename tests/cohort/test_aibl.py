@@ -10,8 +10,8 @@ from mri_jax.cohort import aibl
 from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
-from mri_jax.cohort.problems import TableError
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 
 TODAY = date(2026, 1, 1)
 PEOPLE = {"11": "3 3", "12": "1 1", "13": "2 3"}

@@ -7,9 +7,9 @@ from mri_jax.cohort.bids import BidsOptions, read
 from mri_jax.cohort.bids_tables import TableOptions
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
-from mri_jax.cohort.problems import TableError
 from mri_jax.delimited import words_for_missing
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 
 
 def write(path: Path, text: str = "") -> None:

@@ -15,7 +15,7 @@ from mri_jax.cohort.dates import (
     read_date,
     to_dates,
 )
-from mri_jax.cohort.problems import Problem
+from mri_jax.problems import Problem
 
 TODAY = date(2026, 6, 1)
 days = st.dates(date(1990, 1, 1), TODAY)

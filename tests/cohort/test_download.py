@@ -7,7 +7,7 @@ import pytest
 
 from mri_jax.cohort import adni_people, aibl
 from mri_jax.cohort.download import Strays, scan_tree
-from mri_jax.cohort.problems import Problem
+from mri_jax.problems import Problem
 
 NAME = "ADNI_001_S_0901_MR_MP-RAGE__br_raw_S9000_I4000"
 PLACE = "ADNI/001_S_0901/MP-RAGE/2006-03-01_08_00_00.0"

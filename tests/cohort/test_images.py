@@ -5,8 +5,8 @@ from mri_jax.cohort.archive import ImageReading, combine, image_tables, read_ima
 from mri_jax.cohort.download import scan_tree
 from mri_jax.cohort.identity import adni_id
 from mri_jax.cohort.images import ImageChoice, choose, describe, level_of
-from mri_jax.cohort.problems import Problem
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_jax.cohort.joining import refuse_strangers, whole_numbers
-from mri_jax.cohort.problems import Problem
+from mri_jax.problems import Problem
 
 
 @given(

@@ -21,9 +21,9 @@ from mri_jax.cohort.near_duplicates import (
     refuse_unresolved,
     search,
 )
-from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 
 D = 400
 

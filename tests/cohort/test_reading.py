@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from mri_jax.cohort.problems import Problem, TableError, refuse
 from mri_jax.cohort.reading import disagreeing_rows, read_rows, to_numbers
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, TableError, refuse
 
 AB = {"a": ("A",), "b": ("B", "bee")}
 

@@ -4,9 +4,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mri_jax.cohort.identity import canonical, likeness, person, plain
-from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.same_people import NAME, Apart, Holder, find, people, read, refuse_probable
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 
 COHORTS = ("SITE_A", "SITE_B", "ADNI1", "AIBL")
 text = st.text(st.sampled_from("aAbS01２９_- .\u200b\ufeff\u00a0еΑsubesmi"), max_size=12)

@@ -13,9 +13,9 @@ from mri_jax.cohort import adni, aibl, flow
 from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
-from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.table import validate
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 
 TODAY = date(2026, 1, 1)
 

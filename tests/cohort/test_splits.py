@@ -48,21 +48,6 @@ def test_folds_hold_every_subject_out_once_and_ignore_the_order_of_rows(size, se
     assert folds(frame.iloc[order][columns], seed=seed, n_folds=n) == made
 
 
-@settings(max_examples=15, deadline=None)
-@given(sizes, st.integers(0, 10**6))
-def test_strata_within_a_class_are_dealt_evenly(size, seed):
-    frame = labelled(*size)
-    made = folds(frame, seed=seed, stratify_by=("sex", "age"))
-    rows = frame.drop_duplicates("subject_id").set_index("subject_id")
-    key = list(zip(rows["label"], rows["sex"], rows["age"] // 10, strict=True))
-    stratum = dict(zip(rows.index, key, strict=True))
-    for wanted in set(key):
-        counts = [sum(stratum[s] == wanted for s in fold.validation_ids) for fold in made]
-        assert max(counts) - min(counts) <= 1
-    positives = [sum(stratum[s][0] for s in fold.validation_ids) for fold in made]
-    assert max(positives) - min(positives) <= 1
-
-
 def test_a_seed_and_a_purpose_name_the_split():
     frame = labelled(23, 31)
     assert folds(frame, seed=1) == folds(frame, seed=1)

@@ -8,10 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mri_jax.cohort.check import refuse_all
-from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.table import placed, read_table, write_table
 from mri_jax.delimited import words_for_missing
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 
 HEADER = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
 

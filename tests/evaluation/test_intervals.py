@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mri_jax.errors import UserError
 from mri_jax.evaluation import delong, intervals
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.scores import Estimates, Scores, estimate
@@ -190,13 +189,6 @@ def test_identical_networks_make_b_no_narrower_than_a(rng):
     b = intervals.interval_b(estimate("auc", scores), scores.fold, scores.label)
     assert b.low <= a.low
     assert a.high <= b.high
-
-
-def test_held_out_share_must_be_a_share():
-    with pytest.raises(UserError, match="held_out: 1"):
-        intervals.interval_b(
-            Estimates(np.array([0.7, 0.8]), np.ones((2, 4))), np.arange(2), np.arange(4) % 2, 1.0
-        )
 
 
 def test_the_accuracy_of_controls_alone_is_their_specificity_with_its_interval(rng):

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from mri_jax.cohort.leakage import LeakageError
-from mri_jax.cohort.problems import TableError
 from mri_jax.cohort.same_people import NAME
 from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
+from mri_jax.problems import TableError
 from mri_jax.volumes.store import VolumeStore
 from tests.leak_attempts import ATTEMPTS, make_attempt, make_base
 from tests.planning.test_plan import plan_of
