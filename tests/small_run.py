@@ -14,6 +14,7 @@ def make_run(
     folder: Path,
     factors: Mapping[str, float] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    how: Running | None = None,
     **fields: object,
 ) -> Path:
     """Train and write ``folder/run`` with its stages in ``folder/stages``; returns the run.
@@ -22,6 +23,7 @@ def make_run(
       folder: Also gets the cohort table and the store, unless they are there.
       factors: On the intensities of single subjects.
       say: Where the study's summary goes.
+      how: How it runs; by default to its end without a report.
       **fields: Overrides such as ``finetune={"inner_folds": 2}``.
     """
     table, store = folder / "data" / "cohort.csv", folder / "data" / "store"
@@ -36,6 +38,6 @@ def make_run(
     config["baselines"] |= {"voxels": False}
     for name, value in fields.items():
         config[name] = config[name] | value if isinstance(value, dict) else value
-    how = Running(say=say, report=False)
+    how = how or Running(say=say, report=False)
     run_study(Study.parse(config), folder / "run", folder / "stages", how)
     return folder / "run"

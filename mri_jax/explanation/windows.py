@@ -18,7 +18,7 @@ from jax import Array, lax
 
 from mri_jax.explanation.occlusion import in_chunks
 from mri_jax.explanation.score import ScoredNetwork, difference
-from mri_jax.models import CNN, CNNSpec
+from mri_jax.models import CNN, CNNSpec, choice
 from mri_jax.models.conv_layer import (
     Features,
     Moments,
@@ -198,7 +198,7 @@ def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Arr
         Features(around),
         Parameters(kernel, norm["scale"], norm["bias"]),
         Moments(stats["mean"], stats["var"]),
-        Setting(pool=False, epsilon=spec.epsilon),
+        Setting(False, spec.epsilon, native=choice.resolved(None) == choice.NATIVE),
     )
     output = whole.activated()[:, 1:-1, 1:-1, 1:-1]
     return max_pool(output) if spec.pool_after[layer - 1] else output

@@ -1,9 +1,15 @@
 """What a study does to its process."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
+import pytest
 
-from mri_jax.training.devices import after_compiling
+from mri_jax.training.devices import after_compiling, usable_cores
+from tests.conftest import ROOT, needs_compiler
 
 
 def test_what_follows_compilation_is_called_once_a_program():
@@ -16,3 +22,27 @@ def test_what_follows_compilation_is_called_once_a_program():
     assert len(calls) == before + 1
     double(argument)
     assert len(calls) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("forms", "split"),
+    [pytest.param("native", 1, marks=needs_compiler), ("xla", min(2, usable_cores()))],
+)
+def test_batches_are_split_over_a_cpu_that_no_kernels_use(tmp_path, forms, split):
+    code = f"""
+import jax
+from etils import epath
+from mri_jax.training import devices
+wave = devices.start(epath.Path({str(tmp_path)!r}), 2, 10**6, forms={forms!r})
+print(wave.split, len(wave.devices), len(jax.devices()), jax.numpy.ones(3).sum())
+print(devices.described(wave))
+"""
+    alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT, env=alone, capture_output=True, encoding="utf-8", check=True,
+    )  # fmt: skip
+    numbers, line = done.stdout.splitlines()
+    assert numbers == f"{split} {split} {split} 3.0"
+    assert line.startswith(f"devices: {split} x cpu (cpu), 1 fold at once, ")
+    assert line.endswith(f", forms: {forms}")
