@@ -182,7 +182,7 @@ class TrainingCheckpoints:
         self._remove_others()
 
     def load_last(self, like: Any) -> Any | None:
-        """Returns the newest state that is whole and fits ``like``, as NumPy arrays in its structure.
+        """Returns the newest state that is whole and fits ``like``, of NumPy arrays, like it.
 
         States that are not whole, or do not match by name, shape and dtype, are passed over with a
         line each, and without one where a save was not finished. Where the training was begun with
