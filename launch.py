@@ -7,13 +7,14 @@ The config's preset follows a colon (``configs/depth.py:dev``), its fields are o
 
 import sys
 
-from mri_jax.interruption import CODE, Interruption, hold_signals
+from mri_jax.interruption import CODE, Interrupted, Interruption, hold_signals
 
 if __name__ == "__main__":
     hold_signals()  # before anything else is imported, so that they wait for their answer
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mri_jax import allocator
@@ -70,30 +71,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(0 if {"--help", "-h", "--helpfull", "--helpshort"} & set(argv) else ended.code)
     except Exception as error:
         # A config file is a program, and may end with any error.
-        print(f"error: {_mistake(argv, error)}", file=sys.stderr)
+        from mri_jax.settings import overrides
+
+        print(f"error: {overrides.mistake(argv, error, list(flags.FLAGS))}", file=sys.stderr)
         sys.exit(2)
-
-
-def _mistake(argv: list[str], error: Exception) -> str:
-    """The line that names the field: ml_collections and absl tell it in many."""
-    given = dict(a.lstrip("-").partition("=")[::2] for a in argv if a.startswith("-"))
-    from mri_jax.errors import UserError
-    from mri_jax.settings import overrides
-    from mri_jax.settings.config_file import cut, fields_of
-
-    if config := given.get("config"):
-        try:
-            if told := overrides.wrong(argv, fields_of(config)):
-                return told
-        except UserError as wrong:
-            return str(wrong)
-    if told := overrides.plainly(str(error), list(flags.FLAGS)):
-        return cut(told)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next(
-        (line for line in reversed(lines) if "Error: " in line), (lines or [repr(error)])[0]
-    )
-    return cut(re.sub(r"^\w+Error: ", "", told))
 
 
 def main(argv: list[str]) -> int:
@@ -118,7 +99,6 @@ def main(argv: list[str]) -> int:
 def _main(argv: list[str]) -> int:
     from mri_jax import files
     from mri_jax.errors import UserError
-    from mri_jax.filenames import safe_name
     from mri_jax.settings.study import Study
 
     if len(argv) > 1:
@@ -135,22 +115,15 @@ def _main(argv: list[str]) -> int:
     study = Study.parse(_CONFIG.value.to_dict())
     from mri_jax.study.dry_run import print_plan
     from mri_jax.study.run import run
-    from mri_jax.study.running import Running
-    from mri_jax.study.scans import open_store, voxels_of
+    from mri_jax.study.running import start
     from mri_jax.training import devices
-    from mri_jax.training.loop import Interrupted
 
-    name = safe_name(f"{study.name}-{study.preset}", keep="_")
-    workdir = _folder("workdir", _WORKDIR.value or f"runs/{name}")
+    workdir = _folder("workdir", _WORKDIR.value or f"runs/{study.folder}")
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
-    store = open_store(study)
-    voxels = voxels_of(study, store)
-    wave = devices.start(
-        stages, study.divisible, voxels, _NANS.value, _CPU_FOLDS.value, _FORMS.value
-    )
+    started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value)
     kept = devices.compiled_programs(stages)
-    print(f"{devices.described(wave)}; compiled programs: {kept}", flush=True)
-    how = Running(wave, store, _INTERRUPTION.asked, report=_REPORT.value)
+    print(f"{devices.described(started.devices)}; compiled programs: {kept}", flush=True)
+    how = replace(started, interrupted=_INTERRUPTION.asked, report=_REPORT.value)
     if _PLAN.value:
         print_plan(study, stages, how)
         return 0

@@ -26,6 +26,10 @@ _SAVING = 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class Interrupted(Exception):
+    """Work was asked to stop; its state is saved."""
+
+
 def hold_signals() -> None:
     """Keep signals waiting until `Interruption.install`, also across ``execve``."""
     if os.name == "posix":

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mri_jax.errors import UserError
+from mri_jax.settings.config_file import cut, fields_of
 from mri_jax.settings.fields import ROOT, leaves, shown, unknown_field
 from mri_jax.settings.study import Study
 
@@ -57,6 +59,30 @@ def wrong(argv: Sequence[str], config: Mapping[str, Any]) -> str:
                 quoted = "texts in it stand in quotation marks, all of it in those of the shell"
                 return f"{name}: {shown(text)} must be a tuple; {quoted}: \"--{name}=('A','B')\""
     return ""
+
+
+def mistake(argv: Sequence[str], error: Exception, flags: Sequence[str]) -> str:
+    """Returns the line that names the field or flag with which a command line failed.
+
+    Args:
+      argv: The command line.
+      error: What ``ml_collections`` or absl raised, which tell it in many lines.
+      flags: Names of the flags that there are besides the fields.
+    """
+    options = dict(a.lstrip("-").partition("=")[::2] for a in argv if a.startswith("-"))
+    if config := options.get("config"):
+        try:
+            if told := wrong(argv, fields_of(config)):
+                return told
+        except UserError as why:
+            return str(why)
+    if told := plainly(str(error), flags):
+        return cut(told)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next(
+        (line for line in reversed(lines) if "Error: " in line), (lines or [repr(error)])[0]
+    )
+    return cut(re.sub(r"^\w+Error: ", "", told))
 
 
 def plainly(message: str, flags: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError, naming
 from mri_jax.evaluation.variants import CNN, Variant
-from mri_jax.filenames import refuse_alike
+from mri_jax.filenames import refuse_alike, safe_name
 from mri_jax.models.spec import CNNSpec, without_retired
 from mri_jax.settings.fields import (
     ROOT,
@@ -195,6 +195,11 @@ class Study:
     def smoke(self) -> bool:
         """Whether it asks only if everything runs, so that its scores mean nothing."""
         return self.preset == "smoke"
+
+    @property
+    def folder(self) -> str:
+        """Name of the results folder by default: ``NAME-PRESET``."""
+        return safe_name(f"{self.name}-{self.preset}", keep="_")
 
     @property
     def divisible(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mri_jax import files
+from mri_jax.interruption import Interrupted
 from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.progress import Progress
 from mri_jax.study.baseline_fits import BaselineFits
@@ -17,7 +18,7 @@ from mri_jax.study.trainer import Trainer
 from mri_jax.training.checkpoints import load_params
 from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.inference import predict
-from mri_jax.training.loop import Control, Interrupted
+from mri_jax.training.loop import Control
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.cohort.table import read_table
+from mri_jax.interruption import Interrupted
 from mri_jax.locks import lock_of
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.simulated import settings_of
@@ -13,7 +14,6 @@ from mri_jax.settings.study import Study
 from mri_jax.simulation import SimulationSettings, simulate
 from mri_jax.simulation.cohorts import paths_in
 from mri_jax.study.twice import searched
-from mri_jax.training.loop import Interrupted
 from mri_jax.volumes.store import VolumeStore
 
 

@@ -14,7 +14,6 @@ from etils import epath
 from mri_jax import files, sealed
 from mri_jax.errors import UserError
 from mri_jax.evaluation.cost import voxels_seconds
-from mri_jax.models import choice
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.settings.study import Study
 from mri_jax.simulation.cost import scan_seconds
@@ -72,7 +71,7 @@ class Costs:
     def _kept(self, about: list[Any], measure: Callable[[], Any]) -> Any:
         wave = self.wave
         device = [wave.devices[0].device_kind, wave.folds, wave.split, jax.__version__]
-        device.append(choice.resolved(wave.forms))
+        device.append(wave.computed)
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
         try:

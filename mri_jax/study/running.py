@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from mri_jax.models import choice
-from mri_jax.training.devices import memory_of, one_fold_each
+from etils import epath
+
+from mri_jax.settings.study import Study
+from mri_jax.study.scans import open_store, voxels_of
+from mri_jax.training import devices
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 
@@ -31,14 +34,33 @@ class Running:
     @cached_property
     def devices(self) -> Wave:
         """What to train on."""
-        return self.wave or one_fold_each()
+        return self.wave or devices.one_fold_each()
 
     @property
     def forms(self) -> str:
         """How conv layers are computed, of `mri_jax.models.choice.FORMS`."""
-        return choice.resolved(self.devices.forms)
+        return self.devices.computed
 
     @property
     def memory(self) -> int:
         """Bytes there are for a fold."""
-        return memory_of(self.devices)
+        return devices.memory_of(self.devices)
+
+
+def start(
+    study: Study, stages: epath.Path, debug_nans: bool, cpu_folds: int, forms: str | None
+) -> Running:
+    """Opens the store of a study and starts the devices; see `mri_jax.training.devices.start`.
+
+    Args:
+      study: What is asked.
+      stages: The folder of stages, under which compiled programs are kept.
+      debug_nans: Whether to stop at the first NaN.
+      cpu_folds: How many folds a CPU trains at once.
+      forms: How conv layers are computed; None lets the machine decide.
+    """
+    store = open_store(study)
+    voxels = voxels_of(study, store)
+    return Running(
+        devices.start(stages, study.divisible, voxels, debug_nans, cpu_folds, forms), store
+    )

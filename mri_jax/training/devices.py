@@ -99,7 +99,7 @@ def described(wave: Wave) -> str:
     return (
         f"devices: {count} x {first.platform} ({first.device_kind}), {folds}, "
         f"{memory_of(wave) / 2**30:.1f} GiB free for each fold, "
-        f"forms: {choice.resolved(wave.forms)}"
+        f"forms: {wave.computed}"
     )
 
 

@@ -25,7 +25,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mri_jax.models import CNN, CNNSpec
-from mri_jax.models.choice import NATIVE
+from mri_jax.models.choice import NATIVE, resolved
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch, TrainState
 from mri_jax.training.step import StepSettings, step_keys, train_step
@@ -84,6 +84,11 @@ class Wave:
     def folds(self) -> int:
         """Returns how many folds train at once."""
         return len(self.devices) // self.split
+
+    @property
+    def computed(self) -> str:
+        """Returns how conv layers are computed, of `mri_jax.models.choice.FORMS`."""
+        return resolved(self.forms)
 
     def first(self, folds: int) -> "Wave":
         """Returns the devices of the first few folds."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mri_jax.interruption import Interrupted
 from mri_jax.keys import random_key
 from mri_jax.seeding import generator
 from mri_jax.training import stopping
@@ -26,10 +27,6 @@ from mri_jax.training.step import StepSettings, init_state
 from mri_jax.training.stopping import Stopping, StoppingSettings
 
 HISTORY = ("train_loss", "validation_loss", "seconds", "waiting", "not_finite")
-
-
-class Interrupted(Exception):
-    """Training was asked to stop; its state is saved."""
 
 
 @dataclass(frozen=True)

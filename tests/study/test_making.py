@@ -2,10 +2,10 @@
 
 import pytest
 
+from mri_jax.interruption import Interrupted
 from mri_jax.planning.planner import make_plan
 from mri_jax.study import making, prepare
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.loop import Interrupted
 from tests import studies
 
 

@@ -5,13 +5,14 @@ import jax
 import numpy as np
 import pytest
 
+from mri_jax.interruption import Interrupted
 from mri_jax.keys import random_key
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, Streamed, ahead
 from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.inference import cross_entropy, predict
-from mri_jax.training.loop import Control, Interrupted, epoch_order, fit, resume, with_step
+from mri_jax.training.loop import Control, epoch_order, fit, resume, with_step
 from mri_jax.training.step import init_variables
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
