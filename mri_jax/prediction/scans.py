@@ -1,9 +1,8 @@
 """The scans to predict: raw files brought to the model's grid, or the volumes of a store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import grain
 import numpy as np
@@ -42,7 +41,7 @@ class NewScan:
     digest: str
     preprocessed: bool = True
     picture: np.ndarray | None = None
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:

@@ -55,7 +55,7 @@ def figures(
     mask: np.ndarray,
     fit: AffineFit,
     there: Mapping[str, float],
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Returns the figures `FIGURES` of one scan.
 
     Args:
