@@ -287,7 +287,7 @@ def _metrics(path: epath.Path, known: Sequence[Variant]) -> pd.DataFrame:
 
 
 def _undescribed(predictions: pd.DataFrame) -> list[str]:
-    """Returns names the runs that neither the columns nor the config describe."""
+    """Names the runs that neither the columns nor the config describe."""
     runs = [run for run, variant in of_rows(predictions).items() if not variant.family]
     if not runs:
         return []
@@ -336,7 +336,7 @@ def _history(path: epath.Path) -> pd.DataFrame:
 
 
 def _unlike_plan(plan: pd.DataFrame, history: pd.DataFrame) -> list[str]:
-    """Returns names the networks that have other epochs than the plan says."""
+    """Names the networks that have other epochs than the plan says."""
     key = ["run", "stage", "repeat", "fold"]
     if not {*key, "epochs"} <= set(plan.columns) or not set(key) <= set(history.columns):
         return []
@@ -354,7 +354,7 @@ def _unlike_plan(plan: pd.DataFrame, history: pd.DataFrame) -> list[str]:
 
 
 def _unfinished(plan: pd.DataFrame, predictions: pd.DataFrame) -> list[str]:
-    """Returns names the planned (run, stage, repeat, fold) without a prediction."""
+    """Names the planned (run, stage, repeat, fold) without a prediction."""
     key = ["run", "stage", "repeat", "fold"]
     if plan.empty or not set(key) <= set(plan.columns):
         return []
