@@ -44,7 +44,7 @@ def _quoted(character: str) -> str:
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Names whose files would be one where case does not count, each set in order."""
+    """Returns names whose files would be one where case does not count, each set in order."""
     sets: dict[str, dict[str, None]] = {}
     for name in names:
         sets.setdefault(safe_name(name).casefold(), {})[name] = None

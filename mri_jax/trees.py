@@ -141,7 +141,7 @@ def is_tree(folder: Path, caps: bool = False) -> bool:
 
 
 def trees_below(folder: Path, caps: bool = False) -> list[str]:
-    """Names of the folders in a folder that are trees, where it is none itself."""
+    """Returns the names of folders in a folder that are trees, where it is none itself."""
     if is_tree(folder, caps):
         return []
     return sorted(path.name for path in folder.glob("*") if is_tree(path, caps))

@@ -245,7 +245,7 @@ def _grid(value: Mapping[str, Any]) -> Grid:
 
 
 def _expected(spec: CNNSpec, grid: Grid) -> dict[str, jax.ShapeDtypeStruct]:
-    """Names and shapes of a network's arrays, without allocating any."""
+    """Returns names and shapes of a network's arrays, without allocating any."""
     # Counted before the spec is spelled out layer by layer.
     if sum(spec.repetitions) > MAX_LAYERS or len(spec.fc) > MAX_LAYERS:
         raise UserError(f"spec: more than {MAX_LAYERS} conv or FC layers")

@@ -259,7 +259,7 @@ def _check_comparable(
 
 
 def _homes(entry: MethodScores, runs: Sequence[Results]) -> set[str]:
-    """Names of the runs that hold an entry's method."""
+    """Returns the names of the runs that hold an entry's method."""
     found = set()
     for name, run in zip(names_of(runs), runs, strict=True):
         rows = run.predictions
