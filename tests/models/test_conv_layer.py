@@ -31,6 +31,7 @@ from mri_jax.models.conv_layer import (
 )
 from mri_jax.models.conv_layer.arguments import Norm
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
+from mri_jax.models.conv_layer.moments import of_volumes
 from tests.conftest import ROOT, needs_compiler
 from tests.networks import drawn
 
@@ -137,6 +138,68 @@ def test_a_layer_agrees_with_the_plain_form(form, **layer):
 @LAYERS
 def test_many_layers_agree_with_the_plain_form(form, **layer):
     check_layer(form, **layer)
+
+
+def check_native_in_float32(batch, size, channels, filters, pool, normed, seed):
+    """Every number that the kernels give in float32 against float64, from the same offsets.
+
+    Inputs are multiples of 1/8, so that the norm is exact and ReLU's mask the same in both.
+    """
+    size = tuple(max(s, 2) for s in size) if pool else size
+    rng = np.random.default_rng(seed)
+
+    def eighths(*shape):
+        return jnp.asarray(np.round(8 * rng.normal(size=shape)) / 8, jnp.float32)
+
+    norm = Norm(eighths(channels), eighths(channels), eighths(channels)) if normed else None
+    x, kernel = Features(eighths(batch, *size, channels), norm), eighths(3, 3, 3, channels, filters)
+    sign = jnp.asarray(rng.choice([-1, 0, 1], filters), jnp.float32)
+    selection, each, z = native.forward(x, kernel, sign, pool=pool, with_moments=True, keep_z=True)
+    exact = jax.tree.map(lambda a: a.astype(jnp.float64), (x, kernel))
+    expected, pull = jax.vjp(lambda x, k: reference.convolve(x.activated(), k), *exact)
+    chosen = eighths(*selection.value.shape)
+    everywhere = Everywhere(eighths(batch, filters), eighths(batch, filters))
+    given = PreActivationGradient(chosen, selection.offset, everywhere, z)
+    back = native.gradients(x, kernel, given, pool=pool, for_input=True, for_kernel=True)
+    dz = chosen
+    if pool:
+        own = pooling.select_windows(z, sign)
+        jax.tree.map(np.testing.assert_array_equal, selection, own)
+        dz = pooling.scatter_windows(chosen, selection.offset, z.shape)
+    constant, slope = (p[:, None, None, None] for p in everywhere)
+    dx, dk = pull(dz.astype(jnp.float64) + constant + slope * expected)
+    found = {"z": z, "mean": each.mean, "variance": each.variance, "kernel": back.kernel}
+    right = {"z": expected, "kernel": dk, **of_volumes(expected)._asdict()}
+    of_input = jax.tree.leaves(back.x), jax.tree.leaves(dx)
+    found |= {f"input {i}": leaf for i, leaf in enumerate(of_input[0])}
+    right |= {f"input {i}": leaf for i, leaf in enumerate(of_input[1])}
+    assert_same(found, right, 2e-5)
+
+
+FLOAT32_LAYERS = given(
+    batch=st.integers(1, 2),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 20), st.integers(1, 70)),
+    channels=st.sampled_from([1, 3, 8, 16, 24, 32]),
+    filters=st.sampled_from([2, 8, 16, 24, 32, 40]),
+    pool=st.booleans(),
+    normed=st.booleans(),
+    seed=st.integers(0, 10),
+)
+
+
+@needs_compiler
+@few
+@FLOAT32_LAYERS
+def test_native_kernels_in_float32_agree_with_float64(**layer):
+    check_native_in_float32(**layer)
+
+
+@pytest.mark.slow
+@needs_compiler
+@settings(max_examples=200, deadline=None)
+@FLOAT32_LAYERS
+def test_native_kernels_in_float32_agree_with_float64_in_many_layers(**layer):
+    check_native_in_float32(**layer)
 
 
 @needs_compiler
