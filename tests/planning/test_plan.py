@@ -277,7 +277,8 @@ def test_a_baseline_leaves_out_the_covariate_that_is_the_label(cohorts, tmp_path
     assert fitted == [("age",)] * 5
     named = {e.run for e in plan.entries if isinstance(e.network, BaselineStage)}
     assert named == {"baseline-age", "baseline-voxels"}
-    with pytest.raises(UserError, match=r"source\.name: 'sex' would call baseline-age of this"):
+    told = r"source\.name: with 'sex', baseline-age would have the name of another baseline"
+    with pytest.raises(UserError, match=told):
         plan_of((tmp_path / "cohort.csv", cohorts[1]), task=task, source__name="sex")
     plan, _ = plan_of(cohorts)
     both = [s for s in plan.stages() if isinstance(s, BaselineStage) and s.name == "age_sex"]

@@ -20,8 +20,14 @@ SAID = ("built again", "passed over", "starts anew")
 
 @pytest.fixture
 def copied(small_run, tmp_path):
-    """A finished run with its stages, to be damaged; (run, stages, study)."""
-    shutil.copytree(small_run.parent / "stages", tmp_path / "stages")
+    """A finished run with its own stages, to be damaged; (run, stages, study)."""
+    # Other tests of the session add stages that the run does not have.
+    for folder in {
+        Path(row["folder"]) for row in files.read_json(small_run / "plan.json")["stages"]
+    }:
+        shutil.copytree(
+            small_run.parent / "stages" / folder.name, tmp_path / "stages" / folder.name
+        )
     shutil.copytree(small_run, tmp_path / "run")
     return tmp_path / "run", tmp_path / "stages", Study.read(small_run / "config.json")
 
