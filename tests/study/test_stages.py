@@ -21,13 +21,11 @@ SAID = ("built again", "passed over", "starts anew")
 @pytest.fixture
 def copied(small_run, tmp_path):
     """A finished run with its own stages, to be damaged; (run, stages, study)."""
-    # Other tests of the session add stages that the run does not have.
-    for folder in {
-        Path(row["folder"]) for row in files.read_json(small_run / "plan.json")["stages"]
-    }:
-        shutil.copytree(
-            small_run.parent / "stages" / folder.name, tmp_path / "stages" / folder.name
-        )
+    own = {Path(row["folder"]).name for row in files.read_json(small_run / "plan.json")["stages"]}
+    shutil.copytree(small_run.parent / "stages", tmp_path / "stages")
+    for folder in (tmp_path / "stages").glob("source-*"):
+        if folder.name not in own:  # another test's of this session
+            shutil.rmtree(folder)
     shutil.copytree(small_run, tmp_path / "run")
     return tmp_path / "run", tmp_path / "stages", Study.read(small_run / "config.json")
 
