@@ -24,7 +24,10 @@ import runpy
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+from contenders import SHAPES
 
 ROOT = Path(__file__).resolve().parent.parent
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
@@ -97,6 +100,49 @@ def measure(
     return [contender.finish() for contender in running]
 
 
+def arithmetic(case: dict) -> float:
+    """Returns the GFLOP of a step: of convolutions and products, what is computed again left out.
+
+    A training step takes each product three times, the first layer's twice: no gradient of the
+    volume is wanted.
+    """
+    from mri_jax.models import CNNSpec, summary
+
+    spec = CNNSpec.preset(case["member"], width=case["width"])
+    first, *others = (layer.multiply_adds for layer in summary.layers(spec, SHAPES[case["grid"]]))
+    times = (2, 3) if case["mode"] == "train" else (1, 1)
+    return 2e-9 * case["batch"] * (times[0] * first + times[1] * sum(others))
+
+
+def peak_of_cpu() -> float:
+    """Returns the GFLOP a second that all cores reach together in plain multiply-adds."""
+    from mri_jax.models.conv_layer import kernels
+    from mri_jax.training.devices import usable_cores
+
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        flags = ["-std=c++20", "-O3", "-march=native", "-Wno-psabi", "-pthread"]
+        source = ROOT / "benchmarks" / "peak.cpp"
+        subprocess.run(
+            [kernels.find_compiler(), *flags, str(source), "-o", str(program)], check=True
+        )
+        done = subprocess.run(
+            [str(program), str(usable_cores())], check=True, capture_output=True, encoding="utf-8"
+        )
+    return float(done.stdout)
+
+
+def share_of_peak(case: dict, rows: list[dict], peak: float) -> str:
+    """Returns a line about the arithmetic of a step and what share of the peak ours reaches."""
+    gflop = arithmetic(case)
+    line = f"  {gflop:.2f} GFLOP a step; multiply-add peak {peak:.0f} GFLOP/s"
+    for row in rows:
+        if row["contender"] == "ours":
+            share = gflop / peak / (row["median_ms"] / 1e3)
+            line += f"; ours ({row['allocator']}) reaches {share:.0%} of it"
+    return line
+
+
 def report(case: dict, rows: list[dict]) -> str:
     """A table of one case, with our ratio to each contender and to PyTorch's better form."""
     title = "{member} width {width:g}, {grid}, batch {batch}, {dtype}, {mode}".format(**case)
@@ -158,8 +204,11 @@ def main() -> None:
         contenders = [c for c in options.contenders if case["mode"] == "train" or c != "ours-head"]
         rows = measure(case, contenders, options.allocators, options.turns, options.in_a_row)
         print(report(case, rows), flush=True)
+        # Turns with the contenders: a machine's peak changes with what else its host does.
+        peak = peak_of_cpu()
+        print(share_of_peak(case, rows, peak), flush=True)
         turns = {"turns": options.turns, "in_a_row": options.in_a_row}
-        results.append({"case": case, **turns, "rows": rows})
+        results.append({"case": case, **turns, "peak_gflops": peak, "rows": rows})
     if options.json:
         machine = {
             "processor": platform.processor() or platform.machine(),
