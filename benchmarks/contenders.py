@@ -43,8 +43,7 @@ def volumes(case: dict) -> np.ndarray:
 def jax_step(case: dict) -> Steps:
     """A step of this project, of all layers or the head (``ours-head``), or of another form.
 
-    Run as `launch.py` runs it: on a CPU by native kernels, whose threads use all cores of one
-    device; the forms of ``ours-xla`` and ``linen`` have the batch split over the cores.
+    Run as `launch.py` runs it: on a CPU as one device, by native kernels that use all its cores.
     """
     import jax
     from etils import epath
@@ -55,10 +54,9 @@ def jax_step(case: dict) -> Steps:
     from mri_jax.training.augment import AugmentSettings
 
     forms = {"linen": "reference", "ours-xla": "xla"}.get(case["contender"])
-    voxels = int(np.prod(SHAPES[case["grid"]]))
     jax.config.update("jax_enable_compilation_cache", False)
     nowhere = epath.Path("no programs are kept")
-    wave = devices.start(nowhere, case["batch"], voxels, forms=forms).first(1)
+    wave = devices.start(nowhere, forms=forms).first(1)
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))

@@ -1,5 +1,5 @@
 // Prints how many GFLOP a second the threads given reach together in multiply-adds that wait for
-// nothing: float32, vectors of 16, 14 independent sums a thread, the best of ten tries.
+// nothing: float32, 24 sums of 16 lanes a thread, or 12 of 8, the best of ten tries.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -30,6 +30,7 @@ from pathlib import Path
 from contenders import SHAPES
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
 KEPT = re.sub(r"(mmap_threshold)=\d+", r"\1=17179869184", TUNED)
 ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}

@@ -86,17 +86,3 @@ def devices() -> list[jax.Device]:
             f"JAX_PLATFORMS: {asked!r} cannot start on this machine{reason}; unset "
             "JAX_PLATFORMS to use the best device of the machine, or set it to cpu"
         ) from None
-
-
-def restarted(cpu_devices: int) -> list[jax.Device]:
-    """Start the backend again, with as many CPU devices; arrays of before are lost.
-
-    Their number can only be set before a backend starts, and what it should be depends on the
-    backend that starts.
-
-    Returns:
-      The devices of this machine.
-    """
-    jax.extend.backend.clear_backends()
-    jax.config.update("jax_num_cpu_devices", cpu_devices)
-    return devices()

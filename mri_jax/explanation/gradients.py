@@ -1,7 +1,7 @@
 """Gradient x input and integrated gradients.
 
 With running statistics the networks are continuous and piecewise linear in the volume, so the
-gradient is exact almost everywhere; the first layer's packed form gives the same gradient as the
+gradient is exact almost everywhere; every form of the conv layers gives the same gradient as the
 plain form.
 """
 

@@ -3,7 +3,7 @@
 Every form computes one function, up to rounding (`mri_jax.models.conv_layer`):
 
 - ``native``: on CPUs by the kernels of `mri_jax.models.conv_layer.kernels`, which a C++ compiler
-  builds at first use; what these do not support, and accelerators, as ``xla``.
+  builds at first use; accelerators as ``xla``.
 - ``xla``: by XLA, in the form that suits the platform.
 - ``reference``: by XLA, plainly: convolution, BatchNorm, ReLU, max pooling.
 

@@ -5,7 +5,6 @@
 
 import copy
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -200,11 +199,6 @@ class Study:
     def folder(self) -> str:
         """Name of the results folder by default: ``NAME-PRESET``."""
         return safe_name(f"{self.name}-{self.preset}", keep="_")
-
-    @property
-    def divisible(self) -> int:
-        """The largest number that divides every variant's batch."""
-        return math.gcd(*(run.train.batch for run in self.runs))
 
     @property
     def cohorts(self) -> tuple[str, ...]:

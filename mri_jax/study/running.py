@@ -7,7 +7,7 @@ from functools import cached_property
 from etils import epath
 
 from mri_jax.settings.study import Study
-from mri_jax.study.scans import open_store, voxels_of
+from mri_jax.study.scans import open_store
 from mri_jax.training import devices
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
@@ -60,7 +60,4 @@ def start(
       forms: How conv layers are computed; None lets the machine decide.
     """
     store = open_store(study)
-    voxels = voxels_of(study, store)
-    return Running(
-        devices.start(stages, study.divisible, voxels, debug_nans, cpu_folds, forms), store
-    )
+    return Running(devices.start(stages, debug_nans, cpu_folds, forms), store)

@@ -1,6 +1,5 @@
 """The scans of a study: a cohort table joined with a store, or simulated cohorts."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -30,11 +29,6 @@ def open_store(study: Study) -> VolumeStore | None:
         return None
     with naming(named("data.store")):
         return VolumeStore(study.data.store)
-
-
-def voxels_of(study: Study, store: VolumeStore | None) -> int:
-    """Returns how many voxels a volume of the study has."""
-    return math.prod(grid_of(study, store).shape)
 
 
 def grid_of(study: Study, store: VolumeStore | None) -> Grid:

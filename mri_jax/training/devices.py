@@ -12,7 +12,7 @@ from etils import epath
 from mri_jax import backend
 from mri_jax.errors import UserError
 from mri_jax.models import choice
-from mri_jax.training.folds import Wave, parts_of_cpu
+from mri_jax.training.folds import Wave
 
 # More than cores only wait for each other; so many are worth no message.
 _MOST_FOLDS = 16
@@ -21,8 +21,6 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 def start(
     stages: epath.Path,
-    batch: int,
-    voxels: int,
     debug_nans: bool = False,
     cpu_folds: int = 1,
     forms: str | None = None,
@@ -31,15 +29,11 @@ def start(
 
     Switches that change numbers are set, whatever the environment says (`mri_jax.backend`).
 
-    Where no native kernels compute, a CPU is used as several devices: as many for each fold as its
-    share of the cores and the batch allow, where volumes are large enough
-    (`mri_jax.training.folds.parts_of_cpu`). Their number is decided here, whatever XLA_FLAGS or
+    A CPU is used as a device for each fold that trains at once, whatever XLA_FLAGS or
     JAX_NUM_CPU_DEVICES say.
 
     Args:
       stages: Compiled programs are kept under it (a local folder or a bucket).
-      batch: Volumes a training step, or what divides the batches of every variant.
-      voxels: Voxels of a volume.
       debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
       forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the choice of
@@ -72,11 +66,7 @@ def start(
         if cpu_folds > 1:
             raise UserError(f"--cpu_folds: {cpu_folds} is for CPUs; this machine has a GPU or TPU")
         return one_fold_each(chosen)
-    cores = usable_cores() // cpu_folds
-    split = 1 if debug_nans else parts_of_cpu(batch, cores, voxels, chosen)
-    if split > 1:
-        devices = backend.restarted(cpu_folds * split)
-    return Wave(tuple(devices), split, chosen)
+    return Wave(tuple(devices), forms=chosen)
 
 
 def compiled_programs(stages: epath.Path) -> epath.Path:

@@ -25,7 +25,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mri_jax.models import CNN, CNNSpec
-from mri_jax.models.choice import NATIVE, resolved
+from mri_jax.models.choice import resolved
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch, TrainState
 from mri_jax.training.step import StepSettings, step_keys, train_step
@@ -35,8 +35,6 @@ _EACH_FOLD = PartitionSpec(FOLD)
 EVALUATION_BATCH = 8
 """How many volumes a program of evaluation takes at a time; more where a wave cannot split them."""
 _STEPS_PER_PROGRAM = 64
-# Splitting a batch of 1.03 million voxels a volume took 0.84 of the time, of 0.13 million 1.3.
-_SPLIT_VOXELS = 500_000
 # A program whose devices wait for each other longer than this is given up. XLA's own limit of 40 s
 # would end a process that was suspended, or whose machine is overloaded.
 _PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 24 * 3600}
@@ -65,7 +63,7 @@ class Wave:
 
     Attributes:
       devices: Those of the first fold, then those of the second, and so on.
-      split: How many devices each fold has; its batches are split over them (CPUs only).
+      split: How many devices each fold has; its batches are split over them.
       forms: How they compute conv layers (`mri_jax.models.choice`); None: the machine's choice.
 
     Raises:
@@ -141,20 +139,6 @@ class Wave:
         """Returns a pytree of host arrays for each fold; the inverse of `stack`."""
         host = jax.tree.map(np.asarray, jax.device_get(tree))
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.folds)]
-
-
-def parts_of_cpu(batch: int, cores: int, voxels: int, forms: str) -> int:
-    """Returns as how many devices a CPU should train one fold; they share its batches evenly.
-
-    Args:
-      batch: Volumes a step.
-      cores: Cores of the fold.
-      voxels: Voxels of a volume; parts of small ones would wait longer than they compute.
-      forms: How conv layers are computed; native kernels use all cores by themselves.
-    """
-    splits = voxels >= _SPLIT_VOXELS and forms != NATIVE
-    most = max(1, min(batch, cores)) if splits else 1
-    return max(parts for parts in range(1, most + 1) if batch % parts == 0)
 
 
 class Split(NamedTuple):

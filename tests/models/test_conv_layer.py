@@ -232,16 +232,28 @@ def test_native_kernels_keep_nan_and_infinity(channels, normed):
 def test_native_kernels_tie_to_the_last_bit(rng):
     # A constant that no product represents exactly, in rows long enough for tiles of two sizes.
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 16)), jnp.float32)
-    ones = jnp.ones(16, jnp.float32)
-    for channels in (1, 8):
-        x = Features(jnp.full((1, 6, 8, 50, channels), -0.7, jnp.float32))
-        weights = kernel[:, :, :, :channels]
+    for channels, filters in product((1, 8), (8, 16)):
+        ones = jnp.ones(filters, jnp.float32)
+        x = Features(jnp.full((1, 6, 8, 58, channels), -0.7, jnp.float32))
+        weights = kernel[:, :, :, :channels, :filters]
         selection, _, z = native.forward(
             x, weights, ones, pool=True, with_moments=False, keep_z=True
         )
         inside = z[:, 1:-1, 1:-1, 1:-1]
         assert (inside == inside[:, :1, :1, :1]).all()
         assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [1, 8])
+def test_native_kernels_train_in_bfloat16_as_xla_does(channels):
+    arrays = random_layer(0, 2, (4, 6, 8), channels, 8, 0.0, "float32")
+    x = arrays[0].astype(jnp.bfloat16)
+    found = [layer_results(form, [x, *arrays[1:]], None, None, False) for form in ("native", "xla")]
+    for name, expected in found[1].items():
+        assert found[0][name].dtype == expected.dtype
+        apart = np.abs(np.asarray(found[0][name], float) - np.asarray(expected, float)).max()
+        assert apart <= 0.05 * np.abs(np.asarray(expected, float)).max(), name
 
 
 def digest_of_kernels():
@@ -291,17 +303,44 @@ def test_a_volume_gives_the_same_bytes_in_any_batch():
 
 
 @needs_compiler
-def test_native_kernels_give_equal_bytes_on_one_thread_and_on_all():
+def test_native_kernels_give_equal_bytes_on_any_number_of_threads():
     code = "from tests.models.test_conv_layer import digest_of_kernels; digest_of_kernels()"
+    threads = (
+        "import re; print(re.search(r'Threads:\\s*(\\d+)', open('/proc/self/status').read())[1])"
+    )
     said = []
-    for cores in (1, len(os.sched_getaffinity(0))):
-        limit = f"import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}]); "
+    for count in (1, 3, 64):
         done = subprocess.run(
-            [sys.executable, "-c", limit + code],
-            cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300, check=True,
+            [sys.executable, "-c", f"{code}; {threads}"],
+            cwd=ROOT, env={**os.environ, "NPROC": str(count)},
+            capture_output=True, encoding="utf-8", timeout=300, check=True,
         )  # fmt: skip
-        said.append(done.stdout)
-    assert said[0] == said[1] != ""
+        digest, running = done.stdout.split()
+        assert int(running) >= count
+        said.append(digest)
+    assert said == said[:1] * 3
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_ten_thousand_calls_from_two_devices_at_once_end():
+    code = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from tests.models.test_conv_layer import *
+x, kernel, scale, _ = random_layer(0, 2, (6, 8, 9), 8, 16, dtype="float32")
+call = jax.pmap(lambda x: native.forward(
+    Features(x), kernel, scale, pool=True, with_moments=True, keep_z=True))
+first, rest = call(x[:, None]), [call(x[:, None]) for _ in range(4999)]
+for found in rest:
+    jax.tree.map(np.testing.assert_array_equal, found, first)
+print(2 * (1 + len(rest)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT, capture_output=True, encoding="utf-8", timeout=600, check=True,
+    )  # fmt: skip
+    assert done.stdout == "10000\n"
 
 
 def test_ties_send_the_gradient_to_the_first_maximum():

@@ -58,11 +58,6 @@ def test_adapting_statistics_is_left_out_where_nothing_is_frozen():
     assert stages == ["tuned-all", "tuned-high", "tuned-high-adapt"]
 
 
-def test_what_divides_the_batches_of_all_variants():
-    batches = ({"train": {"batch": 4}}, {"train": {"batch": 6}, "model": {"width": 2.0}})
-    assert study_of("baseline", variants=batches).divisible == 2
-
-
 MISTAKES = [
     ({"train__batch": 0}, "train.batch: 0 must be a whole number from 1 to 4096"),
     ({"train__batch": True}, "train.batch: True must be a whole number"),

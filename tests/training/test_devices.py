@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mri_jax.training.devices import after_compiling, usable_cores
+from mri_jax.training.devices import after_compiling
 from tests.conftest import ROOT, needs_compiler
 
 
@@ -25,16 +25,15 @@ def test_what_follows_compilation_is_called_once_a_program():
 
 
 @pytest.mark.parametrize(
-    ("forms", "split"),
-    [pytest.param("native", 1, marks=needs_compiler), ("xla", min(2, usable_cores()))],
+    ("forms", "folds"), [pytest.param("native", 1, marks=needs_compiler), ("xla", 3)]
 )
-def test_batches_are_split_over_a_cpu_that_no_kernels_use(tmp_path, forms, split):
+def test_a_cpu_is_a_device_for_each_fold(tmp_path, forms, folds):
     code = f"""
 import jax
 from etils import epath
 from mri_jax.training import devices
-wave = devices.start(epath.Path({str(tmp_path)!r}), 2, 10**6, forms={forms!r})
-print(wave.split, len(wave.devices), len(jax.devices()), jax.numpy.ones(3).sum())
+wave = devices.start(epath.Path({str(tmp_path)!r}), cpu_folds={folds}, forms={forms!r})
+print(wave.folds, len(wave.devices), len(jax.devices()), jax.numpy.ones(3).sum())
 print(devices.described(wave))
 """
     alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -43,6 +42,7 @@ print(devices.described(wave))
         cwd=ROOT, env=alone, capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
     numbers, line = done.stdout.splitlines()
-    assert numbers == f"{split} {split} {split} 3.0"
-    assert line.startswith(f"devices: {split} x cpu (cpu), 1 fold at once, ")
+    assert numbers == f"{folds} {folds} {folds} 3.0"
+    at_once = "1 fold at once" if folds == 1 else f"{folds} folds at once"
+    assert line.startswith(f"devices: {folds} x cpu (cpu), {at_once}, ")
     assert line.endswith(f", forms: {forms}")

@@ -12,7 +12,7 @@ import pytest
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Steps, Wave, parts_of_cpu
+from mri_jax.training.folds import Programs, Steps, Wave
 from mri_jax.training.inference import predict
 from mri_jax.training.loop import Control, fit, resume, with_step
 from mri_jax.training.step import OptimizerSettings
@@ -90,16 +90,6 @@ def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, s
     several = run(tmp_path, devices, split)
     np.testing.assert_array_equal(several["epochs"], alone["epochs"])
     np.testing.assert_allclose(several["logits"], alone["logits"], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("batch", "cores", "parts"),
-    [(2, 1, 1), (2, 2, 2), (2, 16, 2), (3, 2, 1), (4, 3, 2), (6, 4, 3), (1, 8, 1), (2, 0, 1)],
-)
-def test_a_cpu_is_as_many_devices_as_divide_the_batch(batch, cores, parts):
-    assert parts_of_cpu(batch, cores, voxels=96 * 112 * 96, forms="xla") == parts
-    assert parts_of_cpu(batch, cores, voxels=48 * 56 * 48, forms="xla") == 1
-    assert parts_of_cpu(batch, cores, voxels=96 * 112 * 96, forms="native") == 1
 
 
 def test_a_batch_of_evaluation_can_be_split():

@@ -55,7 +55,7 @@ def forward(
     else:
         selection = Selection(z[..., :filters].astype(dtype), jnp.zeros((), jnp.int8))
     found = Moments(mean[:, :filters], variance[:, :filters]) if with_moments else None
-    return selection, found, z[..., :filters] if keep_z else None
+    return selection, found, z[..., :filters].astype(dtype) if keep_z else None
 
 
 def gradients(
@@ -100,7 +100,7 @@ def gradients(
         value,
         *norm,
         weights,
-        nothing if given.z is None else _up_to(given.z, all_filters),
+        nothing if given.z is None else _up_to(given.z.astype(wide), all_filters),
         _up_to(given.selected.astype(wide), all_filters),
         _up_to(given.offset, all_filters) if pool else jnp.zeros((0,), jnp.int8),
         *everywhere,

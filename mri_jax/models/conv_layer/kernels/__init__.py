@@ -68,10 +68,15 @@ def built() -> Path:
             raise
         _refuse_foreign(libraries[0])
         return libraries[0]
-    library = folder / f"{name}-{_told_by(compiler)[:8]}.so"
-    with FileLock(str(folder / "lock")):
+    try:
+        library = folder / f"{name}-{_told_by(compiler)[:8]}.so"
         if not library.exists():
-            _build(compiler, library)
+            with FileLock(str(folder / "lock")):
+                if not library.exists():
+                    _build(compiler, library)
+    except OSError as error:
+        what = error.filename or folder
+        raise UserError(f"native kernels: {what}: {error.strerror or error}") from None
     _refuse_foreign(library)
     return library
 

@@ -11,7 +11,8 @@
 //
 // What is exact. Work and partial sums are cut by shape alone, never by the number of threads: equal
 // inputs give equal bytes. Every voxel adds its taps in one order, so that equal neighbourhoods tie
-// to the last bit. Sums over voxels are taken in float a row, then in double.
+// to the last bit. Sums over voxels are taken in float a row
+// (of the kernel's gradient: a part), then in double.
 #pragma once
 
 #include <algorithm>
@@ -148,7 +149,7 @@ inline Vector<T, L> voxel_at(const T* x) {
 template <class T, int L, int FB>
 constexpr int most_voxels() {
   if (sizeof(T) == 8) return 4;
-  constexpr int taken = L > kLanes ? 2 : (kLanes == 8 && kRegisters == 32 ? 2 : 1);
+  constexpr int taken = kLanes == 8 && kRegisters == 32 ? 2 : 1;
   return (kRegisters / taken - 3 * FB - 2) / FB > 1 ? (kRegisters / taken - 3 * FB - 2) / FB : 1;
 }
 
@@ -328,7 +329,7 @@ struct Activation {
 template <class T>
 class Ring {
  public:
-  static constexpr int kDeep = 8;  // planes; a power of two, at least five
+  static constexpr int kDeep = 4;  // planes; a power of two, and all that a loop holds at once
   // `paired`: rows are held as pairs too.
   Ring(int64_t channels, int64_t width, int64_t rows, bool paired)
       : stride_(channels == 1 ? 1 : lanes_of<T>(channels)), blocks_(channels / stride_), width_(width),
@@ -340,7 +341,6 @@ class Ring {
   T* pairs(int64_t d, int64_t r) { return pairs_.data() + ((d & (kDeep - 1)) * rows_ + r) * paired_row_; }
   int64_t row() const { return row_; }
   int64_t paired_row() const { return paired_row_; }
-  int64_t stride() const { return stride_; }
   int64_t block() const { return (width_ + 2) * stride_; }  // from one block of channels to the next
   int64_t paired_block() const { return 2 * (half_of(width_) + 2) * stride_; }
   // Makes the pairs of a row that was filled.
@@ -379,11 +379,14 @@ struct Cut {
   int64_t rows, blocks;    // rows of a block, and blocks of a plane
   int64_t planes, depths;  // planes of a range, and ranges of a volume
   int64_t groups;          // groups of filters
-  Cut(const Shape& s, int64_t ring_channels, int64_t tiles_of_filters, size_t number) {
+  // `numbers`: what each part sums up by itself, of `number` bytes each.
+  Cut(const Shape& s, int64_t ring_channels, int64_t tiles_of_filters, size_t number, int64_t numbers) {
     constexpr int64_t kRingBytes = 300000, kMostRows = 16, kFewestPlanes = 4, kParts = 32, kTasks = 16;
+    constexpr int64_t kPartBytes = 16 << 20;  // of all parts of a volume
+    const int64_t most = std::clamp<int64_t>(kPartBytes / (numbers * number), 1, kParts);
     const int64_t row = number * 4 * (s.w + 2) * ring_channels;
     cut(s.h, (s.h - 1) / (std::clamp<int64_t>(kRingBytes / row - 2, 2, kMostRows) / 2 * 2) + 1, rows, blocks);
-    cut(s.d, std::clamp<int64_t>(kParts / blocks, 1, std::max<int64_t>(1, s.d / kFewestPlanes)), planes, depths);
+    cut(s.d, std::clamp<int64_t>(most / blocks, 1, std::max<int64_t>(1, s.d / kFewestPlanes)), planes, depths);
     groups = std::clamp<int64_t>(kTasks / (s.n * parts()), 1, tiles_of_filters);
   }
   int64_t parts() const { return depths * blocks; }  // of a volume
@@ -623,8 +626,7 @@ inline double sum_of_parts(const std::vector<std::vector<double>>& parts, const 
   return sum;
 }
 
-// dk from its parts: in double a volume, then volume by volume, so that a batch that is split over
-// devices by volumes adds up the same numbers.
+// dk from its parts: in double a volume, then volume by volume.
 template <class T>
 void write_kernel_gradient(const std::vector<std::vector<T>>& parts, const Cut& cut, const Backward<T>& a,
                            const Parallel& parallel) {
@@ -647,7 +649,7 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
   constexpr int kFilters = P ? L / 2 : L;  // of a vector
   const Shape& s = a.s;
   const Plan<T> plan(a.kernel, 1, s.f, s.w, false, parallel);
-  const Cut cut(s, 1, 1, sizeof(T));
+  const Cut cut(s, 1, 1, sizeof(T), 27 * s.f);
   const int64_t halo = a.dx ? 1 : 0;  // planes and rows of dz beside the task's own
   std::vector<std::vector<T>> parts(s.n * cut.parts());
   parallel(s.n * cut.parts(), [&](int index) {
@@ -725,7 +727,7 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
   constexpr int kChannels = kRegisters == 32 && sizeof(T) == 4 ? 8 : 4, kFilters = P ? L / 2 : L;
   const Shape& s = a.s;
   const Plan<T> plan(a.kernel, s.f, s.c, s.w, true, parallel);
-  const Cut cut(s, s.f, s.f / kFilters, sizeof(T));
+  const Cut cut(s, s.f, s.f / kFilters, sizeof(T), 27 * s.c * s.f);
   const bool normed = a.norm.mean;
   const int64_t width = P ? half_of(s.w) : s.w, apart = width * s.c;
   std::vector<std::vector<T>> parts(s.n * cut.parts(), std::vector<T>(a.dk ? 27 * s.c * s.f : 0));
@@ -740,8 +742,7 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
     const int64_t g0 = task.begin(plan.groups()), g1 = task.end(plan.groups());
     auto read = [&](int64_t d) {
       if (d >= 0 && d < s.d)
-        for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++)
-          {
+        for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++) {
             gradient_row<T, kFilters>(a, task.n, d, h, a.z + ((task.n * s.d + d) * s.h + h) * s.w * s.f, ring,
                                       ring.at(d, h - top));
             ring.pair(d, h - top);
@@ -810,7 +811,7 @@ void forward(const Forward<T>& a, const Parallel& parallel) {
   using namespace detail;
   const Shape& s = a.s;
   const Plan<T> plan(a.kernel, s.c, s.f, s.w, false, parallel);
-  const Cut cut(s, s.c, plan.groups(), sizeof(T));
+  const Cut cut(s, s.c, plan.groups(), sizeof(T), s.f);
   std::vector<Sums<T>> parts(a.mean ? s.n * cut.parts() : 0, Sums<T>(s.f));
   parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
@@ -824,8 +825,7 @@ void forward(const Forward<T>& a, const Parallel& parallel) {
     std::vector<Tap<T>> taps(plan.most_taps());
     auto read = [&](int64_t d) {
       if (d >= 0 && d < s.d)
-        for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++)
-          {
+        for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++) {
             ring.fill(ring.at(d, h - top), a.x + ((task.n * s.d + d) * s.h + h) * s.w * s.c, a.norm);
             ring.pair(d, h - top);
           }
@@ -852,7 +852,7 @@ void forward(const Forward<T>& a, const Parallel& parallel) {
               for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, row(p, h), chunk == 0);
             }
         if (sums) {
-          // Any number of the size of z keeps the sums of squares from cancelling.
+          // A number of the size of z keeps the sums of squares from cancelling.
           if (first) std::copy(row(0, h0) + f0, row(0, h0) + f1, sums->shift.begin() + f0);
           first = false;
           for (int64_t p = 0; p < planes; p++)

@@ -27,7 +27,7 @@ void run_on(ffi::ThreadPool& pool, int tasks, const std::function<void(int)>& ta
     for (int i; (i = loop->next.fetch_add(1)) < tasks;) {
       try {
         if (!loop->no_memory) task(i);
-      } catch (const std::bad_alloc&) {
+      } catch (...) {  // nothing but memory can be short here
         loop->no_memory = true;
       }
       if (loop->ended.fetch_add(1) + 1 == tasks) {
@@ -37,7 +37,10 @@ void run_on(ffi::ThreadPool& pool, int tasks, const std::function<void(int)>& ta
     }
   };
   const int threads = std::min<int>(pool.num_threads(), tasks);
-  for (int i = 1; i < threads; i++) pool.Schedule(decltype(work)(work));
+  try {
+    for (int i = 1; i < threads; i++) pool.Schedule(decltype(work)(work));
+  } catch (const std::bad_alloc&) {  // the caller does what nobody else does
+  }
   work();
   std::unique_lock<std::mutex> lock(loop->mutex);
   loop->all_ended.wait(lock, [&] { return loop->ended == tasks; });
@@ -59,7 +62,7 @@ conv3::Shape shape_of(const X& x, const K& kernel) {
   const auto d = x.dimensions();
   return {d[0], d[1], d[2], d[3], d[4], kernel.dimensions()[4]};
 }
-constexpr char kUnsupported[] = "conv3: needs 8k filters, and 8k channels or one without norm";
+constexpr char kUnsupported[] = "conv3: needs voxels, 8k filters, and 8k channels or one without norm";
 
 // A buffer without elements stands for one that is not wanted.
 template <class B>
@@ -85,7 +88,7 @@ ffi::Error Forward(ffi::ThreadPool pool, Numbers<D> x, Numbers<D> norm_mean, Num
   const conv3::Forward<T> a{shape_of(x, kernel), x.typed_data(), norm_of<T, D>(norm_mean, factor, bias),
                             kernel.typed_data(), sign.typed_data(), wanted(*z), wanted(*value), wanted(*offset),
                             wanted(*mean), wanted(*variance)};
-  if (!conv3::supports(a.s, a.norm.mean)) return ffi::Error::InvalidArgument(kUnsupported);
+  if (!x.element_count() || !conv3::supports(a.s, a.norm.mean)) return ffi::Error::InvalidArgument(kUnsupported);
   return on_threads(pool, [&](const conv3::Parallel& parallel) { conv3::forward(a, parallel); });
 }
 
@@ -99,7 +102,9 @@ ffi::Error Backward(ffi::ThreadPool pool, Numbers<D> x, Numbers<D> norm_mean, Nu
                              kernel.typed_data(), wanted(z), selected.typed_data(), wanted(offset),
                              wanted(constant), wanted(slope), wanted(*dx), wanted(*dk), wanted(*dfactor),
                              wanted(*dbias)};
-  if (!conv3::supports(a.s, a.norm.mean)) return ffi::Error::InvalidArgument(kUnsupported);
+  if (!x.element_count() || !conv3::supports(a.s, a.norm.mean)) return ffi::Error::InvalidArgument(kUnsupported);
+  if (!a.offset && int64_t(selected.element_count()) != a.s.n * a.s.voxels() * a.s.f)
+    return ffi::Error::InvalidArgument("conv3: no window of 2 x 2 x 2 voxels fits in the volume");
   if (a.slope && !a.z && a.s.c > 1) return ffi::Error::InvalidArgument("conv3: z is needed");
   return on_threads(pool, [&](const conv3::Parallel& parallel) { conv3::backward(a, parallel); });
 }
