@@ -44,7 +44,7 @@ struct Buffer {
 
 struct Case {
   conv3::Shape s;
-  bool pool, statistics, normed;
+  bool pool, statistics, normed, dx, dk;
 };
 
 template <class T>
@@ -71,10 +71,19 @@ bool same_for_threads(const Case& c) {
                                     offset.get(), make(c.statistics ? s.n * s.f : 0),
                                     make(c.statistics ? s.n * s.f : 0)};
     conv3::forward(forward, on_threads(threads));
+    if (c.pool) {  // as in inference
+      conv3::Forward<T> alone = forward;
+      alone.z = alone.mean = alone.variance = nullptr;
+      alone.value = make(windows * s.f);
+      conv3::forward(alone, on_threads(threads));
+      same = same && std::memcmp(alone.value, forward.value, windows * s.f * sizeof(T)) == 0;
+    }
+    const bool needs_z = c.statistics && s.c > 1;
     const Buffer<T> selected(c.pool ? windows * s.f : voxels * s.f, 6);
-    const conv3::Backward<T> backward{s, x.get(), norm, kernel.get(), forward.z, selected.get(), offset.get(),
-                                      constant.get(), slope.get(), make(voxels * s.c),
-                                      make(27 * s.c * s.f), make(s.n * channels), make(s.n * channels)};
+    const conv3::Backward<T> backward{s, x.get(), norm, kernel.get(), needs_z ? forward.z : nullptr, selected.get(), offset.get(),
+                                      constant.get(), slope.get(), make(c.dx ? voxels * s.c : 0),
+                                      make(c.dk ? 27 * s.c * s.f : 0), make(c.dx ? s.n * channels : 0),
+                                      make(c.dx ? s.n * channels : 0)};
     conv3::backward(backward, on_threads(threads));
     if (threads == 1) first = std::move(made);
     else
@@ -94,7 +103,10 @@ int main() {
         for (bool pool : {false, true})
           for (bool statistics : {false, true})
             for (bool normed : {false, true}) {
-              const Case c{{2, size[0], size[1], size[2], channels, filters}, pool, statistics, normed};
+              // Both gradients, or one of them.
+              const int wanted = tried % 3;
+              const Case c{{2, size[0], size[1], size[2], channels, filters},
+                           pool, statistics, normed, wanted != 1, wanted != 2};
               if (pool && (size[0] < 2 || size[1] < 2 || size[2] < 2)) continue;
               if (!conv3::supports(c.s, normed)) continue;
               const bool same = same_for_threads<float>(c) && same_for_threads<double>(c);

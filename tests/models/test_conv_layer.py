@@ -1,9 +1,5 @@
 """Every form of a conv layer against the plain one: layers by property, networks by example."""
 
-import hashlib
-import os
-import subprocess
-import sys
 from functools import partial
 from itertools import product
 
@@ -17,22 +13,15 @@ from hypothesis import strategies as st
 
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import (
-    Features,
     Moments,
-    Parameters,
-    Setting,
-    conv_layer,
     forms,
-    native,
     planes,
     pooling,
     reference,
     volume,
 )
-from mri_jax.models.conv_layer.arguments import Norm
-from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
-from mri_jax.models.conv_layer.moments import of_volumes
-from tests.conftest import ROOT, needs_compiler
+from tests.conftest import needs_compiler
+from tests.models.layers import assert_same, layer_results, random_layer, random_norm, volumes
 from tests.networks import drawn
 
 
@@ -40,64 +29,6 @@ from tests.networks import drawn
 def double_precision():
     with jax.enable_x64(True):
         yield
-
-
-def volumes(rng, shape, background):
-    """Volumes of which a little more than half is a constant, as after skull stripping."""
-    x = rng.normal(size=shape)
-    x[:, : shape[1] // 2 + 1] = background
-    x[:, :, :2] = background
-    return x
-
-
-@partial(jax.jit, static_argnums=(0, 4))
-def layer_results(form, arrays, norm, running, pool):
-    """Output, statistics and the gradients of all inputs of one conv layer."""
-
-    def forward(x, kernel, scale, bias, norm):
-        setting = Setting(pool, epsilon=1e-5, native=form == "native")
-        given, rest = Features(x, norm), (Parameters(kernel, scale, bias), running, setting)
-        if form == "reference":
-            stages, stats = reference.conv_layer(given.activated(), *rest)
-            return stages.output, stats
-        output, stats = conv_layer(given, *rest)
-        return output.activated(), stats
-
-    (output, stats), pull = jax.vjp(forward, *arrays, norm)
-    weight = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
-    zeros = jax.tree.map(jnp.zeros_like, stats)
-    *found, of_norm = pull((weight, zeros))
-    found = dict(zip(("x", "kernel", "scale", "bias"), found, strict=True))
-    if norm is not None:
-        found |= {f"{name} of the norm": p for name, p in of_norm._asdict().items()}
-    return {"output": output, "mean": stats.mean, "variance": stats.variance} | found
-
-
-def random_layer(seed, batch, size, channels, filters, background=0.0, dtype="float64"):
-    """x, kernel, scale and bias of a layer."""
-    rng = np.random.default_rng(seed)
-    arrays = [
-        volumes(rng, (batch, *size, channels), background),
-        rng.normal(size=(3, 3, 3, channels, filters)),
-        rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=filters),
-        rng.normal(size=filters) + 0.5,
-    ]
-    return [jnp.asarray(a, dtype) for a in arrays]
-
-
-def random_norm(seed, channels):
-    """BatchNorm and ReLU of the layer before; a factor of 0 gives the same number everywhere."""
-    rng = np.random.default_rng(seed)
-    factor = rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=channels)
-    return Norm(
-        *(jnp.asarray(p) for p in (rng.normal(size=channels), factor, rng.normal(size=channels)))
-    )
-
-
-def assert_same(ours, theirs, tolerance=1e-9):
-    for name, expected in theirs.items():
-        error = np.abs(np.asarray(ours[name]) - np.asarray(expected)).max()
-        assert error <= tolerance * max(1.0, np.abs(expected).max()), name
 
 
 # Every example compiles two programs.
@@ -138,209 +69,6 @@ def test_a_layer_agrees_with_the_plain_form(form, **layer):
 @LAYERS
 def test_many_layers_agree_with_the_plain_form(form, **layer):
     check_layer(form, **layer)
-
-
-def check_native_in_float32(batch, size, channels, filters, pool, normed, seed):
-    """Every number that the kernels give in float32 against float64, from the same offsets.
-
-    Inputs are multiples of 1/8, so that the norm is exact and ReLU's mask the same in both.
-    """
-    size = tuple(max(s, 2) for s in size) if pool else size
-    rng = np.random.default_rng(seed)
-
-    def eighths(*shape):
-        return jnp.asarray(np.round(8 * rng.normal(size=shape)) / 8, jnp.float32)
-
-    norm = Norm(eighths(channels), eighths(channels), eighths(channels)) if normed else None
-    x, kernel = Features(eighths(batch, *size, channels), norm), eighths(3, 3, 3, channels, filters)
-    sign = jnp.asarray(rng.choice([-1, 0, 1], filters), jnp.float32)
-    selection, each, z = native.forward(x, kernel, sign, pool=pool, with_moments=True, keep_z=True)
-    exact = jax.tree.map(lambda a: a.astype(jnp.float64), (x, kernel))
-    expected, pull = jax.vjp(lambda x, k: reference.convolve(x.activated(), k), *exact)
-    chosen = eighths(*selection.value.shape)
-    everywhere = Everywhere(eighths(batch, filters), eighths(batch, filters))
-    given = PreActivationGradient(chosen, selection.offset, everywhere, z)
-    back = native.gradients(x, kernel, given, pool=pool, for_input=True, for_kernel=True)
-    dz = chosen
-    if pool:
-        own = pooling.select_windows(z, sign)
-        jax.tree.map(np.testing.assert_array_equal, selection, own)
-        dz = pooling.scatter_windows(chosen, selection.offset, z.shape)
-    constant, slope = (p[:, None, None, None] for p in everywhere)
-    dx, dk = pull(dz.astype(jnp.float64) + constant + slope * expected)
-    found = {"z": z, "mean": each.mean, "variance": each.variance, "kernel": back.kernel}
-    right = {"z": expected, "kernel": dk, **of_volumes(expected)._asdict()}
-    of_input = jax.tree.leaves(back.x), jax.tree.leaves(dx)
-    found |= {f"input {i}": leaf for i, leaf in enumerate(of_input[0])}
-    right |= {f"input {i}": leaf for i, leaf in enumerate(of_input[1])}
-    assert_same(found, right, 2e-5)
-
-
-FLOAT32_LAYERS = given(
-    batch=st.integers(1, 2),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 20), st.integers(1, 70)),
-    channels=st.sampled_from([1, 3, 8, 16, 24, 32]),
-    filters=st.sampled_from([2, 8, 16, 24, 32, 40]),
-    pool=st.booleans(),
-    normed=st.booleans(),
-    seed=st.integers(0, 10),
-)
-
-
-@needs_compiler
-@few
-@FLOAT32_LAYERS
-def test_native_kernels_in_float32_agree_with_float64(**layer):
-    check_native_in_float32(**layer)
-
-
-@pytest.mark.slow
-@needs_compiler
-@settings(max_examples=200, deadline=None)
-@FLOAT32_LAYERS
-def test_native_kernels_in_float32_agree_with_float64_in_many_layers(**layer):
-    check_native_in_float32(**layer)
-
-
-@needs_compiler
-@pytest.mark.parametrize("normed", [False, True])
-@pytest.mark.parametrize("channels", [1, 8])
-def test_native_kernels_keep_nan_and_infinity(channels, normed):
-    arrays = random_layer(0, 1, (4, 6, 8), channels, 8, -1.25, "float32")
-    norm = None
-    if normed:
-        numbers = random_norm(0, channels)
-        norm = Norm(*(p.astype("float32") for p in numbers._replace(factor=numbers.factor + 2)))
-    ones = jnp.ones(8, jnp.float32)
-    for bad in (np.nan, np.inf):
-        x = Features(arrays[0].at[0, 3, 1, 2, 0].set(bad), norm)
-        for sign in (ones, -ones, 0 * ones):
-            ours = native.forward(x, arrays[1], sign, pool=True, with_moments=True, keep_z=True)
-            z = reference.convolve(x.activated(), arrays[1])
-            assert not np.isfinite(z).all()
-            theirs = pooling.select_windows(z, sign)
-            np.testing.assert_array_equal(np.isfinite(ours[2]), np.isfinite(z))
-            np.testing.assert_array_equal(
-                ours[0].offset, pooling.select_windows(ours[2], sign).offset
-            )
-            np.testing.assert_array_equal(np.isnan(ours[0].value), np.isnan(theirs.value))
-            assert not np.isfinite(ours[1].mean).any()
-            assert np.isnan(ours[1].variance).all()
-
-
-@needs_compiler
-def test_native_kernels_tie_to_the_last_bit(rng):
-    # A constant that no product represents exactly, in rows long enough for tiles of two sizes.
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 16)), jnp.float32)
-    for channels, filters in product((1, 8), (8, 16)):
-        ones = jnp.ones(filters, jnp.float32)
-        x = Features(jnp.full((1, 6, 8, 58, channels), -0.7, jnp.float32))
-        weights = kernel[:, :, :, :channels, :filters]
-        selection, _, z = native.forward(
-            x, weights, ones, pool=True, with_moments=False, keep_z=True
-        )
-        inside = z[:, 1:-1, 1:-1, 1:-1]
-        assert (inside == inside[:, :1, :1, :1]).all()
-        assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
-
-
-@needs_compiler
-@pytest.mark.parametrize("channels", [1, 8])
-def test_native_kernels_train_in_bfloat16_as_xla_does(channels):
-    arrays = random_layer(0, 2, (4, 6, 8), channels, 8, 0.0, "float32")
-    x = arrays[0].astype(jnp.bfloat16)
-    found = [layer_results(form, [x, *arrays[1:]], None, None, False) for form in ("native", "xla")]
-    for name, expected in found[1].items():
-        assert found[0][name].dtype == expected.dtype
-        apart = np.abs(np.asarray(found[0][name], float) - np.asarray(expected, float)).max()
-        assert apart <= 0.05 * np.abs(np.asarray(expected, float)).max(), name
-
-
-def digest_of_kernels():
-    """Prints a hash of what the native kernels give for layers of many tasks."""
-    digest = hashlib.sha256()
-    for channels, size in ((1, (9, 60, 40)), (16, (5, 40, 30)), (64, (3, 4, 3))):
-        x, kernel, scale, _ = random_layer(3, 2, size, channels, 32, dtype="float32")
-        norm = random_norm(3, channels) if channels > 1 else None
-        x = Features(x, jax.tree.map(lambda p: p.astype(jnp.float32), norm))
-        forward = native.forward(
-            x, kernel, jnp.sign(scale), pool=True, with_moments=True, keep_z=True
-        )
-        selection, each, z = forward
-        given = PreActivationGradient(selection.value, selection.offset, Everywhere(*each), z)
-        back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
-        for leaf in jax.tree.leaves((forward, back)):
-            digest.update(np.asarray(leaf).tobytes())
-    print(digest.hexdigest())
-
-
-@needs_compiler
-def test_a_volume_gives_the_same_bytes_in_any_batch():
-    x, kernel, scale, _ = random_layer(4, 3, (9, 20, 13), 16, 32, dtype="float32")
-    norm = jax.tree.map(lambda p: p.astype(jnp.float32), random_norm(4, 16))
-    sign = jnp.sign(scale)
-
-    def results(x):
-        x = Features(x, norm)
-        selection, each, z = native.forward(
-            x, kernel, sign, pool=True, with_moments=True, keep_z=True
-        )
-        given = PreActivationGradient(selection.value, selection.offset, Everywhere(*each), z)
-        back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
-        return (selection, each, z, back.x.value), (back.x.norm, back.kernel)
-
-    whole, summed = results(x)
-    apart = [results(x[i : i + 1]) for i in range(3)]
-    for one, parts in zip(
-        jax.tree.leaves(whole),
-        zip(*(jax.tree.leaves(a[0]) for a in apart), strict=True),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, np.concatenate(parts))
-    total = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *(a[1] for a in apart))
-    np.testing.assert_array_equal(summed[1], total[1])
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), summed[0], total[0])
-
-
-@needs_compiler
-def test_native_kernels_give_equal_bytes_on_any_number_of_threads():
-    code = "from tests.models.test_conv_layer import digest_of_kernels; digest_of_kernels()"
-    threads = (
-        "import re; print(re.search(r'Threads:\\s*(\\d+)', open('/proc/self/status').read())[1])"
-    )
-    said = []
-    for count in (1, 3, 64):
-        done = subprocess.run(
-            [sys.executable, "-c", f"{code}; {threads}"],
-            cwd=ROOT, env={**os.environ, "NPROC": str(count)},
-            capture_output=True, encoding="utf-8", timeout=300, check=True,
-        )  # fmt: skip
-        digest, running = done.stdout.split()
-        assert int(running) >= count
-        said.append(digest)
-    assert said == said[:1] * 3
-
-
-@pytest.mark.slow
-@needs_compiler
-def test_ten_thousand_calls_from_two_devices_at_once_end():
-    code = """
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-from tests.models.test_conv_layer import *
-x, kernel, scale, _ = random_layer(0, 2, (6, 8, 9), 8, 16, dtype="float32")
-call = jax.pmap(lambda x: native.forward(
-    Features(x), kernel, scale, pool=True, with_moments=True, keep_z=True))
-first, rest = call(x[:, None]), [call(x[:, None]) for _ in range(4999)]
-for found in rest:
-    jax.tree.map(np.testing.assert_array_equal, found, first)
-print(2 * (1 + len(rest)))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT, capture_output=True, encoding="utf-8", timeout=600, check=True,
-    )  # fmt: skip
-    assert done.stdout == "10000\n"
 
 
 def test_ties_send_the_gradient_to_the_first_maximum():

@@ -148,6 +148,8 @@ def _processor() -> list[str]:
 def _build(compiler: str, library: Path) -> None:
     print(f"building CPU kernels with {compiler} (once, about 20 s)", file=sys.stderr, flush=True)
     started = time.monotonic()
+    for left in library.parent.glob(".*.tmp"):  # of a build that was killed; one builds at a time
+        left.unlink(missing_ok=True)
     beside = library.with_name(f".{library.name}.{os.getpid()}.tmp")
     source = Path(__file__).parent / "ffi.cpp"
     command = [compiler, *_FLAGS, "-isystem", jax.ffi.include_dir(), str(source), "-o", str(beside)]

@@ -743,7 +743,8 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
     auto read = [&](int64_t d) {
       if (d >= 0 && d < s.d)
         for (int64_t h = std::max<int64_t>(0, top); h < std::min(s.h, task.end_row + 1); h++) {
-            gradient_row<T, kFilters>(a, task.n, d, h, a.z + ((task.n * s.d + d) * s.h + h) * s.w * s.f, ring,
+            const T* z = a.z ? a.z + ((task.n * s.d + d) * s.h + h) * s.w * s.f : nullptr;
+          gradient_row<T, kFilters>(a, task.n, d, h, z, ring,
                                       ring.at(d, h - top));
             ring.pair(d, h - top);
           }

@@ -1,0 +1,68 @@
+"""Layers to compare forms on: made inputs, and everything that a form gives for them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mri_jax.models.conv_layer import Features, Parameters, Setting, conv_layer, reference
+from mri_jax.models.conv_layer.arguments import Norm
+
+
+def volumes(rng, shape, background):
+    """Volumes of which a little more than half is a constant, as after skull stripping."""
+    x = rng.normal(size=shape)
+    x[:, : shape[1] // 2 + 1] = background
+    x[:, :, :2] = background
+    return x
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def layer_results(form, arrays, norm, running, pool):
+    """Output, statistics and the gradients of all inputs of one conv layer."""
+
+    def forward(x, kernel, scale, bias, norm):
+        setting = Setting(pool, epsilon=1e-5, native=form == "native")
+        given, rest = Features(x, norm), (Parameters(kernel, scale, bias), running, setting)
+        if form == "reference":
+            stages, stats = reference.conv_layer(given.activated(), *rest)
+            return stages.output, stats
+        output, stats = conv_layer(given, *rest)
+        return output.activated(), stats
+
+    (output, stats), pull = jax.vjp(forward, *arrays, norm)
+    weight = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
+    zeros = jax.tree.map(jnp.zeros_like, stats)
+    *found, of_norm = pull((weight, zeros))
+    found = dict(zip(("x", "kernel", "scale", "bias"), found, strict=True))
+    if norm is not None:
+        found |= {f"{name} of the norm": p for name, p in of_norm._asdict().items()}
+    return {"output": output, "mean": stats.mean, "variance": stats.variance} | found
+
+
+def random_layer(seed, batch, size, channels, filters, background=0.0, dtype="float64"):
+    """x, kernel, scale and bias of a layer."""
+    rng = np.random.default_rng(seed)
+    arrays = [
+        volumes(rng, (batch, *size, channels), background),
+        rng.normal(size=(3, 3, 3, channels, filters)),
+        rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=filters),
+        rng.normal(size=filters) + 0.5,
+    ]
+    return [jnp.asarray(a, dtype) for a in arrays]
+
+
+def random_norm(seed, channels):
+    """BatchNorm and ReLU of the layer before; a factor of 0 gives the same number everywhere."""
+    rng = np.random.default_rng(seed)
+    factor = rng.choice([-1.5, -0.3, 0.0, 0.4, 1.2], size=channels)
+    return Norm(
+        *(jnp.asarray(p) for p in (rng.normal(size=channels), factor, rng.normal(size=channels)))
+    )
+
+
+def assert_same(ours, theirs, tolerance=1e-9):
+    for name, expected in theirs.items():
+        error = np.abs(np.asarray(ours[name]) - np.asarray(expected)).max()
+        assert error <= tolerance * max(1.0, np.abs(expected).max()), name
