@@ -205,9 +205,10 @@ def main() -> None:
         contenders = [c for c in options.contenders if case["mode"] == "train" or c != "ours-head"]
         rows = measure(case, contenders, options.allocators, options.turns, options.in_a_row)
         print(report(case, rows), flush=True)
-        # Turns with the contenders: a machine's peak changes with what else its host does.
-        peak = peak_of_cpu()
-        print(share_of_peak(case, rows, peak), flush=True)
+        peak = None
+        if any(r["contender"] == "ours" and r["version"].endswith("native") for r in rows):
+            peak = peak_of_cpu()
+            print(share_of_peak(case, rows, peak), flush=True)
         turns = {"turns": options.turns, "in_a_row": options.in_a_row}
         results.append({"case": case, **turns, "peak_gflops": peak, "rows": rows})
     if options.json:
