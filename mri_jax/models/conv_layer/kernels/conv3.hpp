@@ -5,14 +5,15 @@
 //
 // How it is fast. A task is one volume, a range of planes along D and a block of rows along H. It walks
 // along D and copies each input row once, with what is applied to it, into a ring of planes,
-// [channels / XS][W + 2][XS] with zeros at both ends, so that inner loops know no edges. A tile keeps V voxels times FB vectors of filters in registers; a voxel
-// that was broadcast serves the three taps of its row. Rows are summed up, selected from and
-// differentiated while they are in cache; with one channel the pre-activation is never stored.
+// [channels / XS][W + 2][XS] with zeros at both ends, so that inner loops know no edges. A tile keeps
+// V voxels times FB vectors of filters in registers; a voxel that was broadcast serves the three taps of
+// its row. Rows are summed up, selected from and differentiated while they are in cache; with one
+// channel the pre-activation is never stored.
 //
 // What is exact. Work and partial sums are cut by shape alone, never by the number of threads: equal
-// inputs give equal bytes. Every voxel adds its taps in one order, so that equal neighbourhoods tie
-// to the last bit. Sums over voxels are taken in float a row
-// (of the kernel's gradient: a part), then in double.
+// inputs give equal bytes. Every voxel adds its taps in one order, so that equal neighbourhoods tie to
+// the last bit. Sums over voxels are taken in float a row (of the kernel's gradient: a part), then in
+// double.
 #pragma once
 
 #include <algorithm>
@@ -176,7 +177,8 @@ void tile(const Tap<T>* taps, int count, int64_t w0, const Target<T>& target, bo
     CONV3_HIDE(to);
     CONV3_UNROLL for (int b = 0; b < FB; b++) {
       if (first) sum[v][b] = Vector<T, L>{};
-      else if constexpr (P) sum[v][b] = pairs_of(load<8>(to), v < target.seconds ? load<8>(to + target.second) : Half{});
+      else if constexpr (P)
+        sum[v][b] = pairs_of(load<8>(to), v < target.seconds ? load<8>(to + target.second) : Half{});
       else sum[v][b] = load<L>(to + b * L);
     }
   }
@@ -270,7 +272,8 @@ class Plan {
     int64_t w = 0;
     for (int64_t t = 0; t < tiles_; t++) {
       const bool large = t < large_;
-      const Target<T> to{out + w * out_ + group * wide(), out_, half_of(width_) * out_, width_ - half_of(width_) - w};
+      const int64_t half = half_of(width_);
+      const Target<T> to{out + w * out_ + group * wide(), out_, half * out_, width_ - half - w};
       (large ? tile_ : smaller_)(taps, count, w, to, first);
       w += large ? voxels_ : voxels_ - 1;
     }
@@ -656,7 +659,8 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
     const Task task(cut, s, index);
     Ring<T> ring(1, s.w, cut.rows + 2 + 2 * halo, P), dz(s.f, s.w, cut.rows + 2 * halo, P);
     const int64_t x_top = task.first_row - 1 - halo, dz_top = task.first_row - halo;
-    const int64_t first = std::max<int64_t>(0, task.first_plane - halo), end = std::min(s.d, task.end_plane + halo);
+    const int64_t first = std::max<int64_t>(0, task.first_plane - halo);
+    const int64_t end = std::min(s.d, task.end_plane + halo);
     std::vector<T>& dk = parts[index];
     dk.resize(27 * s.f);
     std::vector<T> z(s.w * s.f), nothing(s.w + 5), waste(3 * s.f);
@@ -697,7 +701,8 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
           for (int64_t g = 0; g < plan.groups(); g++) plan.row(taps.data(), count, g, z.data(), true);
         }
         gradient_row<T, kFilters>(a, task.n, d, h, z.data(), dz, dz.at(d, h - dz_top));
-        if (!a.dk || h < task.first_row || h >= task.end_row || d < task.first_plane || d >= task.end_plane) continue;
+        if (!a.dk || h < task.first_row || h >= task.end_row) continue;
+        if (d < task.first_plane || d >= task.end_plane) continue;
         dz.pair(d, h - dz_top);
         const T* row = P ? dz.pairs(d, h - dz_top) : dz.at(d, h - dz_top);
         const int64_t block = P ? dz.paired_block() : dz.block(), width = P ? half_of(s.w) : s.w;
