@@ -50,6 +50,7 @@ def jax_step(case: dict) -> Steps:
 
     from mri_jax.keys import random_key
     from mri_jax.models import CNNSpec
+    from mri_jax.models.cnn import fresh_variables
     from mri_jax.training import devices, folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
 
@@ -60,7 +61,7 @@ def jax_step(case: dict) -> Steps:
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
-    variables = step.init_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
+    variables = fresh_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
     used = f"{len(wave.devices)} x {wave.devices[0].device_kind}"
     version = f"jax {jax.__version__} on {used}, {wave.forms}"
     there = wave.copies(volumes(case))

@@ -15,8 +15,8 @@ from scipy import stats
 
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.explanation.statistics import subject_interval
-from mri_jax.keys import key_data, typed_key
-from mri_jax.models import CNN
+from mri_jax.keys import key_data
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.seeding import stream_seed
 from mri_jax.showing.simulated import COHORTS
 
@@ -97,9 +97,9 @@ def cascade(
     that was added, and the network.
     """
     spec, variables = network
-    key = typed_key(key_data(stream_seed(seed, "explain", "cascade") % 2**32))
-    volume = jax.ShapeDtypeStruct((1, *shape[:3], 1), np.float32)
-    fresh = jax.device_get(CNN(spec).lazy_init(key, volume, train=False))
+    x, y, z = shape[:3]
+    key = key_data(stream_seed(seed, "explain", "cascade") % 2**32)
+    fresh = jax.device_get(fresh_variables(spec, (x, y, z), key))
     params, stats_ = dict(variables["params"]), dict(variables["batch_stats"])
     for name in reversed([n for n in spec.layer_names if not n.startswith("bn")]):
         params[name] = fresh["params"][name]

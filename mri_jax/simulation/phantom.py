@@ -6,7 +6,6 @@ from importlib import resources
 
 import nibabel as nib
 import numpy as np
-from nilearn import datasets, image
 from scipy import ndimage
 
 from mri_jax.errors import UserError
@@ -60,6 +59,10 @@ def template() -> Phantom:
     Anatomy and tissue are the ICBM152 2009a symmetric maps that nilearn bundles (no network); the
     head around them is the packaged sixth-generation one. Both are in the same MNI space.
     """
+    from nilearn import (
+        datasets,  # it takes half a second, and studies of real scans need none of it
+    )
+
     grid = GRIDS["paper"]
     t1, gm, wm = (
         _onto(load(resolution=1), grid)
@@ -144,6 +147,8 @@ def check_room(phantom: Phantom) -> None:
 
 
 def _onto(volume: nib.Nifti1Image, grid: Grid) -> np.ndarray:
+    from nilearn import image
+
     placed = image.resample_img(
         volume,
         grid.affine,
@@ -188,7 +193,7 @@ def _averaged(maps: np.ndarray, fine: Grid, coarse: Grid) -> np.ndarray:
         )
         for axis in range(3)
     )  # fmt: skip
-    thin = y @ (maps.astype(np.float32) @ z.T)
+    thin = y @ (maps.astype(np.float32, copy=False) @ z.T)
     flat = x @ thin.reshape(len(maps), fine.shape[0], -1)
     return flat.reshape(len(maps), *coarse.shape)
 

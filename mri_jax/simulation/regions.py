@@ -73,13 +73,25 @@ def _tube(
     """Returns voxels within the (changing) radius of a centre line, wider than high."""
     inside = np.zeros(np.broadcast_shapes(side.shape, y.shape, z.shape), bool)
     for (x0, y0, z0, r0), (x1, y1, z1, r1) in itertools.pairwise(line):
+        # Only in the box around this piece of the line, a small part of the head.
+        r = max(r0, r1)
+        box = np.ix_(
+            _between(side, x0, x1, _FLATTENING * r), _between(y, y0, y1, r), _between(z, z0, z1, r)
+        )
+        px, py, pz = side[box[0], 0, 0], y[0, box[1], 0], z[0, 0, box[2]]
         dx, dy, dz = x1 - x0, y1 - y0, z1 - z0
-        along = (side - x0) * dx + (y - y0) * dy + (z - z0) * dz
+        along = (px - x0) * dx + (py - y0) * dy + (pz - z0) * dz
         t = np.clip(along / (dx * dx + dy * dy + dz * dz), 0, 1)
-        across = ((side - x0 - t * dx) / _FLATTENING) ** 2
-        distance = across + (y - y0 - t * dy) ** 2 + (z - z0 - t * dz) ** 2
-        inside |= distance <= (r0 + t * (r1 - r0)) ** 2
+        across = ((px - x0 - t * dx) / _FLATTENING) ** 2
+        distance = across + (py - y0 - t * dy) ** 2 + (pz - z0 - t * dz) ** 2
+        inside[box] |= distance <= (r0 + t * (r1 - r0)) ** 2
     return inside
+
+
+def _between(values: np.ndarray, start: float, end: float, reach: float) -> np.ndarray:
+    """Returns indices of coordinates at most ``reach`` and a voxel outside of two others, mm."""
+    low, high = min(start, end) - reach - 1, max(start, end) + reach + 1
+    return np.flatnonzero((values >= low) & (values <= high))
 
 
 def _lateral_temporal(side: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:

@@ -10,11 +10,11 @@ import numpy as np
 from etils import epath
 
 from mri_jax.keys import random_key
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps, Wave
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
 from mri_jax.training.prefix import frozen_layers
-from mri_jax.training.step import init_variables
 
 _WARM_UP, _MEASURED = 2, 6
 
@@ -74,7 +74,7 @@ def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progra
     """Measures a training program on volumes of ``shape`` (X, Y, Z)."""
     # All devices are busy: those of a CPU share its cores.
     key = jax.numpy.asarray(random_key(0, "calibration"))
-    variables = jax.device_get(init_variables(fit.step.spec, shape, key))
+    variables = jax.device_get(fresh_variables(fit.step.spec, shape, key))
     evaluated, programs = wave.whole(EVALUATION_BATCH), Programs(wave)
     count = max(fit.batch, evaluated)
     volumes = wave.copies(np.zeros((count, *shape, 1), np.float32))

@@ -15,6 +15,7 @@ from jax import Array
 from mri_jax.errors import UserError
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec, split
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.training import freezing
 from mri_jax.training.state import Batch, TrainState
 
@@ -106,24 +107,11 @@ def optimizer_of(settings: OptimizerSettings) -> optax.GradientTransformation:
     return optax.chain(*transforms, optax.scale(-settings.learning_rate))
 
 
-def init_variables(spec: CNNSpec, shape: tuple[int, int, int], key: Array) -> dict[str, Any]:
-    """Draws fresh parameters and statistics.
-
-    Args:
-      spec: The network.
-      shape: (X, Y, Z) of a volume.
-      key: (2,) uint32 from `mri_jax.keys.random_key`.
-    """
-    volume = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-    # The bytes of `init`, without its pass over a volume.
-    return CNN(spec).lazy_init(typed_key(key), volume, train=False)
-
-
 def drawn(
     spec: CNNSpec, shape: tuple[int, int, int], seed: int, purpose: tuple[str | int, ...]
 ) -> dict[str, Any]:
-    """Draws the parameters that a training from scratch starts from; see `init_variables`."""
-    return init_variables(spec, shape, jnp.asarray(random_key(seed, "init", *purpose)))
+    """Draws the parameters that a training from scratch starts from; see `fresh_variables`."""
+    return fresh_variables(spec, shape, jnp.asarray(random_key(seed, "init", *purpose)))
 
 
 def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array) -> TrainState:

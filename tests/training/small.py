@@ -4,9 +4,10 @@ import numpy as np
 
 from mri_jax.keys import random_key
 from mri_jax.models import CNNSpec
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.loop import FitSettings, Job
-from mri_jax.training.step import OptimizerSettings, StepSettings, init_variables
+from mri_jax.training.step import OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StoppingSettings
 
 SHAPE = (9, 12, 10)
@@ -37,7 +38,7 @@ def job(fold: int) -> Job:
     return Job(
         seed=7,
         purpose=("source", fold),
-        variables=init_variables(SPEC, SHAPE, random_key(7, "init", fold)),
+        variables=fresh_variables(SPEC, SHAPE, random_key(7, "init", fold)),
         train=rows[rows % 5 != fold],
         validation=rows[rows % 5 == fold],
         labels=LABELS,

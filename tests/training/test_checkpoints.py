@@ -17,15 +17,15 @@ import mri_jax
 from mri_jax import stage_note
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.keys import random_key
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.checkpoints import TrainingCheckpoints, network_path, save_network
 from mri_jax.training.loop import begin
-from mri_jax.training.step import init_variables
 from tests.networks import apply
 from tests.training.small import SHAPE, SPEC, job, settings
 
 
 def test_a_network_comes_back_exactly_with_its_spec(tmp_path, rng):
-    variables = init_variables(SPEC, SHAPE, random_key(3, "init"))
+    variables = fresh_variables(SPEC, SHAPE, random_key(3, "init"))
     save_network(network_path(tmp_path), variables, SPEC, {"best_epoch": 4})
     network = mri_jax.load_params(tmp_path)
     assert network.spec == SPEC
@@ -160,7 +160,7 @@ def test_a_file_where_states_should_be_is_no_traceback(tmp_path):
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "a file gone", "emptied"])
 def test_a_damaged_network_of_a_finished_stage_is_refused(tmp_path, damage):
-    variables = init_variables(SPEC, SHAPE, random_key(3, "init"))
+    variables = fresh_variables(SPEC, SHAPE, random_key(3, "init"))
     save_network(network_path(tmp_path), variables, SPEC, {})
     stage_note.write(tmp_path, {"fingerprint": "ab", "kind": "source"})
     mri_jax.load_params(tmp_path)
@@ -172,7 +172,7 @@ def test_a_damaged_network_of_a_finished_stage_is_refused(tmp_path, damage):
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "a file gone", "emptied"])
 def test_a_damaged_checkpoint_without_digests_is_one_line(tmp_path, damage):
-    variables = init_variables(SPEC, SHAPE, random_key(3, "init"))
+    variables = fresh_variables(SPEC, SHAPE, random_key(3, "init"))
     save_network(tmp_path / "network", variables, SPEC, {})
     DAMAGES[damage](tmp_path / "network")
     with contextlib.suppress(UserError):  # what Orbax does not need may be damaged
@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_without_digests_is_one_line(tmp_path, damage):
 
 
 def test_reads_after_the_first_that_found_no_file_print_nothing(tmp_path, monkeypatch, caplog):
-    variables = init_variables(SPEC, SHAPE, random_key(3, "init"))
+    variables = fresh_variables(SPEC, SHAPE, random_key(3, "init"))
     save_network(tmp_path / "network", variables, SPEC, {})
     for path in (tmp_path / "network").rglob("d/*"):
         path.unlink()

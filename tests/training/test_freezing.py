@@ -1,20 +1,21 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mri_jax.keys import random_key
-from mri_jax.models import CNNSpec
+from mri_jax.models import CNN, CNNSpec
 from mri_jax.training import freezing
-from mri_jax.training.step import init_variables
 
 FAMILY = ["cnn5", "cnn7", "cnn10", "cnn12"]
 
 
 def params_of(name):
     spec = CNNSpec.preset(name, width=0.25)
-    variables = jax.eval_shape(partial(init_variables, spec, (32, 33, 34)), random_key(0, "init"))
+    variables = jax.eval_shape(
+        partial(CNN(spec).lazy_init, train=False), jax.random.key(0), jnp.zeros((1, 32, 33, 34, 1))
+    )
     return spec, variables["params"]
 
 

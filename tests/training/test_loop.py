@@ -7,13 +7,13 @@ import pytest
 
 from mri_jax.interruption import Interrupted
 from mri_jax.keys import random_key
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, Streamed, ahead
 from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.inference import cross_entropy, predict
 from mri_jax.training.loop import Control, epoch_order, fit, resume, with_step
-from mri_jax.training.step import init_variables
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
@@ -113,7 +113,7 @@ def test_three_classes_are_trained_and_told_apart(tmp_path):
     spec = dataclasses.replace(SPEC, classes=3)
     how = with_step(settings(), spec=spec)
     one = dataclasses.replace(
-        job(1), labels=np.arange(26) % 3, variables=init_variables(spec, SHAPE, random_key(7, "3"))
+        job(1), labels=np.arange(26) % 3, variables=fresh_variables(spec, SHAPE, random_key(7, "3"))
     )
     ended, epochs = train(tmp_path, how=how, one=one)
     assert epochs[0].figures["validation_loss"] == pytest.approx(np.log(3), abs=0.5)

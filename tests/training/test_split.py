@@ -9,6 +9,7 @@ import pytest
 
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNNSpec
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.models.conv_layer.moments import of_volumes, of_whole_batch
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch
@@ -17,7 +18,6 @@ from mri_jax.training.step import (
     OptimizerSettings,
     StepSettings,
     init_state,
-    init_variables,
     train_step,
 )
 
@@ -43,7 +43,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts):
             OptimizerSettings(learning_rate=1e-2, clip_norm=1.0),
             LossSettings(label_smoothing=0.1),
         )
-        variables = init_variables(spec, SHAPE, random_key(1, "init"))
+        variables = fresh_variables(spec, SHAPE, random_key(1, "init"))
         signs = jnp.array([1.0, -1.0, 1.0, -1.0])
         variables["params"]["bn1"]["scale"] = signs
         state = init_state(settings, variables, random_key(1, "dropout"))

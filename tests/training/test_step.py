@@ -11,6 +11,7 @@ import pytest
 
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.training import freezing, step
 from mri_jax.training.state import Batch
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
@@ -37,7 +38,7 @@ def settings_for(layers, **changes):
 
 
 def start(settings, seed=0):
-    variables = step.init_variables(settings.spec, SHAPE, random_key(seed, "init"))
+    variables = fresh_variables(settings.spec, SHAPE, random_key(seed, "init"))
     return step.init_state(settings, variables, random_key(seed, "dropout"))
 
 
@@ -214,7 +215,7 @@ def test_dropout_and_augmentation_have_keys_of_their_own():
 
 def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
     key, volume = random_key(7, "init"), jnp.zeros((1, *SHAPE, 1), jnp.float32)
-    drawn = step.init_variables(SPEC, SHAPE, key)
+    drawn = fresh_variables(SPEC, SHAPE, key)
     plain = jax.jit(functools.partial(CNN(SPEC).init, train=False))(typed_key(key), volume)
     assert float(jnp.abs(drawn["params"]["conv1"]["kernel"]).max()) > 0.01
     jax.tree.map(np.testing.assert_array_equal, drawn, plain)
