@@ -78,7 +78,7 @@ def test_its_networks_were_trained_with_other_numerics_and_are_trained_again(stu
     told = "\n".join(said)
     assert "2 source (0 cached), 2 tune (0 cached), 8 evaluate (0 cached)" in told
     assert (
-        "4 finished networks were trained with other numerics (version 2, now 3) and are trained "
+        "4 finished networks were trained with other numerics (version 2, now 4) and are trained "
         "again; they stay where they are"
     ) in told
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

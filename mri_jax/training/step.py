@@ -20,7 +20,7 @@ from mri_jax.training import freezing
 from mri_jax.training.state import Batch, TrainState
 
 # Raised by hand whenever the same seed and data would give other numbers than before.
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 
 
 @dataclass(frozen=True)

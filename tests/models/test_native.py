@@ -99,6 +99,40 @@ def test_kernels_in_float32_agree_with_float64(**layer):
     check_in_float32(**layer)
 
 
+# Layers that are worked on in tiles, by Winograd's products.
+TILED_LAYERS = given(
+    batch=st.integers(1, 2),
+    size=st.tuples(st.integers(3, 11), st.integers(9, 20), st.integers(25, 40)),
+    channels=st.sampled_from([32, 64]),
+    filters=st.sampled_from([32, 64, 96]),
+    pool=st.booleans(),
+    normed=st.booleans(),
+    train=st.booleans(),
+    wanted=st.sampled_from([("x",), ("kernel",), ("x", "kernel")]),
+    seed=st.integers(0, 10),
+)
+
+
+@settings(max_examples=4, deadline=None)
+@TILED_LAYERS
+def test_kernels_in_tiles_agree_with_float64(**layer):
+    check_in_float32(**layer)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@TILED_LAYERS
+def test_kernels_in_tiles_agree_with_float64_in_many_layers(**layer):
+    check_in_float32(**layer)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_tiles_are_exact_in_float64(pool):
+    arrays, norm = random_layer(5, 2, (5, 11, 26), 32, 64), random_norm(6, 32)
+    given = arrays, norm, None, pool
+    assert_same(layer_results("native", *given), layer_results("reference", *given), 1e-10)
+
+
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @FLOAT32_LAYERS
@@ -131,10 +165,23 @@ def test_kernels_keep_nan_and_infinity(channels, normed):
             assert np.isnan(ours[1].variance).all()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_tiles_keep_what_is_not_finite(rng, bad):
+    x = jnp.asarray(rng.normal(size=(1, 8, 10, 20, 32)), jnp.float32).at[0, 3, 4, 7, 5].set(bad)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 32, 32)), jnp.float32)
+    _, each, z = native.forward(
+        Features(x), kernel, jnp.ones(32), pool=False, with_moments=True, keep_z=True
+    )
+    finite = np.isfinite(reference.convolve(x, kernel))
+    assert (~finite).all(axis=-1).sum() == 27
+    np.testing.assert_array_equal(np.isfinite(z), finite)
+    assert not np.isfinite(each.mean).any()
+
+
 def test_kernels_tie_to_the_last_bit(rng):
     # A constant that no product represents exactly, in rows long enough for tiles of two sizes.
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 8, 16)), jnp.float32)
-    for channels, filters in product((1, 8), (8, 16)):
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 32, 32)), jnp.float32)
+    for channels, filters in (*product((1, 8), (8, 16)), (32, 32)):
         ones = jnp.ones(filters, jnp.float32)
         x = Features(jnp.full((1, 6, 8, 58, channels), -0.7, jnp.float32))
         weights = kernel[:, :, :, :channels, :filters]
@@ -160,8 +207,8 @@ def test_kernels_train_in_bfloat16_as_xla_does(channels):
 def digest_of_kernels():
     """Prints a hash of what the native kernels give for layers of many tasks."""
     digest = hashlib.sha256()
-    sizes = (9, 60, 57), (5, 40, 30), (5, 40, 30), (3, 4, 3)
-    layers = zip((1, 24, 16, 64), (8, 40, 32, 32), sizes, strict=True)
+    sizes = (9, 60, 57), (5, 40, 30), (5, 40, 30), (3, 4, 3), (9, 40, 30)
+    layers = zip((1, 24, 16, 64, 32), (8, 40, 32, 32, 64), sizes, strict=True)
     for channels, filters, size in layers:
         x, kernel, scale, _ = random_layer(3, 2, size, channels, filters, dtype="float32")
         norm = random_norm(3, channels) if channels > 1 else None
@@ -177,7 +224,7 @@ def digest_of_kernels():
     print(digest.hexdigest())
 
 
-@pytest.mark.parametrize(("channels", "filters"), [(16, 32), (24, 40)])
+@pytest.mark.parametrize(("channels", "filters"), [(16, 32), (24, 40), (32, 64)])
 def test_a_volume_gives_the_same_bytes_in_any_batch(channels, filters):
     x, kernel, scale, _ = random_layer(4, 3, (9, 20, 13), channels, filters, dtype="float32")
     norm = jax.tree.map(lambda p: p.astype(jnp.float32), random_norm(4, channels))

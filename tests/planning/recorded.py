@@ -126,7 +126,10 @@ def _record(names: list[str]) -> None:
         config = json.loads(json.dumps(merged(config, changes)))
         case = there.setdefault(name, {"config": config, "fingerprints": {}})
         now = str(NUMERICS_VERSION)
-        case["fingerprints"].setdefault(now, fingerprints(case["config"])[now])
+        found = fingerprints(case["config"])
+        for version, kinds in case["fingerprints"].items():
+            case["fingerprints"][version] = {kind: kinds[kind] for kind in found[version]}
+        case["fingerprints"].setdefault(now, found[now])
     PATH.write_text(json.dumps(there, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
