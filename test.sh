@@ -9,4 +9,6 @@ ruff format --check .
 mypy
 lint-imports
 export PYTHONWARNDEFAULTENCODING=1
+# Dozens of processes start; where no bytecode is kept, each compiles every module anew.
+unset PYTHONDONTWRITEBYTECODE
 exec python -m pytest -n auto --dist loadfile "$@"

@@ -32,6 +32,24 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """``--dist loadfile`` begins with what takes longest (`tests.scheduling`)."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import LongestFirst
+
+    config.option.loadscopereorder = False  # it would begin with the files of most tests
+    return LongestFirst(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.scheduling import place
+
+        items.sort(key=lambda item: place(item.nodeid))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20211)

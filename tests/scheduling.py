@@ -1,0 +1,38 @@
+"""What runs where and when: tests that share what takes long on one worker, the longest first."""
+
+from xdist.scheduler import LoadFileScheduling
+
+# Its template, and the program that draws scans from it, are made once a process.
+_TOGETHER = "tests/simulation/"
+# In descending order of processor time; one that is begun last would run alone at the end.
+_LONGEST = (
+    _TOGETHER,
+    "tests/models/test_reference_results.py",
+    "tests/abuse/test_abuse.py",
+    "tests/test_launch.py",
+    "tests/reporting/test_report.py",
+    "tests/training/test_step.py",
+    "tests/models/test_conv_layer.py",
+    "tests/reporting/test_analysis.py",
+    "tests/prediction/test_predict.py",
+    "tests/models/test_native.py",
+    "tests/training/",
+    "tests/prediction/",
+    "tests/study/",
+    "tests/explanation/",
+    "tests/models/",
+    "tests/volumes/",
+)
+
+
+class LongestFirst(LoadFileScheduling):
+    """A file, or a room whose files share what takes long, stays on one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return _TOGETHER if file.startswith(_TOGETHER) else file
+
+
+def place(nodeid: str) -> int:
+    """Returns the place of a test in the order; equal places keep their order."""
+    return next((i for i, name in enumerate(_LONGEST) if nodeid.startswith(name)), len(_LONGEST))
