@@ -5,9 +5,10 @@
 
 From one simulated source cohort (SIMULATED; no target is made) cohorts of 20, 40, 80 and 200 scans
 are drawn, and the network of preset ``demo`` is trained on four fifths of each for a fixed number
-of steps. The last fifth stops it, as in a study. Early stopping reads nothing but that fifth's
-losses, so every rule is tried afterwards on the same trainings. What a rule chose is judged on 60
-other scans of the source, which no training saw: each epoch that was the best so far is scored.
+of steps, and for as many epochs as the preset allows at least. The last fifth stops it, as in a
+study. Early stopping reads nothing but that fifth's losses, so every rule is tried afterwards on
+the same trainings. What a rule chose is judged on 60 other scans of the source, which no training
+saw: each epoch that was the best so far is scored.
 """
 
 import argparse
@@ -25,7 +26,6 @@ import numpy as np
 from configs import baseline
 from mri_jax.evaluation.metrics import auc
 from mri_jax.keys import random_key
-from mri_jax.models.cnn import fresh_variables
 from mri_jax.planning.fits import source_fit
 from mri_jax.settings.study import Study
 from mri_jax.showing.forms import grid
@@ -34,6 +34,7 @@ from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
 from mri_jax.training import inference, loop
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.step import init_variables
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
 
@@ -121,7 +122,7 @@ def train(volumes: np.ndarray, labels: np.ndarray, size: int, replicate: int) ->
     train_rows, held_out, fresh = draw(labels, size, replicate)
     fit = source_fit(study.runs[0], len(train_rows))
     steps = len(train_rows) // fit.batch
-    epochs = math.ceil(STEPS / steps)
+    epochs = max(math.ceil(STEPS / steps), RULES[0].max_epochs)
 
     def until(epoch: int) -> loop.FitSettings:
         length = dataclasses.replace(fit.stopping, min_epochs=epoch, max_epochs=epoch)
@@ -130,7 +131,7 @@ def train(volumes: np.ndarray, labels: np.ndarray, size: int, replicate: int) ->
     key = jax.numpy.asarray(random_key(SEED, "init", size, replicate))
     job = loop.Job(
         seed=SEED, purpose=(size, replicate),
-        variables=jax.device_get(fresh_variables(fit.step.spec, volumes.shape[1:4], key)),
+        variables=jax.device_get(init_variables(fit.step.spec, volumes.shape[1:4], key)),
         train=train_rows, validation=held_out, labels=labels,
         weights=np.ones(len(labels), np.float32),
     )  # fmt: skip
