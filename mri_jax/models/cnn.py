@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mri_jax.backend import FEW_PASSES
 from mri_jax.keys import typed_key
 from mri_jax.models import choice, split
 from mri_jax.models.conv_layer import (
@@ -293,8 +294,4 @@ def _drawn(spec: CNNSpec, shape: tuple[int, int, int], key: Array | np.ndarray) 
     return CNN(spec).lazy_init(typed_key(key), volume, train=False)
 
 
-# LLVM spends seconds on a normal draw of each shape, and finds nothing: with fewer of its passes
-# CNN-10 takes 5 s of processor time instead of 32, for the same bytes.
-_drawn_on_cpu = jax.jit(
-    _drawn, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 1}
-)
+_drawn_on_cpu = jax.jit(_drawn, static_argnums=(0, 1), compiler_options=FEW_PASSES)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mri_jax.backend import FEW_PASSES
 from mri_jax.keys import key_data, typed_key
 from mri_jax.simulation import warp
 from mri_jax.simulation.atrophy import WARP_GRID, Atrophy, atrophy, log_volumes
@@ -201,7 +202,7 @@ def scanned(
     Returns:
       The scan, with intensities outside the mask as well.
     """
-    image, mask, volumes, jacobian, size = _scanned(
+    image, mask, volumes, jacobian, size = _compiled()(
         (original.parts, original.channels),
         (targets.astype(np.float32), affine.astype(np.float32)),
         scanner_of(scan),
@@ -218,7 +219,13 @@ def scanned(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("source", "image_grid"))
+@functools.cache
+def _compiled() -> Callable[..., tuple[Array, Array, Array, Array, Array]]:
+    """Returns `_scanned` as a program for each shape and voxel."""
+    options = FEW_PASSES if jax.default_backend() == "cpu" else None
+    return jax.jit(_scanned, static_argnums=(4, 5), compiler_options=options)
+
+
 def _scanned(
     original: tuple[Atrophy, Array],
     wanted: tuple[Array, Array],

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from mri_jax.keys import random_key
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.models.summary import layers, table
 
 
@@ -31,7 +33,7 @@ def test_intermediates_have_the_summarised_shapes(rng):
     spec = CNNSpec.preset("cnn7", width=0.5)
     x = rng.normal(size=(2, 32, 40, 37, 1)).astype(np.float32)
     model = CNN(spec)
-    variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
+    variables = fresh_variables(spec, x.shape[1:4], random_key(0, "init"))
     apply = partial(jax.jit, static_argnames="intermediates")(partial(model.apply, train=False))
     logits, kept = apply(variables, x, intermediates=True)
     assert kept["conv1/pre_activation"].shape == (2, 32, 40, 37, 4)

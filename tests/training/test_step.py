@@ -214,9 +214,10 @@ def test_dropout_and_augmentation_have_keys_of_their_own():
 
 
 def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
+    spec = CNNSpec(repetitions=(1,), filters=(4,), fc=(), dropout=(0.0,))
     key, volume = random_key(7, "init"), jnp.zeros((1, *SHAPE, 1), jnp.float32)
-    drawn = fresh_variables(SPEC, SHAPE, key)
-    plain = jax.jit(functools.partial(CNN(SPEC).init, train=False))(typed_key(key), volume)
+    drawn = fresh_variables(spec, SHAPE, key)
+    plain = jax.jit(functools.partial(CNN(spec).init, train=False))(typed_key(key), volume)
     assert float(jnp.abs(drawn["params"]["conv1"]["kernel"]).max()) > 0.01
     jax.tree.map(np.testing.assert_array_equal, drawn, plain)
 
