@@ -14,6 +14,7 @@ from mri_jax.cohort import flow as flows
 from mri_jax.cohort.table import KEY, read_table, write_table
 from mri_jax.cohort.written import beside, flow_of
 from mri_jax.errors import UserError
+from mri_jax.problems import listed
 
 NOT_PREPROCESSED = "not preprocessed"
 NOT_IN_STUDY = "cohort not in the study"
@@ -45,6 +46,10 @@ def to_end(table: Path, became: Outcomes, used: pd.DataFrame | None) -> pd.DataF
       table: The table's file.
       became: What became of its scans.
       used: The scans that a study analysed; None: it ends before that.
+
+    Raises:
+      UserError: The study analysed scans that are left out before, so that the flow of this table
+        is not that of its results.
     """
     left, flow = read_table(table), flow_of(table)
     # `qc --cohort-out` has counted these two already, for the table that it wrote.
@@ -54,13 +59,32 @@ def to_end(table: Path, became: Outcomes, used: pd.DataFrame | None) -> pd.DataF
     if flows.QUALITY not in done and became.excluded is not None:
         flow, left = after_quality(flow, left, became.excluded)
     if used is not None:
+        _refuse_others(table, left, used, became)
         flow, _ = analysed(flow, left, used)
     return flow
 
 
-def scans_in(path: Path) -> list[Key] | None:
-    """Returns the scans that a table of a store names; None where there is no such table."""
-    return _keys(files.read_csv(path)) if path.exists() else None
+def _refuse_others(table: Path, left: pd.DataFrame, used: pd.DataFrame, became: Outcomes) -> None:
+    """Refuses a run that analysed scans which are not left, or in another cohort or class."""
+    if excluded := sorted(set(_keys(used)) & set(became.excluded or ())):
+        raise UserError(
+            f"--run: {len(excluded)} of its {len(used)} scans are left out by quality control "
+            f"(exclusions.csv of the store): {listed(map(' '.join, excluded))}; run the study "
+            "again with the table of qc --cohort-out"
+        )
+    names = [*KEY, "cohort", "diagnosis"]
+    here, there = (set(rows[names].itertuples(index=False, name=None)) for rows in (used, left))
+    if others := sorted(here - there):
+        raise UserError(
+            f"--run: {len(others)} of its {len(used)} scans are not in {table} and the store, or "
+            f"in another cohort or class: {listed(' '.join(row[:2]) for row in others)}; give the "
+            "table and the store of the run, which its config.json names"
+        )
+
+
+def scans_in(path: Path) -> list[Key]:
+    """Returns the scans that a table of a store names; none where there is no such table."""
+    return _keys(files.read_csv(path)) if path.exists() else []
 
 
 def without_excluded(

@@ -26,6 +26,7 @@ from mri_jax.cohort.table import read_table
 from mri_jax.cohort.written import beside, check_name
 from mri_jax.commands import cohort_check, cohort_make, words
 from mri_jax.delimited import MISSING
+from mri_jax.volumes import exclusions
 from mri_jax.volumes.store import VolumeStore
 
 OUT_HELP = "the cohort table to write"
@@ -209,8 +210,9 @@ def _printed(*lines: str) -> int:
 
 def _continue_flow(args: argparse.Namespace) -> int:
     stored = list(VolumeStore(args.store).index.index)
-    excluded = continued.scans_in(args.store / "exclusions.csv")
-    became = Outcomes(stored, continued.scans_in(args.store / "failed.csv") or (), excluded)
+    decided = exclusions.standing(args.store)
+    excluded = None if decided is None else exclusions.keys(decided)
+    became = Outcomes(stored, continued.scans_in(args.store / "failed.csv"), excluded)
     target = args.out or beside(args.table, "flow_to_end.csv")
     check_name(target)
     used = None if args.run is None else read_table(args.run / "cohort.csv")

@@ -5,8 +5,9 @@
   qc STORE ... --cohort cohort.csv --cohort-out cohort_qc.csv      also the table without them
 
 The page opens from disk without a network; mark scans there and export decisions.csv. A scan is
-left out only by such a decision or a stated threshold, with the reason in exclusions.csv. Flags
-are only a hint: a figure is compared with scans of the same scanner where that is known (columns
+left out only by such a decision or a stated threshold, with the reason in exclusions.csv, which
+stands, also for a later --cohort-out, until decisions or thresholds are given again. Flags are only
+a hint: a figure is compared with scans of the same scanner where that is known (columns
 scanner, or manufacturer, model and field_strength, or site) and made 8 or more, else of the cohort.
 With --cohort the scanners are read from that table, too, the exclusions are counted by class and
 site, and cohort_qc_flow.csv continues the flow of subjects that stands beside the cohort table.
@@ -22,7 +23,7 @@ from mri_jax.cohort.continued import without_excluded
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
 from mri_jax.problems import first_lines
-from mri_jax.volumes import outliers, quality
+from mri_jax.volumes import exclusions, outliers
 from mri_jax.volumes.qc_page import page, pictures
 from mri_jax.volumes.store import KEY, VolumeStore
 from mri_jax.volumes.templates import load_template
@@ -48,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     if not len(store):
         raise UserError(f"{args.store}: holds no scan; failed.csv in it says why")
     decisions = _read_decisions(args.decisions)
-    excluded = quality.exclusions(store.index, decisions, args.threshold)
+    given = bool(args.decisions or args.threshold)
+    standing = None if given else exclusions.standing(store.path)
+    excluded = exclusions.decided(store.index, decisions, args.threshold)
+    excluded = excluded if standing is None else standing
     cohort = None if args.cohort is None else read_table(args.cohort)
     index = outliers.with_scanners(store.index, cohort)
     table = outliers.quality_table(index)
@@ -66,12 +70,14 @@ def run(args: argparse.Namespace) -> int:
     print("limits:")
     for group in outliers.groups_of(index).groups:
         print(f"  {group.describe()}")
-    if args.decisions or args.threshold:
-        files.write_csv(args.store / "exclusions.csv", excluded)
-        _say(excluded, cohort)
+    if given:
+        files.write_csv(args.store / exclusions.NAME, excluded)
+        _say("excluded", excluded, cohort)
+    elif len(excluded):
+        _say("excluded before, which stands", excluded, cohort)
     if args.cohort_out is not None:
-        stored, left_out = list(store.index.index), list(map(tuple, excluded[KEY].to_numpy()))
-        print(without_excluded(args.cohort, args.cohort_out, stored, left_out))
+        left_out = exclusions.keys(excluded)
+        print(without_excluded(args.cohort, args.cohort_out, list(store.index.index), left_out))
     return 0
 
 
@@ -81,8 +87,8 @@ def _read_decisions(path: Path | None) -> pd.DataFrame | None:
     return files.read_csv(path)
 
 
-def _say(excluded: pd.DataFrame, cohort: pd.DataFrame | None) -> None:
-    print(f"excluded: {len(excluded)} scans (exclusions.csv)")
+def _say(what: str, excluded: pd.DataFrame, cohort: pd.DataFrame | None) -> None:
+    print(f"{what}: {len(excluded)} scans ({exclusions.NAME})")
     by = ["cohort", "reason"]
     if cohort is not None:
         site = ["site"] if "site" in cohort else []

@@ -1,6 +1,6 @@
 """The scans that a study may use, without their volumes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -50,6 +50,7 @@ class Catalogue:
       searched: The search for near-identical volumes; None where they are not made yet.
       notes: For the user: which scans are only in the table or only in the store, and whether the
         flow beside the table is of another one.
+      excluded: Scans that quality control leaves out (``exclusions.csv`` of the store).
       masks: SHA-256 of masks; empty where the study makes its scans, and without the scans of
         stores of earlier versions, whose index does not tell.
     """
@@ -62,6 +63,7 @@ class Catalogue:
     apart: Apart = NOTHING_SAID
     searched: Search | None = None
     notes: tuple[str, ...] = ()
+    excluded: frozenset[Key] = frozenset()
     masks: Mapping[Key, str] = field(default_factory=dict)
 
     @property
@@ -95,6 +97,11 @@ class Catalogue:
         """Returns (person, session_id, identity) of rows, as the leakage guard takes them."""
         columns = self._triples
         return [tuple(columns[row].tolist()) for row in rows]
+
+    def excluded_among(self, rows: Sequence[int]) -> list[Key]:
+        """Returns which scans of ``rows`` quality control leaves out."""
+        keys = self.keys
+        return [keys[row] for row in rows if keys[row] in self.excluded]
 
     def measured(self, table: pd.DataFrame) -> "Catalogue":
         """Returns the same scans with what a table says of them once they are made.

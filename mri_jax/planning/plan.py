@@ -168,6 +168,10 @@ class Plan:
 
     entries: tuple[Entry, ...]
 
+    def rows(self) -> list[int]:
+        """Returns the rows of `Catalogue.frame` that some stage reads, in order."""
+        return sorted({row for s in self.stages() for e in s.examples for row in e.rows})
+
     def stages(self) -> list[Stage]:
         """Returns every stage once, parents before children."""
         found: dict[str, Stage] = {}

@@ -30,6 +30,11 @@ def cautions(analysis: Analysis) -> list[str]:
         lines += [f"{name}: {line}." for line in run.missing]
         if run.provenance is None or run.provenance.simulated is None:
             lines.append(f"{name}: its provenance does not say whether the scans are simulated.")
+        if run.provenance is not None and (analysed := run.provenance.despite_exclusion):
+            lines.append(
+                f"{name}: {analysed} of the scans analysed were left out by quality control "
+                "(exclusions.csv of the store); the cohort table had them all the same."
+            )
         if not searched_for_near_duplicates(run):
             lines.append(
                 f"{name}: no search for near-duplicate scans is recorded. A person scanned under "

@@ -48,6 +48,7 @@ class Provenance:
         where none were used.
       command: The command line.
       near_duplicates: Figures of the search for near-identical volumes; None without a search.
+      despite_exclusion: How many scans were analysed that ``exclusions.csv`` of the store left out.
       store: The folder of the volume store, absolute.
       store_from_run: The same folder seen from the results folder; None in a bucket.
       store_fingerprint: Fingerprint of the store.
@@ -66,6 +67,7 @@ class Provenance:
     kernels: str | None = None
     command: tuple[str, ...] = ()
     near_duplicates: Mapping[str, float] | None = None
+    despite_exclusion: int | None = None
     store: str | None = None
     store_from_run: str | None = None
     store_fingerprint: str | None = None

@@ -1,11 +1,13 @@
 """What is said of a study before it runs."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from mri_jax.planning import fits
-from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.catalogue import Catalogue, Key
 from mri_jax.planning.fingerprints import earlier_names
 from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.problems import listed
 from mri_jax.settings.study import Study, named
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.step import NUMERICS_VERSION
@@ -19,7 +21,7 @@ def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageF
 
 
 def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:
-    """Returns what the user should know of the table, and of targets with one class."""
+    """Returns what the user should know of the cohort table, and of targets with one class."""
     tested: dict[str, set[int]] = {}
     for entry in plan.entries:
         for answer in entry.answers:
@@ -28,12 +30,25 @@ def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:
     possible = {0: "negatives alone: SPE and ACC", 1: "positives alone: SEN and ACC"}
     return [
         *catalogue.notes,
+        *_excluded(catalogue.excluded_among(plan.rows()), len(plan.rows())),
         *(
             f"{cohort} is tested on {possible[labels.pop()]} can be had, and no AUC"
             for cohort, labels in tested.items()
             if len(labels) == 1
         ),
     ]
+
+
+def _excluded(analysed: Sequence[Key], total: int) -> list[str]:
+    """Returns a line where scans are analysed that quality control leaves out."""
+    if not analysed:
+        return []
+    told = (
+        f"{len(analysed)} of {total} scans to analyse are left out by quality control "
+        f"(exclusions.csv of the store): {listed(map(' '.join, analysed))}; "
+        "python -m mri_jax qc STORE --cohort TABLE --cohort-out NEW.csv writes a table without them"
+    )
+    return [told]
 
 
 def trained_again(

@@ -59,5 +59,5 @@ def write(
     """Writes what is asked, of which scans, how they came to be, by what forms, and the plan."""
     study.write(workdir / results.CONFIG)
     outputs.write_cohort(workdir, plan, volumes.catalogue)
-    provenance.write_provenance(workdir, volumes.catalogue, volumes.store, forms)
+    provenance.write_provenance(workdir, plan, volumes.catalogue, volumes.store, forms)
     outputs.write_plan(workdir, plan, folders)

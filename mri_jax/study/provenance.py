@@ -16,6 +16,7 @@ import mri_jax
 from mri_jax import files
 from mri_jax.models import choice
 from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.plan import Plan
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Preprocessing, Provenance, write
 from mri_jax.volumes.store import VolumeStore
@@ -24,12 +25,13 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def write_provenance(
-    workdir: epath.Path, catalogue: Catalogue, store: VolumeStore, forms: str
+    workdir: epath.Path, plan: Plan, catalogue: Catalogue, store: VolumeStore, forms: str
 ) -> None:
     """Writes ``provenance.json`` of a study that is about to run.
 
     Args:
       workdir: The results folder.
+      plan: The plan.
       catalogue: The scans.
       store: Their volumes.
       forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`.
@@ -48,6 +50,7 @@ def write_provenance(
         kernels=choice.kernel_library(forms),
         command=tuple(sys.argv),
         near_duplicates=asdict(catalogue.searched) if catalogue.searched else None,
+        despite_exclusion=len(catalogue.excluded_among(plan.rows())),
         store=place["store"],
         store_from_run=place.get("store_from_run"),
         store_fingerprint=store.info.fingerprint,

@@ -15,6 +15,7 @@ from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
 from mri_jax.problems import listed as few
 from mri_jax.settings.study import Study, named
 from mri_jax.study.twice import searched
+from mri_jax.volumes import exclusions
 from mri_jax.volumes.grids import GRIDS, Grid
 from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
 
@@ -81,6 +82,7 @@ def open_catalogue(
         catalogue,
         simulated=store.info.simulated,
         notes=(*notes, *_surplus(wanted, known_ids, store), *_of_earlier_rules(rows, store)),
+        excluded=frozenset(exclusions.keys(exclusions.standing(store.path))),
         masks=rows.loc[rows[MASK_DIGEST] != "", MASK_DIGEST].to_dict() if has_masks else {},
     )
     return searched(catalogue, store, table, elsewhere)

@@ -1,26 +1,20 @@
-"""Figures of quality for one scan, and written decisions to exclude (outliers: `outliers`).
+"""Figures of quality for one scan (outliers: `outliers`; who is left out: `exclusions`).
 
 No figure judges a step by itself: the volume of the brain is taken before registration, the
 correlation is with a template that the scan did not make, the leakage is measured against the
 template's brain and not against the mask.
 """
 
-import operator
-import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import linalg, ndimage
 
-from mri_jax.errors import UserError
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.registration import AffineFit
 from mri_jax.volumes.resampling import Image, pull
 from mri_jax.volumes.scans import RawScan
-from mri_jax.volumes.store import KEY
 from mri_jax.volumes.templates import Template
 
 # Column -> (unit and meaning, which side is bad).
@@ -149,80 +143,3 @@ def signal_to_noise(data: np.ndarray, mask: np.ndarray) -> float:
     # The response of white noise has SD 6^(3/2); the median absolute value is 0.6745 SD.
     noise = float(np.median(np.abs(response[inner]))) / 0.6745 / 6**1.5
     return float(np.median(data[mask])) / max(noise, 1e-6)
-
-
-_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-
-
-def exclusions(
-    index: pd.DataFrame, decisions: pd.DataFrame | None, thresholds: list[str]
-) -> pd.DataFrame:
-    """Returns the scans that a written decision or a stated threshold excludes.
-
-    Args:
-      index: The index of the store.
-      decisions: Columns subject_id, session_id, decision (``keep`` or ``exclude``), rater, reason.
-      thresholds: Rules such as ``correlation<0.6``; a decision ``keep`` overrides them.
-
-    Returns:
-      Columns subject_id, session_id, cohort, reason, rater.
-
-    Raises:
-      UserError: A decision names no scan of the store or is neither keep nor exclude, a scan is
-        decided twice differently, or a threshold is not ``FIGURE<NUMBER`` or the like.
-    """
-    reasons: dict[tuple[str, str], tuple[str, str]] = {}
-    keys = list(zip(index["subject_id"], index["session_id"], strict=True))
-    for rule in thresholds:
-        name, compare, limit = _parse(rule, index)
-        hits = compare(pd.to_numeric(index[name], errors="coerce").to_numpy(float), limit)
-        for key, value in zip(
-            np.array(keys, dtype=object)[hits], index[name].to_numpy()[hits], strict=True
-        ):
-            reasons.setdefault(tuple(key), (f"threshold {rule} ({name} {value:g})", ""))
-    for key, (decision, reason, rater) in _decided(decisions, set(keys)).items():
-        if decision == "keep":
-            reasons.pop(key, None)
-        else:
-            reasons[key] = (f"decision: {reason}" if reason else "decision", rater)
-    rows = [
-        (*key, cohort, *reasons[key])
-        for key, cohort in zip(keys, index["cohort"], strict=True)
-        if key in reasons
-    ]
-    return pd.DataFrame(rows, columns=[*KEY, "cohort", "reason", "rater"])
-
-
-def _parse(rule: str, index: pd.DataFrame) -> tuple[str, Any, float]:
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*", rule)
-    try:
-        if match is None:
-            raise ValueError
-        limit = float(match[3])
-    except ValueError:
-        raise UserError(f"threshold: {rule!r} is not of the form correlation<0.6") from None
-    if match[1] not in FIGURES or match[1] not in index:
-        raise UserError(f"threshold: {match[1]!r} is not one of {', '.join(FIGURES)}")
-    return match[1], _COMPARE[match[2]], limit
-
-
-def _decided(
-    decisions: pd.DataFrame | None, known: set[tuple[str, str]]
-) -> dict[tuple[str, str], tuple[str, str, str]]:
-    if decisions is None:
-        return {}
-    for name in (*KEY, "decision"):
-        if name not in decisions:
-            raise UserError(f"decisions: column {name!r} is missing")
-    found: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for row in decisions.fillna("").astype(str).to_dict("records"):
-        key, decision = (row["subject_id"], row["session_id"]), row["decision"].strip().lower()
-        if decision not in ("keep", "exclude", ""):
-            raise UserError(f"decisions: {'/'.join(key)}: {decision!r} is neither keep nor exclude")
-        if key not in known:
-            raise UserError(f"decisions: {'/'.join(key)} is not in the store")
-        if key in found and found[key][0] != decision:
-            raise UserError(f"decisions: {'/'.join(key)} is decided twice, differently")
-        if decision:
-            found[key] = (decision, row.get("reason", ""), row.get("rater", ""))
-    return found

@@ -314,6 +314,16 @@ def test_the_flow_goes_on_to_the_n_analysed(tmp_path, rng, capsys):
     ]
     assert made[made["stage"] == "analysed"]["n"].tolist() == [1, 2, 1, 0]
     assert (tmp_path / "flow_to_end.png").exists()
+    # A run of the scan that was excluded, and one of a scan in another class than the table's.
+    everyone = ["cohort", "flow", str(tmp_path / "cohort.csv"), *arguments]
+    table[1:5].assign(label=1).to_csv(tmp_path / "run" / "cohort.csv", index=False)
+    assert main(everyone) == 2
+    said = capsys.readouterr().err
+    assert "--run: 1 of its 4 scans are left out by quality control" in said
+    assert "p1 a; run the study again with the table of qc --cohort-out" in said
+    table[2:5].assign(diagnosis="B").to_csv(tmp_path / "run" / "cohort.csv", index=False)
+    assert main(everyone) == 2
+    assert "2 of its 3 scans are not in" in capsys.readouterr().err
 
 
 @pytest.mark.slow

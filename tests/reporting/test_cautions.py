@@ -19,6 +19,12 @@ def test_a_study_without_a_search_for_near_duplicates_says_so(tmp_path):
     assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": "", "store": ""}})[1]
 
 
+def test_scans_analysed_although_quality_control_left_them_out_are_counted(tmp_path):
+    said = "2 of the scans analysed were left out by quality control"
+    assert said in recorded(tmp_path / "some", {"despite_exclusion": 2})[1]
+    assert "quality control" not in recorded(tmp_path / "none", {"despite_exclusion": 0})[1]
+
+
 def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts)

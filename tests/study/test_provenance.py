@@ -1,6 +1,39 @@
 import subprocess
 
-from mri_jax.study.provenance import commit_of
+import pandas as pd
+from etils import epath
+
+from mri_jax.planning.planner import make_plan
+from mri_jax.runs import provenance
+from mri_jax.study.announce import notes_on
+from mri_jax.study.provenance import commit_of, write_provenance
+from mri_jax.study.scans import open_catalogue
+from mri_jax.volumes.store import VolumeStore
+from tests import studies
+from tests.tiny import SMALL_MODEL, make_cohorts
+
+
+def test_scans_that_quality_control_leaves_out_are_told_and_counted(tmp_path):
+    table, path = make_cohorts(tmp_path, subjects=15)
+    index = pd.read_csv(path / "index.csv", dtype=str).set_index("subject_id")
+    # One that the study analyses, and one that is in the store alone.
+    index.loc[["ADNI1-003", "ADNI1-005"], ["session_id"]].to_csv(path / "exclusions.csv")
+    rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+    rows[rows["subject_id"] != "ADNI1-005"].to_csv(table, index=False)
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    places = {"data__cohort": str(table), "data__store": str(path)}
+    study = studies.study("finetune_high", **small, **places)
+    store = VolumeStore(path)
+    catalogue = open_catalogue(table, store, study)
+    plan = make_plan(study, catalogue)
+    _, said = notes_on(plan, catalogue)
+    assert said.startswith(f"1 of {len(plan.rows())} scans to analyse are left out by quality")
+    assert "ADNI1-003 bl; python -m mri_jax qc STORE --cohort TABLE --cohort-out" in said
+    write_provenance(epath.Path(tmp_path), plan, catalogue, store, "xla")
+    assert provenance.read(epath.Path(tmp_path)).despite_exclusion == 1
+    (path / "exclusions.csv").unlink()
+    catalogue = open_catalogue(table, store, study)
+    assert len(notes_on(plan, catalogue)) == 1
 
 
 def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path):

@@ -12,7 +12,7 @@ from mri_jax.cli import main
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
-from mri_jax.volumes import qc_page, quality
+from mri_jax.volumes import exclusions, qc_page, quality
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.resampling import Image, pull
 from mri_jax.volumes.store import StoreInfo, StoreWriter, VolumeStore
@@ -92,6 +92,16 @@ def test_decisions_and_thresholds_exclude_and_are_counted(store, tmp_path, capsy
     assert "brain_ml>1408.5" in excluded.loc["s09", "reason"]
     assert data_of(store / "qc.html")["decisions"]["s05\0ses-1"]["decision"] == "exclude"
     assert "excluded: 2 scans" in capsys.readouterr().out
+    # They stand, and a later command with neither decisions nor thresholds says and applies them.
+    cohort = VolumeStore(store).index[["subject_id", "session_id", "cohort"]]
+    cohort = cohort.reset_index(drop=True).assign(diagnosis="CN", age=70.0, sex="F", image="")
+    write_table(tmp_path / "cohort.csv", cohort)
+    arguments = ["--cohort", str(tmp_path / "cohort.csv"), "--cohort-out", str(tmp_path / "q.csv")]
+    assert main(["qc", str(store), *arguments]) == 0
+    assert "excluded before, which stands: 2 scans (exclusions.csv)" in capsys.readouterr().out
+    left = set(pd.read_csv(tmp_path / "q.csv")["subject_id"])
+    assert set(cohort["subject_id"]) - left == {"s05", "s09"}
+    assert len(pd.read_csv(store / "exclusions.csv")) == 2
 
 
 def test_exclusions_go_into_the_cohort_s_flow(store, tmp_path, capsys):
@@ -141,7 +151,7 @@ def test_refuses_wrong_decisions(store, row, rule):
         [r.split(",") for r in row.split("\n")], columns=["subject_id", "session_id", "decision"]
     )
     with pytest.raises(UserError, match=rule):
-        quality.exclusions(VolumeStore(store).index, frame, [])
+        exclusions.decided(VolumeStore(store).index, frame, [])
 
 
 def test_export_opens_aligned_to_the_template(store, template, tmp_path):

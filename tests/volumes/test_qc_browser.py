@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
-from mri_jax.volumes import qc_page, quality
+from mri_jax.volumes import exclusions, qc_page, quality
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.store import StoreInfo, StoreWriter, VolumeStore
 
@@ -171,6 +171,6 @@ def test_a_rater_sorts_marks_and_exports(number, template, tmp_path):
     assert decisions["subject_id"].tolist() == ["S0001", "S0002", "S0004"]
     assert decisions["reason"].tolist() == ['motion, "strong"', "", ""]
     assert decisions["rater"].unique().tolist() == ["Ö. Rater, MD"]
-    excluded = quality.exclusions(index, decisions, [])
+    excluded = exclusions.decided(index, decisions, [])
     assert excluded[["subject_id", "rater"]].values.tolist() == [["S0001", "Ö. Rater, MD"]]
     assert max(found["seconds"].values()) < 3
