@@ -1,9 +1,10 @@
-"""Which source networks have learnt nothing, by their own held-out source folds.
+"""Which source networks have hardly learnt, by their own held-out folds, and the words for it.
 
-A network has not learnt where, at the epoch that was kept, its loss on the held-out fold is not
-below chance by `MARGIN`, or where it decides every scan of a held-out fold of both classes alike.
-Chance is the loss of one that knows nothing of the scans: of the share of each class (ln 2 where
-they are even), and ln 2 where the loss weighed the classes alike in training.
+A network has hardly learnt where, at the epoch that was kept, its loss on the held-out fold is not
+below that of guessing by `MARGIN`, or where it decides every scan of a held-out fold of both
+classes alike. The loss judges probabilities: such a network may still order the scans well, which
+its AUC says. Guessing has the loss of one that knows nothing of the scans: of the share of each
+class (ln 2 where they are even), and ln 2 where the loss weighed the classes alike in training.
 
 Pure functions of a predictions table, so that they hold for every results folder; no target enters.
 """
@@ -14,12 +15,15 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.evaluation.families import SOURCE
-from mri_jax.evaluation.metrics import score_of
+from mri_jax.evaluation.metrics import auc, score_of
 from mri_jax.evaluation.variants import of_baselines
 
 MARGIN = 0.05
-"""Share of the loss of chance by which a network's held-out loss must lie below it."""
-INHERITED = "it was tuned from a network that has not learnt"
+"""Share of the loss of guessing by which a network's held-out loss must lie below it."""
+FAILED = "training failed"
+HARDLY = "has hardly learnt"
+INHERITED = f"was tuned from a network that {HARDLY}"
+"""What is said of networks in the log, in tables and on pages."""
 COLUMNS = ("run", "fold", "loss", "chance", "reason")
 
 
@@ -39,15 +43,31 @@ def chance_loss(label: np.ndarray, balanced: bool = False) -> float:
     return float(-share * np.log(share) - (1 - share) * np.log1p(-share))
 
 
-def at_chance(loss: float, chance: float) -> str:
-    """Returns why a held-out loss shows that nothing was learnt; empty where it does not."""
+def hardly(loss: float, chance: float, held_out_auc: float = float("nan")) -> str:
+    """Returns why a held-out loss shows that hardly anything was learnt; empty where it does not.
+
+    Args:
+      loss: On the held-out fold, in nats.
+      chance: Loss of guessing, from `chance_loss`.
+      held_out_auc: AUC on the held-out fold; NaN where it is not known.
+
+    Examples:
+      >>> hardly(0.685, 0.693, 0.79)[:50]
+      'its probabilities are hardly better than guessing '
+      >>> hardly(0.685, 0.693, 0.79)[50:]
+      '(held-out loss 0.685, guessing 0.693; held-out AUC 79%)'
+    """
     if not loss > (1 - MARGIN) * chance > 0:
         return ""
-    return f"its held-out loss, {loss:.3f}, is not {MARGIN:.0%} below chance, {chance:.3f}"
+    known = "" if np.isnan(held_out_auc) else f"; held-out AUC {held_out_auc:.0%}"
+    return (
+        "its probabilities are hardly better than guessing "
+        f"(held-out loss {loss:.3f}, guessing {chance:.3f}{known})"
+    )
 
 
 def not_learnt(label: np.ndarray, score: np.ndarray, balanced: bool = False) -> str:
-    """Returns why a network has learnt nothing; empty where it has, or where nothing can be said.
+    """Returns why a network has hardly learnt; empty where it has, or where nothing can be said.
 
     Args:
       label: (N,) 0 or 1, of its held-out source fold.
@@ -57,7 +77,8 @@ def not_learnt(label: np.ndarray, score: np.ndarray, balanced: bool = False) -> 
     label, score = np.asarray(label), np.asarray(score, float)
     if len(np.unique(label)) < 2 or np.isnan(score).any():
         return ""
-    reasons = [at_chance(_loss(label, score), chance_loss(label, balanced))]
+    guessing = chance_loss(label, balanced)
+    reasons = [hardly(_loss(label, score), guessing, auc(label, score))]
     positive = score > 0
     if positive.all() or not positive.any():
         decided = "positive" if positive.all() else "negative"
@@ -70,7 +91,7 @@ def _loss(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def unlearnt(predictions: pd.DataFrame, balanced: Mapping[str, bool] | None = None) -> pd.DataFrame:
-    """Returns the source networks that have learnt nothing.
+    """Returns the source networks that have hardly learnt.
 
     Args:
       predictions: A predictions table; its ``validation`` rows are read.

@@ -20,7 +20,10 @@ WIDE = 20.0
 
 
 def cautions(analysis: Analysis) -> list[str]:
-    """Returns every caution, without repetition, in order of weight."""
+    """Returns every caution, without repetition, in order of weight.
+
+    What is wrong with single networks stands in the page's first lines (`findings`), and not here.
+    """
     lines = []
     if analysis.simulated:
         lines.append(caution())
@@ -41,7 +44,6 @@ def cautions(analysis: Analysis) -> list[str]:
                 "two ids may stand on both sides of an evaluation and make scores too good; "
                 "python -m mri_jax cohort check TABLE --store STORE looks for them."
             )
-    lines += trainings.sentences(analysis)
     lines += trainings.left_out(analysis)
     lines += _of_baselines(analysis)
     for section in analysis.sections:

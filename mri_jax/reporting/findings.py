@@ -9,11 +9,12 @@ import pandas as pd
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
+from mri_jax.runs import faults
 from mri_jax.showing.numbers import difference, interval, p_value, percent, signed
 
 ALPHA = 0.05
 TRAINING = "Training"
-"""Title of what is said of networks that failed or have not learnt."""
+"""Title of what is said of networks that failed or have hardly learnt."""
 # Of more pairs than this the ones that differ most are spelled out, and the others counted.
 _SPELLED = 2
 
@@ -33,7 +34,7 @@ class Finding:
 
 def findings(analysis: Analysis) -> list[Finding]:
     """Returns what is wrong with networks, then what each table says, in their order."""
-    wrong = tuple(trainings.sentences(analysis))
+    wrong = tuple(faults.sentences(trainings.troubled(analysis)))
     return [*([Finding(TRAINING, wrong)] if wrong else []), *_of_tables(analysis)]
 
 

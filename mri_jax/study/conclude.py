@@ -6,6 +6,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax.planning.plan import Plan
+from mri_jax.runs import faults
 from mri_jax.settings.study import Study
 from mri_jax.study import first_layer, history, outputs, tables, verdicts
 from mri_jax.study.feeds import Volumes
@@ -27,12 +28,13 @@ def write_results(
     history.write_history(workdir, plan, folders)
     first_layer.write_first_layer(workdir, plan, volumes, folders)
     outputs.write_scores(workdir, predictions)
+    wrong = faults.of_plan(pd.DataFrame(rows))
     found = tables.comparisons(predictions, pd.DataFrame(rows))
     tables.write(workdir, found, catalogue.simulated)
     for table in found:
         say(f"\n{tables.shown(table, catalogue.simulated)}")
-    if remarks:
-        say("\n" + "\n".join(map(verdicts.line, remarks, remarks.values())))
+    if len(wrong):
+        say("\n" + "\n".join(faults.sentences(wrong)))
     effects = tables.effects(predictions)
     if effects:
         say("\n" + "\n".join(effects))

@@ -62,7 +62,7 @@ def permuted_network(
         wave=wave,
         interrupted=lambda: False,
         on_epoch=lambda stage, figures: None,
-        say=lambda remark: None,  # that it has not learnt is what it is for
+        say=lambda remark: None,  # that it has hardly learnt is what it is for
     ).run([shuffled])
     failed = folders.failure(shuffled)
     if failed:

@@ -9,14 +9,15 @@ from etils import epath
 
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.families import SOURCE, declare
+from mri_jax.evaluation.learning import FAILED
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
-from mri_jax.runs import results
+from mri_jax.runs import faults, results
+from mri_jax.runs.faults import folds, word
 from mri_jax.showing import forms
 from mri_jax.showing.numbers import difference, estimated, mean_sd, percent, signed
 from mri_jax.showing.simulated import SCORES
 from mri_jax.showing.table import Table, from_frame
-from mri_jax.study.verdicts import WORDS
 
 EXPLORATORY = (
     "Exploratory: many sets of layers on one test set; read their ranking as a hypothesis."
@@ -76,23 +77,12 @@ def _note(trained: pd.DataFrame, each: pd.DataFrame, where: tuple[str, str, str]
     """Returns what is wrong with a row's networks, by fold: by the plan, and NaN scores."""
     of_row = (each[["run", "stage", "cohort"]] == list(where)).all(axis=1)
     nan = set(each.loc[of_row & each["n_nan"].gt(0), "fold"])
-    told = {}
-    for kind, word in WORDS.items():
-        if kind in trained.columns:
-            told[word] = set(trained.loc[trained[kind].map(_stated), "fold"])
-    told["NaN scores"] = nan - told.get(WORDS["failed"], set())
-    return "; ".join(f"{_folds(folds)} {word}" for word, folds in told.items() if folds)
-
-
-def _stated(value: object) -> bool:
-    """Returns whether a cell of the plan says something; absent ones are NaN."""
-    return isinstance(value, str) and value != ""
-
-
-def _folds(numbers: Iterable[int]) -> str:
-    """Returns ``fold 3:`` or ``folds 0, 3:``."""
-    found = sorted(set(map(int, numbers)))
-    return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}:"
+    found = faults.of_plan(trained)
+    told = {
+        word(where[1], what): set(rows["fold"]) for what, rows in found.groupby("what", sort=False)
+    }
+    told["NaN scores"] = nan - told.get(FAILED, set())
+    return "; ".join(f"{folds(of)}: {said}" for said, of in told.items() if of)
 
 
 def write(workdir: epath.Path, tables: Iterable[Table], simulated: bool) -> None:

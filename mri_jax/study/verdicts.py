@@ -1,4 +1,4 @@
-"""What is said of a training that failed or taught nothing: in log, ``plan.json`` and tables."""
+"""What is said of a training that failed or taught hardly anything: in log and ``plan.json``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,6 @@ from mri_jax.evaluation.families import SOURCE
 from mri_jax.planning.plan import Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 
-WORDS = {"failed": "training failed", "not_learnt": "has not learnt"}
-"""How tables and the log call what `remarks` gives."""
-
 
 def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
     """Returns what a finished training's own losses say; empty where nothing is wrong.
@@ -23,12 +20,12 @@ def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
       note: What `StageFolders.note` keeps of it.
     """
     if note.get("failed"):
-        return f"{WORDS['failed']}: {note['failed']}; it is neither tuned nor scored"
+        return f"{learning.FAILED}: {note['failed']}; it is neither tuned nor scored"
     loss = note.get("best_validation_loss")
     if stage.kind != "source" or loss is None:
         return ""
-    reason = learning.at_chance(float(loss), chance_of(stage))
-    return f"{WORDS['not_learnt']}: {reason}" if reason else ""
+    reason = learning.hardly(float(loss), chance_of(stage))
+    return f"{learning.HARDLY}: {reason}" if reason else ""
 
 
 def chance_of(stage: TrainStage) -> float:
@@ -53,7 +50,7 @@ def remarks(
 ) -> dict[Name, dict[str, str]]:
     """Returns why networks of a finished plan are ``failed`` or ``not_learnt``, by name.
 
-    A tuned network has not learnt where its source network has not. Nothing is said of the others.
+    A tuned network is named where its source network is. Nothing is said of the others.
     """
     networks = [e for e in plan.entries if isinstance(e.network, TrainStage)]
     balanced = {e.run: _balanced(e.network) for e in networks if isinstance(e.network, TrainStage)}
@@ -68,14 +65,6 @@ def remarks(
         if failed:
             found[name_of(entry)] = {"failed": failed}
         elif reason:
-            told = reason if entry.stage == SOURCE else learning.INHERITED
+            told = reason if entry.stage == SOURCE else f"it {learning.INHERITED}"
             found[name_of(entry)] = {"not_learnt": told}
     return found
-
-
-def line(name: Name, remark: Mapping[str, str]) -> str:
-    """Returns ``cnn5-w1 source, fold 3: has not learnt: ...``."""
-    run, stage, repeat, fold = name
-    part = f", part {repeat}" if stage != SOURCE else ""
-    told = "; ".join(f"{WORDS[kind]}: {reason}" for kind, reason in remark.items())
-    return f"{run} {stage}{part}, fold {fold}: {told}"

@@ -27,7 +27,10 @@ def test_a_loss_that_never_left_ln_2_is_said(strength, loss, learnt):
     assert np.logaddexp(0, -strength) == pytest.approx(loss, abs=1e-3)
     assert (found == "") is learnt
     if not learnt:
-        assert found == f"its held-out loss, {loss:.3f}, is not 5% below chance, 0.693"
+        assert found == (
+            "its probabilities are hardly better than guessing "
+            f"(held-out loss {loss:.3f}, guessing 0.693; held-out AUC 100%)"
+        )
 
 
 def test_a_network_that_decides_one_class_only_is_said_whatever_its_loss():
@@ -40,6 +43,12 @@ def test_a_network_that_decides_one_class_only_is_said_whatever_its_loss():
     assert learning.not_learnt(one_class, np.full(24, 3.0)) == ""
 
 
+def test_a_loss_alone_says_nothing_of_an_auc():
+    told = "its probabilities are hardly better than guessing (held-out loss 0.685, guessing 0.693)"
+    assert learning.hardly(0.685, np.log(2)) == told
+    assert learning.hardly(0.65, np.log(2)) == ""
+
+
 def test_chance_is_that_of_uneven_classes_unless_training_weighed_them_alike():
     label = np.array([1] * 4 + [0] * 26)
     always = np.full(30, np.log(4 / 26))
@@ -47,7 +56,8 @@ def test_chance_is_that_of_uneven_classes_unless_training_weighed_them_alike():
     assert learning.chance_loss(label) == pytest.approx(expected) == pytest.approx(0.3927, abs=1e-4)
     assert learning.chance_loss(label, balanced=True) == pytest.approx(np.log(2))
     # 0.393 is far below ln 2, and yet says the class's share alone.
-    assert "is not 5% below chance, 0.393" in learning.not_learnt(label, always)
+    told = "(held-out loss 0.393, guessing 0.393; held-out AUC 50%)"
+    assert told in learning.not_learnt(label, always)
     # Right by a margin that is calibrated to even classes: its loss, 0.46, exceeds 0.393.
     weighed = scores(0.55, label)
     assert learning.not_learnt(label, weighed) != ""

@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 import synthetic_run
 
+from mri_jax.evaluation import learning
+from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import analyse, load_runs
+from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.findings import TRAINING, findings
 from mri_jax.showing.numbers import p_value, percent, signed
 
@@ -171,12 +174,37 @@ def with_held_out(analysis, strength, fold=2):
     return dataclasses.replace(analysis, runs=(changed_run,), predictions=predictions)
 
 
-def test_a_network_that_has_not_learnt_is_named_first(analysis):
+SAID = (
+    "Fold 2 of cnn5-w1: has hardly learnt: its probabilities are hardly better than guessing "
+    "(held-out loss 0.688, guessing 0.691; held-out AUC 100%); it counts in every mean, SD and "
+    "interval"
+)
+
+
+def test_a_network_that_has_hardly_learnt_is_named_first_and_not_warned_of_again(analysis):
     assert findings(with_held_out(analysis, 1.0))[0].title != TRAINING
-    first = findings(with_held_out(analysis, 0.0101))[0]
-    assert first.title == TRAINING
-    (line,) = first.lines
-    assert line == (
-        "Fold 2 of cnn5-w1: has not learnt (its held-out loss, 0.688, is not 5% below chance, "
-        "0.691); it counts in every mean, SD and interval."
+    flat = with_held_out(analysis, 0.0101)
+    assert findings(flat)[0].title == TRAINING
+    assert findings(flat)[0].lines == (f"{SAID}.",)
+    warned = cautions(flat)
+    assert warned
+    assert not {line for found in findings(flat) for line in found.lines} & set(warned)
+
+
+def test_the_networks_tuned_from_it_are_told_in_the_same_sentence(analysis):
+    (run,) = with_held_out(analysis, 0.0101).runs
+    parts = run.plan[run.plan["stage"].eq("tuned-high")].assign(repeat=1)
+    plan = pd.concat([run.plan, parts], ignore_index=True).assign(not_learnt="")
+    fold = plan["fold"].eq(2) & plan["run"].eq("cnn5-w1")
+    own = fold & plan["stage"].eq("source")
+    told = learning.unlearnt(run.predictions)["reason"].item()
+    plan["not_learnt"] = plan["not_learnt"].mask(fold, "inherited").mask(own, told)
+    recorded = dataclasses.replace(analysis, runs=(dataclasses.replace(run, plan=plan),))
+    assert (fold & ~own).sum() == 2
+    assert findings(recorded)[0].lines == (
+        f"{SAID}, as do the networks tuned from it (tuned-high).",
     )
+    assert trainings.marks(recorded) == {
+        "cnn5-w1": "fold 2: has hardly learnt",
+        "cnn5-w1 tuned-high": "fold 2: was tuned from a network that has hardly learnt",
+    }

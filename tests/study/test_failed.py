@@ -43,6 +43,11 @@ def test_a_fold_that_failed_is_neither_tuned_nor_scored(one_fold):
     fold, found = failed_fold(run), results.load(run)
     reason = "no epoch had a finite held-out loss"
     assert f"cnn2-w1 fold {fold}: training failed: {reason}; it is neither tuned nor" in said
+    ending = (
+        f"Fold {fold} of cnn2-w1: training failed: {reason}; no score is given for it, and none"
+    )
+    assert [line.startswith(ending) for line in said.splitlines()].count(True) == 1
+    assert said.count("; the networks tuned from it (tuned-high) failed with it.\n") == 1
     plan = found.plan[found.plan["kind"].isin(("source", "tune"))].set_index(["stage", "fold"])
     failed = plan["failed"].dropna()
     assert failed.to_dict() == {
@@ -75,7 +80,7 @@ def test_tables_and_page_name_the_fold_and_give_no_number_for_the_mean(one_fold)
     assert "±" in table.loc[("baseline-age-sex", "source"), "AUC"]
     assert table.loc[("baseline-age-sex", "source"), "note"] == ""
     page = write_report([str(run)]).page.read_text(encoding="utf-8")
-    assert f"Fold {fold} of cnn2-w1: training failed (no epoch had a finite held-out" in page
+    assert f"Fold {fold} of cnn2-w1: training failed: no epoch had a finite held-out" in page
     scores = (run / "tables" / "finetune-scores.md").read_text(encoding="utf-8")
     assert f"| cnn2-w1 fold {fold}: training failed; " in scores
     tests = pd.read_csv(run / "tables" / "finetune-differences.csv")

@@ -52,6 +52,17 @@ def test_an_effect_is_a_paired_difference_in_points():
     assert f"AUC {change.mean():+.2f} ± {change.std(ddof=1):.2f} points" in line.replace("−", "-")
 
 
+def test_a_note_names_the_folds_that_have_hardly_learnt_and_those_tuned_from_them():
+    stages = ["source", "tuned-high"]
+    plan = plan_of([s for s in stages for _ in range(2)]).assign(repeat=0, fold=[0, 1, 0, 1])
+    plan["not_learnt"] = ["", "its loss", "", "inherited"]
+    (table,) = tables.comparisons(predictions_of(stages), plan)
+    assert table.data["note"].tolist() == [
+        "fold 1: has hardly learnt",
+        "fold 1: was tuned from a network that has hardly learnt",
+    ]
+
+
 def ensemble_cell(label, score):
     """Five folds with the same scores on one target."""
     logits = np.stack([np.zeros(len(score)), np.asarray(score, float)], axis=1)

@@ -1,0 +1,74 @@
+"""Networks of a results folder whose training failed or taught hardly anything, in sentences."""
+
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from mri_jax.evaluation import learning
+from mri_jax.evaluation.families import SOURCE, Method
+from mri_jax.evaluation.learning import FAILED, HARDLY
+from mri_jax.runs.results import Results
+
+KEY = ["run", "stage", "repeat", "fold"]
+COLUMNS = [*KEY, "what", "reason"]
+_CONSEQUENCE = {
+    FAILED: "no score is given for it, and none for a mean over these networks",
+    HARDLY: "it counts in every mean, SD and interval",
+}
+_HEIRS = {
+    FAILED: "; the networks tuned from it ({}) failed with it",
+    HARDLY: ", as do the networks tuned from it ({})",
+}
+
+
+def of_run(run: Results) -> pd.DataFrame:
+    """Returns the networks of a run with which something is wrong.
+
+    Returns:
+      A row a network: ``run``, ``stage``, ``repeat``, ``fold``, ``what`` (`FAILED` or `HARDLY`) and
+      ``reason``.
+    """
+    if "not_learnt" in run.plan.columns:
+        return of_plan(run.plan)
+    # Earlier versions did not record it; their predictions say it.
+    balanced = run.study is not None and run.study.train.class_weights == "balanced"
+    found = learning.unlearnt(run.predictions, dict.fromkeys(run.predictions["run"], balanced))
+    return found.assign(stage=SOURCE, repeat=0, what=HARDLY).reindex(columns=COLUMNS)
+
+
+def of_plan(plan: pd.DataFrame) -> pd.DataFrame:
+    """Returns what the columns ``failed`` and ``not_learnt`` of a plan say, as `of_run` does."""
+    parts = [pd.DataFrame(columns=COLUMNS)]
+    for kind, what in (("failed", FAILED), ("not_learnt", HARDLY)):
+        if kind in plan.columns:
+            told = plan[plan[kind].map(lambda value: isinstance(value, str) and value != "")]
+            parts.append(told[KEY].assign(what=what, reason=told[kind]))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def word(stage: str, what: str) -> str:
+    """Returns what is said of a network in a table's cell."""
+    return learning.INHERITED if what == HARDLY and stage != SOURCE else what
+
+
+def sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """Yields a sentence for source networks that share a fault, with those tuned from them.
+
+    Args:
+      rows: From `of_run`, of one run or of several.
+    """
+    own, cause = rows["stage"].eq(SOURCE), pd.MultiIndex.from_frame(rows[["run", "fold", "what"]])
+    inherited = ~own & cause.isin(cause[own])
+    groups = rows[~inherited].groupby(["run", "stage", "what", "reason"], sort=False)
+    for (run, stage, what, reason), group in groups:
+        who = f"{folds(group['fold']).capitalize()} of {Method(run, stage).name}"
+        heirs = inherited & rows["run"].eq(run) & rows["fold"].isin(group["fold"])
+        stages = rows.loc[heirs & rows["what"].eq(what), "stage"].drop_duplicates()
+        too = _HEIRS[what].format(", ".join(stages)) if len(stages) else ""
+        yield f"{who}: {what}: {reason}; {_CONSEQUENCE[what]}{too}."
+
+
+def folds(numbers: Iterable[int]) -> str:
+    """Returns ``fold 3`` or ``folds 0, 3``."""
+    found = sorted(set(map(int, numbers)))
+    return f"fold{'s' * (len(found) > 1)} {', '.join(map(str, found))}"
