@@ -117,4 +117,4 @@ def test_the_command_builds_and_compares(capsys):
 def test_sanitizers_find_nothing(tmp_path, sanitizer):
     done = sanitize.run(sanitizer, "native", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "792 layers, 0 differ between one and four threads\n"
+    assert done.stdout == "936 layers, 0 wrong\n"
