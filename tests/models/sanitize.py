@@ -3,11 +3,10 @@
   python -m tests.models.sanitize
 
 Compiles the kernels' own source with a small driver (`kernel_driver.cpp`), for this processor and
-for one with AVX2 alone where this one has more. Exit code 1 where a sanitizer finds something, or a layer is
-not as plain loops compute it. For another processor the driver runs without sanitizers:
-
-  aarch64-linux-gnu-g++ -O2 -std=c++20 -Wno-psabi -static -pthread -I mri_jax/models/conv_layer/kernels \
-      tests/models/kernel_driver.cpp -o driver && qemu-aarch64-static driver 37
+for one with AVX2 alone where this one has more. Exit code 1 where a sanitizer finds something, or
+where a layer is not as plain loops compute it. Built by a cross compiler (``-static``), the driver
+tells the same of another processor in an emulator: ``qemu-aarch64-static driver 37`` tries every
+37th layer.
 """
 
 import platform
