@@ -26,6 +26,7 @@ import numpy as np
 from configs import baseline
 from mri_jax.evaluation.metrics import auc
 from mri_jax.keys import random_key
+from mri_jax.models.cnn import fresh_variables
 from mri_jax.planning.fits import source_fit
 from mri_jax.settings.study import Study
 from mri_jax.showing.forms import grid
@@ -34,7 +35,6 @@ from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
 from mri_jax.training import inference, loop
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs, Wave
-from mri_jax.training.step import init_variables
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
 
@@ -131,7 +131,7 @@ def train(volumes: np.ndarray, labels: np.ndarray, size: int, replicate: int) ->
     key = jax.numpy.asarray(random_key(SEED, "init", size, replicate))
     job = loop.Job(
         seed=SEED, purpose=(size, replicate),
-        variables=jax.device_get(init_variables(fit.step.spec, volumes.shape[1:4], key)),
+        variables=jax.device_get(fresh_variables(fit.step.spec, volumes.shape[1:4], key)),
         train=train_rows, validation=held_out, labels=labels,
         weights=np.ones(len(labels), np.float32),
     )  # fmt: skip
