@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 # test.sh sets it for the tests' own process; the commands under test print no such warnings.
 os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+
+# How long an example takes is no property of what is tested where other processes compute too.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++", "c++"))),
