@@ -1,8 +1,10 @@
 """``python -m mri_jax COMMAND``: one thin subcommand a room, imported only when asked for."""
 
 import argparse
+import difflib
 import gc
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -40,13 +42,28 @@ class _Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        # An option that is cut short is a typo, not the option.
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
         self.register("type", Path, lambda text: Path(_expanded(text)))
         self.register("type", files.expanded, _expanded)
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with exit code 2."""
-        self.exit(2, f"error: {message} ({self.prog} --help)\n")
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(unknown[1], _options(self), n=1) if unknown else []
+        meant = f"; did you mean {near[0]}?" if near else ""
+        self.exit(2, f"error: {message}{meant} ({self.prog} --help)\n")
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """Returns the options of a parser and of its subcommands."""
+    found: list[str] = []
+    for action in parser._actions:
+        found += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                found += _options(command)
+    return found
 
 
 def _expanded(text: str) -> str:
@@ -73,6 +90,9 @@ def main(argv: Sequence[str] | None = None, interruption: Interruption | None = 
         description="\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items()),
     )
     parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    if not argv:
+        parser.print_help()
+        return 0
     name = parser.parse_args(argv[:1]).command
     module = import_module(f"mri_jax.commands.{COMMANDS[name][0]}")
     command = _Parser(

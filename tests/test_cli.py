@@ -15,6 +15,10 @@ from tests.conftest import ROOT
     [
         (["simulate", "--out", "x", "--seed", "x"], "argument --seed: invalid int value: 'x'"),
         (["predikt"], "argument COMMAND: invalid choice: 'predikt'"),
+        (
+            ["cohort", "bids", "TREE", "--out=x.csv", "--diagnosis-colum", "sex"],
+            "unrecognized arguments: --diagnosis-colum sex; did you mean --diagnosis-column?",
+        ),
         (["explain"], "the following arguments are required: RUN, --out, --cohort"),
     ],
 )
@@ -24,6 +28,11 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, line, capsys):
     assert ended.value.code == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"error: {line}")
+
+
+def test_the_bare_command_prints_its_help(capsys):
+    assert cli.main([]) == 0
+    assert "\n  preprocess     from raw T1w scans" in capsys.readouterr().out
 
 
 def test_a_full_disk_is_told_wherever_a_command_meets_it(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,8 +13,9 @@ from mri_jax import files
 from mri_jax.cohort import same_people
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.same_people import Apart
-from mri_jax.cohort.table import image_problems, read_table
+from mri_jax.cohort.table import image_problems, read_table, validate
 from mri_jax.delimited import MISSING
+from mri_jax.errors import UserError
 from mri_jax.problems import Problem, TableError, refuse
 
 _CHUNK = 1 << 16
@@ -27,9 +29,12 @@ def read_all(
     """Read tables as `read_table` does; the faults of all of them are reported together.
 
     Raises:
-      UserError: A file cannot be read at all.
+      UserError: A file cannot be read at all, or is given twice.
       TableError: Rows are wrong.
     """
+    real = [os.path.realpath(path) for path in paths]
+    if again := [path for i, path in enumerate(paths) if real[i] in real[:i]]:
+        raise UserError(f"{again[0]}: is given twice")
     tables, problems = [], []
     for path in paths:
         try:
@@ -38,6 +43,36 @@ def read_all(
             problems += list(error.problems)
     refuse(problems)
     return tables
+
+
+def refuse_together(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
+    """Checks what the rows of several tables say together, as `table.validate` does of one.
+
+    Args:
+      paths: The files.
+      tables: Their rows, each valid by itself.
+
+    Raises:
+      TableError: A scan is in two of them, or two ids or sexes are those of one person; each fault
+        names the file and the row that it stands in.
+    """
+    places = [
+        (str(path), row)
+        for path, table in zip(paths, tables, strict=True)
+        for row in range(2, len(table) + 2)
+    ]
+    try:
+        validate(pd.concat(tables, ignore_index=True), "")
+    except TableError as error:
+        refuse(_placed(found, places) for found in error.problems)
+
+
+def _placed(found: Problem, places: Sequence[tuple[str, int]]) -> Problem:
+    """Returns a fault of tables that were put together with its own file and row."""
+    if found.row is None:
+        return found
+    file, row = places[found.row - 2]
+    return replace(found, file=file, row=row, rule=f"{found.rule} (in all tables together)")
 
 
 def refuse_all(paths: Sequence[Path], order: Sequence[str] = ()) -> None:

@@ -85,6 +85,7 @@ class Parts:
     def table(self) -> pd.DataFrame:
         """Returns all rows, image paths as seen from here."""
         tables = check.read_all(self.paths, self.codes, self.missing)
+        check.refuse_together(self.paths, tables)
         for path, table in zip(self.paths, tables, strict=True):
             images = [str(path.parent / image) if image else "" for image in table["image"]]
             table["image"] = images

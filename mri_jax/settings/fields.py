@@ -274,9 +274,11 @@ def unknown_field(name: str, known: Sequence[str]) -> str:
     elsewhere = [each for each in known if _last(each) == last]
     initials = {"".join(word[:1] for word in each.split("_")): each for each in beside}
     # lr is learning_rate.
-    near = difflib.get_close_matches(initials.get(last, last), beside, n=1)
+    # epochs is min_epochs or max_epochs.
+    near = [each for each in beside if last in each.split("_")]
+    near = near or difflib.get_close_matches(initials.get(last, last), beside, n=1)
     if near:
-        hint = f"did you mean {section}.{near[0]}?"
+        hint = f"did you mean {' or '.join(f'{section}.{each}' for each in near)}?"
     elif beside and not elsewhere:
         hint = f"{section} has {', '.join(beside)}"
     else:

@@ -301,6 +301,7 @@ def _run(study: Study, at: str) -> Run:
             raise UserError(
                 f"{place}.positive: {asked.positive!r} must differ from {place}.negative"
             )
+    _check_apart(study, source, tunings, at)
     if train.min_epochs > train.max_epochs:
         raise UserError(
             f"{at}.train.min_epochs: {train.min_epochs} must be at most {at}.train.max_epochs, "
@@ -317,6 +318,19 @@ def _run(study: Study, at: str) -> Run:
         finetune=study.finetune,
         tunings=tunings,
     )
+
+
+def _check_apart(study: Study, source: Source, tunings: Sequence[Tuning], at: str) -> None:
+    """Refuses to test on a source cohort with a class of the source: on people trained on."""
+    shared = {study.task.positive, study.task.negative} & {source.positive, source.negative}
+    tuned = (study.finetune.cohort,) if tunings else ()
+    for name, cohorts in (("targets", study.targets), ("finetune.cohort", tuned)):
+        both = [cohort for cohort in cohorts if cohort in source.cohorts]
+        if both and shared:
+            raise UserError(
+                f"{at}.{name}: {both[0]!r} is also in {at}.source.cohorts, with the class "
+                f"{min(shared)}: networks would be tested on the people that they are trained on"
+            )
 
 
 @contextmanager

@@ -23,6 +23,10 @@ from mri_jax.errors import DiskFull, UserError
 from mri_jax.models import CNNSpec, choice
 
 FORMAT = 1
+_WAY = (
+    "the folder of a network of the results folder RUN is "
+    "mri_jax.runs.results.load(RUN).network('cnn5-w1', 'source', fold=0)"
+)
 # Of states of a training; 1, without a number, held its arrays by their count alone, 2 did not say
 # how conv layers were computed.
 STATE_FORMAT = 3
@@ -111,7 +115,8 @@ def load_params(checkpoint: epath.PathLike) -> Network:
         with _late_reports_untold():
             metadata = ocp.metadata(path).custom_metadata
     except (FileNotFoundError, ValueError):  # Orbax's InvalidLayoutError is a ValueError
-        raise UserError(f"{checkpoint}: holds no checkpoint") from None
+        what = "holds no checkpoint" if path.exists() else "no such folder"
+        raise UserError(f"{checkpoint}: {what}; {_WAY}") from None
     except Exception as error:  # TensorStore and Orbax raise many kinds for damaged files
         raise UserError(f"{checkpoint}: cannot be read ({_first_line(error)})") from None
     if not metadata or metadata.get("format") != FORMAT:

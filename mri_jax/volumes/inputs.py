@@ -70,7 +70,7 @@ def find(
         of which the table says none.
 
     Raises:
-      UserError: The source is absent, is neither, or holds no scan.
+      UserError: The source is absent, is neither, holds no scan, or none within ``root``.
     """
     orientation = check_orientation(orientation)
     if source.is_dir():
@@ -87,7 +87,7 @@ def find(
         raise UserError(f"input: {source}: no such file or folder")
     if not found.entries:
         raise UserError(_nothing(source, found.notes))
-    entries = [_inside(entry, within) for entry in _mark_alike(_mark_duplicates(found.entries))]
+    entries = _all_inside(_mark_alike(_mark_duplicates(found.entries)), source, within)
     if masks is not None:
         entries = [_with_mask(entry, base, masks) for entry in entries]
     entries = [replace(e, orientation=e.orientation or orientation) for e in entries]
@@ -308,15 +308,40 @@ def _mark_duplicates(entries: tuple[ScanEntry, ...]) -> list[ScanEntry]:
     return marked
 
 
-def _inside(entry: ScanEntry, base: Path) -> ScanEntry:
-    """Mark an entry whose path leaves the input folder, by ``..``, absolutely or by a link."""
-    if entry.problem:
-        return entry
-    for path in filter(None, (entry.path, entry.mask_path)):
-        if not _resolved(path).is_relative_to(base.resolve()):
-            rule = f"leaves the input folder {base}; give --root a folder that holds it"
-            return replace(entry, problem=f"{path.name}: {rule}")
-    return entry
+def _all_inside(entries: list[ScanEntry], source: Path, base: Path) -> list[ScanEntry]:
+    """Marks scans whose path leaves a folder, by ``..``, absolutely or by a link.
+
+    Raises:
+      UserError: All do; the message names the ``--root`` that has them.
+    """
+    usable = [entry for entry in entries if not entry.problem]
+    outside = {entry: path for entry in usable if (path := _outside(entry, base))}
+    way = f"give --root {_folder_of(usable)}"
+    if outside and len(outside) == len(usable):
+        first = outside[usable[0]]
+        raise UserError(
+            f"input: {source}: none of its {len(usable)} scans lies in {base}, e.g. {first}; {way}"
+        )
+    return [
+        replace(e, problem=f"{outside[e].name}: leaves the input folder {base}; {way}")
+        if e in outside
+        else e
+        for e in entries
+    ]
+
+
+def _outside(entry: ScanEntry, base: Path) -> Path | None:
+    """Returns the first file of a scan, links followed, that does not lie in a folder."""
+    paths = filter(None, (entry.path, entry.mask_path))
+    return next((p for p in paths if not _resolved(p).is_relative_to(base.resolve())), None)
+
+
+def _folder_of(entries: list[ScanEntry]) -> str:
+    """Returns the folder of all files of some scans, and of what their links lead to."""
+    paths = [p for e in entries for p in (e.path, e.mask_path) if p]
+    places = [place.parent for p in paths for place in (p.absolute(), _resolved(p))]
+    common = os.path.commonpath(places) if places else ""
+    return common if len(Path(common).parts) > 1 else "a folder that holds them all"
 
 
 def _resolved(path: Path) -> Path:

@@ -305,7 +305,8 @@ class StoreWriter:
     calls `write_index` at the end (or after each batch).
 
     Raises:
-      UserError: The folder holds a store with other settings; the differing fields are named.
+      UserError: The folder holds a store with other settings; the spacings, or else the fields that
+        differ, are named.
     """
 
     def __init__(self, path: epath.PathLike, info: StoreInfo):
@@ -314,8 +315,7 @@ class StoreWriter:
         if described.exists():
             there = StoreInfo.from_json(files.read_json(described, dict), str(described))
             if there.fingerprint != info.fingerprint:
-                names = _differences(there.to_json(), info.to_json())
-                raise UserError(f"{self.path}: is a store with other settings: {'; '.join(names)}")
+                raise UserError(f"{self.path}: {_unlike(there, info)}; give another --out")
         else:
             files.write_json(described, info.to_json())
 
@@ -367,6 +367,16 @@ class StoreWriter:
 def scan_name(cohort: str, subject_id: str, session_id: str) -> str:
     """Returns ``COHORT/SUBJECT_SESSION``: the name of a scan's files in a store, without ending."""
     return f"{safe_name(cohort)}/{safe_name(subject_id)}_{safe_name(session_id)}"
+
+
+def _unlike(there: StoreInfo, here: StoreInfo) -> str:
+    """Returns how the settings of a store differ from others; where the grids do, that alone."""
+    grids = [i.grid for i in (there, here)]
+    if grids[0].spacing != grids[1].spacing:
+        old, new = (f"{grid.spacing:g} mm ({grid.name})" for grid in grids)
+        return f"is a store of volumes at {old}, not {new}"
+    names = _differences(there.to_json(), here.to_json())
+    return f"is a store with other settings: {'; '.join(names)}"
 
 
 def _differences(there: Any, here: Any, prefix: str = "") -> list[str]:

@@ -192,6 +192,23 @@ def test_bids_and_caps(tmp_path):
     assert read_table(tmp_path / "caps.csv")["cohort"].tolist() == ["X", "X"]
 
 
+def test_tables_that_share_rows_are_refused_by_the_files_that_there_are(tmp_path, capsys):
+    names = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
+    a, b, out = (tmp_path / name for name in ("a.csv", "b.csv", "cohort.csv"))
+    a.write_text(f"{names}p1,a,X,AD,60,F,\np2,a,X,AD,61,F,\n", encoding="utf-8")
+    b.write_text(f"{names}p3,a,X,AD,60,M,\np2,a,X,AD,61,F,\np1,b,Y,CN,60,M,\n", encoding="utf-8")
+    for door in (["join", "--out", str(out)], ["check"]):
+        assert main(["cohort", *door[:1], str(a), str(b.parent / "." / "a.csv"), *door[1:]]) == 2
+        assert capsys.readouterr().err == f"error: {a}: is given twice\n"
+    assert main(["cohort", "join", str(a), str(b), "--out", str(out)]) == 2
+    together = "(in all tables together)"
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {b}: row 3: column session_id: 'p2 a' occurs more than once {together}",
+        f"{b}: row 4: column sex: 'M' differs from an earlier row of p1 {together}",
+    ]
+    assert not out.exists()
+
+
 def test_join_renames_classes_before_it_asks_what_is_missing_and_goes_on(tmp_path, capsys):
     scans = tmp_path / "scans"
     scans.mkdir()

@@ -94,6 +94,14 @@ MISTAKES = [
     ({"targets": ()}, "targets: () must be a tuple of 1 to 100 distinct values"),
     ({"targets": "ADNI2"}, "targets: 'ADNI2' must be a tuple"),
     ({"targets": ("ADNI2", "ADNI2")}, "targets: ('ADNI2', 'ADNI2') must be a tuple of 1 to 100 di"),
+    (
+        {"targets": ("ADNI2", "ADNI1")},
+        "targets: 'ADNI1' is also in config.source.cohorts, with the class AD: networks would be",
+    ),
+    (
+        {"finetune__cohort": "ADNI1", "finetune__layers": ("high",)},
+        "finetune.cohort: 'ADNI1' is also in config.source.cohorts, with the class AD",
+    ),
     ({"targets": ({"a": 1},)}, "targets: ({'a': 1},) must be a tuple"),
     ({"augment__noise": 2.0}, "augment.noise: 2.0 must be a number from 0 to 1"),
     ({"augment__flip": 1}, "augment.flip: 1 must be True or False"),
@@ -127,6 +135,11 @@ def test_unknown_and_absent_fields_are_named():
     given = config()
     del given["train"]["batch"]
     with pytest.raises(UserError, match=r"config\.train\.batch: is missing"):
+        Study.parse(given)
+    given = config()
+    given["train"]["epochs"] = 4
+    both = "config.train.min_epochs or config.train.max_epochs"
+    with pytest.raises(UserError, match=rf"train\.epochs: no such field; did you mean {both}\?"):
         Study.parse(given)
     given = config()
     given["train"]["btch"] = 4

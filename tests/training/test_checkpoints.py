@@ -37,8 +37,11 @@ def test_a_network_comes_back_exactly_with_its_spec(tmp_path, rng):
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"holds no checkpoint"):
+    way = r"mri_jax.runs.results.load\(RUN\).network\('cnn5-w1', 'source', fold=0\)"
+    with pytest.raises(UserError, match=rf"holds no checkpoint; .*{way}"):
         mri_jax.load_params(tmp_path)
+    with pytest.raises(UserError, match=rf"source-\.\.\.: no such folder; .*{way}"):
+        mri_jax.load_params(tmp_path / "source-...")
 
 
 def saved(folder, positions=range(3)):

@@ -73,6 +73,23 @@ def test_table_marks_what_cannot_be_used(tmp_path):
     assert allowed["s4"] == ""
 
 
+def test_scans_that_all_lie_outside_are_refused_with_the_root_that_has_them(tmp_path):
+    touch(tmp_path, "scans/A/a.nii.gz", "scans/B/b.nii.gz", "tables/c.nii.gz")
+    table = tmp_path / "tables" / "cohort.csv"
+    rows = [f"s{name},ses-1,{tmp_path}/scans/{name.upper()}/{name}.nii.gz" for name in "ab"]
+    table.write_text("\n".join(["subject_id,session_id,image", *rows, ""]), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        inputs.find(table)
+    said = f"none of its 2 scans lies in {tmp_path}/tables, e.g. {tmp_path}/scans/A/a.nii.gz; "
+    assert str(error.value) == f"input: {table}: {said}give --root {tmp_path}/scans"
+    table.write_text(f"{table.read_text()}sc,ses-1,c.nii.gz\n", encoding="utf-8")
+    problems = [entry.problem for entry in inputs.find(table).entries]
+    assert problems[1].endswith(
+        f"leaves the input folder {tmp_path}/tables; give --root {tmp_path}"
+    )
+    assert problems[2] == ""
+
+
 @pytest.mark.parametrize(
     ("images", "rule"),
     [

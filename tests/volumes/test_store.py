@@ -1,5 +1,6 @@
 """A store hands out what its index lists, and nothing else."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from mri_jax import files
 from mri_jax.cli import main
 from mri_jax.errors import UserError
 from mri_jax.volumes.normalise import Normalisation
-from mri_jax.volumes.store import VolumeStore
+from mri_jax.volumes.store import StoreWriter, VolumeStore
 from mri_jax.volumes.stream import Reader
 from tests.tiny import GRID, make_cohorts
 
@@ -55,6 +56,20 @@ def one_voxel(path):
 
 def swapped(path):
     shutil.copy(path.with_name(f"{OTHER[0]}_{OTHER[1]}.npy"), path)
+
+
+def test_a_store_takes_no_volumes_of_other_settings(store):
+    info = VolumeStore(store).info
+    other = dataclasses.replace(info, grid=dataclasses.replace(info.grid, name="x", spacing=3.0))
+    with pytest.raises(UserError) as error:
+        StoreWriter(store, other)
+    old = f"{info.grid.spacing:g} mm ({info.grid.name})"
+    said = f"is a store of volumes at {old}, not 3 mm (x); give another --out"
+    assert str(error.value) == f"{store}: {said}"
+    with pytest.raises(
+        UserError, match=r"other settings: dtype is '\w+', not 'x'; give another --out"
+    ):
+        StoreWriter(store, dataclasses.replace(info, dtype="x"))
 
 
 @pytest.mark.parametrize("what", ["volumes", "masks"])
