@@ -10,9 +10,14 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mri_jax.models import CNNSpec
 
 SHAPES = {"demo": (48, 56, 48), "dev": (96, 112, 96), "paper": (181, 217, 181)}
 BACKGROUND = -1.25
@@ -84,17 +89,12 @@ def jax_step(case: dict) -> Steps:
     return Steps(run, version, wave.steps_per_program)
 
 
-def torch_step(case: dict) -> Steps:
-    """The same network and step in PyTorch, contiguous or channels-last-3d."""
-    import torch
+def torch_network(spec: "CNNSpec", size: tuple[int, ...]) -> "nn.Sequential":
+    """The network of a spec in PyTorch, for volumes (N, 1, X, Y, Z) of a size."""
     from torch import nn
 
-    from mri_jax.models import CNNSpec
-
-    spec = CNNSpec.preset(case["member"], width=case["width"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     layers: list[nn.Module] = []
-    channels, size = 1, SHAPES[case["grid"]]
+    channels = 1
     for filters, pool in zip(spec.conv_filters, spec.pool_after, strict=True):
         layers += [
             nn.Conv3d(channels, filters, 3, padding=1, bias=False),
@@ -110,7 +110,19 @@ def torch_step(case: dict) -> Steps:
     for units, rate in zip((*spec.fc, spec.classes), spec.dropout, strict=True):
         layers += [nn.Dropout(rate), nn.Linear(features, units), nn.ReLU()]
         features = units
-    model = nn.Sequential(*layers[:-1]).to(device)
+    return nn.Sequential(*layers[:-1])
+
+
+def torch_step(case: dict) -> Steps:
+    """The same network and step in PyTorch, contiguous or channels-last-3d."""
+    import torch
+    from torch import nn
+
+    from mri_jax.models import CNNSpec
+
+    spec = CNNSpec.preset(case["member"], width=case["width"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = torch_network(spec, SHAPES[case["grid"]]).to(device)
     x = torch.from_numpy(np.moveaxis(volumes(case), -1, 1).copy()).to(device)
     if case["contender"] == "torch-channels-last":
         model = model.to(memory_format=torch.channels_last_3d)
