@@ -43,8 +43,8 @@ def test_without_kernels_one_line_says_what_it_costs(unbuilt, capsys):
     assert [choice.resolved(None) for _ in range(3)] == ["xla"] * 3
     told = capsys.readouterr().err
     assert told == (
-        "note: native kernels: no C++ compiler; until then XLA computes, which takes about 5 to 6 "
-        "times as long\n"
+        "note: native kernels: no C++ compiler; until then XLA computes, which takes about 6 "
+        "times as long (a step at 2 mm)\n"
     )
     assert choice.required("xla") == "xla"
     with pytest.raises(UserError, match=r"^--forms=native: native kernels: no C\+\+ compiler$"):
