@@ -12,6 +12,8 @@ SHOWN_OF_A_KIND = 50
 # So many lines of a list are printed on the screen.
 SHOWN = 10
 _NAMED = 5
+# So many columns of a table are named.
+_COLUMNS = 40
 # What differs between rules of one kind: numbers, and what other rows say.
 _PARTICULARS = re.compile(r"'[^']*'|\d+")
 
@@ -72,6 +74,29 @@ def refuse(problems: Iterable[Problem]) -> None:
     found = sorted(set(problems), key=lambda p: (p.file, p.row or 0, p.column, p.value))
     if found:
         raise TableError(found)
+
+
+def absent(names: Sequence[str], there: Iterable[object]) -> str:
+    """Returns the words for columns that a table lacks, all of them, and for those it has.
+
+    Args:
+      names: What is lacking, as it is to be shown; at least one.
+      there: The columns found.
+    """
+    what = f"column {names[0]} is" if len(names) == 1 else f"columns {', '.join(names)} are"
+    found = [str(name) for name in there if name][:_COLUMNS]
+    return f"{what} missing; found {', '.join(found) or 'none'}"
+
+
+def refuse_absent(source: object, wanted: Iterable[str], there: Iterable[object]) -> None:
+    """Refuses a table without some columns, all of which are named.
+
+    Raises:
+      UserError: There is at least one.
+    """
+    has = list(there)
+    if lacking := [repr(name) for name in wanted if name not in has]:
+        raise UserError(f"{source}: {absent(lacking, has)}")
 
 
 def _lines(problems: Sequence[Problem]) -> list[str]:

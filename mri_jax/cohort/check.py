@@ -75,18 +75,21 @@ def _placed(found: Problem, places: Sequence[tuple[str, int]]) -> Problem:
     return replace(found, file=file, row=row, rule=f"{found.rule} (in all tables together)")
 
 
-def refuse_all(paths: Sequence[Path], order: Sequence[str] = ()) -> None:
-    """Check tables by themselves and against each other.
+def faults(paths: Sequence[Path], order: Sequence[str] = ()) -> list[Problem]:
+    """Returns what is wrong with tables whose rows are right, alone and against each other.
 
     Args:
       paths: Tables.
       order: Cohorts, earliest first, among which persons may be shared, because a study removes
         the persons of an earlier one from the later ones.
 
+    Returns:
+      Images that are absent or leave the folder, persons in two cohorts (unless ``order`` has
+      both), ids that are probably one person and are not told apart, scans that occur twice, and
+      the same image bytes under two subjects.
+
     Raises:
-      TableError: Wrong rows, images that are absent or leave the folder, a person in two cohorts
-        (unless ``order`` has both), ids that are probably one person and are not told apart, a
-        scan that occurs twice, or the same image bytes under two subjects.
+      UserError: As `read_all`.
     """
     tables = read_all(paths)
     problems: list[Problem] = []
@@ -101,8 +104,7 @@ def refuse_all(paths: Sequence[Path], order: Sequence[str] = ()) -> None:
     )
     apart = same_people.read(paths)
     problems += _in_two_cohorts(rows, order, apart) + _probable(rows, apart)
-    problems += _twice(rows) + _same_bytes(rows)
-    refuse(problems)
+    return problems + _twice(rows) + _same_bytes(rows)
 
 
 def _in_two_cohorts(rows: pd.DataFrame, order: Sequence[str], apart: Apart) -> list[Problem]:

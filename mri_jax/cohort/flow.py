@@ -20,6 +20,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.problems import refuse_absent
 from mri_jax.showing.forms import grid
 from mri_jax.showing.table import from_rows
 
@@ -180,9 +181,7 @@ def check(flow: pd.DataFrame, source: str) -> pd.DataFrame:
     Raises:
       UserError: A column is missing or a cohort's numbers do not add up.
     """
-    missing = [name for name in COLUMNS if name not in flow.columns]
-    if missing:
-        raise UserError(f"{source}: column {missing[0]!r} is missing")
+    refuse_absent(source, COLUMNS, flow)
     stages = list(dict.fromkeys(flow["stage"]))
     for cohort, rows in flow.groupby("cohort", sort=False):
         found = rows.loc[rows["step"] == "found", "n"].sum()

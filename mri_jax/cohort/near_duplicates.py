@@ -17,7 +17,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.cohort.same_people import Apart
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, refuse
+from mri_jax.problems import Problem, refuse, refuse_absent
 
 COLUMNS = [
     "subject_a",
@@ -222,9 +222,7 @@ def check_decisions(duplicates: pd.DataFrame, file: str) -> None:
     Raises:
       TableError: All such rows.
     """
-    missing = [name for name in COLUMNS if name not in duplicates]
-    if missing:
-        raise UserError(f"{file}: column {missing[0]!r} is missing")
+    refuse_absent(file, COLUMNS, duplicates)
     problems = []
     lines = duplicates.fillna("").to_dict("index")
     for row, line in ((int(str(index)) + 2, line) for index, line in lines.items()):

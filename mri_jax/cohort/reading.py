@@ -11,7 +11,7 @@ from mri_jax import delimited
 from mri_jax.delimited import DECIMAL_COMMA, MISSING, is_missing
 from mri_jax.errors import UserError
 from mri_jax.files import opened
-from mri_jax.problems import Problem, add_rows
+from mri_jax.problems import Problem, absent, add_rows
 
 __all__ = [
     "MISSING",
@@ -57,8 +57,8 @@ def read_rows(
       A frame of stripped str columns ``wanted``, indexed by row as a spreadsheet counts.
 
     Raises:
-      UserError: The file is no table (`mri_jax.delimited.read`), or a column is missing (those
-        found are named).
+      UserError: The file is no table (`mri_jax.delimited.read`), or columns are missing (all of
+        them, and those found, are named).
       TableError: Rows cannot be read, or a wanted column occurs twice.
     """
     return select(delimited.read(path), wanted, optional, missing)
@@ -72,12 +72,10 @@ def select(
 ) -> pd.DataFrame:
     """Returns what `read_rows` does, for a file that was read already."""
     names = columns_of(rows, wanted)
-    for ours, found in names.items():
-        if found is None and ours not in optional:
-            raise UserError(
-                f"{rows.path}: column {' or '.join(wanted[ours])} is missing; found "
-                f"{', '.join([name for name in rows.header if name][:40])}"
-            )
+    needed = [ours for ours, found in names.items() if found is None and ours not in optional]
+    if needed:
+        lacking = [" or ".join(wanted[ours]) for ours in needed]
+        raise UserError(f"{rows.path}: {absent(lacking, rows.header)}")
     used = {ours: name for ours, name in names.items() if name is not None}
     read = rows.frame(list(dict.fromkeys(used.values())))
     frame = pd.DataFrame(

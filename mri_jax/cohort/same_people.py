@@ -23,7 +23,7 @@ from etils import epath
 from mri_jax.cohort.identity import Likeness, likeness, person
 from mri_jax.errors import UserError
 from mri_jax.files import read_csv
-from mri_jax.problems import Problem, refuse
+from mri_jax.problems import Problem, refuse, refuse_absent
 
 NAME = "different_people.csv"
 COLUMNS = ("kind", "a", "b", "reason")
@@ -78,11 +78,7 @@ def read(tables: Iterable[epath.PathLike]) -> Apart:
         if not path.exists():
             continue
         lines = read_csv(path)
-        missing = [name for name in COLUMNS if name not in lines]
-        if missing:
-            raise UserError(
-                f"{path}: column {missing[0]!r} is missing; its columns are {','.join(COLUMNS)}"
-            )
+        refuse_absent(path, COLUMNS, lines)
         for row, (kind, a, b, reason) in enumerate(lines[list(COLUMNS)].to_numpy(), start=2):
             if kind.strip() not in KINDS:
                 rule = f"must be one of {', '.join(KINDS)}"

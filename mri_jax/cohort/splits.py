@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mri_jax.errors import UserError
+from mri_jax.problems import refuse_absent
 from mri_jax.seeding import generator
 
 
@@ -124,10 +125,7 @@ def _parts(
 
 
 def _one_row_a_subject(labelled: pd.DataFrame) -> pd.DataFrame:
-    missing = [name for name in ("subject_id", "label") if name not in labelled]
-    if missing:
-        found = ", ".join(map(str, labelled.columns))
-        raise UserError(f"splits: column {missing[0]!r} is missing; found {found}")
+    refuse_absent("splits", ("subject_id", "label"), labelled)
     # The earliest session describes the subject, so that its rows may stand in any order.
     order = [name for name in ("subject_id", "session_id") if name in labelled]
     rows = labelled.sort_values(order, kind="stable")

@@ -22,7 +22,7 @@ from mri_jax import delimited, files
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.reading import MISSING, as_text, formula_cells, is_missing
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, refuse
+from mri_jax.problems import Problem, absent, refuse
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
 KEY = ["subject_id", "session_id"]
@@ -57,8 +57,8 @@ def read_table(
       missing) and the covariates as numbers where all known cells are, in the file's order.
 
     Raises:
-      UserError: The file is absent, no table (`mri_jax.delimited.read`), cut, or lacks a column.
-      TableError: Rows are wrong; all of them are named.
+      UserError: The file is absent, no table (`mri_jax.delimited.read`), or cut.
+      TableError: Columns are missing, or rows are wrong; all of them are named.
 
     Example:
       >>> people = read_table("cohort.csv")
@@ -117,27 +117,31 @@ def validate(frame: pd.DataFrame, source: str, missing: frozenset[str] = MISSING
       A copy with typed columns.
 
     Raises:
-      UserError: A column is missing.
-      TableError: Identifiers are empty, a (subject, session) occurs twice, two ids are one person,
-        an age or sex is impossible, or a cell looks like a formula. All rows are named.
+      TableError: Columns are missing, identifiers are empty, a (subject, session) occurs twice, two
+        ids are one person, an age or sex is impossible, or a cell looks like a formula. All are
+        named.
     """
-    absent = [name for name in REQUIRED if name not in frame.columns]
-    if absent:
-        found = ", ".join(map(str, frame.columns))
-        raise UserError(f"{source}: column {absent[0]!r} is missing; found {found}")
+    lacking = [name for name in REQUIRED if name not in frame.columns]
+    problems: list[Problem] = []
+    if lacking:
+        told = absent([repr(name) for name in lacking], frame.columns)
+        problems.append(Problem(source, None, "", "", told))
+        # What is wrong with the other columns is told with it.
+        frame = frame.assign(**dict.fromkeys(lacking, ""))
     if isinstance(frame.index, pd.RangeIndex):  # a table that was not read has no rows to point at
         frame = frame.set_axis(pd.RangeIndex(2, len(frame) + 2))
     frame = frame.copy()
     for name in _TEXT:
         frame[name] = as_text(frame[name]).astype(str).str.strip()
-    problems = _text_problems(frame, source, missing | MISSING)
+    problems += _text_problems(frame, source, missing | MISSING)
     age = pd.to_numeric(frame["age"], errors="coerce").astype(float)
     wrong = frame["age"].notna() & (frame["age"].astype(str).str.strip() != "") & ~np.isfinite(age)
     problems += _each(frame, source, "age", wrong, "is not a number")
     outside = (age < 0) | (age > OLDEST)
     problems += _each(frame, source, "age", outside, f"must lie between 0 and {OLDEST:g} years")
     frame["age"] = age
-    refuse([*problems, *_identity_problems(frame, source)])
+    problems += _identity_problems(frame, source)
+    refuse(problem for problem in problems if problem.column not in lacking)
     return frame.reset_index(drop=True)
 
 

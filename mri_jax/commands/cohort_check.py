@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mri_jax.cohort import check
 from mri_jax.cohort import flow as flows
-from mri_jax.cohort.table import read_table
+from mri_jax.cohort.table import image_problems, read_table
 from mri_jax.cohort.written import Parts, check_name, root_of
 from mri_jax.commands import words
 from mri_jax.errors import UserError
@@ -16,8 +16,8 @@ from mri_jax.volumes import inputs, scans
 
 def check_tables(args: argparse.Namespace) -> int:
     """Refuses what is wrong with tables; with a store, lists near-identical volumes too."""
-    check.refuse_all(args.inputs, words.names(args.order))
-    _refuse_images(args.inputs, args.root)
+    problems = check.faults(args.inputs, words.names(args.order))
+    refuse([*problems, *_unusable_images(args.inputs, args.root)])
     parts = Parts(args.inputs)
     table = parts.table()
     counts = table.drop_duplicates(["subject_id", "cohort"]).groupby(["cohort", "diagnosis"]).size()
@@ -41,24 +41,33 @@ def check_tables(args: argparse.Namespace) -> int:
     return 0
 
 
-def _refuse_images(paths: list[Path], root: Path | None) -> None:
-    """Refuses images that `preprocess` would refuse before it reads a voxel; says its ``--root``.
+def _unusable_images(paths: list[Path], root: Path | None) -> list[Problem]:
+    """Returns what `preprocess` would refuse before it reads a voxel; prints its ``--root``.
 
-    Raises:
-      TableError: A path leaves the root, a file has no name of a scan, or no header of one.
+    These are paths that leave the root, and files without the name or the header of a scan; what
+    `image_problems` tells is left out.
     """
     problems = []
     for path in paths:
         table = read_table(path)
+        told = {problem.row for problem in image_problems(table, path)}
         rows = zip(table["subject_id"], table["session_id"], table["image"], strict=True)
         named = {(subject, session): (i, image) for i, (subject, session, image) in enumerate(rows)}
         needed = root_of(path, table)
         if needed and root is None:
             print(f"{path}: images lie outside its folder: preprocess needs --root {needed}")
-        for entry in inputs.find(path, root=root or needed).entries:
+        try:
+            entries = inputs.find(path, root=root or needed).entries
+        except UserError as error:
+            if not told:
+                rule = f"preprocess will refuse it: {error}"
+                problems.append(Problem(str(path), None, "", "", rule))
+            continue
+        for entry in entries:
             row, image = named[entry.key]
-            reason = entry.problem or scans.check_header(entry.path, entry.orientation)
-            if image and reason:
+            if not image or row + 2 in told:
+                continue
+            if reason := entry.problem or scans.check_header(entry.path, entry.orientation):
                 rule = f"preprocess will refuse it: {reason.removeprefix(f'{entry.path.name}: ')}"
                 problems.append(Problem(str(path), row + 2, "image", image, rule))
-    refuse(problems)
+    return problems

@@ -27,6 +27,7 @@ import pandas as pd
 from mri_jax.errors import UserError
 from mri_jax.evaluation import variants
 from mri_jax.evaluation.baselines import LABELS
+from mri_jax.problems import refuse_absent
 
 NEEDED = (
     "run",
@@ -68,9 +69,7 @@ def validate(frame: pd.DataFrame, source: str) -> pd.DataFrame:
       UserError: A column is missing, a cell is not what its column holds (the first is named by
         its row), or a row occurs twice.
     """
-    missing = [name for name in NEEDED if name not in frame.columns]
-    if missing:
-        raise UserError(f"{source}: column {missing[0]!r} is missing")
+    refuse_absent(source, NEEDED, frame)
     frame = frame.reindex(columns=list(COLUMNS))
     numbers = frame[list(_NUMBERS)].apply(pd.to_numeric, errors="coerce")
     logits = numbers[["logit_0", "logit_1"]].to_numpy(float)

@@ -16,6 +16,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.evaluation.comparisons import anova
+from mri_jax.problems import refuse_absent
 
 COLUMNS = ("family", "cohort", "run", "metric", "mean", "sd", "source")
 
@@ -68,9 +69,7 @@ def read_published(path: epath.PathLike) -> pd.DataFrame:
     """
     names = ("family", "cohort", "run", "metric", "source")
     frame = files.read_csv(path, names, comment="#")
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise UserError(f"{path}: column {missing[0]!r} is missing")
+    refuse_absent(path, COLUMNS, frame)
     for name in ("mean", "sd"):
         numbers = pd.to_numeric(frame[name], errors="coerce")
         if (numbers.isna() & frame[name].notna()).any():

@@ -37,6 +37,7 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.baselines import LABELS
 from mri_jax.evaluation.variants import Variant, completed, of_rows
+from mri_jax.problems import refuse_absent
 from mri_jax.runs import provenance
 from mri_jax.runs.provenance import Provenance
 from mri_jax.settings.study import Study
@@ -308,9 +309,7 @@ def _checked(path: epath.Path, columns: Sequence[str], number: str) -> pd.DataFr
     frame = _frame(path)
     if not len(frame.columns):
         return frame
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise UserError(f"{path}: column {missing[0]!r} is missing")
+    refuse_absent(path, columns, frame)
     cells = frame.get(number, pd.Series(np.nan, frame.index))
     wrong = (pd.to_numeric(cells, errors="coerce").isna() & cells.notna()).to_numpy()
     if wrong.any():

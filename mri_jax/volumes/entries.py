@@ -8,6 +8,7 @@ import pandas as pd
 
 from mri_jax import delimited
 from mri_jax.errors import UserError
+from mri_jax.problems import refuse_absent
 from mri_jax.trees import NO_SESSION
 from mri_jax.volumes import scanners
 from mri_jax.volumes.headers import check_orientation
@@ -67,11 +68,7 @@ def of_table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
         rows = delimited.read(path)
     except UserError as error:
         raise UserError(f"input: {error} ({WANTED})") from None
-    for name in ("subject_id", "image"):
-        if name not in rows.header:
-            raise UserError(
-                f"input: {path}: column {name!r} is missing; found {', '.join(rows.header)}"
-            )
+    refuse_absent(f"input: {path}", ("subject_id", "image"), rows.header)
     optional = [n for n in ("session_id", "cohort", "mask", "orientation") if n in rows.header]
     scanner = [n for n in scanners.columns(list(rows.header)) if n not in optional]
     frame = rows.frame(["subject_id", "image", *optional, *scanner])

@@ -13,6 +13,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.problems import Problem, refuse, refuse_absent
 from mri_jax.volumes.quality import FIGURES
 from mri_jax.volumes.store import KEY
 
@@ -31,8 +32,7 @@ def standing(store: epath.Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     frame = files.read_csv(path)
-    if absent := [name for name in KEY if name not in frame]:
-        raise UserError(f"{path}: columns are missing: {', '.join(absent)}")
+    refuse_absent(path, KEY, frame)
     return frame.reindex(columns=COLUMNS, fill_value="")
 
 
@@ -58,8 +58,9 @@ def decided(
       Columns subject_id, session_id, cohort, reason, rater.
 
     Raises:
-      UserError: A decision names no scan of the store or is neither keep nor exclude, a scan is
-        decided twice differently, or a threshold is not ``FIGURE<NUMBER`` or the like.
+      UserError: A threshold is not ``FIGURE<NUMBER`` or the like, or decisions lack columns.
+      TableError: Decisions name no scan of the store, are neither keep nor exclude, or a scan is
+        decided twice differently; all rows are named.
     """
     reasons: dict[tuple[str, str], tuple[str, str]] = {}
     scans = list(zip(index["subject_id"], index["session_id"], strict=True))
@@ -101,18 +102,20 @@ def _decisions_on(
 ) -> dict[tuple[str, str], tuple[str, str, str]]:
     if decisions is None:
         return {}
-    for name in (*KEY, "decision"):
-        if name not in decisions:
-            raise UserError(f"decisions: column {name!r} is missing")
+    refuse_absent("decisions", (*KEY, "decision"), decisions)
+    problems: list[Problem] = []
     found: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for row in decisions.fillna("").astype(str).to_dict("records"):
+    for number, row in enumerate(decisions.fillna("").astype(str).to_dict("records"), start=2):
         key, decision = (row["subject_id"], row["session_id"]), row["decision"].strip().lower()
         if decision not in ("keep", "exclude", ""):
-            raise UserError(f"decisions: {'/'.join(key)}: {decision!r} is neither keep nor exclude")
-        if key not in known:
-            raise UserError(f"decisions: {'/'.join(key)} is not in the store")
-        if key in found and found[key][0] != decision:
-            raise UserError(f"decisions: {'/'.join(key)} is decided twice, differently")
-        if decision:
+            rule = f"is neither keep nor exclude ({'/'.join(key)})"
+            problems.append(Problem("decisions", number, "decision", decision, rule))
+        elif key not in known:
+            problems.append(Problem("decisions", number, "", "/".join(key), "is not in the store"))
+        elif key in found and found[key][0] != decision:
+            rule = "is decided twice, differently"
+            problems.append(Problem("decisions", number, "", "/".join(key), rule))
+        elif decision:
             found[key] = (decision, row.get("reason", ""), row.get("rater", ""))
+    refuse(problems)
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mri_jax import delimited, trees
 from mri_jax.errors import UserError
-from mri_jax.problems import listed
+from mri_jax.problems import listed, refuse_absent
 from mri_jax.trees import NO_SESSION
 from mri_jax.volumes.entries import WANTED, ScanEntry, is_t1_linear, of_table
 from mri_jax.volumes.headers import (
@@ -270,10 +270,7 @@ def _participants(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     rows = delimited.read(path)
-    if "participant_id" not in rows.header:
-        raise UserError(
-            f"input: {path}: column participant_id is missing; found {', '.join(rows.header)}"
-        )
+    refuse_absent(f"input: {path}", ("participant_id",), rows.header)
     ids = rows.frame(["participant_id"])["participant_id"]
     return list(ids[~delimited.is_missing(ids)])
 

@@ -26,6 +26,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.filenames import safe_name
+from mri_jax.problems import refuse_absent
 from mri_jax.progress import track
 from mri_jax.typed import build
 from mri_jax.volumes import descriptors
@@ -241,9 +242,7 @@ def refuse_unusable(problems: Sequence[str], total: int) -> None:
 
 def _check_index(frame: pd.DataFrame, source: str) -> None:
     """Refuse an index that does not say of every scan which files it has."""
-    missing = [name for name in INDEX_COLUMNS if name not in frame.columns]
-    if missing:
-        raise UserError(f"{source}: column {missing[0]!r} is missing")
+    refuse_absent(source, INDEX_COLUMNS, frame)
     for number, row in enumerate(frame[["subject_id", *_DIGESTS, "sha256"]].to_numpy(), start=2):
         subject, *paths, digest = row
         if not subject:

@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -190,6 +191,19 @@ def test_bids_and_caps(tmp_path):
     ]
     assert main(["cohort", "caps", str(tmp_path / "caps"), *arguments]) == 0
     assert read_table(tmp_path / "caps.csv")["cohort"].tolist() == ["X", "X"]
+
+
+def test_images_that_are_equal_and_too_small_are_told_as_both(tmp_path, capsys):
+    rows = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
+    for name in "ab":
+        image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4))
+        nib.save(image, tmp_path / f"{name}.nii")
+        rows += f"p{name},s,X,AD,60,F,{name}.nii\n"
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8")
+    assert main(["cohort", "check", str(tmp_path / "t.csv")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.count("preprocess will refuse it: is ") for line in said] == [1, 0, 1]
+    assert "row 3: column image: 'b.nii' has the same bytes as the image of pa" in said[1]
 
 
 def test_tables_that_share_rows_are_refused_by_the_files_that_there_are(tmp_path, capsys):

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mri_jax.cohort.check import refuse_all
+from mri_jax.cohort.check import faults, read_all
 from mri_jax.cohort.table import placed, read_table, write_table
 from mri_jax.delimited import words_for_missing
 from mri_jax.errors import UserError
-from mri_jax.problems import TableError
+from mri_jax.problems import TableError, refuse
 
 HEADER = "subject_id,session_id,cohort,diagnosis,age,sex,image\n"
 
@@ -160,7 +160,10 @@ def test_all_faults_of_a_table_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("subject_id,session_id\n", "column 'cohort' is missing; found subject_id, session_id"),
+        (
+            "subject_id,session_id\n",
+            "columns 'cohort', 'diagnosis', 'age', 'sex', 'image' are missing; found subject_id",
+        ),
         (HEADER.replace(",", ";"), "separated by ';'"),
     ],
 )
@@ -170,6 +173,21 @@ def test_what_is_no_cohort_table(tmp_path, text, message):
         read_table(tmp_path / "t.csv")
     with pytest.raises(UserError, match="no such cohort table"):
         read_table(tmp_path / "none.csv")
+
+
+def test_columns_that_two_tables_lack_are_told_with_what_is_wrong_with_the_others(tmp_path):
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    a.write_text("subject_id,cohort,diagnosis,age,sex\np1,X,AD,sixty,F\n", encoding="utf-8")
+    b.write_text("subject_id,session_id,cohort,diagnosis\np1,a,X,\n", encoding="utf-8")
+    with pytest.raises(TableError) as error:
+        read_all([a, b])
+    first, wrong, second, empty = str(error.value).splitlines()
+    there = "subject_id, cohort, diagnosis, age, sex"
+    assert first == f"{a}: columns 'session_id', 'image' are missing; found {there}"
+    assert wrong == f"{a}: row 2: column age: 'sixty' is not a number"
+    there = "subject_id, session_id, cohort, diagnosis"
+    assert second == f"{b}: columns 'age', 'sex', 'image' are missing; found {there}"
+    assert empty == f"{b}: row 2: column diagnosis: is empty"
 
 
 def test_images_absent_or_outside(tmp_path):
@@ -183,9 +201,7 @@ def test_images_absent_or_outside(tmp_path):
         "p1,a,X,AD,60,F,there.nii\np2,a,X,AD,60,F,../out.nii\np3,a,X,AD,60,F,none.nii\n"
         f"p4,a,X,AD,60,F,link.nii\np5,a,X,AD,60,F,{folder}/there.nii\n",
     )
-    with pytest.raises(TableError) as error:
-        refuse_all([path])
-    found = {(p.row, p.value, p.rule.split(" the")[0]) for p in error.value.problems}
+    found = {(p.row, p.value, p.rule.split(" the")[0]) for p in faults([path])}
     assert found == {
         (3, "../out.nii", "leaves"), (4, "none.nii", "does not exist"), (5, "link.nii", "leaves"),
         (6, f"{folder}/there.nii", "has"),
@@ -204,15 +220,13 @@ def test_persons_and_images_in_two_places(tmp_path):
         "q,bl,ADNI1,CN,60,F,three.nii\n"
     )  # fmt: skip
     with pytest.raises(TableError) as error:
-        refuse_all([first, second])
+        refuse(faults([first, second]))
     lines = str(error.value).splitlines()
     assert len(lines) == 3
     assert "b.csv: row 2: column subject_id: 'sub-ADNI002S0295' is in cohort ADNI2" in lines[0]
     assert "b.csv: row 3: column image: 'two.nii' has the same bytes" in lines[1]
     assert "b.csv: row 4: column session_id: 'q bl' is also in" in lines[2]
-    with pytest.raises(TableError) as error:
-        refuse_all([first, second], order=("ADNI1", "ADNI2"))
-    assert len(error.value.problems) == 2
+    assert len(faults([first, second], order=("ADNI1", "ADNI2"))) == 2
 
 
 def test_image_paths_are_relative_within_the_folder_and_absolute_outside(tmp_path):

@@ -154,6 +154,20 @@ def test_refuses_wrong_decisions(store, row, rule):
         exclusions.decided(VolumeStore(store).index, frame, [])
 
 
+def test_all_wrong_decisions_are_told_at_once(store):
+    rows = [("s01", "ses-1", "maybe"), ("s02", "ses-1", "keep"), ("s99", "ses-1", "keep")]
+    frame = pd.DataFrame(rows, columns=["subject_id", "session_id", "decision"])
+    index = VolumeStore(store).index
+    with pytest.raises(UserError) as error:
+        exclusions.decided(index, frame, [])
+    assert str(error.value).splitlines() == [
+        "decisions: row 2: column decision: 'maybe' is neither keep nor exclude (s01/ses-1)",
+        "decisions: row 4: 's99/ses-1' is not in the store",
+    ]
+    with pytest.raises(UserError, match="columns 'session_id', 'decision' are missing; found subj"):
+        exclusions.decided(index, frame[["subject_id"]], [])
+
+
 def test_export_opens_aligned_to_the_template(store, template, tmp_path):
     out = tmp_path / "out.nii.gz"
     assert main(["export", str(store), "s04", str(out)]) == 0
