@@ -71,7 +71,7 @@ def refuse(problems: Iterable[Problem]) -> None:
     Raises:
       TableError: There is at least one.
     """
-    found = sorted(set(problems), key=lambda p: (p.file, p.row or 0, p.column, p.value))
+    found = sorted(set(problems), key=lambda p: (p.file, p.row or 0, p.column, p.value, p.rule))
     if found:
         raise TableError(found)
 

@@ -14,6 +14,7 @@ from mri_jax.explanation.methods import MethodSettings
 from mri_jax.explanation.request import Request
 from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.explanation.setting import ExplanationSetting
+from mri_jax.runs import faults
 from mri_jax.runs.trained import SOURCE, TrainedRun
 
 
@@ -55,6 +56,7 @@ class Facts:
       learned: Diagnoses that the source networks learned.
       scans: Number of scans of each diagnosis.
       subjects: The subjects that were asked for; empty where they were drawn.
+      warnings: What is wrong with networks that explained them, a sentence each.
       score: What the maps explain.
       methods: A note on each method, by name.
       settings: Settings of the methods.
@@ -75,6 +77,7 @@ class Facts:
     learned: TwoClasses
     scans: Mapping[str, int]
     subjects: tuple[str, ...]
+    warnings: tuple[str, ...]
     score: str
     methods: Mapping[str, str]
     settings: MethodSettings
@@ -111,6 +114,7 @@ def facts_of(
         learned=TwoClasses(*setting.learned),
         scans={str(name): int(n) for name, n in counts.items()},
         subjects=tuple(request.subjects),
+        warnings=tuple(faults.told_of(run.results, variant, setting.stages)),
         score="logit of the positive class minus logit of the negative class",
         methods={method.name: method.note for method in setting.methods},
         settings=request.settings,

@@ -73,6 +73,8 @@ def write_outputs(
     files.write_text(out / "summary.html", render(title, parts, setting.simulated))
     if setting.simulated:
         say(simulated.SCANS)
+    for warning in facts.warnings:
+        say(f"warning: {warning}")
     for shown in ([verdicts] if len(verdicts) else []) + [speed]:
         say(shown.to_string(index=False))
     return out / "summary.html"

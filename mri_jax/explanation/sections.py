@@ -41,7 +41,8 @@ def about(facts: Facts, count: int) -> Section:
         *((f"Method {name}", note) for name, note in facts.methods.items()),
     ]
     table = from_rows("call", "The call", ("what", "value"), rows)
-    return Section("What was explained", tables=[table])
+    notes = [f"Warning: {warning}" for warning in facts.warnings]
+    return Section("What was explained", notes=notes, tables=[table])
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -75,7 +75,7 @@ def build(
         ensembles=made,
         quality=training_data.figures_of(run, variant),
         training=tuple(training_data.groups_of(run, variant)),
-        notes=tuple(training_data.notes_of(run, variant)),
+        notes=tuple(training_data.notes_of(run, variant, chosen)),
         provenance=ModelProvenance(
             mri_jax=mri_jax.__version__,
             versions=run.results.provenance.versions if run.results.provenance else {},
@@ -96,6 +96,7 @@ def fingerprint_of(run: TrainedRun, network: str, stages: Sequence[str]) -> str:
             "members": [member.fingerprint for member in run.members],
             "predictions": files.fingerprint(run.results.predictions.to_csv()),
             "store": run.store.info.to_json(),
+            "notes": list(training_data.notes_of(run, network, stages)),
         }
     )
 

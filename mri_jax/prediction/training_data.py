@@ -1,12 +1,13 @@
 """What a model says of the scans that its networks learned from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.prediction.model import FigureReference, TrainingGroup
+from mri_jax.runs import faults
 from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.showing import simulated
 from mri_jax.volumes import outliers, quality
@@ -63,12 +64,13 @@ def groups_of(run: TrainedRun, variant: str) -> Iterator[TrainingGroup]:
         yield TrainingGroup(str(cohort), str(diagnosis), len(group), known)
 
 
-def notes_of(run: TrainedRun, variant: str) -> Iterator[str]:
-    """Yields what a reader must know of the training, a sentence each."""
+def notes_of(run: TrainedRun, variant: str, stages: Sequence[str]) -> Iterator[str]:
+    """Yields what a reader must know of the training of some stages, a sentence each."""
     if run.simulated:
         yield simulated.caution("training scans")
     if run.study.smoke:
         yield "The run's preset is smoke: a few subjects and epochs; its scores mean nothing."
+    yield from faults.told_of(run.results, variant, stages)
     yield from (f"The run: {line}." for line in run.results.missing)
     smallest = min((group.n for group in groups_of(run, variant)), default=0)
     if smallest < 100:

@@ -11,6 +11,7 @@ from mri_jax.evaluation.scores import Scores
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs.results import Results
+from mri_jax.settings.presets import unmeant
 from mri_jax.showing.simulated import caution
 
 FEW = 20
@@ -30,6 +31,9 @@ def cautions(analysis: Analysis) -> list[str]:
     for name, run in zip(analysis.names, analysis.runs, strict=True):
         if run.study and run.study.smoke:
             lines.append(f"{name}: preset smoke; its scores mean nothing.")
+        made = run.provenance.preprocessing if run.provenance else None
+        if run.study and made and (told := unmeant(run.study.preset, made.spacing)):
+            lines.append(f"{name}: {told}.")
         lines += [f"{name}: {line}." for line in run.missing]
         if run.provenance is None or run.provenance.simulated is None:
             lines.append(f"{name}: its provenance does not say whether the scans are simulated.")

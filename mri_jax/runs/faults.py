@@ -46,6 +46,13 @@ def of_plan(plan: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
+def told_of(run: Results, variant: str, stages: Iterable[str]) -> list[str]:
+    """Returns the `sentences` of a variant's networks of some stages, and of their sources."""
+    rows = of_run(run)
+    asked = rows["run"].eq(variant) & rows["stage"].isin([SOURCE, *stages])
+    return list(sentences(rows[asked]))
+
+
 def word(stage: str, what: str) -> str:
     """Returns what is said of a network in a table's cell."""
     return learning.INHERITED if what == HARDLY and stage != SOURCE else what

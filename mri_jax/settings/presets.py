@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mri_jax.volumes.grids import GRIDS
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -13,11 +15,13 @@ class Preset:
       about: What it is for, one line.
       fields: Values by the field's name (``train.batch``).
       fine_tuning: The same for experiments about fine-tuning alone.
+      grid: Name of the grid of the volumes that it is meant for; empty: of any.
     """
 
     about: str
     fields: Mapping[str, Any]
     fine_tuning: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = ""
 
 
 PRESETS: dict[str, Preset] = {
@@ -36,6 +40,7 @@ PRESETS: dict[str, Preset] = {
             "finetune.inner_folds": 3,
         },
         {"targets": ("ADNI2",)},
+        grid="demo",
     ),
     "dev": Preset(
         "2 mm",
@@ -45,10 +50,12 @@ PRESETS: dict[str, Preset] = {
             "train.min_steps": 2400,  # of 80 an epoch
             "train.patience_steps": 800,
         },
+        grid="dev",
     ),
     "paper": Preset(
         "1 mm, what the paper states plus the assumptions listed in BUILD_NOTES.md",
         {"simulation.grid": "paper", "simulation.paper_counts": True},
+        grid="paper",
     ),
     "smoke": Preset(
         "a few subjects and epochs: does everything run? its scores mean nothing",
@@ -62,3 +69,20 @@ PRESETS: dict[str, Preset] = {
         },
     ),
 }
+
+
+def unmeant(preset: str, spacing: float) -> str:
+    """Returns what to say of volumes at other millimetres than a preset is meant for, or nothing.
+
+    Args:
+      preset: Its name; that of no preset is meant for any volumes.
+      spacing: Edge of the volumes' voxels, mm.
+
+    >>> unmeant("paper", 4.0), unmeant("smoke", 4.0)
+    ('preset paper is meant for volumes at 1 mm, and these are at 4 mm', '')
+    """
+    grid = GRIDS.get(PRESETS[preset].grid) if preset in PRESETS else None
+    if grid is None or grid.spacing == spacing:
+        return ""
+    meant = f"preset {preset} is meant for volumes at {grid.spacing:g} mm"
+    return f"{meant}, and these are at {spacing:g} mm"

@@ -8,6 +8,7 @@ from mri_jax.planning.catalogue import Catalogue, Key
 from mri_jax.planning.fingerprints import earlier_names
 from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.problems import listed
+from mri_jax.settings.presets import unmeant
 from mri_jax.settings.study import Study, named
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.step import NUMERICS_VERSION
@@ -15,7 +16,8 @@ from mri_jax.training.step import NUMERICS_VERSION
 
 def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
     """Returns what is said of a study before it runs."""
-    notes = [f"note: {note}" for note in notes_on(plan, catalogue)]
+    told = [unmeant(study.preset, catalogue.grid.spacing), *notes_on(plan, catalogue)]
+    notes = [f"note: {note}" for note in told if note]
     again = trained_again(study, plan, catalogue, folders)
     return "\n".join([summary(plan, folders), *again, *lengths(study, plan), *notes])
 

@@ -61,7 +61,7 @@ def test_a_flow_that_does_not_add_up_is_refused(tmp_path):
     with pytest.raises(UserError, match="'cohort' is there already"):
         flow.extend(START, "cohort", KEPT, flow.lost_between(KEPT, KEPT, ""))
     (tmp_path / "flow.csv").write_text("stage,step\n", encoding="utf-8")
-    with pytest.raises(UserError, match="column 'reason' is missing"):
+    with pytest.raises(UserError, match="columns 'reason', 'cohort', 'class', 'n' are missing"):
         flow.read(tmp_path / "flow.csv")
 
 

@@ -11,6 +11,8 @@ from etils import epath
 
 from mri_jax import cli, files
 from mri_jax.errors import UserError
+from mri_jax.evaluation.families import Method
+from mri_jax.evaluation.learning import HARDLY
 from mri_jax.explanation.gradients import gradient_times_input
 from mri_jax.explanation.methods import METHODS
 from mri_jax.explanation.selection import ScanChoice, classes_of, select_scans
@@ -110,7 +112,20 @@ def test_what_may_not_be_explained_is_named(opened):
         select_scans(opened, "cnn2-w1", STAGES, ScanChoice("AIBL", (), 0, 0))
 
 
-def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path):
+@pytest.fixture
+def flat(small_run):
+    """The run as if the source network of fold 1 alone had hardly learnt."""
+    plan = files.read_json(small_run / "plan.json")
+    rows = [
+        row | {"not_learnt": "flat" * (row["stage"] == "source" and row["fold"] == 1)}
+        for row in plan["stages"]
+    ]
+    files.write_json(small_run / "plan.json", {"stages": rows})
+    yield f"Fold 1 of {Method('cnn2-w1', 'source').name}: {HARDLY}: flat; it counts in every mean"
+    files.write_json(small_run / "plan.json", plan)
+
+
+def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path, flat, capsys):
     subject = select_scans(opened, "cnn2-w1", STAGES, ScanChoice("ADNI2", (), 1, 0))[0].key[0]
     chosen = ("--method", "gradient-input", "--subject", subject)
     assert explain(small_run, inputs, tmp_path, *chosen) == 0
@@ -132,6 +147,10 @@ def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path):
     assert "SIMULATED SCANS" in page
     assert subject in page
     assert "Not made" in page
+    assert f"<p>Warning: {flat}" in page
+    assert f"warning: {flat}" in capsys.readouterr().out
+    (warning,) = files.read_json(tmp_path / "explain.json")["warnings"]
+    assert warning.startswith(flat)
     rates = files.read_json(tmp_path / "explain.json")["cost"]
     assert rates["gradient-input"]["volumes_per_second"] > 0
     assert (tmp_path / "views").glob(f"*{subject}*.html")

@@ -1,18 +1,23 @@
 """The model of a really trained run, and equal outputs of the run and of its export."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
 
 from mri_jax import cli
+from mri_jax.evaluation.families import Method
+from mri_jax.evaluation.learning import HARDLY
 from mri_jax.evaluation.metrics import score_of
 from mri_jax.evaluation.operating import best_threshold
 from mri_jax.models.conv_layer import max_pool
-from mri_jax.prediction.build import build
+from mri_jax.prediction.build import build, fingerprint_of
 from mri_jax.prediction.features import reference
 from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import KINDS, widths
+from mri_jax.prediction.training_data import notes_of
 from mri_jax.runs.trained import open_run
 from tests.networks import apply
 
@@ -57,6 +62,20 @@ def test_rates_and_scores_are_those_of_the_runs_tables(run, made):
         ("ADNI2", "AD", False, 8),
         ("ADNI2", "CN", False, 8),
     ]
+
+
+def test_networks_that_have_hardly_learnt_are_named_in_another_model(run):
+    plan = run.results.plan
+    source = plan["stage"].eq("source") & plan["fold"].eq(1) & plan["run"].eq("cnn2-w1")
+    fine, flat = (
+        replace(run, results=replace(run.results, plan=plan.assign(not_learnt=reasons)))
+        for reasons in ("", np.where(source, "flat", ""))
+    )
+    stages = ("source", "tuned-high")
+    (told,) = set(notes_of(flat, "cnn2-w1", stages)) - set(notes_of(fine, "cnn2-w1", stages))
+    assert told.startswith(f"Fold 1 of {Method('cnn2-w1', 'source').name}: {HARDLY}: flat; ")
+    digests = {fingerprint_of(each, "cnn2-w1", stages) for each in (fine, flat)}
+    assert len(digests) == 2
 
 
 def test_the_reference_of_features_leaves_out_the_held_out_fold(run, made):

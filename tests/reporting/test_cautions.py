@@ -19,6 +19,14 @@ def test_a_study_without_a_search_for_near_duplicates_says_so(tmp_path):
     assert said not in recorded(tmp_path / "own", own, {"data": {"cohort": "", "store": ""}})[1]
 
 
+def test_a_preset_of_other_millimetres_than_the_volumes_is_named(tmp_path):
+    made = {"shape": [48, 56, 48], "spacing": 4.0, "dtype": "float16", "settings": {}, "scans": {}}
+    said = "run: preset paper is meant for volumes at 1 mm, and these are at 4 mm."
+    for preset, told in (("paper", True), ("demo", False), ("smoke", False)):
+        folder = tmp_path / preset
+        assert (said in recorded(folder, {"preprocessing": made}, {"preset": preset})[1]) is told
+
+
 def test_scans_analysed_although_quality_control_left_them_out_are_counted(tmp_path):
     said = "2 of the scans analysed were left out by quality control"
     assert said in recorded(tmp_path / "some", {"despite_exclusion": 2})[1]

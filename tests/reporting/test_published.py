@@ -61,7 +61,7 @@ def test_published_values_are_marked_as_real(tmp_path):
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        ("family,cohort\n", "column 'run' is missing"),
+        ("family,cohort\n", "columns 'run', 'metric', 'mean', 'sd', 'source' are missing"),
         ("family,cohort,run,metric,mean,sd,source\nd,A,c,auc,high,1,T\n", "mean must be a number"),
         ("family,cohort,run,metric,mean,sd,source\nd,A,c,auc,1,1,T\nd,A,c,auc,2,1,T\n", "twice"),
     ],

@@ -48,7 +48,7 @@ def test_a_network_that_was_not_planned_is_named(run):
     [
         (results.PREDICTIONS, b"", "holds no rows; the run has not finished"),
         (results.PREDICTIONS, b"run,stage\n", "holds no rows"),
-        (results.PREDICTIONS, b"a,b\n1,2\n", "column 'run' is missing"),
+        (results.PREDICTIONS, b"a,b\n1,2\n", "columns 'run', 'stage', 'repeat', 'fold', "),
         (results.CONFIG, b'{"a": ', "not valid JSON"),
         (results.COHORT, b"subject_id,cohort\n1,A\n", "column 'diagnosis' is missing"),
         (
@@ -62,7 +62,11 @@ def test_a_network_that_was_not_planned_is_named(run):
             b'{"a": 1, "b": 2}\n{"b": 2}\n',
             "line 2: 'a' is in some lines and not in others",
         ),
-        (results.FLOW, b"host\n", "column 'stage' is missing"),
+        (
+            results.FLOW,
+            b"host\n",
+            "columns 'stage', 'step', 'reason', 'cohort', 'class', 'n' are missing; found host",
+        ),
         (results.FILTERS, b"PK\x03\x04cut short", "cannot be read"),
     ],
 )

@@ -5,12 +5,13 @@ from etils import epath
 
 from mri_jax.planning.planner import make_plan
 from mri_jax.runs import provenance
-from mri_jax.study.announce import notes_on
+from mri_jax.study.announce import announcement, notes_on
 from mri_jax.study.provenance import commit_of, write_provenance
 from mri_jax.study.scans import open_catalogue
+from mri_jax.study.stages import StageFolders
 from mri_jax.volumes.store import VolumeStore
 from tests import studies
-from tests.tiny import SMALL_MODEL, make_cohorts
+from tests.tiny import GRID, SMALL_MODEL, make_cohorts
 
 
 def test_scans_that_quality_control_leaves_out_are_told_and_counted(tmp_path):
@@ -34,6 +35,21 @@ def test_scans_that_quality_control_leaves_out_are_told_and_counted(tmp_path):
     (path / "exclusions.csv").unlink()
     catalogue = open_catalogue(table, store, study)
     assert len(notes_on(plan, catalogue)) == 1
+
+
+def test_a_preset_for_other_volumes_is_told_before_the_study(tmp_path):
+    table, path = make_cohorts(tmp_path, subjects=15)
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    places = {"data__cohort": str(table), "data__store": str(path)}
+    store, folders = VolumeStore(path), StageFolders(epath.Path(tmp_path / "stages"), print)
+    for preset, count in (("paper", 1), ("smoke", 0)):
+        study = studies.study("baseline", preset=preset, targets=("ADNI2",), **small, **places)
+        catalogue = open_catalogue(table, store, study)
+        said = announcement(study, make_plan(study, catalogue), catalogue, folders)
+        line = (
+            f"note: preset paper is meant for volumes at 1 mm, and these are at {GRID.spacing:g} mm"
+        )
+        assert said.count(line) == count
 
 
 def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path):

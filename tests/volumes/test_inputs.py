@@ -138,7 +138,7 @@ def test_masks_stand_under_the_same_path_or_the_scan_s_name(tmp_path):
     [
         ("image\na.nii\n", "'subject_id' is missing"),
         ("", "is empty; a table begins"),
-        ("a", "is missing"),
+        ("a", "columns 'subject_id', 'image' are missing; found a"),
     ],
 )
 def test_refuses_a_table_without_its_columns(tmp_path, text, rule):
