@@ -1,8 +1,9 @@
 """Run a study: ``python launch.py --config=configs/finetune_high.py``.
 
-The config's preset follows a colon (``configs/depth.py:dev``), its fields are overridden by
-``--config.model.width=2``. Exit codes: 0 done; 2 a mistake that the user can mend, in one line;
-75 interrupted by SIGTERM or Ctrl-C with everything saved: the same command goes on.
+The config's preset follows a colon (``configs/depth.py:dev``), its fields, which docs/config.md
+lists, are overridden by ``--config.model.width=2``. Exit codes: 0 done; 2 a mistake that the user
+can mend, in one line; 75 interrupted by SIGTERM or Ctrl-C with everything saved: the same command
+goes on.
 """
 
 import sys
@@ -33,7 +34,9 @@ from ml_collections import config_flags
 if TYPE_CHECKING:
     from etils import epath
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The study.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The study, FILE[:PRESET]; docs/config.md lists its fields.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results; by default runs/NAME-PRESET.")
 _STAGES = flags.DEFINE_string("stages", None, "Finished stages; by default beside the workdir.")
 _PLAN = flags.DEFINE_bool("plan", False, "Print stages, time and GiB expected; run nothing.")

@@ -1,7 +1,10 @@
+import argparse
 import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 
@@ -28,6 +31,25 @@ def test_a_wrong_argument_is_one_line_and_exit_code_2(arguments, line, capsys):
     assert ended.value.code == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"error: {line}")
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from options_of(command)
+        elif not isinstance(action, argparse._HelpAction):
+            yield action
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_option_has_a_text_and_says_its_default(name):
+    parser = argparse.ArgumentParser(prog=name)
+    import_module(f"mri_jax.commands.{cli.COMMANDS[name][0]}").add_arguments(parser)
+    for option in options_of(parser):
+        assert option.help, option
+        if option.option_strings and option.default not in (None, "", [], 0, False):
+            assert "efault: " in option.help, option.help
 
 
 def test_the_bare_command_prints_its_help(capsys):

@@ -41,11 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--images", type=Path, required=True, help="download tree, its search CSV, or BIDS tree"
         )
-        command.add_argument("--dcm2niix", default="dcm2niix", help="program that converts DICOM")
+        command.add_argument(
+            "--dcm2niix",
+            default="dcm2niix",
+            help="program that converts DICOM; default: %(default)s",
+        )
         command.add_argument("--nifti", type=Path, help="where it writes (default: nifti/ by OUT)")
         command.add_argument(
             "--dates", choices=CHOICES, default=AUTO,
-            help="how 3/1/2006 is read in a table in which no date tells the order",
+            help="how 3/1/2006 is read in a table in which no date tells the order; default: auto",
         )  # fmt: skip
         further = "further words for missing (--missing=+-9,unknown); a --code counts before them"
         command.add_argument("--missing", default="", metavar="+WORDS", help=further)
@@ -55,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _adni_options(command)
     for name, text in (("bids", "from a BIDS tree"), ("caps", "from a CAPS tree (t1-linear)")):
         command = _sub(commands, name, text)
-        command.add_argument("tree", type=Path)
+        command.add_argument("tree", type=Path, metavar="DIR", help="the tree")
         _bids_options(command)
         _label_options(command, "baseline")
     command = _sub(commands, "join", "put cohort tables together")
-    command.add_argument("inputs", type=Path, nargs="+")
+    command.add_argument("inputs", type=Path, nargs="+", metavar="TABLE", help="cohort tables")
     command.add_argument(
         "--code",
         action="append",
@@ -72,10 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                          "earlier one is removed from the later ones (ADNI1,ADNI2)")  # fmt: skip
     _check_options(commands.add_parser("check", help="everything that is wrong with tables"))
     command = commands.add_parser("describe", help="demographics by cohort and class")
-    command.add_argument("table", type=Path)
+    command.add_argument("table", type=Path, metavar="TABLE", help="a cohort table")
     text = "the flow of subjects to the store, and to the n analysed by a run"
     command = commands.add_parser("flow", help=text, description=text)
-    command.add_argument("table", type=Path)
+    command.add_argument("table", type=Path, metavar="TABLE", help="a cohort table")
     command.add_argument("--store", type=Path, required=True, help="volume store made of it")
     command.add_argument("--run", type=Path, help="results folder of a study")
     command.add_argument("--out", type=Path, help="default: beside the table, flow_to_end.csv")
@@ -91,12 +95,32 @@ def _sub(
 
 def _label_options(command: argparse.ArgumentParser, mci: str) -> None:
     group = command.add_argument_group("labels (docs/labels.md)")
-    group.add_argument("--mci", choices=("progression", "baseline"), default=mci)
-    group.add_argument("--horizon", type=float, default=LabelRules.horizon, help="months")
-    group.add_argument("--window", type=float, default=LabelRules.window, help="months")
-    group.add_argument("--clock", choices=("visit", "date"), default=LabelRules.clock)
-    group.add_argument("--reversion", choices=("keep", "exclude"), default=LabelRules.reversion)
-    group.add_argument("--unstable", choices=("keep", "exclude"), default=LabelRules.unstable)
+    told = "; default: %(default)s"
+    keep = ("keep", "exclude")
+    group.add_argument(
+        "--mci", choices=("progression", "baseline"), default=mci,
+        help=f"MCI becomes pMCI or sMCI by the later visits, or stays one class{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--horizon", type=float, default=LabelRules.horizon, metavar="MONTHS",
+        help=f"within which progression is asked for{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--window", type=float, default=LabelRules.window, metavar="MONTHS",
+        help=f"around the horizon in which a visit still counts as at it{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--clock", choices=("visit", "date"), default=LabelRules.clock,
+        help=f"months of the visit codes, or between the dates of examination{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--reversion", choices=keep, default=LabelRules.reversion,
+        help=f"subjects with MCI who return to CN by the horizon{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--unstable", choices=keep, default=LabelRules.unstable,
+        help=f"subjects whose AD, or CN, does not last to the horizon{told}",
+    )  # fmt: skip
     group.add_argument(
         "--code", action="append", default=[], metavar="CODE=NAME",
         help="a further diagnosis code: CN, MCI, AD, missing, or with bids and caps any name",
@@ -105,35 +129,55 @@ def _label_options(command: argparse.ArgumentParser, mci: str) -> None:
 
 def _image_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("choice of the scan")
-    group.add_argument("--days", type=float, default=ImageChoice.days, help="from baseline")
+    told = "; default: %(default)s"
+    group.add_argument(
+        "--days", type=float, default=ImageChoice.days,
+        help=f"largest distance of a scan from baseline{told}",
+    )  # fmt: skip
     group.add_argument("--level", choices=LEVELS, help="the one processing level (default raw)")
     group.add_argument(
         "--acceleration",
         choices=("prefer-unaccelerated", "require-unaccelerated", "any"),
         default=ImageChoice.acceleration,
+        help=f"accelerated scans{told}",
     )
     group.add_argument(
-        "--repeats", choices=("prefer-first", "require-first", "any"), default=ImageChoice.repeats
-    )
+        "--repeats", choices=("prefer-first", "require-first", "any"), default=ImageChoice.repeats,
+        help=f"of several scans of a visit{told}",
+    )  # fmt: skip
     group.add_argument(
         "--field", action="append", default=[], metavar="COHORT=TESLA|any",
         help="field strength wanted (default: ADNI1=1.5, later phases 3, AIBL any)",
     )  # fmt: skip
     group.add_argument(
-        "--quality", choices=("exclude-unusable", "ignore"), default=ImageChoice.quality
-    )
+        "--quality", choices=("exclude-unusable", "ignore"), default=ImageChoice.quality,
+        help=f"scans that the archive rated unusable, or failed{told}",
+    )  # fmt: skip
 
 
 def _adni_options(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("ADNI")
-    group.add_argument("--diagnosis", choices=("visit", "screening"), default="visit",
-                       help="DX of the baseline visit, or DX_bl of screening")  # fmt: skip
-    group.add_argument("--adnigo", choices=("own", "ADNI2", "exclude"), default="own")
-    group.add_argument("--exclude-groups", default="SMC", metavar="NAMES",
-                       help="enrolment groups left out, or none (SMC,EMCI)")  # fmt: skip
-    group.add_argument("--continuing", choices=("exclude", "keep"), default="exclude",
-                       help="persons who enrolled in an earlier phase")  # fmt: skip
-    group.add_argument("--visits", choices=("auto", "adnimerge", "dxsum"), default="auto")
+    told = "; default: %(default)s"
+    group.add_argument(
+        "--diagnosis", choices=("visit", "screening"), default="visit",
+        help=f"DX of the baseline visit, or DX_bl of screening{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--adnigo", choices=("own", "ADNI2", "exclude"), default="own",
+        help=f"who enrolled in ADNI-GO: a cohort of their own, in ADNI-2, or left out{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--exclude-groups", default="SMC", metavar="NAMES",
+        help=f"enrolment groups left out (SMC,EMCI), or none{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--continuing", choices=("exclude", "keep"), default="exclude",
+        help=f"persons who enrolled in an earlier phase{told}",
+    )  # fmt: skip
+    group.add_argument(
+        "--visits", choices=("auto", "adnimerge", "dxsum"), default="auto",
+        help=f"the table of visits; auto: ADNIMERGE where it is there, else DXSUM{told}",
+    )  # fmt: skip
 
 
 def _bids_options(command: argparse.ArgumentParser) -> None:
@@ -149,7 +193,8 @@ def _bids_options(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--days", type=float, default=ImageChoice.days,
-        help="from the session to its scan, where labels are days (ses-d0129)",
+        help="largest distance from the session to its scan, where labels are days (ses-d0129); "
+        "default: %(default)s",
     )  # fmt: skip
     command.add_argument("--family", default="", help="put before every subject id")
     command.add_argument("--root", type=Path, help="folder that links may lead to (default: TREE)")
@@ -176,7 +221,7 @@ def _missing_option(group: argparse._ActionsContainer) -> None:
 
 
 def _check_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("inputs", type=Path, nargs="+")
+    command.add_argument("inputs", type=Path, nargs="+", metavar="TABLE", help="cohort tables")
     command.add_argument("--order", default="", help="cohorts, earliest first, as in join")
     command.add_argument(
         "--root", type=Path, help="folder that image paths stay in, as preprocess has it"

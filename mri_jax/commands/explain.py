@@ -22,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=files.expanded, metavar="RUN", help="a results folder of launch.py"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to write")
     parser.add_argument("--cohort", required=True, help="whose scans, e.g. ADNI2")
     parser.add_argument(
         "--method", action="append", default=[], choices=[*METHODS, "all"], help="default: all"
     )
     parser.add_argument("--subject", action="append", default=[], help="only this one; repeatable")
     parser.add_argument(
-        "--per-class", type=int, default=10, help="subjects of each class; 0: all. Default: 10"
+        "--per-class", type=int, default=10, help="subjects of each class; 0: all; default: 10"
     )
     parser.add_argument("--sanity", action="store_true", help="also check the methods")
     parser.add_argument("--network", default="", help="variant, e.g. cnn5-w1; default: the first")
@@ -38,11 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--region-names", type=Path, help="table of label and name")
     parser.add_argument(
         "--baseline", choices=list(BASELINES), default="background",
-        help="of the gradient methods: the constant outside the brain, or the cohort's mean",
+        help="of the gradient methods: the constant outside the brain, or the cohort's mean; "
+        "default: %(default)s",
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, default=32, help="of integrated gradients")
+    parser.add_argument(
+        "--steps", type=int, default=32, help="of integrated gradients; default: 32"
+    )
     parser.add_argument("--block", type=int, default=0, help="of Grad-CAM; default: by size")
-    parser.add_argument("--patch", type=float, default=16.0, metavar="MM", help="edge of a patch")
+    parser.add_argument(
+        "--patch", type=float, default=16.0, metavar="MM", help="edge of a patch; default: 16"
+    )
     parser.add_argument(
         "--stages", type=files.expanded, help="folder of stages, where the run was moved"
     )
@@ -56,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the run's cohort table, for --sanity; default: where the run had it, else its copy",
     )
     parser.add_argument("--seed", type=int, default=0, help="of draws and bootstrap")
-    parser.add_argument("--threads", type=int, default=2, help="that read volumes")
+    parser.add_argument("--threads", type=int, default=2, help="that read volumes; default: 2")
 
 
 def run(args: argparse.Namespace) -> int:

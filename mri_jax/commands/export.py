@@ -12,7 +12,7 @@ from mri_jax.volumes.store import VolumeStore
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``python -m mri_jax export``."""
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=Path, metavar="STORE", help="the volume store")
     parser.add_argument("subject", help="subject_id as in index.csv")
     parser.add_argument("out", type=Path, help="file to write, .nii or .nii.gz")
     parser.add_argument(

@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, required=True, help="folder or table of scans")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--grid", choices=list(GRIDS), default="dev", help="default: dev (2 mm)")
-    parser.add_argument("--brain", choices=list(brain.METHODS), default="template")
+    parser.add_argument(
+        "--brain", choices=list(brain.METHODS), default="template",
+        help="how the brain is found: template, by registration to the template's; deepbet, by "
+        "that network (installed apart); mask, as --masks says; none, the scans have no skull. "
+        "Default: template",
+    )  # fmt: skip
     parser.add_argument("--masks", type=Path, help="folder of brain masks, for --brain mask")
     parser.add_argument("--no-n4", action="store_true", help="skip inhomogeneity correction")
     parser.add_argument(
@@ -39,12 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="affine",
         help="affine gives every brain the template's size, rigid keeps its own; default: affine",
     )
-    parser.add_argument("--dtype", choices=["float16", "float32"], default="float16")
+    parser.add_argument("--dtype", choices=["float16", "float32"], default="float16",
+                        help="of the stored volumes; default: float16")  # fmt: skip
     parser.add_argument(
         "--template",
         type=files.expanded,
         default=PACKAGED,
-        help="mni152, or the path of a T1w head",
+        help="mni152, or the path of a T1w head; default: mni152",
     )
     parser.add_argument(
         "--template-mask", type=files.expanded, default="", help="brain mask of that head"
@@ -59,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="where the voxel axes run to (RAS, LAS, ...), of files that state no orientation",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes on this machine; default: 1"
+    )
     parser.add_argument(
         "--shard", default="", metavar="K/N", help="do every N-th scan from the K-th"
     )

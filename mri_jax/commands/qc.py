@@ -31,7 +31,7 @@ from mri_jax.volumes.templates import load_template
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``python -m mri_jax qc``."""
-    parser.add_argument("store", type=Path)
+    parser.add_argument("store", type=Path, metavar="STORE", help="the volume store")
     parser.add_argument("--out", type=Path, help="the page; default STORE/qc.html")
     parser.add_argument("--decisions", type=Path, help="decisions.csv as exported from the page")
     parser.add_argument(
