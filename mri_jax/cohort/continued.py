@@ -68,7 +68,7 @@ def _refuse_others(table: Path, left: pd.DataFrame, used: pd.DataFrame, became: 
     """Refuses a run that analysed scans which are not left, or in another cohort or class."""
     if excluded := sorted(set(_keys(used)) & set(became.excluded or ())):
         raise UserError(
-            f"--run: {len(excluded)} of its {len(used)} scans are left out by quality control "
+            f"--run: {len(excluded)} of its {len(used)} scans are excluded by quality control "
             f"(exclusions.csv of the store): {listed(map(' '.join, excluded))}; run the study "
             "again with the table of qc --cohort-out"
         )

@@ -39,8 +39,8 @@ def cautions(analysis: Analysis) -> list[str]:
             lines.append(f"{name}: its provenance does not say whether the scans are simulated.")
         if run.provenance is not None and (analysed := run.provenance.despite_exclusion):
             lines.append(
-                f"{name}: {analysed} of the scans analysed were left out by quality control "
-                "(exclusions.csv of the store); the cohort table had them all the same."
+                f"{name}: {analysed} of its scans were analysed although quality control excludes "
+                "them (exclusions.csv of the store): the cohort table still had them."
             )
         if not searched_for_near_duplicates(run):
             lines.append(

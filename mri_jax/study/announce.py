@@ -46,7 +46,7 @@ def _excluded(analysed: Sequence[Key], total: int) -> list[str]:
     if not analysed:
         return []
     told = (
-        f"{len(analysed)} of {total} scans to analyse are left out by quality control "
+        f"{len(analysed)} of {total} scans are analysed although quality control excludes them "
         f"(exclusions.csv of the store): {listed(map(' '.join, analysed))}; "
         "python -m mri_jax qc STORE --cohort TABLE --cohort-out NEW.csv writes a table without them"
     )

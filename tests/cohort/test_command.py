@@ -350,7 +350,7 @@ def test_the_flow_goes_on_to_the_n_analysed(tmp_path, rng, capsys):
     table[1:5].assign(label=1).to_csv(tmp_path / "run" / "cohort.csv", index=False)
     assert main(everyone) == 2
     said = capsys.readouterr().err
-    assert "--run: 1 of its 4 scans are left out by quality control" in said
+    assert "--run: 1 of its 4 scans are excluded by quality control" in said
     assert "p1 a; run the study again with the table of qc --cohort-out" in said
     table[2:5].assign(diagnosis="B").to_csv(tmp_path / "run" / "cohort.csv", index=False)
     assert main(everyone) == 2

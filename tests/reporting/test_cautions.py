@@ -28,7 +28,7 @@ def test_a_preset_of_other_millimetres_than_the_volumes_is_named(tmp_path):
 
 
 def test_scans_analysed_although_quality_control_left_them_out_are_counted(tmp_path):
-    said = "2 of the scans analysed were left out by quality control"
+    said = "2 of its scans were analysed although quality control excludes them"
     assert said in recorded(tmp_path / "some", {"despite_exclusion": 2})[1]
     assert "quality control" not in recorded(tmp_path / "none", {"despite_exclusion": 0})[1]
 
