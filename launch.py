@@ -39,7 +39,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Results; by default runs/NAME-PRESET.")
 _STAGES = flags.DEFINE_string("stages", None, "Finished stages; by default beside the workdir.")
-_PLAN = flags.DEFINE_bool("plan", False, "Print stages, time and GiB expected; run nothing.")
+_PLAN = flags.DEFINE_bool("plan", False, "Print stages, time and memory expected; run nothing.")
 _REPORT = flags.DEFINE_bool("report", True, "Write the report at the end.")
 _NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first NaN, with its place.")
 _PROFILE = flags.DEFINE_string("profile", None, "Write a trace for TensorBoard to this folder.")
@@ -119,20 +119,18 @@ def _main(argv: list[str]) -> int:
     from mri_jax.study.dry_run import print_plan
     from mri_jax.study.run import run
     from mri_jax.study.running import start
-    from mri_jax.training import devices
+    from mri_jax.training.devices import profiled
 
     workdir = _folder("workdir", _WORKDIR.value or f"runs/{study.folder}")
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
     started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value)
-    kept = devices.compiled_programs(stages)
-    print(f"{devices.described(started.devices)}; compiled programs: {kept}", flush=True)
     how = replace(started, interrupted=_INTERRUPTION.asked, report=_REPORT.value)
     if _PLAN.value:
-        print_plan(study, stages, how)
+        print_plan(study, workdir, stages, how)
         return 0
     trace = _PROFILE.value and files.expanded(_PROFILE.value)
     try:
-        with _INTERRUPTION.polled(), devices.profiled(trace):
+        with _INTERRUPTION.polled(), profiled(trace):
             run(study, workdir, stages, how)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)

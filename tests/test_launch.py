@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from mri_jax.runs import results
+from mri_jax.volumes.grids import GRIDS
 from tests.conftest import ROOT
 from tests.launching import command, launch
 from tests.tiny import make_cohorts
@@ -38,7 +40,7 @@ def test_a_study_prints_its_table_and_writes_its_results(finished):
     assert "tuned-high minus source on ADNI2" in printed
     for kind in ("source", "tune"):
         assert re.search(rf"^{kind} .*: compiling, then the first epoch$", printed, re.M)
-    assert "3 source (0 cached), 3 tune (0 cached)" in printed
+    assert "3 source networks (0 cached), 3 fine-tunings (0 cached)" in printed
     found = results.load(workdir)
     assert found.missing == ()
     assert found.simulated
@@ -58,7 +60,7 @@ def test_the_same_command_again_trains_nothing_and_gives_the_same_bytes(cohorts,
     before = (workdir / "predictions.csv").read_bytes()
     again = launch(cohorts, workdir)
     assert again.returncode == 0, again.stderr
-    assert "3 source (3 cached), 3 tune (3 cached)" in again.stdout
+    assert "3 source networks (3 cached), 3 fine-tunings (3 cached)" in again.stdout
     assert (workdir / "predictions.csv").read_bytes() == before
 
 
@@ -69,8 +71,8 @@ def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
     two = ("--cpu_folds=2", "--config.finetune.layers=()")
     done = launch(cohorts, workdir, *two)
     assert done.returncode == 0, done.stderr
-    assert "2 folds at once" in done.stdout
-    assert "3 source (0 cached)" in done.stdout
+    assert ", 2 folds at once, " in done.stdout
+    assert "3 source networks (0 cached)" in done.stdout
     found, expected = source_probabilities(workdir), source_probabilities(finished[0])
     # The same networks; those of the other run are not tested on the part that is tuned on.
     shared = expected.index.intersection(found.index)
@@ -81,18 +83,54 @@ def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
 def test_a_plan_measures_what_the_study_will_run(cohorts, workdir):
     plan = launch(cohorts, workdir, "--plan")
     assert plan.returncode == 0, plan.stderr
-    # Small volumes are not split.
-    assert "devices: 1 x cpu (cpu), 1 fold at once, " in plan.stdout
+    first = plan.stdout.splitlines()[0]
+    assert re.fullmatch(r"computing on the CPU with .*, one fold at a time, .* GiB free", first)
     # Features of the frozen prefix are among what is measured.
     assert "tune " in plan.stdout
     assert "in all about" in plan.stdout
 
 
+def peak_of(arguments):
+    """The output of the launcher, and the most memory that it had, in GiB."""
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT, encoding="utf-8") as process:
+        peak = 0
+        while process.poll() is None:
+            time.sleep(0.05)
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            found = re.search(r"VmHWM:\s+(\d+)", status)
+            peak = max(peak, int(found[1])) if found else peak
+        assert process.returncode == 0
+        return process.stdout.read(), peak / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("name", ["demo", "dev"])
+def test_the_memory_of_a_plan_is_that_of_its_run_within_a_half(tmp_path, name):
+    places = make_cohorts(tmp_path, 10, ("ADNI1", "ADNI2"), grid=GRIDS[name])
+    one = (
+        "--config.train.min_epochs=1",
+        "--config.train.max_epochs=1",
+        "--config.finetune.epochs=1",
+    )
+    given = command(places, tmp_path / "run", "--config.model.preset=cnn5", *one)
+    given = [flag for flag in given if not re.search(r"model\.(rep|fil|fc|drop)", flag)]
+    plan, _ = peak_of([*given, "--plan"])
+    told = re.search(r"^memory about (.*) GiB: (.*) GiB .*, (.*) GiB for the volumes$", plan, re.M)
+    total, process, volumes = map(float, told.groups())
+    assert volumes == pytest.approx(40 * 4 * np.prod(GRIDS[name].shape) / 2**30, abs=0.006)
+    assert total == pytest.approx(process + volumes, abs=0.06)
+    _, peak = peak_of(given)
+    assert peak / 1.5 < total < 1.5 * peak
+
+
 def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
-    done = launch(cohorts, finished[0], "--config.train.patience=3")
-    assert done.returncode == 2
-    assert "config.train.patience is 5, not 3" in done.stderr
-    assert "Traceback" not in done.stderr
+    for more in ((), ("--plan",)):
+        done = launch(cohorts, finished[0], "--config.train.patience=3", *more)
+        assert done.returncode == 2
+        assert "config.train.patience is 5, not 3" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""  # nothing is said of a device before
 
 
 def test_a_refused_study_leaves_its_work_directory_to_the_corrected_one(
@@ -122,7 +160,7 @@ def test_switches_in_the_environment_change_no_number(cohorts, finished, tmp_pat
     workdir = tmp_path / "run"
     done = launch(cohorts, workdir, "--config.finetune.layers=()", env={**os.environ, **switches})
     assert done.returncode == 0, done.stderr
-    assert "3 source (0 cached)" in done.stdout
+    assert "3 source networks (0 cached)" in done.stdout
     found, expected = source_probabilities(workdir), source_probabilities(finished[0])
     shared = expected.index.intersection(found.index)
     assert len(shared) > 60

@@ -76,7 +76,8 @@ def test_its_networks_were_trained_with_other_numerics_and_are_trained_again(stu
         train={"folds": 2, "min_epochs": 2, "max_epochs": 2},
     )  # fmt: skip
     told = "\n".join(said)
-    assert "2 source (0 cached), 2 tune (0 cached), 8 evaluate (0 cached)" in told
+    asked = "2 source networks (0 cached), 2 fine-tunings (0 cached), 8 evaluations (0 cached)"
+    assert asked in told
     assert (
         "4 finished networks were trained with other numerics (version 2, now 4) and are trained "
         "again; they stay where they are"

@@ -25,22 +25,23 @@ def make_cohorts(
     subjects: int = 12,
     cohorts: tuple[str, ...] = ("ADNI1", "ADNI2", "ADNI3"),
     factors: Mapping[str, float] | None = None,
+    grid: Grid = GRID,
 ) -> tuple[Path, Path]:
     """``subjects`` AD and as many CN a cohort; AD is brighter in a corner. Returns table, store.
 
     ``factors`` multiply the intensities of single subjects (``ADNI1-003``).
     """
     dtype = "float32" if factors else "float16"
-    info = StoreInfo(GRID, dtype, simulated=True, settings={"made": "tiny"}, provenance={})
+    info = StoreInfo(grid, dtype, simulated=True, settings={"made": "tiny"}, provenance={})
     writer = StoreWriter(folder / "store", info)
     table, index = [], []
     for c, cohort in enumerate(cohorts):
         for i in range(2 * subjects):
             diagnosis = ("AD", "CN")[i % 2]
             rng = np.random.default_rng([c, i])
-            volume = rng.normal(10 + c, 1.0, GRID.shape)
+            volume = rng.normal(10 + c, 1.0, grid.shape)
             volume[2:6, 3:7, 2:6] += 1.5 if diagnosis == "AD" else 0.0
-            mask = np.zeros(GRID.shape, bool)
+            mask = np.zeros(grid.shape, bool)
             mask[1:-1, 1:-2, 1:-1] = True
             row = {"subject_id": f"{cohort}-{i:03d}", "session_id": "bl", "cohort": cohort}
             volume *= (factors or {}).get(row["subject_id"], 1.0)

@@ -64,13 +64,25 @@ class LabelRules:
         """Returns name, version and every option."""
         return {"name": NAME, "version": VERSION, **asdict(self)}
 
-    def __str__(self) -> str:
-        changed = [
+    @property
+    def in_words(self) -> str:
+        """What a label means, in a line for people."""
+        told = "the diagnosis at the first session"
+        if self.mci == "progression":
+            told += f", MCI by whether it becomes AD within {self.horizon:g} months"
+        others = [text for text in self._changed if not text.startswith(("mci=", "horizon="))]
+        return f"{told} ({', '.join(others)})" if others else told
+
+    @property
+    def _changed(self) -> list[str]:
+        return [
             f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in asdict(self).items()
             if value != getattr(LabelRules, name)
         ]
-        return " ".join([f"{NAME}/{VERSION}", *changed])
+
+    def __str__(self) -> str:
+        return " ".join([f"{NAME}/{VERSION}", *self._changed])
 
 
 @dataclass(frozen=True)

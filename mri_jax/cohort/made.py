@@ -32,7 +32,7 @@ def write_made(
     """
     named = write(out, made.table, made.excluded, made.flow)
     yield from (f"note: {note}" for note in made.notes)
-    yield f"labels: {rules}\n\n{flows.as_markdown(made.flow)}\n"
+    yield f"labels: {rules.in_words} (docs/labels.md)\n\n{flows.as_markdown(made.flow)}\n"
     if counts := demographics.beside_paper(made.table):
         told = "Subjects here and in the paper, whose exact selection is not published"
         yield f"{told}:\n\n{counts}\n"

@@ -58,7 +58,7 @@ def verdict_table(checked: Sequence[Checked]) -> pd.DataFrame:
 def checks(to: Folder, verdicts: pd.DataFrame) -> list[Section]:
     """Returns the outcomes, their rules, and the curves of the randomisation."""
     if not len(verdicts):
-        note = "Not made. `--sanity` makes them; without them a map says little."
+        note = "Not made: explain makes them with --sanity. Without them a map says little."
         return [Section("Checks", notes=[note])]
     used = verdicts["check"].unique()
     rules = [(name, RULES[name]) for name in used]
@@ -84,7 +84,7 @@ def cost_table(facts: Facts, scans: pd.DataFrame) -> pd.DataFrame:
         error = ""
         if found:
             error = f"median {found['median_share']:.1%}, largest {found['largest_share']:.1%}"
-        rows.append((name, rate.volumes_per_second, rate.maps, error))
+        rows.append((name, float(f"{rate.volumes_per_second:.3g}"), rate.maps, error))
     columns = ["method", "volumes per second", "maps made", "completeness error"]
     return pd.DataFrame(rows, columns=columns)
 

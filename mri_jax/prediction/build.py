@@ -58,7 +58,7 @@ def build(
         settings = None
     negative, positive = run.diagnoses(variant)
     count = sum(len(run.trained_on(m)) + len(run.held_out(m)) for m in loaded)
-    with Progress(count, "scan", "reference features", compiles=True) as progress:
+    with Progress(count, "feature vector", "reference features", compiles=True) as progress:
         made = tuple(
             _ensemble(run, stage, members[stage], loaded, threads, progress) for stage in chosen
         )

@@ -7,6 +7,7 @@ recognised by the volume's digest, which tells nothing to whoever does not have 
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -120,6 +121,11 @@ class OperatingPoint:
     threshold: float
     basis: str
     rates: tuple[CohortRates, ...]
+
+    @property
+    def probability(self) -> float:
+        """The threshold as a probability."""
+        return 1 / (1 + math.exp(-self.threshold))
 
 
 @dataclass(frozen=True, eq=False)

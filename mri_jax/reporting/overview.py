@@ -14,6 +14,7 @@ def runs_table(analysis: Analysis) -> Table:
     for name, run in zip(analysis.names, analysis.runs, strict=True):
         study = run.study
         devices = run.provenance.devices if run.provenance else ()
+        devices = tuple(map(_device, devices))
         kinds = [
             f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else kind
             for kind in dict.fromkeys(devices)
@@ -33,6 +34,12 @@ def runs_table(analysis: Analysis) -> Table:
     header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
     note = "Variants of a run may override its task, source or network; the table below lists them."
     return from_rows("runs", "Runs", header, rows, note)
+
+
+def _device(recorded: str) -> str:
+    """Returns ``CPU`` or the name of an accelerator for ``cpu:cpu``, ``gpu:NVIDIA H100``."""
+    platform, _, kind = recorded.partition(":")
+    return "CPU" if platform == "cpu" else kind or platform
 
 
 def networks_table(analysis: Analysis) -> Table:
@@ -55,7 +62,7 @@ def networks_table(analysis: Analysis) -> Table:
         rows.append(
             (
                 text(run),
-                text(stage),
+                text("" if variants[run].is_baseline else stage),
                 Cell(str(count), float(count)),
                 Cell(trained or DASH, value),
                 text(cohorts or DASH),

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mri_jax.models.spec import CNNSpec
 from mri_jax.settings.presets import PRESETS
+from mri_jax.settings.sections import LAYER_SETS
 from mri_jax.settings.study import VARIED, Study
 
 _HEAD = f"""# Every field of a study
@@ -54,7 +56,23 @@ def page() -> str:
         if dataclasses.is_dataclass(section):
             about = (type(section).__doc__ or "").split(";")[0].rstrip(".")
             parts += [f"## `{name}`: {about[0].lower()}{about[1:]}\n", _list(section, f"{name}.")]
+            parts += [_layer_sets(study.model.spec)] if name == "finetune" else []
     return "\n".join(parts)
+
+
+def _layer_sets(spec: CNNSpec) -> str:
+    """Returns what the values of ``finetune.layers`` train, with the layers of a network."""
+    conv, fc = ([n for n in spec.layer_names if n.startswith(kind)] for kind in ("conv", "fc"))
+    inside = {"all": [*conv, *fc], "low": conv[:1], "high": [*conv[-1:], *fc], "head": fc}
+    rows = [(f"`{name}`", what, inside[name]) for name, what in LAYER_SETS.items()]
+    rows.append(("`conv2` (any)", "that conv layer", conv[1:2]))
+    lines = [f"| {name} | {what} | {', '.join(layers)} |\n" for name, what, layers in rows]
+    return (
+        "Values of `finetune.layers`; a conv layer trains with its BatchNorm, and the others keep "
+        "their weights. `python -m mri_jax summary` prints the layers of a network.\n\n"
+        f"| set | what is trained | in CNN-{len(conv)} |\n|---|---|---|\n"
+        f"{''.join(lines)}"
+    )
 
 
 def _presets() -> Iterator[str]:

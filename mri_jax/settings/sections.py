@@ -32,6 +32,13 @@ COHORTS = Many(NAME, 1, 100, distinct=True)
 EPOCHS = Whole(1, 100_000)
 STEPS = Whole(0, 100_000_000)
 STATISTICS = ("keep", "adapt")
+LAYER_SETS = {
+    "all": "every layer",
+    "low": "the first conv layer",
+    "high": "the last conv layer and the FC layers",
+    "head": "the FC layers",
+}
+"""Named sets of layers that a fine-tuning trains; the name of a conv layer is one, too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from mri_jax.settings.fields import (
 )
 from mri_jax.settings.sections import (
     COHORTS,
+    LAYER_SETS,
     NAME,
     SEED,
     Augment,
@@ -344,10 +345,13 @@ def naming_fields_of(at: str) -> Iterator[None]:
 
 def _tunings(section: Finetune, spec: CNNSpec, at: str) -> Iterator[Tuning]:
     convs = tuple(name for name in spec.layer_names if name.startswith("conv"))
-    sets: Sequence[str] = ("all", "low", "high", "head", *convs)
+    sets: Sequence[str] = (*LAYER_SETS, *convs)
     for layers in section.layers:
         if layers not in sets:
-            raise UserError(f"{at}.layers: {shown(layers)} must be one of {', '.join(sets)}")
+            raise UserError(
+                f"{at}.layers: {shown(layers)} must be one of {', '.join(sets)} "
+                "(docs/config.md has the layers that each trains)"
+            )
     if section.repeats > section.parts:
         raise UserError(
             f"{at}.repeats: {section.repeats} must be at most {at}.parts, {section.parts}"

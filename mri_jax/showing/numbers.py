@@ -29,6 +29,16 @@ def ratio(value: float) -> str:
     return "∞" if np.isinf(value) else f"{value:.2f}"
 
 
+def gibibytes(count: int) -> str:
+    """Returns a number of bytes in GiB.
+
+    >>> gibibytes(850 << 20)
+    '0.83 GiB'
+    """
+    size = count / 2**30
+    return f"{size:.2f} GiB" if size < 1 else f"{size:.1f} GiB"
+
+
 def p_value(value: float) -> str:
     """Returns a p-value with three decimals; a dash where it is NaN."""
     if np.isnan(value):

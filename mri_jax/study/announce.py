@@ -13,6 +13,15 @@ from mri_jax.settings.study import Study, named
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.step import NUMERICS_VERSION
 
+_KINDS = {
+    "source": ("source network", "source networks"),
+    "tune": ("fine-tuning", "fine-tunings"),
+    "inner": ("fine-tuning inside cross-validation", "fine-tunings inside cross-validation"),
+    "evaluate": ("evaluation", "evaluations"),
+    "baseline": ("baseline", "baselines"),
+}
+"""What one and several stages of a kind are called."""
+
 
 def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
     """Returns what is said of a study before it runs."""
@@ -79,9 +88,12 @@ def lengths(study: Study, plan: Plan) -> list[str]:
         if length != asked:
             steps = len(stage.train) // stage.fit.batch
             raised = length.max_epochs > asked.max_epochs
+            epochs = f"{length.min_epochs} to {length.max_epochs}"
+            if length.min_epochs == length.max_epochs:
+                epochs = f"exactly {length.max_epochs}"
             lines.append(
-                f"{run.name}: {steps} steps an epoch, so {length.min_epochs} to "
-                f"{length.max_epochs} epochs, patience {length.patience} "
+                f"{run.name}: {steps} steps an epoch, so {epochs} epochs, patience "
+                f"{length.patience} "
                 f"({named('train.min_steps')}={run.train.min_steps}, "
                 f"patience_steps={run.train.patience_steps}"
                 + (f", which raise max_epochs={asked.max_epochs})" if raised else ")")
@@ -91,11 +103,15 @@ def lengths(study: Study, plan: Plan) -> list[str]:
 
 def summary(plan: Plan, folders: StageFolders) -> str:
     """Returns how many stages there are of each kind, and how many are finished."""
-    stages = plan.stages()
-    lines = []
-    for kind in ("source", "tune", "evaluate", "baseline"):
-        found = [stage for stage in stages if stage.kind == kind]
-        done = sum(folders.finished(stage) for stage in found)
-        if found:
-            lines.append(f"{len(found)} {kind} ({done} cached)")
+    # A tuning that no table names gives its scores to the cross-validation inside the tuned part.
+    shown = {entry.network.fingerprint for entry in plan.entries}
+    finished: dict[str, list[bool]] = {kind: [] for kind in _KINDS}
+    for stage in plan.stages():
+        inner = stage.kind == "tune" and stage.fingerprint not in shown
+        finished["inner" if inner else stage.kind].append(folders.finished(stage))
+    lines = [
+        f"{len(done)} {_KINDS[kind][len(done) > 1]} ({sum(done)} cached)"
+        for kind, done in finished.items()
+        if done
+    ]
     return "stages: " + ", ".join(lines)

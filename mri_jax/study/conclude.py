@@ -29,7 +29,7 @@ def write_results(
     first_layer.write_first_layer(workdir, plan, volumes, folders)
     outputs.write_scores(workdir, predictions)
     wrong = faults.of_plan(pd.DataFrame(rows))
-    found = tables.comparisons(predictions, pd.DataFrame(rows))
+    found = tables.comparisons(predictions, pd.DataFrame(rows), _classes(study))
     tables.write(workdir, found, catalogue.simulated)
     for table in found:
         say(f"\n{tables.shown(table, catalogue.simulated)}")
@@ -41,6 +41,12 @@ def write_results(
     if study.smoke:
         say("\nPreset smoke: a few subjects and epochs; these scores mean nothing.")
     say(f"\nresults: {workdir}")
+
+
+def _classes(study: Study) -> tuple[str, str]:
+    """Returns the names of label 0 and 1, where the networks of a study share them."""
+    asked = {(run.task.negative, run.task.positive) for run in study.runs}
+    return asked.pop() if len(asked) == 1 else ("negative", "positive")
 
 
 def write_report(workdir: epath.Path, say: Callable[[str], None]) -> None:

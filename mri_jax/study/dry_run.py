@@ -3,7 +3,7 @@
 from etils import epath
 
 from mri_jax.settings.study import Study
-from mri_jax.study import estimate
+from mri_jax.study import begin, estimate
 from mri_jax.study.announce import announcement
 from mri_jax.study.making import scans_to_make
 from mri_jax.study.measured import Costs
@@ -12,16 +12,23 @@ from mri_jax.study.running import Running
 from mri_jax.study.stages import StageFolders
 
 
-def print_plan(study: Study, stages: epath.PathLike, how: Running | None = None) -> None:
+def print_plan(
+    study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: Running | None = None
+) -> None:
     """Prints the stages of a study, which are cached, and what the others will cost; runs nothing.
 
     Simulated cohorts that are not there yet are not made: their scans' names are enough.
+
+    Raises:
+      UserError: What `run` would refuse.
     """
     how = how or Running()
+    begin.check_config(epath.Path(workdir), study)
     folders = StageFolders(stages, how.say)
     catalogue, plan = planned(study, folders, how.store)
     to_simulate = scans_to_make(study, folders.root)
-    how.say(announcement(study, plan, catalogue, folders))
     check_memory(plan, catalogue, folders, how.memory)
+    how.say(how.said)
+    how.say(announcement(study, plan, catalogue, folders))
     costs = Costs(folders.root, how.devices, study, how.say)
-    how.say(estimate.report(plan, folders, costs, catalogue.grid, to_simulate, how.memory))
+    how.say(estimate.report(plan, folders, costs, catalogue.grid, to_simulate))

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mri_jax.planning.feasible import largest
 from mri_jax.planning.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.progress import duration
+from mri_jax.showing.numbers import gibibytes
 from mri_jax.study.execute import batched, grouped
 from mri_jax.study.measured import Costs
 from mri_jax.study.stages import StageFolders
@@ -15,9 +15,7 @@ from mri_jax.volumes.grids import Grid
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
-def report(
-    plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simulate: int, memory: int
-) -> str:
+def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simulate: int) -> str:
     """Returns the stages, which are cached, and the time and memory that the others will take.
 
     Args:
@@ -26,7 +24,6 @@ def report(
       costs: Measured on this device.
       grid: Grid of the volumes.
       to_simulate: Scans to be simulated first.
-      memory: Bytes there are for a fold.
 
     Returns:
       Lines for the terminal.
@@ -38,7 +35,7 @@ def report(
     pending = [stage for stage in stages if not folders.finished(stage)]
     rows = {row for stage in pending for examples in stage.examples for row in examples.rows}
     table.add("check and read volumes", len(rows), 0, 2 * len(rows) * costs.volume_seconds(grid))
-    most = 0
+    programs = []
     trainings = [s for s in stages if isinstance(s, TrainStage)]
     for group in grouped(trainings):
         name = f"{group[0].kind} {group[0].label}"
@@ -47,7 +44,7 @@ def report(
             table.add(name, len(group), len(group), 0.0)
             continue
         program = costs.program(group[0].fit, grid)
-        most = max(most, program.bytes)
+        programs.append(program)
         seconds = _training_seconds(list(batched(todo, costs.wave.folds)), program, costs)
         table.add(name, len(group), len(group) - len(todo), seconds, program.bytes)
     evaluations = [s for s in stages if isinstance(s, EvaluateStage)]
@@ -56,13 +53,28 @@ def report(
     baselines = [s for s in stages if isinstance(s, BaselineStage)]
     seconds = sum(costs.baseline_seconds(s) for s in table.pending(baselines))
     table.add_all("baseline", baselines, seconds)
-    on_each = f" for each of {costs.wave.folds} folds" if costs.wave.folds > 1 else ""
     table.lines.append(
-        f"in all about {duration(table.seconds)} at most (early stopping may end sooner), "
-        f"{most / 2**30:.2f} GiB{on_each} besides the volumes"
+        f"in all about {duration(table.seconds)} at most (early stopping may end sooner)"
     )
-    table.lines += [largest(group[0].fit, grid.shape, memory) for group in grouped(trainings)[:1]]
+    if programs:
+        table.lines.append(_memory(programs, costs, costs.held_bytes(len(rows), grid)))
     return "\n".join(table.lines)
+
+
+def _memory(programs: Sequence[cost.ProgramCost], costs: Costs, volumes: int) -> str:
+    """Returns a line of the memory that trainings take at most, of the host or of each device."""
+    process = max(program.process_bytes for program in programs)
+    step = max(program.bytes for program in programs)
+    host, read = gibibytes(process + volumes), gibibytes(volumes)
+    if costs.wave.on_host:
+        return (
+            f"memory about {host}: {gibibytes(process)} for the process with its programs and "
+            f"steps, {read} for the volumes"
+        )
+    return (
+        f"memory of each device about {gibibytes(step + volumes)}: {gibibytes(step)} for a step, "
+        f"{read} for the volumes; of the host about {host}"
+    )
 
 
 class _Table:
@@ -70,7 +82,7 @@ class _Table:
 
     def __init__(self, folders: StageFolders):
         self._folders = folders
-        self.lines = [_line("stage", "number", "cached", "time", "GiB")]
+        self.lines = [_line("stage", "number", "cached", "time", "MiB a step")]
         self.seconds = 0.0
 
     def pending(self, stages: Sequence[AnyStage]) -> list[AnyStage]:
@@ -78,7 +90,7 @@ class _Table:
 
     def add(self, name: str, number: int, cached: int, seconds: float, size: int = 0) -> None:
         self.seconds += seconds
-        shown = f"{size / 2**30:.2f}" if size else ""
+        shown = f"{size / 2**20:,.0f}" if size else ""
         self.lines.append(_line(name, str(number), str(cached), duration(seconds), shown))
 
     def add_all(self, name: str, stages: Sequence[Stage], seconds: float) -> None:

@@ -97,7 +97,9 @@ class Executor:
                 before = group[0]
                 label = f"{group[0].kind} {group[0].label}"
                 total = sum(stage.fit.stopping.max_epochs for stage in group)
-                with Progress(total, "epoch", label, compiles=True) as progress:
+                with Progress(
+                    total, "epoch", _with_length(label, group), compiles=True
+                ) as progress:
                     if len(group) < self.wave.folds:
                         idle = (self.wave.folds - len(group)) * self.wave.split
                         self.say(f"{label}: {idle} devices stay idle")
@@ -115,7 +117,7 @@ class Executor:
         if not pending:
             return
         total = sum(len(stage.tested) for stage in pending)
-        with Progress(total, "scan", "evaluating networks") as progress:
+        with Progress(total, "prediction", "evaluating networks") as progress:
             for wait in (False, True):
                 groups: dict[Any, list[EvaluateStage]] = {}
                 for stage in self._pending(stages):
@@ -175,6 +177,13 @@ class Executor:
     def _write_logits(self, stage: EvaluateStage | BaselineStage, logits: np.ndarray) -> None:
         keys = self.volumes.catalogue.keys
         self.folders.write_logits(stage, [keys[row] for row in stage.tested.rows], logits)
+
+
+def _with_length(label: str, group: Sequence[TrainStage]) -> str:
+    """Returns ``source cnn5-w1, 5 networks of at most 20 epochs``, which progress counts in one."""
+    longest = max(stage.fit.stopping.max_epochs for stage in group)
+    networks = f"{len(group)} network{'s' * (len(group) > 1)}"
+    return f"{label}, {networks} of at most {longest} epoch{'s' * (longest > 1)}"
 
 
 def grouped(stages: Sequence[TrainStage]) -> list[list[TrainStage]]:

@@ -1,5 +1,6 @@
 """The volumes of a study on their way to the devices: normalised, held or streamed."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from mri_jax.planning.catalogue import Catalogue, Examples, Key
 from mri_jax.planning.description import describe
 from mri_jax.settings.sections import Data
 from mri_jax.training.devices import device_budget
-from mri_jax.training.feed import Feed, OnDevice, Streamed
+from mri_jax.training.feed import STREAMED_BYTES, Feed, OnDevice, Streamed
 from mri_jax.training.folds import Wave
 from mri_jax.typed import build
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
@@ -80,6 +81,18 @@ def check_volumes(volumes: Volumes, rows: list[int]) -> None:
     refuse_unusable(found, len(rows))
 
 
+def volume_bytes(scans: int, shape: tuple[int, ...]) -> int:
+    """Returns the bytes of normalised volumes."""
+    return scans * math.prod(shape) * np.dtype(np.float32).itemsize
+
+
+def expected_bytes(scans: int, shape: tuple[int, ...], data: Data, wave: Wave) -> int:
+    """Returns the memory that `Feeds` will take for volumes, held or streamed, in bytes."""
+    size, budget = volume_bytes(scans, shape), device_budget(wave)
+    held = data.placement == "device" or (data.placement == "auto" and size <= budget)
+    return size if held else min(size, 2 * STREAMED_BYTES)
+
+
 class Feeds:
     """Hands out feeds: one for the whole study where memory allows, else one at a time.
 
@@ -107,7 +120,7 @@ class Feeds:
             self.of(rows, reference)
 
     def _fit(self, scans: int) -> bool:
-        return scans * int(np.prod(self._volumes.shape)) * 4 <= device_budget(self._wave)
+        return volume_bytes(scans, self._volumes.shape) <= device_budget(self._wave)
 
     def _make(self, rows: list[int], reference: Examples | None) -> Feed:
         reader, data = self._volumes.reader(reference), self._data

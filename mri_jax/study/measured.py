@@ -17,6 +17,7 @@ from mri_jax.evaluation.cost import voxels_seconds
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.settings.study import Study
 from mri_jax.simulation.cost import scan_seconds
+from mri_jax.study.feeds import expected_bytes
 from mri_jax.training import cost
 from mri_jax.training.folds import Wave
 from mri_jax.training.loop import FitSettings
@@ -24,7 +25,7 @@ from mri_jax.volumes.cost import volume_seconds
 from mri_jax.volumes.grids import Grid
 
 # Rises when what is measured changes.
-_VERSION = 5
+_VERSION = 6
 
 
 class Costs:
@@ -67,6 +68,10 @@ class Costs:
             return 0.1
         scans = len(stage.train)
         return self._kept(["voxels", scans], lambda: voxels_seconds(scans))
+
+    def held_bytes(self, scans: int, grid: Grid) -> int:
+        """Returns the memory that volumes will take, in bytes."""
+        return expected_bytes(scans, grid.shape, self._data, self.wave)
 
     def _kept(self, about: list[Any], measure: Callable[[], Any]) -> Any:
         wave = self.wave

@@ -39,6 +39,7 @@ def run(
         check_memory(plan, catalogue, folders, how.memory)
         volumes = open_volumes(study, catalogue, folders, store, how.interrupted)
         folders.add_digests(plan.stages())
+        how.say(how.said)
         how.say(announcement(study, plan, volumes.catalogue, folders))
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])

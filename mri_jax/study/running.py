@@ -42,6 +42,11 @@ class Running:
         return self.devices.computed
 
     @property
+    def said(self) -> str:
+        """A line on where and how is computed."""
+        return devices.described(self.devices)
+
+    @property
     def memory(self) -> int:
         """Bytes there are for a fold."""
         return devices.memory_of(self.devices)

@@ -12,6 +12,7 @@ from mri_jax.evaluation.families import SOURCE, declare
 from mri_jax.evaluation.learning import FAILED
 from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_table, score_of
 from mri_jax.evaluation.reasons import without_interval
+from mri_jax.evaluation.variants import of_rows
 from mri_jax.runs import faults, results
 from mri_jax.runs.faults import folds, word
 from mri_jax.showing import forms
@@ -27,23 +28,29 @@ UNDEFINED = "undefined"
 """What stands for a score that a class is needed for which the test set lacks."""
 
 
-def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Table]:
+def comparisons(
+    predictions: pd.DataFrame, plan: pd.DataFrame, classes: tuple[str, str]
+) -> list[Table]:
     """Returns a table for each test cohort, a row a network and stage in the order of the plan.
 
     Args:
       predictions: The predictions table.
       plan: A row an entry, as in ``plan.json``; gives the order and the parameter counts.
+      classes: Names of label 0 and 1.
 
     Returns:
-      Tables of ``run``, ``stage``, the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``, and
-      ``note`` where something is wrong with a network of a row; the table's own note says where so
-      many sets of layers were tuned that their ranking proves nothing.
+      Tables of ``run``, ``stage`` (empty for baselines), trained parameters, the subjects of each
+      class (``AD + CN``), the five scores as ``mean ± SD``, ``ensemble AUC [95% CI]``, and ``note``
+      where something is wrong with a network of a row; the table's own note says where so many sets
+      of layers were tuned that their ranking proves nothing.
     """
     tested = predictions[predictions["split"] == "test"]
     each = metrics_table(tested)
     scores = mean_and_sd(each).set_index(["run", "stage", "cohort"])
     together = ensemble(predictions)
     exploratory = any(family.exploratory for family in declare(predictions))
+    plain = {run for run, variant in of_rows(tested).items() if variant.is_baseline}
+    counted = f"{classes[1]} + {classes[0]}"
     order = plan[["run", "stage"]].drop_duplicates().to_numpy().tolist()
     tables = []
     for cohort in tested["cohort"].drop_duplicates():
@@ -56,9 +63,9 @@ def comparisons(predictions: pd.DataFrame, plan: pd.DataFrame) -> list[Table]:
             rows.append(
                 {
                     "run": run,
-                    "stage": stage,
+                    "stage": "" if run in plain else stage,
                     "trained parameters": _parameters(trained),
-                    "n": f"{row['n_positive']:.0f}+{row['n_negative']:.0f}",
+                    counted: f"{row['n_positive']:.0f} + {row['n_negative']:.0f}",
                     **{m.upper(): _mean_sd(row[f"{m}_mean"], row[f"{m}_sd"]) for m in METRICS},
                     "ensemble AUC [95% CI]": _interval(together, run, stage, cohort),
                     "note": _note(trained, each, (run, stage, cohort)),
@@ -121,8 +128,8 @@ def effects(predictions: pd.DataFrame) -> list[str]:
         spread = f" ± {percent(change.std(ddof=1), 2)}" if len(change) > 1 else ""
         told = difference(name, SOURCE, f"{signed(change.mean(), 2)}{spread}", f"{cohort}: AUC")
         lines.append(
-            f"{told} (from {signed(change.min(), 2)} to {signed(change.max(), 2)} over "
-            f"{len(change)} networks)"
+            f"{told} (spread over {len(change)} networks, from {signed(change.min(), 2)} to "
+            f"{signed(change.max(), 2)})"
         )
     return lines
 

@@ -95,11 +95,11 @@ class Trainer:
         def report(epoch: Epoch) -> None:
             stage, figures = stages[epoch.training], epoch.figures
             left = stage.fit.stopping.max_epochs - epoch.epoch if epoch.last else 0
-            losses = {"loss": figures["train_loss"], "validation": figures["validation_loss"]}
+            losses = {"loss": figures["train_loss"], "held_out_loss": figures["validation_loss"]}
             progress.advance(
                 1 + left,
                 fold=stage.fold,
-                epoch=epoch.epoch,
+                epoch=f"{epoch.epoch}/{stage.fit.stopping.max_epochs}",
                 **{name: f"{loss:.3f}" for name, loss in losses.items() if np.isfinite(loss)},
                 volumes_per_s=f"{epoch.volumes_per_second:.1f}",
                 waiting=f"{100 * figures['waiting']:.0f}%",

@@ -76,14 +76,14 @@ def resolved(
     if threshold is None and found.rescans:
         said = f"which finds {found.found:.0%} of {found.rescans} pairs of known rescans"
     elif threshold is None:
-        said = "which could not be tried on known rescans: no subject has two scans"
+        said = "the default, for no subject has two scans to check it on"
     else:
         said = "the threshold given"
     pairs = near_duplicates.pairs_above(volumes, subjects, limit)
     mirrored = sum(pair.mirrored for pair in pairs)
     say(f"near-identical volumes: {len(pairs)} pairs of different ids "
           + (f"({mirrored} of them mirrored) " if mirrored else "")
-          + f"correlate at least {limit:.3f}, {said}")  # fmt: skip
+          + f"correlate at least {limit:.3f} ({said})")  # fmt: skip
     listed = near_duplicates.listing(pairs, keys, near_duplicates.read(file))
     if len(listed):
         files.write_csv(file, listed)

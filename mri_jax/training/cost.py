@@ -1,5 +1,6 @@
 """What trainings and evaluations cost on this machine, from a measurement of a few seconds."""
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from etils import epath
 
 from mri_jax.keys import random_key
 from mri_jax.models.cnn import fresh_variables
+from mri_jax.training import resident
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps, Wave
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
@@ -32,7 +34,10 @@ class ProgramCost:
       save_seconds: Saving a state of training.
       stage_seconds: Beginning and ending a stage.
       load_seconds: Reading a network.
-      bytes: Memory while a step of a fold runs, the resident volumes apart.
+      bytes: Memory of the arrays of a fold's step, the volumes at hand apart; without what native
+        kernels take for themselves.
+      process_bytes: The most memory of the process while its programs were compiled, all folds ran
+        and states were saved, kernels included and the volumes apart.
     """
 
     compile_seconds: float
@@ -44,6 +49,7 @@ class ProgramCost:
     stage_seconds: float
     load_seconds: float
     bytes: int
+    process_bytes: int
 
     def of_training(
         self, fit: FitSettings, train: int, validation: int, wave: Wave, save_seconds: float
@@ -72,12 +78,14 @@ class ProgramCost:
 
 def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> ProgramCost:
     """Measures a training program on volumes of ``shape`` (X, Y, Z)."""
+    resident.forget_peak()
     # All devices are busy: those of a CPU share its cores.
     key = jax.numpy.asarray(random_key(0, "calibration"))
     variables = jax.device_get(fresh_variables(fit.step.spec, shape, key))
     evaluated, programs = wave.whole(EVALUATION_BATCH), Programs(wave)
     count = max(fit.batch, evaluated)
-    volumes = wave.copies(np.zeros((count, *shape, 1), np.float32))
+    # Ones, for memory that was never written is not taken.
+    volumes = wave.copies(np.ones((count, *shape, 1), np.float32))
     tested = np.arange(evaluated, dtype=np.int32)[None]
     tested = np.repeat(tested, wave.folds, axis=0)
     stacked = wave.stack([variables] * wave.folds)
@@ -99,6 +107,7 @@ def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progra
         prefix_seconds=prefix.again / evaluated if prefix else 0.0,
         **saved,
         bytes=steps.bytes,
+        process_bytes=resident.peak() - count * math.prod(shape) * volumes.dtype.itemsize,
     )
 
 

@@ -12,8 +12,14 @@ from etils import epath
 from mri_jax import backend
 from mri_jax.errors import UserError
 from mri_jax.models import choice
+from mri_jax.showing.numbers import gibibytes
 from mri_jax.training.folds import Wave
 
+_COMPUTED = {
+    choice.NATIVE: " with compiled kernels",
+    choice.XLA: " with XLA's own convolutions",
+    choice.REFERENCE: " in the plain form that others are compared with",
+}
 # More than cores only wait for each other; so many are worth no message.
 _MOST_FOLDS = 16
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -81,22 +87,23 @@ def one_fold_each(forms: str | None = None) -> Wave:
 
 
 def described(wave: Wave) -> str:
-    """Returns a line about devices, memory and how conv layers are computed."""
+    """Returns a line about devices, how they compute conv layers, folds and memory.
+
+    For example ``computing on the CPU with compiled kernels, one fold at a time, 6.1 GiB free``.
+    """
     first, count = wave.devices[0], len(wave.devices)
-    folds = f"{wave.folds} fold{'s' * (wave.folds > 1)} at once"
+    where = "the CPU" if wave.on_host else f"{count} x {first.device_kind}"
+    how = _COMPUTED[wave.computed] if wave.on_host or wave.computed == choice.REFERENCE else ""
+    folds = "one fold at a time" if wave.folds == 1 else f"{wave.folds} folds at once"
     if wave.split > 1:
         folds += f", each batch split over {wave.split}"
-    return (
-        f"devices: {count} x {first.platform} ({first.device_kind}), {folds}, "
-        f"{memory_of(wave) / 2**30:.1f} GiB free for each fold, "
-        f"forms: {wave.computed}"
-    )
+    each = " for each" if wave.folds > 1 else ""
+    return f"computing on {where}{how}, {folds}, {gibibytes(memory_of(wave))} free{each}"
 
 
 def memory_of(wave: Wave) -> int:
     """Returns the bytes for a fold: its device's, or its share of what the host can give."""
-    first = wave.devices[0]
-    stats = first.memory_stats() if first.platform != "cpu" else None
+    stats = None if wave.on_host else wave.devices[0].memory_stats()
     return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
 
 
@@ -106,8 +113,7 @@ def device_budget(wave: Wave) -> int:
     That is half its memory. Devices of a CPU hold the same volumes in one place
     (`mri_jax.volumes.stream.Reader.load`), so there it is a share of what the host can give.
     """
-    device = wave.devices[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
+    stats = None if wave.on_host else wave.devices[0].memory_stats()
     if stats:
         return int(stats["bytes_limit"] * 0.5)
     return int(available_memory() * 0.4)
@@ -120,8 +126,8 @@ def fold_budget(wave: Wave, held: int) -> int:
       wave: The devices.
       held: Bytes of those volumes. What a host can give is counted without them.
     """
-    on_cpu = wave.devices[0].platform == "cpu"
-    return device_budget(wave) // wave.folds if on_cpu else device_budget(wave) - held
+    budget = device_budget(wave)
+    return budget // wave.folds if wave.on_host else budget - held
 
 
 def available_memory() -> int:

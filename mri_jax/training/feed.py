@@ -19,7 +19,7 @@ from mri_jax.volumes.stream import Reader
 T = TypeVar("T")
 
 # A program that streams gets at most this much at a time: one lot computes, one lies ready.
-_STREAMED_BYTES = 512 << 20
+STREAMED_BYTES = 512 << 20
 
 
 class Places:
@@ -139,7 +139,7 @@ class _InParts(ABC):
 
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """See `Feed`."""
-        at_a_time = _STREAMED_BYTES // (steps.row.shape[2] * self._bytes)
+        at_a_time = STREAMED_BYTES // (steps.row.shape[2] * self._bytes)
         parts = list(_parts(steps, start, max(1, min(wave.steps_per_program, at_a_time))))
         wanted = [part.row.reshape(wave.folds, -1) for part in parts]
         for part, volumes in zip(parts, ahead(self._read(wanted, wave)), strict=True):

@@ -109,9 +109,14 @@ class Wave:
         return Mesh(np.array(self.devices).reshape(-1, self.split), (FOLD, PART))
 
     @property
+    def on_host(self) -> bool:
+        """Returns whether the devices are a CPU's, and their memory the host's."""
+        return self.devices[0].platform == "cpu"
+
+    @property
     def steps_per_program(self) -> int:
         """Returns how many steps one training program runs."""
-        return 1 if self.devices[0].platform == "cpu" else _STEPS_PER_PROGRAM
+        return 1 if self.on_host else _STEPS_PER_PROGRAM
 
     def stack(self, trees: Sequence[Any]) -> Any:
         """Gives each fold a pytree; leaves get a leading fold axis."""

@@ -121,6 +121,11 @@ def test_a_rule_set_says_its_name_version_and_what_differs():
     assert str(RULES) == "baseline-and-progression/1"
     text = str(LabelRules(horizon=24.0, clock="date"))
     assert text == "baseline-and-progression/1 horizon=24 clock=date"
+    first = "the diagnosis at the first session"
+    assert LabelRules(mci="baseline").in_words == first
+    assert RULES.in_words == f"{first}, MCI by whether it becomes AD within 36 months"
+    told = f"{first}, MCI by whether it becomes AD within 24 months (clock=date)"
+    assert LabelRules(horizon=24.0, clock="date").in_words == told
 
 
 @pytest.mark.parametrize(

@@ -162,12 +162,12 @@ def test_the_page_says_what_was_run(analysis):
     shown = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
     assert shown == {
         "Run": "high", "Config": "finetune_high:demo", "Task": "AD against CN", "Source": "ADNI1",
-        "Targets": "ADNI2", "Seed": "0", "Device": "cpu",
+        "Targets": "ADNI2", "Seed": "0", "Device": "CPU",
     }  # fmt: skip
     study = studies.study(
         "depth", "dev", seed=7, source__cohorts=("ADNI1", "ADNI2"), targets=("AIBL",)
     )
-    made = Provenance(devices=("a", "a"))
+    made = Provenance(devices=("gpu:a", "gpu:a"))
     run = dataclasses.replace(analysis.runs[0], study=study, provenance=made)
     row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
     assert [cell.text for cell in row[1:]] == [

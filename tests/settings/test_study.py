@@ -84,6 +84,7 @@ MISTAKES = [
     ({"source__name": "x" * 10**6}, "source.name: a text of 1000000 characters must be text"),
     ({"source__name": "a\nb"}, "source.name: 'a\\nb' must be text"),
     ({"finetune__layers": ("conv9",)}, "finetune.layers: 'conv9' must be one of all,"),
+    ({"finetune__layers": ("fc1",)}, "conv5 (docs/config.md has the layers that each trains)"),
     ({"finetune__repeats": 6}, "finetune.repeats: 6 must be at most config.finetune.parts, 5"),
     ({"finetune__inner_folds": 1}, "finetune.inner_folds: 1 must be 0, or a whole number from 2"),
     ({"data__cohort": "a.csv"}, "data.store: is empty"),

@@ -77,8 +77,8 @@ def test_tables_and_page_name_the_fold_and_give_no_number_for_the_mean(one_fold)
     assert table.loc[("cnn2-w1", "source"), "AUC"] == "undefined"
     note = table.loc[("cnn2-w1", "tuned-high"), "note"]
     assert note.split("; ")[0] == f"fold {fold}: training failed"
-    assert "±" in table.loc[("baseline-age-sex", "source"), "AUC"]
-    assert table.loc[("baseline-age-sex", "source"), "note"] == ""
+    assert "±" in table.loc[("baseline-age-sex", ""), "AUC"]
+    assert table.loc[("baseline-age-sex", ""), "note"] == ""
     page = write_report([str(run)]).page.read_text(encoding="utf-8")
     assert f"Fold {fold} of cnn2-w1: training failed: no epoch had a finite held-out" in page
     scores = (run / "tables" / "finetune-scores.md").read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_the_same_command_again_gives_the_same_bytes(one_fold):
     before = {name: (run / name).read_bytes() for name in (results.PREDICTIONS, results.METRICS)}
     said = []
     make_run(run.parent, None, said.append, **UNSCALED)
-    assert "3 source (3 cached), 3 tune (3 cached)" in said[0]
+    assert "3 source networks (3 cached), 3 fine-tunings (3 cached)" in said[1]
     assert {name: (run / name).read_bytes() for name in before} == before
 
 

@@ -27,7 +27,7 @@ def run_both(folder: str) -> None:
     for name, wave, placement in (("one", one, "device"), ("split", split, "stream")):
         settings = study_of(cohorts, data__placement=placement, baselines__age_sex=False)
         run(settings, place / name, place / f"{name}-stages", Running(wave, report=False))
-    print_plan(settings, place / "plan-stages", Running(split))
+    print_plan(settings, place / "plan", place / "plan-stages", Running(split))
 
 
 @pytest.mark.slow

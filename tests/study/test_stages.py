@@ -100,7 +100,7 @@ def test_stages_renamed_into_each_other_are_refused_by_name(copied, tmp_path):
     with pytest.raises(UserError, match=wanted):
         run(study, workdir, stages, Running(say=lambda _: None, report=False))
     with pytest.raises(UserError, match=wanted):
-        print_plan(study, stages, Running(say=lambda _: None))
+        print_plan(study, stages / "run", stages, Running(say=lambda _: None))
     members = trained.open_run(workdir, stages=stages).members
     with pytest.raises(UserError, match="holds another stage"):
         next(m for m in members if m.folder.name == one.name).load()

@@ -2,7 +2,10 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.evaluation.predictions import probability_of
+from mri_jax.evaluation.variants import CNN
 from mri_jax.study import tables
+
+CLASSES = ("CN", "AD")
 
 
 def predictions_of(stages, folds=2, subjects=12):
@@ -32,7 +35,7 @@ def test_parameters_stand_beside_scores_and_many_layers_are_exploratory():
     few = ["source", "tuned-high"]
     many = ["source", *(f"tuned-conv{i}" for i in range(1, 6))]
     for stages, exploratory in ((few, False), (many, True)):
-        (table,) = tables.comparisons(predictions_of(stages), plan_of(stages))
+        (table,) = tables.comparisons(predictions_of(stages), plan_of(stages), CLASSES)
         assert table.data["stage"].tolist() == stages
         assert table.data["trained parameters"].tolist() == [
             str(10 * i) for i in range(len(stages))
@@ -43,6 +46,20 @@ def test_parameters_stand_beside_scores_and_many_layers_are_exploratory():
         assert "SIMULATED" not in tables.shown(table, simulated=False)
 
 
+def test_a_baseline_has_no_stage():
+    frame = pd.concat(
+        [
+            predictions_of(["source"]).assign(family=CNN, source="", depth=5, width=1.0),
+            predictions_of(["source"]).assign(run="baseline-age-sex", family="baseline-age-sex"),
+        ],
+        ignore_index=True,
+    )
+    plan = pd.DataFrame({"run": ["cnn5-w1", "baseline-age-sex"], "stage": "source"})
+    (table,) = tables.comparisons(frame, plan, CLASSES)
+    assert table.data["stage"].tolist() == ["source", ""]
+    assert table.data["AD + CN"].tolist() == ["6 + 6", "6 + 6"]
+
+
 def test_an_effect_is_a_paired_difference_in_points():
     frame = predictions_of(["source", "tuned-high"])
     (line,) = tables.effects(frame)
@@ -50,13 +67,15 @@ def test_an_effect_is_a_paired_difference_in_points():
     scores = tables.metrics_table(frame).set_index(["stage", "fold"])["auc"]
     change = 100 * (scores["tuned-high"] - scores["source"])
     assert f"AUC {change.mean():+.2f} ± {change.std(ddof=1):.2f} points" in line.replace("−", "-")
+    spread = f"(spread over 2 networks, from {change.min():+.2f} to {change.max():+.2f})"
+    assert line.replace("−", "-").endswith(spread)
 
 
 def test_a_note_names_the_folds_that_have_hardly_learnt_and_those_tuned_from_them():
     stages = ["source", "tuned-high"]
     plan = plan_of([s for s in stages for _ in range(2)]).assign(repeat=0, fold=[0, 1, 0, 1])
     plan["not_learnt"] = ["", "its loss", "", "inherited"]
-    (table,) = tables.comparisons(predictions_of(stages), plan)
+    (table,) = tables.comparisons(predictions_of(stages), plan, CLASSES)
     assert table.data["note"].tolist() == [
         "fold 1: has hardly learnt",
         "fold 1: was tuned from a network that has hardly learnt",
@@ -72,7 +91,7 @@ def ensemble_cell(label, score):
         subject_id=[f"s{i}" for i in range(len(label))], probability=probability_of(logits),
     )  # fmt: skip
     folds = pd.concat([frame.assign(fold=k) for k in range(5)], ignore_index=True)
-    (table,) = tables.comparisons(folds, plan_of(["source"]))
+    (table,) = tables.comparisons(folds, plan_of(["source"]), CLASSES)
     return table.data["ensemble AUC [95% CI]"].item()
 
 
@@ -90,10 +109,10 @@ def test_a_target_of_one_class_is_scored_for_what_it_can_give():
     frame = predictions_of(["source", "tuned-high"])
     controls = frame[frame["label"] == 0].assign(cohort="CONTROLS")
     both = pd.concat([frame, controls], ignore_index=True)
-    _, table = tables.comparisons(both, plan_of(["source", "tuned-high"]))
+    _, table = tables.comparisons(both, plan_of(["source", "tuned-high"]), CLASSES)
     assert table.key == "test-CONTROLS"
     cells = table.data.iloc[0]
-    assert cells["n"] == "0+6"
+    assert cells["AD + CN"] == "0 + 6"
     assert {cells[m] for m in ("AUC", "BAC", "SEN", "ensemble AUC [95% CI]")} == {"undefined"}
     right = [(g["logit_1"] <= g["logit_0"]).mean() for _, g in controls.groupby(["stage", "fold"])]
     wanted = f"{100 * np.mean(right[:2]):.1f} ± {100 * np.std(right[:2], ddof=1):.1f}"

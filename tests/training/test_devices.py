@@ -43,6 +43,7 @@ print(devices.described(wave))
     )  # fmt: skip
     numbers, line = done.stdout.splitlines()
     assert numbers == f"{folds} {folds} {folds} 3.0"
-    at_once = "1 fold at once" if folds == 1 else f"{folds} folds at once"
-    assert line.startswith(f"devices: {folds} x cpu (cpu), {at_once}, ")
-    assert line.endswith(f", forms: {forms}")
+    how = {"native": "compiled kernels", "xla": "XLA's own convolutions"}[forms]
+    at_once = "one fold at a time" if folds == 1 else f"{folds} folds at once"
+    assert line.startswith(f"computing on the CPU with {how}, {at_once}, ")
+    assert line.endswith(" GiB free" if folds == 1 else " GiB free for each")

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import jax
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.settings.page import page
 from mri_jax.training import freezing
 
 FAMILY = ["cnn5", "cnn7", "cnn10", "cnn12"]
@@ -41,6 +43,16 @@ def test_named_sets_hold_for_every_member(name):
         assert freezing.frozen_prefix(mask, spec) == prefix[layers]
         norms = {n for n in params if n.startswith("bn")}
         assert freezing.frozen_norms(mask) == norms - names
+
+
+def test_the_documented_layers_of_each_set_are_those_that_train():
+    spec, params = params_of("cnn5")
+    rows = re.findall(r"^\| `(\w+)`.* \| (.*) \|$", page(), re.M)
+    assert [name for name, _ in rows] == ["all", "low", "high", "head", "conv2"]
+    for name, layers in rows:
+        mask = freezing.trainable_mask(freezing.rules_for(name, spec), params)
+        trained = {layer for layer in layers_that_train(mask) if not layer.startswith("bn")}
+        assert trained == set(layers.split(", "))
 
 
 def test_the_first_matching_rule_wins():

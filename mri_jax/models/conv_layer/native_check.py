@@ -40,14 +40,14 @@ def errors() -> Iterator[tuple[str, float]]:
         expected = pull(scatter_windows(chosen, offset, z.shape))
         compared = {
             "convolution": (own, z),
-            "selection": (selection.offset, offset),
+            "max-pooling": (selection.offset, offset),
             "mean": (found.mean, z.mean((1, 2, 3))),
             "variance": (found.variance, z.var((1, 2, 3))),
             "gradient of the input": (back.x.value, expected[0]),
             "gradient of the kernel": (back.kernel, expected[1]),
         }
         for name, (ours, theirs) in compared.items():
-            yield f"{channels} to {filters}: {name}", _largest(ours, theirs)
+            yield f"layer of {channels} to {filters} channels: {name}", _largest(ours, theirs)
 
 
 def _largest(ours: Array | None, theirs: Array) -> float:
