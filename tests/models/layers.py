@@ -1,11 +1,13 @@
 """Layers to compare forms on: made inputs, and everything that a form gives for them."""
 
 from functools import partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mri_jax.backend import FEW_PASSES
 from mri_jax.models.conv_layer import Features, Parameters, Setting, conv_layer, reference
 from mri_jax.models.conv_layer.arguments import Norm
 
@@ -18,10 +20,16 @@ def volumes(rng, shape, background):
     return x
 
 
-@partial(jax.jit, static_argnums=(0, 4))
 def layer_results(form, arrays, norm, running, pool):
-    """Output, statistics and the gradients of all inputs of one conv layer."""
+    """Returns output, statistics and the gradients of all inputs of one conv layer.
 
+    The forms under test are compiled as users compile them, the plain form by fewer passes.
+    """
+    compiled = _plain_layer if form == "reference" else _layer
+    return compiled(form, arrays, norm, running, pool)
+
+
+def _layer_results(form, arrays, norm, running, pool):
     def forward(x, kernel, scale, bias, norm):
         setting = Setting(pool, epsilon=1e-5, native=form == "native")
         given, rest = Features(x, norm), (Parameters(kernel, scale, bias), running, setting)
@@ -39,6 +47,32 @@ def layer_results(form, arrays, norm, running, pool):
     if norm is not None:
         found |= {f"{name} of the norm": p for name, p in of_norm._asdict().items()}
     return {"output": output, "mean": stats.mean, "variance": stats.variance} | found
+
+
+_layer = partial(jax.jit, static_argnums=(0, 4))(_layer_results)
+_plain_layer = jax.jit(_layer_results, static_argnums=(0, 4), compiler_options=FEW_PASSES)
+
+
+def _neighbours(x):
+    """Yields each of the 27 offsets and what stands there from every voxel, zero outside."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
+    for offset in product(range(3), repeat=3):
+        here = (slice(i, i + n) for i, n in zip(offset, x.shape[1:4], strict=True))
+        yield offset, padded[(slice(None), *here)]
+
+
+def convolve(x, kernel):
+    """Returns `reference.convolve` by NumPy, which needs no program for each shape."""
+    return sum(there @ kernel[offset] for offset, there in _neighbours(x))
+
+
+def convolve_gradients(x, kernel, dz):
+    """Returns the gradients of `convolve` for x and kernel."""
+    dx = convolve(dz, kernel[::-1, ::-1, ::-1].swapaxes(-2, -1))
+    dk = np.empty(kernel.shape)
+    for offset, there in _neighbours(x):
+        dk[offset] = np.tensordot(there, dz, axes=((0, 1, 2, 3),) * 2)
+    return dx, dk
 
 
 def random_layer(seed, batch, size, channels, filters, background=0.0, dtype="float64"):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mri_jax.backend import FEW_PASSES
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import (
     Moments,
@@ -71,13 +72,17 @@ def test_many_layers_agree_with_the_plain_form(form, **layer):
     check_layer(form, **layer)
 
 
+select_windows = jax.jit(pooling.select_windows)
+scatter_windows = jax.jit(pooling.scatter_windows, static_argnums=2)
+
+
 def test_ties_send_the_gradient_to_the_first_maximum():
     # A constant volume ties everywhere: all gradient must go to the first voxel of each window.
     z = jnp.zeros((1, 4, 6, 8, 3))
     for sign in (1.0, -1.0, 0.0):
-        selection = pooling.select_windows(z, jnp.full(3, sign))
+        selection = select_windows(z, jnp.full(3, sign))
         assert (selection.offset == 0).all()
-    spread = pooling.scatter_windows(jnp.ones((1, 2, 3, 4, 3)), selection.offset, z.shape)
+    spread = scatter_windows(jnp.ones((1, 2, 3, 4, 3)), selection.offset, z.shape)
     assert spread.sum() == 2 * 3 * 4 * 3
     assert (spread[:, ::2, ::2, ::2] == 1).all()
 
@@ -85,10 +90,17 @@ def test_ties_send_the_gradient_to_the_first_maximum():
 def test_scatter_is_the_transpose_of_selection(rng):
     z = jnp.asarray(rng.normal(size=(2, 5, 6, 7, 3)))
     sign = jnp.array([1.0, -1.0, 1.0])
-    selection = pooling.select_windows(z, sign)
+    selection = select_windows(z, sign)
     g = jnp.asarray(rng.normal(size=selection.value.shape))
-    spread = pooling.scatter_windows(g, selection.offset, z.shape)
+    spread = scatter_windows(g, selection.offset, z.shape)
     np.testing.assert_allclose((spread * z).sum(), (g * selection.value).sum(), rtol=1e-12)
+
+
+@partial(jax.jit, compiler_options=FEW_PASSES)
+def plain_convolution(x, kernel, dz):
+    """Returns the plain form of a convolution, and its gradients for x and kernel."""
+    z, pull = jax.vjp(reference.convolve, x, kernel)
+    return z, *pull(dz)
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(3, 5), (5, 16), (17, 20), (20, 16)])
@@ -96,25 +108,24 @@ def test_both_forms_of_the_convolution_and_its_gradients(rng, channels, filters)
     x = jnp.asarray(rng.normal(size=(2, 3, 5, 4, channels)))
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, channels, filters)))
     dz = jnp.asarray(rng.normal(size=(2, 3, 5, 4, filters)))
-    _, pull = jax.vjp(reference.convolve, x, kernel)
-    dx, dk = pull(dz)
+    expected, dx, dk = plain_convolution(x, kernel, dz)
     close = {"rtol": 1e-10, "atol": 1e-10}
-    expected = reference.convolve(x, kernel)
-    np.testing.assert_allclose(planes.convolve(x, kernel), expected, **close)
-    np.testing.assert_allclose(planes.convolve(dz, forms.flipped(kernel)), dx, **close)
-    np.testing.assert_allclose(planes.kernel_gradient(x, dz), dk, **close)
-    np.testing.assert_allclose(volume.kernel_gradient(x, dz), dk, **close)
+    convolve = jax.jit(planes.convolve)
+    np.testing.assert_allclose(convolve(x, kernel), expected, **close)
+    np.testing.assert_allclose(convolve(dz, forms.flipped(kernel)), dx, **close)
+    np.testing.assert_allclose(jax.jit(planes.kernel_gradient)(x, dz), dk, **close)
+    np.testing.assert_allclose(jax.jit(volume.kernel_gradient)(x, dz), dk, **close)
 
 
 @pytest.mark.parametrize("group", [1, 2])
 def test_the_kernels_gradient_in_several_slabs_of_a_volume_equals_one(rng, monkeypatch, group):
     x = jnp.asarray(rng.normal(size=(2, 4, 5, 3, 2)))
     dz = jnp.asarray(rng.normal(size=(2, 4, 5, 3, 6)))
-    whole = planes.kernel_gradient(x, dz)
+    whole = jax.jit(planes.kernel_gradient)(x, dz)
     numbers = 5 * 3 * (9 * 2 + 3 * 6)
     monkeypatch.setattr(planes, "SLAB_NUMBERS", group * numbers)
     assert planes.planes_per_slab(4, numbers) == group
-    slabs = planes.kernel_gradient(x, dz)
+    slabs = jax.jit(lambda *given: planes.kernel_gradient(*given))(x, dz)  # traced anew
     np.testing.assert_allclose(slabs, whole, rtol=1e-12, atol=1e-12)
 
 
@@ -123,7 +134,8 @@ def test_equal_neighbourhoods_tie_to_the_last_bit_wherever_they_lie(rng):
     # would be chosen by rounding.
     x = jnp.full((1, 10, 8, 12, 1), -0.7, jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 8)), jnp.float32)
-    selection = pooling.select_windows(planes.convolve(x, kernel), jnp.ones(8, jnp.float32))
+    z = jax.jit(planes.convolve)(x, kernel)
+    selection = select_windows(z, jnp.ones(8, jnp.float32))
     assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
 
 
@@ -142,7 +154,10 @@ def network_results(forms, spec, variables, x, labels, train):
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, (logits, updated)
 
-    run = jax.jit(jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True))
+    options = FEW_PASSES if forms == "reference" else None
+    run = jax.jit(
+        jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True), compiler_options=options
+    )
     (loss, (logits, updated)), gradients = run(variables["params"], x)
     return {"loss": loss, "logits": logits, "updated": updated, "gradients": gradients}
 

@@ -14,12 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mri_jax.backend import FEW_PASSES
 from mri_jax.models.conv_layer import Features, forms, native, pooling, reference
 from mri_jax.models.conv_layer.arguments import Norm
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
-from mri_jax.models.conv_layer.moments import of_volumes
 from tests.conftest import ROOT, needs_compiler
-from tests.models.layers import assert_same, layer_results, random_layer, random_norm
+from tests.models.layers import (
+    assert_same,
+    convolve,
+    convolve_gradients,
+    layer_results,
+    random_layer,
+    random_norm,
+)
 
 pytestmark = needs_compiler
 
@@ -28,6 +35,20 @@ pytestmark = needs_compiler
 def double_precision():
     with jax.enable_x64(True):
         yield
+
+
+def by_fewer_passes(function):
+    """Returns a function as one program; for what the kernels are compared with."""
+    return jax.jit(function, compiler_options=FEW_PASSES)
+
+
+forward = jax.jit(native.forward, static_argnames=("pool", "with_moments", "keep_z"))
+gradients = jax.jit(native.gradients, static_argnames=("pool", "for_input", "for_kernel"))
+select_windows = by_fewer_passes(pooling.select_windows)
+activated_with_pull = by_fewer_passes(lambda x: jax.vjp(Features.activated, x))
+scatter_windows = jax.jit(
+    pooling.scatter_windows, static_argnames="shape", compiler_options=FEW_PASSES
+)
 
 
 def check_in_float32(batch, size, channels, filters, pool, normed, train, wanted, seed):
@@ -39,42 +60,46 @@ def check_in_float32(batch, size, channels, filters, pool, normed, train, wanted
     rng = np.random.default_rng(seed)
 
     def eighths(*shape):
-        return jnp.asarray(np.round(8 * rng.normal(size=shape)) / 8, jnp.float32)
+        return (np.round(8 * rng.normal(size=shape)) / 8).astype(np.float32)
 
     norm = Norm(eighths(channels), eighths(channels), eighths(channels)) if normed else None
     x, kernel = Features(eighths(batch, *size, channels), norm), eighths(3, 3, 3, channels, filters)
-    sign = jnp.asarray(rng.choice([-1, 0, 1], filters), jnp.float32)
-    run = partial(native.forward, x, kernel, sign, pool=pool)
+    sign = rng.choice([-1, 0, 1], filters).astype(np.float32)
+    run = partial(forward, x, kernel, sign, pool=pool)
     selection, each, z = run(with_moments=True, keep_z=True)
     # What is not asked for changes nothing of the rest.
     alone, nothing, no_z = run(with_moments=False, keep_z=False)
     assert nothing is None
     assert no_z is None
     jax.tree.map(np.testing.assert_array_equal, alone, selection)
-    exact = jax.tree.map(lambda a: a.astype(jnp.float64), (x, kernel))
-    expected, pull = jax.vjp(lambda x, k: reference.convolve(x.activated(), k), *exact)
+    exact = jax.tree.map(lambda a: a.astype(np.float64), (x, kernel))
+    features, pull = activated_with_pull(exact[0])
+    features = np.asarray(features)
+    expected = convolve(features, exact[1])
     dz = chosen = eighths(*selection.value.shape)
     if pool:
-        own = pooling.select_windows(z, sign)
+        own = select_windows(z, sign)
         jax.tree.map(np.testing.assert_array_equal, selection, own)
-        dz = pooling.scatter_windows(chosen, selection.offset, z.shape)
-    dz, everywhere = dz.astype(jnp.float64), None
+        dz = scatter_windows(chosen, selection.offset, shape=z.shape)
+    dz, everywhere = np.asarray(dz, np.float64), None
     if train:
         everywhere = Everywhere(eighths(batch, filters), eighths(batch, filters))
         constant, slope = (p[:, None, None, None] for p in everywhere)
         dz = dz + constant + slope * expected
     needless = not train or forms.Layer(pool).computes_again(x)
     given = PreActivationGradient(chosen, selection.offset, everywhere, None if needless else z)
-    back = native.gradients(
+    back = gradients(
         x, kernel, given, pool=pool, for_input="x" in wanted, for_kernel="kernel" in wanted
     )
     assert (back.x is not None, back.kernel is not None) == ("x" in wanted, "kernel" in wanted)
     found = {"z": z, "mean": each.mean, "variance": each.variance}
-    right = {"z": expected, **of_volumes(expected)._asdict()}
-    dx, dk = pull(dz)
+    volumes = (1, 2, 3)
+    right = {"z": expected, "mean": expected.mean(volumes), "variance": expected.var(volumes)}
+    dx, dk = convolve_gradients(features, exact[1], dz)
     if "kernel" in wanted:
         found["kernel"], right["kernel"] = back.kernel, dk
     if "x" in wanted:
+        (dx,) = pull(jnp.asarray(dx))
         for i, leaves in enumerate(zip(jax.tree.leaves(back.x), jax.tree.leaves(dx), strict=True)):
             found[f"input {i}"], right[f"input {i}"] = leaves
     assert_same(found, right, 2e-5)
@@ -152,14 +177,12 @@ def test_kernels_keep_nan_and_infinity(channels, normed):
     for bad in (np.nan, np.inf):
         x = Features(arrays[0].at[0, 3, 1, 2, 0].set(bad), norm)
         for sign in (ones, -ones, 0 * ones):
-            ours = native.forward(x, arrays[1], sign, pool=True, with_moments=True, keep_z=True)
+            ours = forward(x, arrays[1], sign, pool=True, with_moments=True, keep_z=True)
             z = reference.convolve(x.activated(), arrays[1])
             assert not np.isfinite(z).all()
-            theirs = pooling.select_windows(z, sign)
+            theirs = select_windows(z, sign)
             np.testing.assert_array_equal(np.isfinite(ours[2]), np.isfinite(z))
-            np.testing.assert_array_equal(
-                ours[0].offset, pooling.select_windows(ours[2], sign).offset
-            )
+            np.testing.assert_array_equal(ours[0].offset, select_windows(ours[2], sign).offset)
             np.testing.assert_array_equal(np.isnan(ours[0].value), np.isnan(theirs.value))
             assert not np.isfinite(ours[1].mean).any()
             assert np.isnan(ours[1].variance).all()
@@ -169,7 +192,7 @@ def test_kernels_keep_nan_and_infinity(channels, normed):
 def test_tiles_keep_what_is_not_finite(rng, bad):
     x = jnp.asarray(rng.normal(size=(1, 8, 10, 20, 32)), jnp.float32).at[0, 3, 4, 7, 5].set(bad)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 32, 32)), jnp.float32)
-    _, each, z = native.forward(
+    _, each, z = forward(
         Features(x), kernel, jnp.ones(32), pool=False, with_moments=True, keep_z=True
     )
     finite = np.isfinite(reference.convolve(x, kernel))
@@ -185,9 +208,7 @@ def test_kernels_tie_to_the_last_bit(rng):
         ones = jnp.ones(filters, jnp.float32)
         x = Features(jnp.full((1, 6, 8, 58, channels), -0.7, jnp.float32))
         weights = kernel[:, :, :, :channels, :filters]
-        selection, _, z = native.forward(
-            x, weights, ones, pool=True, with_moments=False, keep_z=True
-        )
+        selection, _, z = forward(x, weights, ones, pool=True, with_moments=False, keep_z=True)
         inside = z[:, 1:-1, 1:-1, 1:-1]
         assert (inside == inside[:, :1, :1, :1]).all()
         assert (selection.offset[:, 1:-1, 1:-1, 1:-1] == 0).all()
@@ -213,13 +234,11 @@ def digest_of_kernels():
         x, kernel, scale, _ = random_layer(3, 2, size, channels, filters, dtype="float32")
         norm = random_norm(3, channels) if channels > 1 else None
         x = Features(x, jax.tree.map(lambda p: p.astype(jnp.float32), norm))
-        forward = native.forward(
-            x, kernel, jnp.sign(scale), pool=True, with_moments=True, keep_z=True
-        )
-        selection, each, z = forward
+        there = forward(x, kernel, jnp.sign(scale), pool=True, with_moments=True, keep_z=True)
+        selection, each, z = there
         given = PreActivationGradient(selection.value, selection.offset, Everywhere(*each), z)
-        back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
-        for leaf in jax.tree.leaves((forward, back)):
+        back = gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
+        for leaf in jax.tree.leaves((there, back)):
             digest.update(np.asarray(leaf).tobytes())
     print(digest.hexdigest())
 
@@ -232,11 +251,9 @@ def test_a_volume_gives_the_same_bytes_in_any_batch(channels, filters):
 
     def results(x):
         x = Features(x, norm)
-        selection, each, z = native.forward(
-            x, kernel, sign, pool=True, with_moments=True, keep_z=True
-        )
+        selection, each, z = forward(x, kernel, sign, pool=True, with_moments=True, keep_z=True)
         given = PreActivationGradient(selection.value, selection.offset, Everywhere(*each), z)
-        back = native.gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
+        back = gradients(x, kernel, given, pool=True, for_input=True, for_kernel=True)
         return (selection, each, z, back.x.value), (back.x.norm, back.kernel)
 
     whole, summed = results(x)
