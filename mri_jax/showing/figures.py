@@ -95,10 +95,12 @@ def drawn(
                 color=ALARM, weight="bold",
             )  # fmt: skip
         # The layout is found here, not again for each format; labels beside panels of fixed aspect
-        # need a second look.
-        figure.draw_without_rendering()
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        # need a second look. No engine stays: with one, matplotlib draws each format twice.
+        layout = figure.get_layout_engine()
+        if layout is not None:  # `draw` may have taken it away
+            layout.execute(figure)
+            layout.execute(figure)
+        figure.set_layout_engine(None)
     return figure
 
 

@@ -360,7 +360,6 @@ def test_nan_logits_end_in_notes_of_every_table(tmp_path, every):
     for name in ("logit_0", "logit_1", "probability"):
         table[name] = table[name].mask(bad)
     files.write_csv(folder / results.PREDICTIONS, table)
-    write_report([str(folder)])
     text = write_report([str(folder)]).page.read_text(encoding="utf-8")
     fold = "fold 0, 1, 2, 3, 4" if every else "fold 1"
     said = f"{100 if every else 1} of 100 scores are NaN ({fold})"
