@@ -6,9 +6,17 @@ set -euo pipefail
 cd "$(dirname "$0")"
 ruff check .
 ruff format --check .
-mypy
 lint-imports
+# Types are checked beside the tests, and what was found is printed after them.
+types=$(mktemp)
+trap 'rm -f "$types"' EXIT
+mypy >"$types" 2>&1 &
+checking=$!
 export PYTHONWARNDEFAULTENCODING=1
 # Dozens of processes start; where no bytecode is kept, each compiles every module anew.
 unset PYTHONDONTWRITEBYTECODE
-exec python -m pytest -n auto --dist loadfile "$@"
+failed=0
+python -m pytest -n auto --dist loadfile "$@" || failed=$?
+wait "$checking" || failed=$?
+cat "$types"
+exit "$failed"
