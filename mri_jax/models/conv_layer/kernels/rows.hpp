@@ -200,10 +200,12 @@ template <class T>
 void write_norm_gradient(const std::vector<std::vector<double>>& parts, const Cut& cut, const Backward<T>& a) {
   const Shape& s = a.s;
   for (int64_t n = 0; n < s.n; n++)
-    for (int64_t i = 0; i < 2 * s.c; i++) {
-      double sum = 0;
-      for (int64_t part = n * cut.parts(); part < (n + 1) * cut.parts(); part++) sum += parts[part][i];
-      (i < s.c ? a.dfactor : a.dbias)[n * s.c + i % s.c] = sum;
+    for (int64_t c = 0; c < s.c; c++) {
+      double factor = 0, bias = 0;
+      for (int64_t part = n * cut.parts(); part < (n + 1) * cut.parts(); part++)
+        factor += parts[part][c], bias += parts[part][s.c + c];
+      a.dfactor[n * s.c + c] = factor;
+      a.dbias[n * s.c + c] = bias;
     }
 }
 

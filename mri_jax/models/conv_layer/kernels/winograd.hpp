@@ -8,6 +8,7 @@
 // input and 2 x 2 x 2 voxels of x for the weights; it is transformed back once a part.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "rows.hpp"
@@ -118,7 +119,6 @@ class Products {
   }
   int64_t wide() const { return vectors_ * lanes_; }
   int64_t groups() const { return out_ / wide(); }
-  int64_t lanes() const { return lanes_; }
 
   // y[16][tiles][wide] of one group, for place `depth` along D, from x[16][in / XS][tiles][XS].
   void multiply(const T* x, int64_t depth, int64_t group, T* y) const {
@@ -387,14 +387,16 @@ void backward_of_tiles(const Backward<T>& a, const Parallel& parallel) {
   const Shape& s = a.s;
   const Cut cut(s, 1, s.f / 32, sizeof(T), 27 * s.c * s.f);
   const Tiles tiles(s, cut, s.f, sizeof(T));
-  const Products<T> products(a.kernel, s.f, s.c, true, tiles.count(), parallel);
+  std::optional<Products<T>> products;
+  if (a.dx) products.emplace(a.kernel, s.f, s.c, true, tiles.count(), parallel);
+  const int64_t wide = a.dx ? products->wide() : 1, groups = a.dx ? products->groups() : 0;
   const bool normed = a.norm.mean && a.dx;
   const int64_t size = a.dk ? 27 * s.c * s.f : 0;
   std::vector<T> parts(s.n * cut.parts() * size);
   std::vector<std::vector<double>> sums(s.n * cut.parts(), std::vector<double>(normed ? 2 * s.c : 0));
   parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
-    const int64_t g0 = task.begin(products.groups()), g1 = task.end(products.groups()), wide = products.wide();
+    const int64_t g0 = task.begin(groups), g1 = task.end(groups);
     const int64_t f0 = task.begin(s.f / 32) * 32, f1 = task.end(s.f / 32) * 32, filters = f1 - f0;
     Brick<T> dz(tiles, s.f, 1), x(tiles, s.c, 0);
     const int64_t count = tiles.count();
@@ -414,15 +416,14 @@ void backward_of_tiles(const Backward<T>& a, const Parallel& parallel) {
             if (d >= d1 || h >= h1) std::fill_n(to, s.c / L * x.block(), T(0));
             else fill_row<L>(to, x.block(), a.x + voxel(d, h) * s.c, s.w, s.c / L, a.norm);
           });
-        T* const dx = a.dx + voxel(d0, h0) * s.c;
+        T* const dx = a.dx ? a.dx + voxel(d0, h0) * s.c : nullptr;
         const Outputs<T> outputs{dx, s.h * s.w * s.c, s.w * s.c, s.c, d1 - d0, h1 - h0, s.w};
         for (int64_t depth = 0; depth < 4; depth++) {
           transform_inputs<T, L>(dz, tiles, s.f, depth, dzs.data());
-          if (a.dx)
-            for (int64_t g = g0; g < g1; g++) {
-              products.multiply(dzs.data(), depth, g, y.data());
-              add_outputs<T, L>(y.data(), tiles, depth, wide, g * wide, outputs);
-            }
+          for (int64_t g = g0; g < g1; g++) {
+            products->multiply(dzs.data(), depth, g, y.data());
+            add_outputs<T, L>(y.data(), tiles, depth, wide, g * wide, outputs);
+          }
           if (!a.dk) continue;
           transform_voxels<T, L>(x, tiles, s.c, depth, xs.data());
           for (int64_t place = 0; place < kPlaces; place++)
