@@ -130,7 +130,11 @@ def likeness(subject_id: str, session_id: str = "", cohorts: Collection[str] = (
     if match := _ADNI_SHORT.match(text):
         return Likeness(str(int(match[1])), "adni")
     text, numbering = _without_cohort(text, cohorts)
-    return Likeness(_joined(_PARTS.findall(_bare(text))), numbering)
+    name = _joined(_PARTS.findall(_bare(text)))
+    # Without separators a session may show that they hid (S_ES0 is SES0).
+    while (shorter := _joined(_PARTS.findall(_bare(name)))) != name:
+        name = shorter
+    return Likeness(name, numbering)
 
 
 def _bare(text: str, session: str = "") -> str:

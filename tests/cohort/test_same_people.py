@@ -78,6 +78,7 @@ def test_what_only_resembles_one_is_not(other):
 @given(text)
 @example("sub-sub-01_ses-02_m12")
 @example("İ１")
+@example("0S_еS0")
 def test_normalising_twice_changes_nothing(given_id):
     assert plain(plain(given_id)) == plain(given_id)
     name = likeness(given_id).name
