@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,9 +32,22 @@ def rewritten(folder, change):
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "high"
+    return synthetic_run.write_run(folder, stages=("tuned-high",))
+
+
+@pytest.fixture(scope="module")
+def analysis(written):
+    """The analysis of a run that no test changes."""
+    return analysed(written)
+
+
 @pytest.fixture
-def run(tmp_path):
-    return synthetic_run.write_run(tmp_path / "high", stages=("tuned-high",))
+def run(written, tmp_path):
+    """The same run, for a test to change."""
+    return Path(shutil.copytree(written, tmp_path / "high"))
 
 
 def test_families_of_a_whole_study():
@@ -55,9 +71,9 @@ def test_families_of_a_whole_study():
     assert [m.run for m in found["source"].networks] == ["other"]
 
 
-def test_summary_prints_the_mean_and_sd_of_the_metrics_table(run):
-    section = analysed(run).sections[0]
-    predictions = results.load(run).predictions
+def test_summary_prints_the_mean_and_sd_of_the_metrics_table(written, analysis):
+    section = analysis.sections[0]
+    predictions = results.load(written).predictions
     expected = mean_and_sd(metrics_table(predictions)).set_index(["run", "stage", "cohort"])
     tuned = section.summary.query("stage == 'tuned-high' and split == 'test'")
     for row in tuned.to_dict("records"):
@@ -79,20 +95,20 @@ def test_a_tuned_family_keeps_to_the_cohorts_where_something_was_tuned(run):
     assert "ELSEWHERE" not in section.cohorts
 
 
-def test_source_and_tuned_stand_on_the_same_subjects(run):
-    section = analysed(run).sections[0]
+def test_source_and_tuned_stand_on_the_same_subjects(written, analysis):
+    section = analysis.sections[0]
     cells = [e for e in section.entries if e.cohort == "ADNI2" and e.split == "test"]
     first = cells[0].scores
     assert len(cells) == 4
     for cell in cells[1:]:
         np.testing.assert_array_equal(cell.scores.scan, first.scan)
         np.testing.assert_array_equal(cell.scores.tested, first.tested)
-    adapted = results.load(run).predictions.query("split == 'adaptation'")
+    adapted = results.load(written).predictions.query("split == 'adaptation'")
     assert not {scan.split("/")[0] for scan in first.scan} & set(adapted["subject_id"])
 
 
-def test_holm_runs_within_a_table_and_a_metric(run):
-    frame = analysed(run).sections[0].differences.query("split == 'test' and point == 'argmax'")
+def test_holm_runs_within_a_table_and_a_metric(analysis):
+    frame = analysis.sections[0].differences.query("split == 'test' and point == 'argmax'")
     for _, family in frame.groupby("metric"):
         known = family.dropna(subset=["p"]).sort_values("p")
         first = known.iloc[0]
@@ -111,12 +127,12 @@ def test_anova_of_a_table_is_the_test_on_its_networks(tmp_path):
     assert row["p"].item() == pytest.approx(stats.f_oneway(*groups).pvalue)
 
 
-def test_runs_that_share_networks_are_reported_together(tmp_path, run):
+def test_runs_that_share_networks_are_reported_together(tmp_path, written, analysis):
     low = synthetic_run.write_run(tmp_path / "low", stages=("tuned-low",), name="finetune_low")
-    section = analysed(run, low).sections[0]
+    section = analysed(written, low).sections[0]
     names = [m.name for m in section.family.networks]
     assert names == ["cnn5-w1", "cnn5-w1 tuned-low", "cnn5-w1 tuned-high"]
-    alone = analysed(run).sections[0].summary
+    alone = analysis.sections[0].summary
     both = section.summary.query("stage == 'tuned-high'").reset_index(drop=True)
     pd.testing.assert_frame_equal(both, alone.query("stage == 'tuned-high'").reset_index(drop=True))
 
@@ -236,12 +252,12 @@ def test_several_scans_of_a_subject_are_refused_by_the_intervals(run):
     assert any("a subject has several scans" in line for line in lines)
 
 
-def test_small_classes_are_pointed_out(run):
-    assert any("AIBL (finetune): only 11 AD subjects" in line for line in cautions(analysed(run)))
+def test_small_classes_are_pointed_out(analysis):
+    assert any("AIBL (finetune): only 11 AD subjects" in line for line in cautions(analysis))
 
 
-def test_operating_points_of_tuned_networks_need_inner_scores(tmp_path, run):
-    points = analysed(run).sections[0].points
+def test_operating_points_of_tuned_networks_need_inner_scores(tmp_path, analysis):
+    points = analysis.sections[0].points
     inner = points[points["point"].eq("cross-validated in the adaptation part")]
     assert inner["mean"].isna().all()
     assert inner["note"].str.contains("inner scores").all()
@@ -275,8 +291,8 @@ def test_repeats_of_fine_tuning_are_averaged_over_their_own_test_sets():
     assert pair["p"].notna().all()
 
 
-def test_tuned_networks_meet_their_source_with_a_refitted_threshold(run):
-    section = analysed(run).sections[0]
+def test_tuned_networks_meet_their_source_with_a_refitted_threshold(analysis):
+    section = analysis.sections[0]
     pairs = section.differences.query("point == 'refitted on the adaptation part'")
     assert set(pairs["metric"]) == {"acc", "bac", "sen", "spe"}
     assert set(pairs["cohort"]) == {"ADNI2"}

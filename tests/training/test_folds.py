@@ -84,8 +84,8 @@ def alone(tmp_path_factory):
     return found
 
 
-# Four folds at once; two at once, the batches of each split over two devices.
-@pytest.mark.parametrize(("devices", "split"), [(4, 1), (4, 2)])
+# Four folds at once (slow); two at once, the batches of each split over two devices.
+@pytest.mark.parametrize(("devices", "split"), [pytest.param(4, 1, marks=pytest.mark.slow), (4, 2)])
 def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, split):
     several = run(tmp_path, devices, split)
     np.testing.assert_array_equal(several["epochs"], alone["epochs"])
