@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import torch
+from etils import epath
 
 from benchmarks.contenders import torch_network
 from configs import baseline
@@ -32,7 +33,7 @@ from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
 from mri_jax.training import inference, loop
 from mri_jax.training.devices import start
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs
+from mri_jax.training.folds import Programs, Wave
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
 
@@ -110,7 +111,9 @@ def cohorts(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def pair(volumes: np.ndarray, labels: np.ndarray, target: np.ndarray, seed: int) -> dict[str, Any]:
+def pair(
+    wave: Wave, volumes: np.ndarray, labels: np.ndarray, target: np.ndarray, seed: int
+) -> dict[str, Any]:
     """Target AUC of both networks of one pair."""
     study = Study.parse(baseline.get_config("demo").to_dict())
     folds = np.concatenate([np.flatnonzero((labels == c) & ~target) for c in (0, 1)])
@@ -125,7 +128,7 @@ def pair(volumes: np.ndarray, labels: np.ndarray, target: np.ndarray, seed: int)
         variables=jax.device_get(fresh_variables(spec, volumes.shape[1:4], key)),
         train=train, validation=train[:0], labels=labels, weights=np.ones(len(labels), np.float32),
     )  # fmt: skip
-    programs = Programs(start(Path("no programs are kept")).first(1))
+    programs = Programs(wave)
     feed = OnDevice(volumes, range(len(volumes)))
     training = loop.Training(job, loop.begin(fit, job), Unsaved())
     (state,) = loop.fit(fit, [training], feed, programs, loop.Control())
@@ -169,9 +172,10 @@ def main() -> None:
     done = [json.loads(line) for line in known]
     left = [seed for seed in range(asked.pairs) if seed not in {r["seed"] for r in done}]
     if left:
+        wave = start(epath.Path(asked.out.parent)).first(1)
         volumes, labels, target = cohorts(asked.out.parent)
     for seed in left:
-        done.append(pair(volumes, labels, target, seed))
+        done.append(pair(wave, volumes, labels, target, seed))
         with asked.out.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
         print(done[-1], flush=True)
