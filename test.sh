@@ -13,6 +13,8 @@ trap 'rm -f "$types"' EXIT
 mypy >"$types" 2>&1 &
 checking=$!
 export PYTHONWARNDEFAULTENCODING=1
+# A worker a core: threads of BLAS in each would wait for each other, in loops that take the cores.
+export OPENBLAS_NUM_THREADS=1
 # Dozens of processes start; where no bytecode is kept, each compiles every module anew.
 unset PYTHONDONTWRITEBYTECODE
 failed=0

@@ -7,6 +7,7 @@ from importlib import resources
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from mri_jax.errors import UserError
 from mri_jax.simulation.regions import REGIONS, region_maps
@@ -193,8 +194,11 @@ def _averaged(maps: np.ndarray, fine: Grid, coarse: Grid) -> np.ndarray:
         )
         for axis in range(3)
     )  # fmt: skip
-    thin = y @ (maps.astype(np.float32, copy=False) @ z.T)
-    flat = x @ thin.reshape(len(maps), fine.shape[0], -1)
+    # Thousands of small products: BLAS would wake its threads for each, and on a busy machine they
+    # spend fifty times the work on waiting for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        thin = y @ (maps.astype(np.float32, copy=False) @ z.T)
+        flat = x @ thin.reshape(len(maps), fine.shape[0], -1)
     return flat.reshape(len(maps), *coarse.shape)
 
 
