@@ -297,7 +297,7 @@ def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
     captured = capsys.readouterr()
     assert "1 pairs of different ids correlate" in captured.out
     assert f"holds {len(lines)} of {len(lines)} scans of the table, and 0 that are" in captured.out
-    assert "at least 0.500, which finds 100% of 1 pairs of known rescans" in captured.out
+    assert "at least 0.500 (which finds 100% of 1 pairs of known rescans)" in captured.out
     assert "hidden a ~ p3 a" in captured.err
     listed = pd.read_csv(tmp_path / "duplicates.csv", dtype=str, keep_default_na=False)
     assert listed.columns.tolist() == [*COLUMNS, MIRRORED]
