@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 ruff check .
 ruff format --check .
 lint-imports
-# Types are checked beside the tests, and what was found is printed after them.
+# Types are checked beside the tests; what is wrong is printed after them.
 types=$(mktemp)
 trap 'rm -f "$types"' EXIT
 mypy >"$types" 2>&1 &
@@ -19,6 +19,8 @@ export OPENBLAS_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE
 failed=0
 python -m pytest -n auto --dist loadfile "$@" || failed=$?
-wait "$checking" || failed=$?
-cat "$types"
+if ! wait "$checking"; then
+  cat "$types"
+  failed=1
+fi
 exit "$failed"

@@ -22,6 +22,7 @@ import torch
 from etils import epath
 
 from benchmarks.contenders import torch_network
+from benchmarks.stopping import Unsaved
 from configs import baseline
 from mri_jax.evaluation.metrics import auc
 from mri_jax.keys import random_key
@@ -40,13 +41,6 @@ from mri_jax.volumes.stream import Reader
 PER_CLASS = 60
 EPOCHS = 20
 SEED = 11
-
-
-class Unsaved:
-    """Takes the place of saved states, which a benchmark does without."""
-
-    def save(self, state: Any) -> None:
-        """Forget it."""
 
 
 def copy_weights(variables: Any, network: torch.nn.Sequential, spec: CNNSpec) -> None:

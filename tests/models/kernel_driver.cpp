@@ -155,7 +155,7 @@ bool right(const Case& c) {
                                       make(c.dk ? 27 * s.c * s.f : 0), make(c.dx ? s.n * channels : 0),
                                       make(c.dx ? s.n * channels : 0)};
     conv3::backward(backward, on_threads(threads));
-    const bool small = voxels * s.c * s.f < 1 << 20;  // plain loops are slow
+    const bool small = voxels * s.c * s.f < 1 << 22;  // plain loops are slow
     same = same && (threads != 1 || !small || as_plain_loops(forward, backward));
     if (threads == 1) first = std::move(made);
     else
