@@ -331,10 +331,9 @@ void gradient_of_weights(const T* m, const Shape& s, int64_t f0, int64_t f1, T* 
 }
 
 // Whether a layer is worked on in tiles: its weights are transformed anew in each call, which pays where
-// a volume has many of them. Not on ARM, where they were wrong in an emulator.
+// a volume has many of them.
 inline bool tiled(const Shape& s) {
-  constexpr bool arm = kRegisters == 32 && kLanes == 8;
-  return !arm && s.c % 32 == 0 && s.f % 32 == 0 && (s.d + 1) / 2 * ((s.h + 1) / 2) * ((s.w + 1) / 2) >= 128;
+  return s.c % 32 == 0 && s.f % 32 == 0 && (s.d + 1) / 2 * ((s.h + 1) / 2) * ((s.w + 1) / 2) >= 128;
 }
 
 template <class T, int L>
