@@ -122,6 +122,7 @@ bool right(const Case& c) {
   const conv3::Shape& s = c.s;
   const int64_t voxels = s.n * s.voxels(), windows = s.n * (s.d / 2) * (s.h / 2) * (s.w / 2);
   const Buffer<T> x(voxels * s.c, 1), kernel(27 * s.c * s.f, 2), sign(s.f, 3);
+  for (int64_t i = 0; i < s.f; i++) sign.numbers[i] = sign.numbers[i] < -0.5 ? 0 : sign.numbers[i] < 0.2 ? -1 : 1;
   const Buffer<T> constant(c.statistics ? s.n * s.f : 0, 4), slope(c.statistics ? s.n * s.f : 0, 5);
   const int64_t channels = c.normed ? s.c : 0;
   const Buffer<T> mean(channels, 7), factor(channels, 8), bias(channels, 9);

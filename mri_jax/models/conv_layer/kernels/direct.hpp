@@ -68,14 +68,15 @@ class Plan {
         taps[count++] = {x + i % blocks_ * block_, weights_.data() + i * entry_};
     return count;
   }
-  // Filters [group * wide, ...) of a whole row; `out` is the row, of out_ numbers a voxel.
-  void row(Tap<T>* taps, int count, int64_t group, T* out, bool first) const {
+  // Filters [group * wide, ...) of a whole row; `out` is the row, of out_ numbers a voxel, or in pairs.
+  void row(Tap<T>* taps, int count, int64_t group, T* out, bool first, bool in_pairs) const {
     for (int i = 0; i < count; i++) taps[i].weights += group * entries() * entry_;
+    const int64_t half = half_of(width_);
     int64_t w = 0;
     for (int64_t t = 0; t < tiles_; t++) {
       const bool large = t < large_;
-      const int64_t half = half_of(width_);
-      const Target<T> to{out + w * out_ + group * wide(), out_, half * out_, width_ - half - w};
+      const Target<T> to = in_pairs ? Target<T>{out + (group * half + w) * 16, 16, 0, 0}
+                                    : Target<T>{out + w * out_ + group * wide(), out_, half * out_, width_ - half - w};
       (large ? tile_ : smaller_)(taps, count, w, to, first);
       w += large ? voxels_ : voxels_ - 1;
     }
@@ -113,7 +114,7 @@ class Plan {
   int64_t out_, lanes_, vectors_ = 1, stride_, blocks_;
   bool paired_;
   int64_t width_, entry_ = 0, block_ = 0, chunk_ = 1;  // block_: from one block of channels to the next
-  std::vector<T> weights_;
+  Array<T> weights_;
   int64_t tiles_ = 0, voxels_ = 0, large_ = 0;
   Tile<T> tile_ = nullptr, smaller_ = nullptr;
 };
@@ -152,7 +153,7 @@ class Ring {
 
  private:
   int64_t stride_, blocks_, width_, rows_, row_, paired_row_;
-  std::vector<T> numbers_, pairs_;
+  Array<T> numbers_, pairs_;
 };
 
 // A pointer to tap row r around row (d, h) of the ring whose rows start at `top`, or to its pairs; null
@@ -227,13 +228,14 @@ void forward_of_rows(const Forward<T>& a, const Parallel& parallel) {
   std::vector<Sums<T>> parts(a.mean ? s.n * cut.parts() : 0, Sums<T>(s.f));
   parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
-    const int64_t top = task.first_row - 1, plane = cut.rows * s.w * s.f;
+    const bool in_pairs = plan.paired() && !a.z;
+    const int64_t top = task.first_row - 1, numbers = (in_pairs ? 2 * half_of(s.w) : s.w) * s.f;
     const int64_t g0 = task.begin(plan.groups()), g1 = task.end(plan.groups());
     const int64_t f0 = g0 * plan.wide(), f1 = g1 * plan.wide();
     // Weights that do not stay in cache are used for a block's rows, others for two rows at a time.
     const int64_t together = plan.chunks() == 1 ? 2 : cut.rows;
     Ring<T> ring(s.c, s.w, cut.rows + 2, plan.paired());
-    std::vector<T> scratch(a.z ? 0 : 2 * plane);
+    Array<T> scratch(a.z ? 0 : 2 * cut.rows * numbers);
     std::vector<Tap<T>> taps(plan.most_taps());
     auto read = [&](int64_t d) {
       if (d >= 0 && d < s.d)
@@ -252,18 +254,22 @@ void forward_of_rows(const Forward<T>& a, const Parallel& parallel) {
       for (int64_t h0 = task.first_row; h0 < task.end_row; h0 += together) {
         const int64_t h1 = std::min(task.end_row, h0 + together);
         auto row = [&](int64_t p, int64_t h) {
-          return a.z ? a.z + ((task.n * s.d + d + p) * s.h + h) * s.w * s.f
-                     : scratch.data() + p * plane + (h - h0) * s.w * s.f;
+          return a.z ? a.z + ((task.n * s.d + d + p) * s.h + h) * numbers
+                     : scratch.data() + (p * cut.rows + h - h0) * numbers;
         };
         for (int64_t chunk = 0; chunk < plan.chunks(); chunk++)
           for (int64_t p = 0; p < planes; p++)
             for (int64_t h = h0; h < h1; h++) {
               const int count =
                   plan.taps_of(chunk, rows_around(ring, plan.paired(), s, d + p, h, top), taps.data());
-              for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, row(p, h), chunk == 0);
+              for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, row(p, h), chunk == 0, in_pairs);
             }
-        if (sums) sums->add_rows(row, planes, h0, h1, s, f0, f1);
-        if (a.value && planes == 2) select_rows(a, row, task.n, d, h0, h1, f0, f1);
+        auto reduce = [&]<bool P>() {
+          if (sums) sums->template add_rows<P>(row, planes, h0, h1, s, f0, f1);
+          if (a.value && planes == 2) select_rows<P>(a, row, task.n, d, h0, h1, f0, f1);
+        };
+        if constexpr (paired<T>(8)) in_pairs ? reduce.template operator()<true>() : reduce.template operator()<false>();
+        else reduce.template operator()<false>();
       }
     }
   });
@@ -279,15 +285,16 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
   const Cut cut(s, 1, 1, sizeof(T), 27 * s.f);
   const int64_t halo = a.dx ? 1 : 0;  // planes and rows of dz beside the task's own
   const int64_t size = a.dk ? 27 * s.f : 0;
-  std::vector<T> parts(s.n * cut.parts() * size);
+  Array<T> parts(s.n * cut.parts() * size);
   parallel(s.n * cut.parts(), [&](int index) {
     const Task task(cut, s, index);
-    Ring<T> ring(1, s.w, cut.rows + 2 + 2 * halo, P), dz(s.f, s.w, cut.rows + 2 * halo, P);
+    Ring<T> ring(1, s.w, cut.rows + 2 + 2 * halo, P);
+    Ring<T> dz(s.f, s.w, a.dx ? cut.rows + 2 * halo : 1, P);  // one row is enough for the kernel's gradient
     const int64_t x_top = task.first_row - 1 - halo, dz_top = task.first_row - halo;
     const int64_t first = std::max<int64_t>(0, task.first_plane - halo);
     const int64_t end = std::min(s.d, task.end_plane + halo);
     T* const dk = parts.data() + index * size;
-    std::vector<T> z(s.w * s.f), nothing(s.w + 5), waste(3 * s.f);
+    Array<T> z((P ? 2 * half_of(s.w) : s.w) * s.f), nothing(s.w + 5), waste(3 * s.f);
     std::vector<Tap<T>> taps(plan.most_taps());
     auto read = [&](int64_t d) {
       if (d >= 0 && d < s.d)
@@ -322,13 +329,18 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
         const auto around = rows_around(ring, P, s, d, h, x_top);
         if (a.slope) {
           const int count = plan.taps_of(0, around, taps.data());
-          for (int64_t g = 0; g < plan.groups(); g++) plan.row(taps.data(), count, g, z.data(), true);
+          for (int64_t g = 0; g < plan.groups(); g++) plan.row(taps.data(), count, g, z.data(), true, P);
         }
-        gradient_row<T, kFilters>(a, task.n, d, h, z.data(), dz.block(), dz.at(d, h - dz_top) + kFilters);
+        const int64_t dz_plane = a.dx ? d : 0, dz_row = a.dx ? h - dz_top : 0;
+        T* const voxels = dz.at(dz_plane, dz_row) + kFilters;
+        if constexpr (P) {
+          T* const pairs = dz.pairs(dz_plane, dz_row) + L;
+          gradient_pairs(a, task.n, d, h, z.data(), dz.paired_block(), pairs);
+          if (a.dx) unpair_row(pairs, dz.paired_block(), s, dz.block(), voxels);
+        } else gradient_row<T, kFilters>(a, task.n, d, h, z.data(), dz.block(), voxels);
         if (!a.dk || h < task.first_row || h >= task.end_row) continue;
         if (d < task.first_plane || d >= task.end_plane) continue;
-        dz.pair(d, h - dz_top);
-        const T* row = P ? dz.pairs(d, h - dz_top) : dz.at(d, h - dz_top);
+        const T* row = P ? dz.pairs(dz_plane, dz_row) : dz.at(dz_plane, dz_row);
         const int64_t block = P ? dz.paired_block() : dz.block(), width = P ? half_of(s.w) : s.w;
         const T* x[9];
         T* to[9];
@@ -360,14 +372,14 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
   const bool normed = a.norm.mean;
   const int64_t width = P ? half_of(s.w) : s.w, apart = width * s.c;
   const int64_t size = a.dk ? 27 * s.c * s.f : 0;
-  std::vector<T> parts(s.n * cut.parts() * size);
+  Array<T> parts(s.n * cut.parts() * size);
   std::vector<std::vector<double>> sums(s.n * cut.parts(), std::vector<double>(normed ? 2 * s.c : 0));
   parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
     const int64_t top = task.first_row - 1, row = s.w * s.c;
     Ring<T> ring(s.f, s.w, cut.rows + 2, P || plan.paired());
     T* const dk = parts.data() + task.part * size;
-    std::vector<T> activated(normed ? cut.rows * row : 0), pairs(P ? cut.rows * 2 * apart : 0);
+    Array<T> activated(normed ? cut.rows * row : 0), pairs(P ? cut.rows * 2 * apart : 0);
     std::vector<Tap<T>> taps(plan.most_taps());
     const int64_t g0 = task.begin(plan.groups()), g1 = task.end(plan.groups());
     auto read = [&](int64_t d) {
@@ -393,7 +405,7 @@ void backward_of_many(const Backward<T>& a, const Parallel& parallel) {
           for (int64_t h = task.first_row; h < task.end_row; h++) {
             const int count = plan.taps_of(chunk, rows_around(ring, plan.paired(), s, d, h, top), taps.data());
             T* out = a.dx + begin + (h - task.first_row) * row;
-            for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, out, chunk == 0);
+            for (int64_t g = g0; g < g1; g++) plan.row(taps.data(), count, g, out, chunk == 0, false);
             if (normed && chunk == plan.chunks() - 1)
               back_through_norm(x + (h - task.first_row) * row, a.norm, s, g0 * plan.wide(),
                                 g1 * plan.wide(), out, sums[task.part].data());

@@ -27,7 +27,7 @@ struct Forward {
   Shape s;
   const T* x;                   // (n, d, h, w, c)
   Norm<T> norm;
-  const T *kernel, *sign;       // (3, 3, 3, c, f), (f)
+  const T *kernel, *sign;       // (3, 3, 3, c, f); (f) of 1, -1 or 0
   T* z;                         // (n, d, h, w, f)
   T* value;                     // (n, d / 2, h / 2, w / 2, f)
   int8_t* offset;               // as value: 4 * (d % 2) + 2 * (h % 2) + (w % 2) of the selected voxel

@@ -21,8 +21,8 @@ template <class T>
 struct Tap {
   const T *x, *weights;
 };
-// Where a tile's sums go: `stride` numbers from voxel to voxel, and of pairs `second` numbers on, where
-// only so many voxels are.
+// Where a tile's sums go: `stride` numbers from voxel to voxel, and what is second in pairs `second` numbers
+// on, where only so many voxels are; with `second` 0 pairs stay together.
 template <class T>
 struct Target {
   T* out;
@@ -39,9 +39,10 @@ void tile(const Tap<T>* taps, int count, int64_t w0, const Target<T>& target, bo
     CONV3_HIDE(to);
     CONV3_UNROLL for (int b = 0; b < FB; b++) {
       if (first) sum[v][b] = Vector<T, L>{};
-      else if constexpr (P)
-        sum[v][b] = pairs_of(load<8>(to), v < target.seconds ? load<8>(to + target.second) : Half{});
-      else sum[v][b] = load<L>(to + b * L);
+      else if (P && target.second) {
+        if constexpr (P)
+          sum[v][b] = pairs_of(load<8>(to), v < target.seconds ? load<8>(to + target.second) : Half{});
+      } else sum[v][b] = load<L>(to + b * L);
     }
   }
   for (int i = 0; i < count; i++) {
@@ -62,9 +63,11 @@ void tile(const Tap<T>* taps, int count, int64_t w0, const Target<T>& target, bo
   to = target.out;
   CONV3_UNROLL for (int v = 0; v < V; v++, to += target.stride) {
     CONV3_HIDE(to);
-    if constexpr (P) {
-      store(to, first_of(sum[v][0]));
-      if (v < target.seconds) store(to + target.second, second_of(sum[v][0]));
+    if (P && target.second) {
+      if constexpr (P) {
+        store(to, first_of(sum[v][0]));
+        if (v < target.seconds) store(to + target.second, second_of(sum[v][0]));
+      }
     } else CONV3_UNROLL for (int b = 0; b < FB; b++) store(to + b * L, sum[v][b]);
   }
 }

@@ -96,7 +96,7 @@ class Brick {
 
  private:
   int64_t stride_, halo_, rows_, planes_, block_, row_, last_plane_ = 0, last_row_ = -1;
-  std::vector<T> numbers_;
+  Array<T> numbers_;
 };
 
 // A matrix product for each place: weights, how tiles are taken together.
@@ -177,7 +177,7 @@ class Products {
   }
 
   int64_t in_, out_, tiles_, stride_, lanes_, vectors_;
-  std::vector<T> weights_;  // [groups][64][in][wide]
+  Array<T> weights_;  // [groups][64][in][wide]
   int64_t pieces_ = 0, piece_ = 0, large_ = 0;
   Tile<T> tile_ = nullptr, smaller_ = nullptr;
 };
@@ -347,8 +347,8 @@ void forward_of_tiles(const Forward<T>& a, const Parallel& parallel) {
     const Task task(cut, s, index);
     const int64_t g0 = task.begin(products.groups()), g1 = task.end(products.groups()), wide = products.wide();
     Brick<T> brick(tiles, s.c, 1);
-    std::vector<T> x(kPlaces * s.c * tiles.count()), y(kPlaces * wide * tiles.count());
-    std::vector<T> scratch(a.z ? 0 : 4 * tiles.planes * tiles.rows * s.w * s.f);
+    Array<T> x(kPlaces * s.c * tiles.count()), y(kPlaces * wide * tiles.count());
+    Array<T> scratch(a.z ? 0 : 4 * tiles.planes * tiles.rows * s.w * s.f);
     Sums<T>* sums = a.mean ? &parts[task.part] : nullptr;
     for (int64_t h0 = task.first_row; h0 < task.end_row; h0 += 2 * tiles.rows)
       for (int64_t d0 = task.first_plane; d0 < task.end_plane; d0 += 2 * tiles.planes) {
@@ -373,8 +373,8 @@ void forward_of_tiles(const Forward<T>& a, const Parallel& parallel) {
             return first + (d - d0 + p) * outputs.plane + (h - h0) * outputs.row;
           };
           const int64_t planes = std::min<int64_t>(2, d1 - d);
-          if (sums) sums->add_rows(row, planes, h0, h1, s, g0 * wide, g1 * wide);
-          if (a.value && planes == 2) select_rows(a, row, task.n, d, h0, h1, g0 * wide, g1 * wide);
+          if (sums) sums->template add_rows<false>(row, planes, h0, h1, s, g0 * wide, g1 * wide);
+          if (a.value && planes == 2) select_rows<false>(a, row, task.n, d, h0, h1, g0 * wide, g1 * wide);
         }
       }
   });
@@ -392,7 +392,7 @@ void backward_of_tiles(const Backward<T>& a, const Parallel& parallel) {
   const int64_t wide = a.dx ? products->wide() : 1, groups = a.dx ? products->groups() : 0;
   const bool normed = a.norm.mean && a.dx;
   const int64_t size = a.dk ? 27 * s.c * s.f : 0;
-  std::vector<T> parts(s.n * cut.parts() * size);
+  Array<T> parts(s.n * cut.parts() * size);
   std::vector<std::vector<double>> sums(s.n * cut.parts(), std::vector<double>(normed ? 2 * s.c : 0));
   parallel(s.n * cut.parts() * cut.groups, [&](int index) {
     const Task task(cut, s, index);
@@ -400,8 +400,8 @@ void backward_of_tiles(const Backward<T>& a, const Parallel& parallel) {
     const int64_t f0 = task.begin(s.f / 32) * 32, f1 = task.end(s.f / 32) * 32, filters = f1 - f0;
     Brick<T> dz(tiles, s.f, 1), x(tiles, s.c, 0);
     const int64_t count = tiles.count();
-    std::vector<T> dzs(kPlaces * s.f * count), xs(a.dk ? kPlaces * s.c * count : 0), y(kPlaces * wide * count);
-    std::vector<T> places(a.dk ? 64 * s.c * filters : 0);
+    Array<T> dzs(kPlaces * s.f * count), xs(a.dk ? kPlaces * s.c * count : 0), y(kPlaces * wide * count);
+    Array<T> places(a.dk ? 64 * s.c * filters : 0);
     for (int64_t h0 = task.first_row; h0 < task.end_row; h0 += 2 * tiles.rows)
       for (int64_t d0 = task.first_plane; d0 < task.end_plane; d0 += 2 * tiles.planes) {
         const int64_t d1 = std::min(task.end_plane, d0 + 2 * tiles.planes);
