@@ -7,7 +7,8 @@
 Every contender is a process that waits until it is told to go on; they take turns, so that a slow
 spell of the machine falls on all. A turn is some steps in a row, as in training; the first one,
 which finds caches and pages cold after the pause, is not counted (``--in-a-row 1`` counts it, and
-takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts.
+takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts. The
+peak of the processor's multiply-adds is measured after every turn of ours.
 On a CPU ``ours`` takes the native kernels, ``ours-xla`` XLA's forms, ``linen`` the reference;
 ``ours-head`` trains the FC layers alone. ``--allocators``: with ``tuned`` every process has the
 malloc settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back
@@ -25,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from contenders import SHAPES
@@ -89,16 +91,59 @@ class Contender:
         }
 
 
+def peak_meter(folder: str) -> Callable[[], float] | None:
+    """Returns what measures the GFLOP a second of plain multiply-adds on all cores together.
+
+    Args:
+      folder: Where its program is built; None is returned where there is no compiler.
+    """
+    from mri_jax.errors import UserError
+    from mri_jax.models.conv_layer import kernels
+    from mri_jax.training.devices import usable_cores
+
+    try:
+        compiler = kernels.find_compiler()
+    except UserError:
+        return None
+    program = f"{folder}/peak"
+    flags = ["-std=c++20", "-O3", "-march=native", "-Wno-psabi", "-pthread"]
+    source = str(ROOT / "benchmarks" / "peak.cpp")
+    subprocess.run([compiler, *flags, source, "-o", program], check=True)
+
+    def now() -> float:
+        command = [program, str(usable_cores())]
+        return float(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    return now
+
+
 def measure(
-    case: dict, contenders: list[str], allocators: list[str], turns: int, in_a_row: int
-) -> list[dict]:
-    """Figures of every contender under every allocator, all taking turns."""
+    case: dict,
+    contenders: list[str],
+    allocators: list[str],
+    turns: tuple[int, int],
+    peak: Callable[[], float] | None,
+) -> tuple[list[dict], float | None]:
+    """Returns the figures of every contender under every allocator, and the median peak.
+
+    Args:
+      case: What is computed.
+      contenders: Who computes it.
+      allocators: Under which settings of malloc.
+      turns: How many turns each takes, and how many steps a turn.
+      peak: Measures the processor's peak after every turn of ours; None: it is not measured.
+    """
     running = [Contender(name, allocator, case) for allocator in allocators for name in contenders]
-    for _ in range(turns):
+    rounds, in_a_row = turns
+    peaks = []
+    for _ in range(rounds):
         for contender in running:
             for number in range(in_a_row):
                 contender.step(counted=number > 0 or in_a_row == 1)
-    return [contender.finish() for contender in running]
+            if peak and contender.name == "ours":
+                peaks.append(peak())
+    figures = [contender.finish() for contender in running]
+    return figures, statistics.median(peaks) if peaks else None
 
 
 def arithmetic(case: dict) -> float:
@@ -113,24 +158,6 @@ def arithmetic(case: dict) -> float:
     first, *others = (layer.multiply_adds for layer in summary.layers(spec, SHAPES[case["grid"]]))
     times = (2, 3) if case["mode"] == "train" else (1, 1)
     return 2e-9 * case["batch"] * (times[0] * first + times[1] * sum(others))
-
-
-def peak_of_cpu() -> float:
-    """Returns the GFLOP a second that all cores reach together in plain multiply-adds."""
-    from mri_jax.models.conv_layer import kernels
-    from mri_jax.training.devices import usable_cores
-
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "peak"
-        flags = ["-std=c++20", "-O3", "-march=native", "-Wno-psabi", "-pthread"]
-        source = ROOT / "benchmarks" / "peak.cpp"
-        subprocess.run(
-            [kernels.find_compiler(), *flags, str(source), "-o", str(program)], check=True
-        )
-        done = subprocess.run(
-            [str(program), str(usable_cores())], check=True, capture_output=True, encoding="utf-8"
-        )
-    return float(done.stdout)
 
 
 def share_of_peak(case: dict, rows: list[dict], peak: float) -> str:
@@ -191,6 +218,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()
     results = []
+    folder = tempfile.TemporaryDirectory()
+    peak = peak_meter(folder.name)
     for text in options.case:
         member, _, width = text.partition(":")
         case = {
@@ -203,14 +232,13 @@ def main() -> None:
             "warm_up": 2,
         }
         contenders = [c for c in options.contenders if case["mode"] == "train" or c != "ours-head"]
-        rows = measure(case, contenders, options.allocators, options.turns, options.in_a_row)
+        turns = (options.turns, options.in_a_row)
+        rows, gflops = measure(case, contenders, options.allocators, turns, peak)
         print(report(case, rows), flush=True)
-        peak = None
-        if any(r["contender"] == "ours" and r["version"].endswith("native") for r in rows):
-            peak = peak_of_cpu()
-            print(share_of_peak(case, rows, peak), flush=True)
-        turns = {"turns": options.turns, "in_a_row": options.in_a_row}
-        results.append({"case": case, **turns, "peak_gflops": peak, "rows": rows})
+        if gflops and any(r["version"].endswith("native") for r in rows):
+            print(share_of_peak(case, rows, gflops), flush=True)
+        told = {"turns": options.turns, "in_a_row": options.in_a_row, "peak_gflops": gflops}
+        results.append({"case": case, **told, "rows": rows})
     if options.json:
         machine = {
             "processor": platform.processor() or platform.machine(),

@@ -294,7 +294,8 @@ void backward_of_one(const Backward<T>& a, const Parallel& parallel) {
     const int64_t first = std::max<int64_t>(0, task.first_plane - halo);
     const int64_t end = std::min(s.d, task.end_plane + halo);
     T* const dk = parts.data() + index * size;
-    Array<T> z((P ? 2 * half_of(s.w) : s.w) * s.f), nothing(s.w + 5), waste(3 * s.f);
+    const int64_t steps = P ? 2 * half_of(s.w) : s.w;  // of a row, padded by two voxels or pairs of them
+    Array<T> z(steps * s.f), nothing(steps + 4), waste(3 * s.f);
     std::vector<Tap<T>> taps(plan.most_taps());
     auto read = [&](int64_t d) {
       if (d >= 0 && d < s.d)
