@@ -3,7 +3,7 @@
 A note is written last, so what has one is whole; what is not as its note says was damaged since.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -42,6 +42,15 @@ def read(path: epath.Path) -> dict[str, Any]:
         if not whole or not isinstance(note.get(_FILES), dict):
             _refuse(path)
     return note
+
+
+def kept(path: epath.Path, make: Callable[[], Any]) -> Any:
+    """Returns a JSON value that a note keeps; one that is absent or damaged is made anew."""
+    try:
+        return read(path)["value"]
+    except (UserError, KeyError):
+        write(path, {"value": make()}, ())
+    return read(path)["value"]
 
 
 def has_digests(note: Mapping[str, Any]) -> bool:

@@ -69,6 +69,15 @@ def simulate(
     Raises:
       UserError: The folder holds something else, cannot be written, or is being written by another
         process; the disk is too small.
+
+    Example:
+      >>> from mri_jax.cohort.table import read_table
+      >>> from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
+      >>> asked = CohortRequest("ADNI1", {"AD": 1, "CN": 1})
+      >>> settings = SimulationSettings(grid="demo", seed=0, cohorts=(asked,))
+      >>> made = simulate(settings, "simulated", progress=False)
+      >>> read_table(made.table_path)["diagnosis"].tolist()
+      ['CN', 'AD']
     """
     folder, started = epath.Path(out), time.time()
     result = paths_in(folder, settings.raw)

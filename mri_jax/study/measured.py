@@ -12,7 +12,6 @@ import jax
 from etils import epath
 
 from mri_jax import files, sealed
-from mri_jax.errors import UserError
 from mri_jax.evaluation.cost import voxels_seconds
 from mri_jax.planning.plan import BaselineStage
 from mri_jax.settings.study import Study
@@ -79,11 +78,11 @@ class Costs:
         device.append(wave.computed)
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
-        try:
-            return sealed.read(path)["value"]
-        except (UserError, KeyError):  # absent, damaged, or of an earlier version
+
+        def said() -> Any:
             if not self._said:
                 self._say("measuring steps on this machine, once for each kind of network and grid")
                 self._said = True
-            sealed.write(path, {"value": measure()}, ())
-        return sealed.read(path)["value"]
+            return measure()
+
+        return sealed.kept(path, said)
