@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from etils import epath
 from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
 
 from mri_jax import files
 from mri_jax.cohort.table import write_table
@@ -189,7 +190,8 @@ def _in_parallel(
 ) -> Iterator[None]:
     """Make the scans on threads (the numerics release the interpreter); stop at the first error."""
     count = workers if workers is not None else min(os.cpu_count() or 1, 4)
-    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+    # BLAS in each of them would wake threads of its own, which wait longer than they save.
+    with threadpool_limits(1, "blas"), concurrent.futures.ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(make, scan) for scan in scans]
         try:
             for future in concurrent.futures.as_completed(futures):

@@ -28,8 +28,8 @@ _WAY = (
     "mri_jax.runs.results.load(RUN).network('cnn5-w1', 'source', fold=0)"
 )
 # Of states of a training; 1, without a number, held its arrays by their count alone, 2 did not say
-# how conv layers were computed.
-STATE_FORMAT = 3
+# how conv layers were computed, 3 held the optimizer's state parameter by parameter.
+STATE_FORMAT = 4
 # What TensorStore says where there is no room, or none within the largest size of a file.
 _FULL = ("RESOURCE_EXHAUSTED", "No space left", "File too large")
 _ARRAYS, _STATE = "arrays", "state.json"

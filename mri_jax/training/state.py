@@ -30,7 +30,7 @@ class TrainState:
     Attributes:
       params: ``{"conv1": {"kernel"}, "bn1": {"scale", "bias"}, ..., "fc1": {"kernel", "bias"}}``.
       batch_stats: ``{"bn1": {"mean", "var", "count"}, ...}``.
-      opt_state: Optimizer state of what trains, nothing else.
+      opt_state: Optimizer state of what trains, as one vector in the order of its tree.
       step: () int32, steps taken.
       key: (2,) uint32, words of the training's random key; see `mri_jax.training.step.step_keys`.
     """

@@ -4,13 +4,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from mri_jax.errors import UserError
 from mri_jax.keys import random_key, typed_key
@@ -90,20 +90,28 @@ class StepSettings:
             )
 
 
-@cache
-def optimizer_of(settings: OptimizerSettings) -> optax.GradientTransformation:
-    """Returns the optimizer; it clips over the tree it is given, which is what trains."""
+def optimizer_of(settings: OptimizerSettings, trained: Any) -> optax.GradientTransformation:
+    """Returns the optimizer of all that trains as one vector (`jax.flatten_util.ravel_pytree`).
 
-    def decays(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda keys, _: freezing.path_of(keys).endswith("/kernel"), params
+    A program of it has a tenth of the operations that one a parameter would have.
+
+    Args:
+      settings: What it is.
+      trained: The tree of what trains.
+    """
+
+    def decay(updates: Array, vector: Array | None) -> Array:
+        assert vector is not None
+        kernels = jax.tree_util.tree_map_with_path(
+            lambda keys, p: jnp.full(p.shape, freezing.path_of(keys).endswith("/kernel")), trained
         )
+        return updates + settings.weight_decay * jnp.where(ravel_pytree(kernels)[0], vector, 0)
 
     transforms = [optax.scale_by_adam()]
     if settings.clip_norm is not None:
         transforms.insert(0, optax.clip_by_global_norm(settings.clip_norm))
     if settings.weight_decay:
-        transforms.append(optax.add_decayed_weights(settings.weight_decay, mask=decays))
+        transforms.append(optax.stateless(decay))
     return optax.chain(*transforms, optax.scale(-settings.learning_rate))
 
 
@@ -127,7 +135,7 @@ def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array)
     return TrainState(
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer_of(settings.optimizer).init(trained),
+        opt_state=optimizer_of(settings.optimizer, trained).init(ravel_pytree(trained)[0]),
         step=jnp.zeros((), jnp.int32),
         key=jnp.asarray(key, jnp.uint32),
     )
@@ -216,11 +224,13 @@ def train_step(
         loss = weighted_loss(logits, batch, settings.loss, batch_axis)
         return loss, updated["batch_stats"]
 
-    (loss, blended), gradient = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    loss, gradient = split.total((loss, gradient), batch_axis)
+    (loss, blended), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    loss, gradient = split.total((loss, ravel_pytree(gradients)[0]), batch_axis)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-    updates, opt_state = optimizer_of(settings.optimizer).update(gradient, state.opt_state, trained)
-    stepped = optax.apply_updates(trained, updates)
+    vector, unravel = ravel_pytree(trained)
+    optimizer = optimizer_of(settings.optimizer, trained)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, vector)
+    stepped = optax.apply_updates(vector, updates)
     # Statistics of layers that did not run (a cached prefix) are not among the blended ones.
     statistics = {**state.batch_stats, **blended}
 
@@ -229,7 +239,7 @@ def train_step(
 
     following = dataclasses.replace(
         state,
-        params=freezing.merge(keep_if_broken(stepped, trained), fixed),
+        params=freezing.merge(unravel(keep_if_broken(stepped, vector)), fixed),
         batch_stats=keep_if_broken(statistics, state.batch_stats),
         opt_state=keep_if_broken(opt_state, state.opt_state),
         step=state.step + 1,
