@@ -47,7 +47,10 @@ def read_npz(path: epath.PathLike, limit: int = ARRAYS_BYTES) -> dict[str, np.nd
     except UserError:
         raise
     except DAMAGES as error:
-        raise UserError(f"{path}: cannot be read ({str(error) or type(error).__name__})") from None
+        why = str(error) or type(error).__name__
+        raise UserError(
+            f"{path}: cannot be read ({why}): cut off or damaged; copy it again, or make it anew"
+        ) from None
 
 
 def _arrays(

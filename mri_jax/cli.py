@@ -60,10 +60,15 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     found: list[str] = []
     for action in parser._actions:
         found += action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                found += _options(command)
+    for command in _subcommands(parser):
+        found += _options(command)
     return found
+
+
+def _subcommands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Returns the parsers of a command's subcommands; none where it has no subcommand."""
+    groups = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return [command for group in groups for command in group.choices.values()]
 
 
 def _expanded(text: str) -> str:
@@ -101,6 +106,9 @@ def main(argv: Sequence[str] | None = None, interruption: Interruption | None = 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(command)
+    if len(argv) == 1 and _subcommands(command):
+        command.print_help(sys.stderr)
+        return 2
     args = command.parse_args(argv[1:])
     interruption = interruption or Interruption()
     try:

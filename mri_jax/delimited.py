@@ -18,7 +18,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, refuse
+from mri_jax.problems import Problem, counted, refuse
 
 MISSING = frozenset(
     {
@@ -226,11 +226,7 @@ def _split_csv(path: str, text: str, problems: list[Problem]) -> Iterator[list[s
         except StopIteration:
             return
         except csv.Error as error:
-            rule = (
-                "a quotation mark opens a cell and does not close it (within a cell it is doubled, "
-                "and text follows no closed one)"
-            )
-            problems.append(Problem(path, row, "", "", f"{rule}: {error!s}"))
+            problems.append(Problem(path, row, "", "", cells.unreadable(error)))
             return
         width = len(cells) if row == 1 else width
         own = lines[begun : reader.line_num]
@@ -264,13 +260,14 @@ def _uneven(
     if len(widths) == 1 and min(widths) >= named and not any(any(c[named:]) for _, c in rows):
         return []
     if len(rows) > 1 and widths == {width + 1} and any(rows[0][1][named:]):
+        columns = counted(width, "column")
         rule = (
-            f"every row has {width + 1} cells, the header names {width} columns; name the one "
-            "that has none (names of rows?)"
+            f"every row has {width + 1} cells, the header names {columns}; name the one that has "
+            "none (names of rows?)"
         )
         return [Problem(path, 1, "", "", rule)]
     return [
-        Problem(path, number, "", "", f"has {len(cells)} cells, the header has {width}"
+        Problem(path, number, "", "", f"has {counted(len(cells), 'cell')}, the header has {width}"
                 + _why_uneven(delimiter, width, cells))
         for number, cells in rows
         if len(cells) != width

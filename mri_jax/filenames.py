@@ -1,4 +1,4 @@
-"""Names of files for names of people, cohorts and networks: one each, never out of a folder."""
+"""Names of files: those made for people, cohorts and networks, and those from Windows."""
 
 import hashlib
 import re
@@ -41,6 +41,15 @@ def joined_name(*parts: str) -> str:
 
 def _quoted(character: str) -> str:
     return "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogatepass"))
+
+
+def where_folders_end(path: str) -> str:
+    r"""Returns what to say of a path that is not there and has Windows' separators, else nothing.
+
+    >>> where_folders_end("scans/a.nii.gz"), where_folders_end(r"scans\a.nii.gz")
+    ('', ' (folders are separated by / here, not by \\; write /)')
+    """
+    return r" (folders are separated by / here, not by \; write /)" if "\\" in path else ""
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

@@ -306,7 +306,7 @@ def read_csv(
     header = _check_rows(path, content)
     if whole and not content.endswith("\n"):
         raise UserError(f"{path}: ends in the middle of a row: it was cut short")
-    others = {n: cells.MISSING for n in header if text is not None and cells.bare(n) not in text}
+    others = {n: cells.NO_VALUE for n in header if text is not None and cells.bare(n) not in text}
     try:
         frame = pd.read_csv(
             io.StringIO(content),
@@ -330,10 +330,11 @@ def _check_rows(path: epath.PathLike, content: str) -> list[str]:
             header = header or row
             if row and len(row) != len(header):
                 raise UserError(
-                    f"{path}: row {rows.line_num}: has {len(row)} cells, the header {len(header)}"
+                    f"{path}: row {rows.line_num}: has another number of cells ({len(row)}) than "
+                    f"the header ({len(header)})"
                 )
     except csv.Error as error:
-        raise UserError(f"{path}: row {rows.line_num}: cannot be read ({error})") from None
+        raise UserError(f"{path}: row {rows.line_num}: {cells.unreadable(error)}") from None
     if not header:
         raise UserError(f"{path}: is empty: not even a header")
     if len(set(header)) < len(header):

@@ -1,4 +1,7 @@
-"""What is wrong with a table: one line each with file, row, column and value; all lines at once."""
+"""What is wrong with a table: one line each with file, row, column and value; all lines at once.
+
+`counted`, `listed` and `quoted` are how every message counts, lists and quotes.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -42,7 +45,7 @@ class Problem:
             place.append(f"row {self.row}")
         if self.column:
             place.append(f"column {self.column}")
-        value = f"{self.value!r} " if self.value else ""
+        value = f"{quoted(self.value)} " if self.value else ""
         return f"{': '.join(place)}: {value}{self.rule}"
 
 
@@ -112,8 +115,33 @@ def _lines(problems: Sequence[Problem]) -> list[str]:
         if len(of_kind) > SHOWN_OF_A_KIND:
             first, more = of_kind[0], len(of_kind) - SHOWN_OF_A_KIND
             place = f"{first.file}: column {first.column}" if first.column else first.file
-            lines.append(f"{place}: {more} more rows of the same kind ({first.rule})")
+            lines.append(f"{place}: {counted(more, 'more row')} of the same kind ({first.rule})")
     return lines
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """Returns a number with the word for what is counted, in the singular or the plural.
+
+    Args:
+      n: The number.
+      one: The word (and its verb, where one follows) for one.
+      many: For any other number; by default ``one`` with an s.
+
+    >>> counted(1, "scan"), counted(2, "scan"), counted(0, "diagnosis", "diagnoses")
+    ('1 scan', '2 scans', '0 diagnoses')
+    >>> counted(1, "subject is", "subjects are") + " left out"
+    '1 subject is left out'
+    """
+    return f"{n} {one if n == 1 else many or f'{one}s'}"
+
+
+def quoted(text: str) -> str:
+    r"""Returns a text in quotation marks as it is written, but for what a terminal would obey.
+
+    >>> print(quoted(r"scans\a.nii.gz"), quoted("a\033[2J"))
+    'scans\a.nii.gz' 'a\x1b[2J'
+    """
+    return repr(text).replace(r"\\", "\\")
 
 
 def listed(names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ Folders and the names of files both say who and when. What only one of them says
 where they contradict each other nobody is believed and the scan carries the contradiction.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,12 @@ _SUBJECT = re.compile(r"^(sub-[^_]+)", re.IGNORECASE)
 _SESSION = re.compile(r"_(ses-[^_]+)", re.IGNORECASE)
 _RUN = re.compile(r"_run-0*(\d+)")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+ONLY_A_LINK = "only a link, its content was not fetched (datalad get, git annex get, git lfs pull)"
+"""What a scan is whose file a DataLad, git-annex or git-lfs dataset has not yet got."""
+_LINK_AS_TEXT = (
+    "only the text of a link to a file that is there: copy the dataset with its links (cp -a, "
+    "rsync -a); where they lead out of it, allow it with --root, a folder that holds both"
+)
 # A file that git, git-annex or git-lfs put in place of the one that was not fetched.
 _POINTER_BYTES = 1024
 _POINTER = re.compile(rb"^(version https://git-lfs|(\.\./|/)[^\n]*/objects/[^\n]*\n?$)")
@@ -35,7 +42,7 @@ class TreeScan:
       subject: As its folder spells it (``sub-01``).
       session: As its folder, or else its name, spells it (``ses-M00``); empty where neither does.
       fault: Why it is nobody's scan, or empty.
-      absent: Why there is no image behind its name, or empty.
+      absent: What there is instead of an image behind its name (`why_absent`), or empty.
     """
 
     path: Path
@@ -148,13 +155,15 @@ def trees_below(folder: Path, caps: bool = False) -> list[str]:
 
 
 def why_absent(path: Path) -> str:
-    """Returns why a listed path holds no image: a link that leads nowhere, or the text of one."""
+    """Returns what a listed path is instead of an image: a link that leads nowhere, or its text."""
     if not path.exists():
-        return "is a link that leads nowhere; fetch the file (datalad get, git annex get)"
+        return ONLY_A_LINK
     if path.is_file() and path.stat().st_size <= _POINTER_BYTES:
         with open(path, "rb") as file:
-            if _POINTER.match(file.read(_POINTER_BYTES)):
-                return "holds the text of a link; fetch the file (datalad get, git lfs pull)"
+            text = file.read(_POINTER_BYTES)
+        if _POINTER.match(text):
+            target = path.parent / os.fsdecode(text.strip())
+            return _LINK_AS_TEXT if os.path.isfile(target) else ONLY_A_LINK
     return ""
 
 

@@ -57,6 +57,14 @@ def test_the_bare_command_prints_its_help(capsys):
     assert "\n  preprocess     from raw T1w scans" in capsys.readouterr().out
 
 
+def test_a_command_without_its_subcommand_prints_its_help(capsys):
+    assert cli.main(["cohort"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: python -m mri_jax cohort [-h] SOURCE ...\n")
+    assert "\n  cohort bids   DIR --out cohort.csv\n" in told
+    assert "error" not in told
+
+
 def test_a_full_disk_is_told_wherever_a_command_meets_it(monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device", "run/tables")

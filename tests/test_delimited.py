@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax import delimited
-from mri_jax.delimited import decode, further_words, is_missing, parse, words_for_missing
+from mri_jax.cells import NO_VALUE
+from mri_jax.delimited import (
+    MISSING,
+    decode,
+    further_words,
+    is_missing,
+    parse,
+    words_for_missing,
+)
 from mri_jax.errors import UserError
 
 CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"],
@@ -110,9 +118,12 @@ def test_a_cut_table_is_refused_or_known_to_be_cut(table, data):
         ("a,b\n1,2,5\n3,4\n", "row 2: has 3 cells, the header has 2 (a comma within a cell"),
         ("a,b\n1,2,\n3,4\n", "row 2: has 3 cells, the header has 2 (delimiters without cells"),
         ("a,b\nr1,1,2\nr2,3,4\n", "row 1: every row has 3 cells, the header names 2 columns"),
-        ("a,b\n1\n", "row 2: has 1 cells, the header has 2"),
-        ('a,b\n1,"x\n2,y\n', "row 2: a quotation mark opens a cell and does not close it"),
-        ('a,b\n1,"x" y\n', "row 2: a quotation mark opens a cell and does not close it"),
+        ("a,b\n1\n", "row 2: has 1 cell, the header has 2"),
+        (
+            'a,b\n1,"x\n2,y\n',
+            "row 2: a quotation mark opens a cell and none closes it; remove it, or",
+        ),
+        ('a,b\n1,"x" y\n', "row 2: text follows the quotation mark that closes a cell; double a"),
         ('a,b\n1,"x\n2,"\n', "row 2: a quoted cell spans 2 lines that look like rows"),
         ('a,b,c\n1,"x,3\n2,",4\n', "row 2: a quoted cell spans 2 lines that look like rows"),
         ('a,b\n1, "x"\n', "row 2: a space stands before a quotation mark"),
@@ -191,6 +202,12 @@ def test_columns_by_name_and_a_name_that_occurs_twice(tmp_path):
         rows.frame(["id", "x"])
     with pytest.raises(UserError, match=r"column 'age' occurs twice \(Age, age\)"):
         rows.frame(["age"])
+
+
+def test_what_stands_for_no_number_in_our_own_tables_counts_as_missing_in_those_of_others():
+    assert {word.lower() for word in NO_VALUE} < MISSING
+    # But there a number is one, and none is the brain's method.
+    assert not {"-1", "-4", "none"} & set(NO_VALUE)
 
 
 def test_one_list_of_what_is_missing():

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from mri_jax.trees import BIDS, bids_scans, caps_scans, no_tree, session_key, why_absent
+from mri_jax.trees import (
+    BIDS,
+    ONLY_A_LINK,
+    bids_scans,
+    caps_scans,
+    no_tree,
+    session_key,
+    why_absent,
+)
 
 
 def touch(root: Path, *names: str) -> None:
@@ -66,11 +74,19 @@ def test_caps(tmp_path):
 
 def test_what_is_not_there(tmp_path):
     (tmp_path / "lost").symlink_to("../../.git/annex/objects/x")
-    assert "a link that leads nowhere" in why_absent(tmp_path / "lost")
+    assert why_absent(tmp_path / "lost") == ONLY_A_LINK
+    assert ONLY_A_LINK.startswith("only a link, its content was not fetched (datalad get")
     texts = ("../../.git/annex/objects/aa/KEY", "/annex/objects/KEY\n", "version https://git-lfs x")
     for text in texts:
         (tmp_path / "text").write_text(text, encoding="utf-8")
-        assert "holds the text of a link" in why_absent(tmp_path / "text")
+        assert why_absent(tmp_path / "text") == ONLY_A_LINK
+    # A copy without links, beside which the content is.
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "objects" / "KEY").write_bytes(b"\x1f\x8b\x08 scan")
+    (tmp_path / "text").write_text(f"../{tmp_path.name}/objects/KEY", encoding="utf-8")
+    told = why_absent(tmp_path / "text")
+    assert told.startswith("only the text of a link to a file that is there: copy the dataset with")
+    assert told.endswith("allow it with --root, a folder that holds both")
     (tmp_path / "scan").write_bytes(b"\x1f\x8b\x08 scan")
     (tmp_path / "here").symlink_to(tmp_path / "scan")
     assert why_absent(tmp_path / "here") == ""

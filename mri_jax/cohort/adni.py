@@ -29,7 +29,7 @@ from mri_jax.cohort.reading import (
     to_numbers,
 )
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, listed, refuse
+from mri_jax.problems import Problem, counted, listed, refuse
 
 PHASES = ("ADNI1", "ADNIGO", "ADNI2", "ADNI3", "ADNI4")
 FIELD = {"ADNI1": 1.5, "ADNIGO": 3.0, "ADNI2": 3.0, "ADNI3": 3.0, "ADNI4": 3.0}
@@ -115,7 +115,7 @@ def read(tables: Path, images: Path, options: AdniOptions, today: date) -> Cohor
     strangers = seen[~seen.map(_rid).isin(set(table.visits["rid"]))].unique()
     if len(strangers):
         more.append(
-            f"images of {len(strangers)} subjects are left out, who are not in "
+            f"images of {counted(len(strangers), 'subject')} are left out, not in "
             f"{table.files[0].name}: {listed(strangers)}"
         )
     more += exports.not_used(tables, [*table.files, *adni_images.tables_used(tables)])

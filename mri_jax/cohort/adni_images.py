@@ -14,7 +14,7 @@ from mri_jax.cohort.dates import AUTO
 from mri_jax.cohort.exports import find_export, tables_of
 from mri_jax.cohort.images import UNUSABLE
 from mri_jax.cohort.reading import read_rows, to_numbers
-from mri_jax.problems import Problem
+from mri_jax.problems import Problem, counted
 
 # Of ADNI-GO and -2, and of ADNI-3; the names of columns differ in case only.
 RATINGS = re.compile(r"MAYOADIRL_MRI_(?:IMAGEQC|QUALITY_ADNI3)", re.IGNORECASE)
@@ -44,7 +44,7 @@ def read(
         unknown = int((found["t1"] & found["field"].isna()).sum())
         if unknown:
             notes.append(
-                f"field strength unknown for {unknown} T1w images, which are kept; "
+                f"field strength unknown for {counted(unknown, 'T1w image')}, kept all the same; "
                 "MPRAGEMETA.csv has it"
             )
         found = _with_quality(found, tables, problems, missing)

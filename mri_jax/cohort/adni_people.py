@@ -13,7 +13,7 @@ from mri_jax.cohort.identity import adni_id, person
 from mri_jax.cohort.joining import refuse_strangers, whole_numbers
 from mri_jax.cohort.reading import as_text, is_missing, read_rows, to_codes, to_numbers
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, add_rows, listed
+from mri_jax.problems import Problem, add_rows, counted, listed
 
 SEX = {"Male": "M", "Female": "F", "M": "M", "F": "F", "1": "M", "2": "F"}
 LAST_BIRTH = 2015
@@ -118,7 +118,7 @@ def with_demographics(
         unsure = rows_of[name].nunique().loc[lambda n: n > 1].index
         if len(unsure):
             notes.append(
-                f"{path.name}: rows of {len(unsure)} subjects disagree on {name} (RID "
+                f"{path.name}: rows of {counted(len(unsure), 'subject')} disagree on {name} (RID "
                 f"{listed(unsure)}); the first row is used"
             )
     facts = rows_of.first()
@@ -128,7 +128,7 @@ def with_demographics(
     absent = visits["rid"][~visits["rid"].isin(facts.index)].nunique()
     if absent:
         notes.append(
-            f"age, sex and education are missing for {absent} subjects who have no row in "
+            f"age, sex and education are missing for {counted(absent, 'subject')} without a row in "
             f"{path.name}"
         )
     known = ids[ids != ""].groupby(rid).min().to_dict()

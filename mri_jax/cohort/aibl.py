@@ -33,7 +33,7 @@ from mri_jax.cohort.reading import (
     to_numbers,
 )
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, add_rows, refuse
+from mri_jax.problems import Problem, add_rows, counted, refuse
 
 CODES = {
     "1": "CN", "2": "MCI", "3": "AD", "CN": "CN", "NL": "CN", "HC": "CN", "MCI": "MCI",
@@ -285,9 +285,8 @@ def _images(images: Path, scans: pd.DataFrame, how: _Reading) -> tuple[pd.DataFr
     found = _matched(found, scans)
     unknown = int((found["t1"] & found["field"].isna()).sum())
     if unknown:
-        notes.append(
-            f"field strength unknown for {unknown} T1w images: no scan table has their date"
-        )
+        images = counted(unknown, "T1w image")
+        notes.append(f"field strength unknown for {images}: the date is in no scan table")
     return found, notes
 
 

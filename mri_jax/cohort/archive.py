@@ -18,7 +18,7 @@ from mri_jax.cohort.exports import tables_of
 from mri_jax.cohort.identity import code_of_month, month_of_visit
 from mri_jax.cohort.reading import as_text, formula_cells, header_of, read_rows
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, listed
+from mri_jax.problems import Problem, counted, listed
 
 _ALIASES = {
     "image_id": ("Image Data ID", "Image ID", "image_id", "ImageUID", "loni_image"),
@@ -82,7 +82,7 @@ def find_images(
         raise UserError(f"{images}: no such folder or table of images")
     if trees.is_tree(images):
         found = bids.scan(images, problems)
-        return found, [f"{len(found)} T1w images in the BIDS tree {images.name}"]
+        return found, [f"{counted(len(found), 'T1w image')} in the BIDS tree {images.name}"]
     root = images if images.is_dir() else images.parent
     folders = [folder for folder in (root, tables) if folder is not None]
     beside = dict.fromkeys(path for folder in folders for path in image_tables(folder))
@@ -100,8 +100,8 @@ def find_images(
     _compare_subjects([*zip(paths, listed, strict=True), (root, tree)], problems)
     named = ", ".join(path.name for path in paths) or "no table"
     there = int((found["path"] != "").sum())
-    counted = f"{len(found)} images listed in {named}; files of {there} found"
-    return found, [counted, *strays.notes(), *notes]
+    told = f"{counted(len(found), 'image')} listed in {named}; files of {there} found"
+    return found, [told, *strays.notes(), *notes]
 
 
 def _of_nobody(path: Path, table: pd.DataFrame) -> list[str]:
@@ -110,7 +110,8 @@ def _of_nobody(path: Path, table: pd.DataFrame) -> list[str]:
     if nobody.empty:
         return []
     said = listed(repr(name) for name in nobody.unique())
-    return [f"{len(nobody)} rows of {path.name} are left out, of no subject of this study: {said}"]
+    rows = counted(len(nobody), f"row of {path.name} is", f"rows of {path.name} are")
+    return [f"{rows} left out, of no subject of this study: {said}"]
 
 
 def _compare_subjects(
@@ -154,9 +155,10 @@ def _compare_dates(
         )
         if turned.any():
             row = both[turned].iloc[0]
+            so = counted(int(turned.sum()), "image")
             rule = (
                 f"is dated {row['date'].date()} by the table and {row['date_of_folder'].date()} by "
-                f"its folder ({int(turned.sum())} images so): day and month exchanged? give --dates"
+                f"its folder ({so} so): day and month exchanged? give --dates"
             )
             problems.append(Problem(str(path), None, "", f"I{row['image_id']}", rule))
 
@@ -236,4 +238,6 @@ def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     merged["field"] = merged["field"].astype(float)
     # ADNI-3 keeps some scans twice, "_ND" being the one without correction of distortion.
     uncorrected = merged["description"].str.contains(r"[_ ]ND$").astype(float)
-    return im.describe(merged).assign(quality=np.nan, selected=False, preference=uncorrected)
+    return im.describe(merged).assign(
+        quality=np.nan, selected=False, preference=uncorrected, instead=""
+    )

@@ -21,7 +21,7 @@ from mri_jax.cohort.bids_tables import (
 from mri_jax.cohort.identity import canonical, likeness, months_of_visits
 from mri_jax.cohort.reading import as_text
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, listed, refuse
+from mri_jax.problems import Problem, counted, listed, refuse
 from mri_jax.trees import NO_SESSION
 
 # Days since entry become dates after this day, which is shown nowhere.
@@ -96,16 +96,16 @@ def read(
     _disagreements(rows, problems)
     refuse(problems)
     visits = _visits(rows, images, options)
-    absent = [str(s.path.relative_to(folder)) for s in scans if s.absent]
-    if absent:
-        notes.append(
-            f"{len(absent)} of {len(scans)} T1w images are not there, only the link to them (fetch "
-            f"them with datalad get or git annex get): {listed(absent)}"
-        )
+    for what in dict.fromkeys(s.absent for s in scans if s.absent):
+        names = [str(s.path.relative_to(folder)) for s in scans if s.absent == what]
+        share = f"{len(names)} of {counted(len(scans), 'T1w image')}"
+        notes.append(f"{share}: {what}: {listed(names)}")
     unknown = sorted(set(images["subject_id"]) - set(rows["subject_id"]))
     if unknown:
-        notes.append(f"{len(unknown)} subjects of the tree are in no table: {listed(unknown)}")
-    found = f"{len(images)} T1w images of {images['subject_id'].nunique()} subjects"
+        rule = counted(len(unknown), "subject of the tree is", "subjects of the tree are")
+        notes.append(f"{rule} in no table: {listed(unknown)}")
+    people = counted(images["subject_id"].nunique(), "subject")
+    found = f"{counted(len(images), 'T1w image')} of {people}"
     return CohortSource(
         visits=_named(visits, options),
         images=_named(images, options),
@@ -154,13 +154,15 @@ def _images(
                 "selected": False,
                 "preference": found.wanted(prefer) + 0.5 * found.altered,
                 "path": "" if found.absent else str(found.path),
+                "instead": found.absent,
                 "dicom": False,
             }
             for found in scans
         ],
         columns=[
             "subject_id", "image_id", "date", "visit", "description", "level", "field",
-            "accelerated", "repeat", "t1", "quality", "selected", "preference", "path", "dicom",
+            "accelerated", "repeat", "t1", "quality", "selected", "preference", "path", "instead",
+            "dicom",
         ],
     )  # fmt: skip
     return frame.astype({"date": "datetime64[ns]", "field": float, "repeat": bool, "t1": bool})
@@ -189,10 +191,12 @@ def _as_in_tree(rows: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.DataFrame,
             unclear.append(f"{text} may be {' or '.join(candidates)}")
         ids[text] = candidates[0] if len(candidates) == 1 else name
     if changed:
-        rule = "ids of the tables are spelt otherwise in the tree and were taken for the same"
-        notes.append(f"{len(changed)} {rule}: {listed(changed)}")
+        rule = counted(len(changed), "id of the tables is", "ids of the tables are")
+        same = "spelt otherwise in the tree and taken for the same"
+        notes.append(f"{rule} {same}: {listed(changed)}")
     if unclear:
-        notes.append(f"{len(unclear)} ids of the tables were left alone: {listed(unclear)}")
+        rule = counted(len(unclear), "id of the tables was", "ids of the tables were")
+        notes.append(f"{rule} left alone: {listed(unclear)}")
     return rows.assign(subject_id=rows["spelt"].map(ids)), notes
 
 

@@ -23,7 +23,7 @@ from mri_jax.cohort.reading import (
 )
 from mri_jax.cohort.sessions import labelled
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, refuse
+from mri_jax.problems import Problem, counted, refuse
 
 ALIASES = {
     "participant": ("participant_id", "subject_id", "subject"),
@@ -324,7 +324,8 @@ def _on_missing(
                 lost = values[(_classes(values, options) == "") & unsaid]
                 counts.update(lost[~lost.str.lower().isin(["", "n/a"])])
     return [
-        f"{count} diagnoses {text!r} count as missing; --code={text}=NAME makes a class of them"
+        counted(count, f"diagnosis {text!r} counts", f"diagnoses {text!r} count")
+        + f" as missing; --code={text}=NAME makes a class of {'it' if count == 1 else 'them'}"
         for text, count in sorted(counts.items())
         if text not in dict(options.codes)
     ]

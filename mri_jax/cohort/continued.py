@@ -14,7 +14,7 @@ from mri_jax.cohort import flow as flows
 from mri_jax.cohort.table import KEY, read_table, write_table
 from mri_jax.cohort.written import beside, flow_of
 from mri_jax.errors import UserError
-from mri_jax.problems import listed
+from mri_jax.problems import counted, listed
 
 NOT_PREPROCESSED = "not preprocessed"
 NOT_IN_STUDY = "cohort not in the study"
@@ -67,16 +67,20 @@ def to_end(table: Path, became: Outcomes, used: pd.DataFrame | None) -> pd.DataF
 def _refuse_others(table: Path, left: pd.DataFrame, used: pd.DataFrame, became: Outcomes) -> None:
     """Refuses a run that analysed scans which are not left, or in another cohort or class."""
     if excluded := sorted(set(_keys(used)) & set(became.excluded or ())):
+        scans = counted(len(used), "scan")
+        rule = counted(len(excluded), f"of its {scans} is", f"of its {scans} are")
         raise UserError(
-            f"--run: {len(excluded)} of its {len(used)} scans are excluded by quality control "
+            f"--run: {rule} excluded by quality control "
             f"(exclusions.csv of the store): {listed(map(' '.join, excluded))}; run the study "
             "again with the table of qc --cohort-out"
         )
     names = [*KEY, "cohort", "diagnosis"]
     here, there = (set(rows[names].itertuples(index=False, name=None)) for rows in (used, left))
     if others := sorted(here - there):
+        scans = counted(len(used), "scan")
+        rule = counted(len(others), f"of its {scans} is", f"of its {scans} are")
         raise UserError(
-            f"--run: {len(others)} of its {len(used)} scans are not in {table} and the store, or "
+            f"--run: {rule} not in {table} and the store, or "
             f"in another cohort or class: {listed(' '.join(row[:2]) for row in others)}; give the "
             "table and the store of the run, which its config.json names"
         )
@@ -112,7 +116,7 @@ def without_excluded(
     if kept.empty:
         raise UserError(f"cohort: no scan of {source} is in the store and kept")
     write_table(out, kept)
-    told = f"{out}: {len(kept)} of {len(cohort)} scans"
+    told = f"{out}: {len(kept)} of {counted(len(cohort), 'scan')}"
     if not beside(source, "flow.csv").exists():
         return f"{told}; no flow beside {source} to continue"
     flow = flow_of(source)

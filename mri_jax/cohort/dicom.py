@@ -11,6 +11,7 @@ from mri_jax import files
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort.assemble import EXCLUDED_COLUMNS, REASONS, Assembled
 from mri_jax.cohort.images import NO_SCAN
+from mri_jax.problems import counted
 from mri_jax.progress import track
 
 
@@ -43,7 +44,8 @@ def converted(made: Assembled, folder: Path, program: str, script: Path) -> Asse
         lines = [shlex.join(["mkdir", "-p", str(folder)])]
         lines += [shlex.join(commands[i]) for i in waiting]
         files.write_text(script, "\n".join(["#!/bin/sh", *lines, ""]))
-        notes.append(f"{len(waiting)} scans are DICOM and {program} is not installed; "
+        scans = counted(len(waiting), "scan is", "scans are")
+        notes.append(f"{scans} DICOM and {program} is not installed; "
                      f"run sh {script}, the first line being: {lines[1]}")  # fmt: skip
     elif waiting:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mri_jax.cohort.dates import EARLIEST, read_date
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem
+from mri_jax.problems import Problem, counted
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".ima")
@@ -52,13 +52,15 @@ class Strays:
         """Returns a line for each kind that there is."""
         said = []
         if self.without_id:
+            rule = counted(len(self.without_id), "scan file is", "scan files are")
             said.append(
-                f"{len(self.without_id)} scan files are left out: neither folder nor name has an "
+                f"{rule} left out: neither folder nor name has an "
                 f"image id (looked for {LAYOUT}); first: {self.without_id[0]}"
             )
         if self.without_subject:
+            rule = counted(len(self.without_subject), "image is", "images are")
             said.append(
-                f"{len(self.without_subject)} images are left out: neither folder nor name has a "
+                f"{rule} left out: neither folder nor name has a "
                 f"subject's id; first: {self.without_subject[0]}"
             )
         return said

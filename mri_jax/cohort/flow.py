@@ -22,6 +22,7 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.problems import refuse_absent
 from mri_jax.showing.forms import grid
+from mri_jax.showing.numbers import class_named, of_class
 from mri_jax.showing.table import from_rows
 
 COLUMNS = ["stage", "step", "reason", "cohort", "class", "n"]
@@ -147,7 +148,7 @@ def _kept(flow: pd.DataFrame) -> dict[str, int]:
 
 
 def _told(kept: dict[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in kept.items()) or "nobody"
+    return ", ".join(f"{n} {class_named(name)}" for name, n in kept.items()) or "nobody"
 
 
 def join(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -242,7 +243,7 @@ def lines(flow: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(rows: pd.DataFrame) -> str:
-    parts = [f"{name} {n}" for name, n in rows[["class", "n"]].values if name != "all" and n]
+    parts = [of_class(name, n) for name, n in rows[["class", "n"]].values if name != "all" and n]
     return f"{rows['n'].sum()} ({', '.join(parts)})" if parts else str(rows["n"].sum())
 
 

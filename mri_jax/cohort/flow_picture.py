@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from mri_jax import files
 from mri_jax.cohort import flow as flows
 from mri_jax.showing.figures import image
+from mri_jax.showing.numbers import of_class
 
 # Inches: width of a column, its middle line, height of a text line, gap between boxes.
 WIDTH, MIDDLE, LINE, GAP = 4.9, 1.25, 0.17, 0.34
@@ -93,11 +94,11 @@ def _boxes(rows: pd.DataFrame) -> Boxes:
         title = {flows.COHORT: "in the cohort table", flows.ANALYSED: "analysed"}.get(
             stage, f"after {stage}"
         )
-        classes = ", ".join(f"{name} {n}" for name, n in kept[["class", "n"]].values)
+        classes = ", ".join(of_class(name, n) for name, n in kept[["class", "n"]].values)
         main = [f"{title} (n = {kept['n'].sum()})", *textwrap.wrap(classes, 34)]
         aside = [f"excluded (n = {lost['n'].sum()})"] if len(lost) else []
         for reason, of_reason in lost.groupby("reason", sort=False):
-            parts = ", ".join(f"{name} {n}" for name, n in of_reason[["class", "n"]].values)
+            parts = ", ".join(of_class(name, n) for name, n in of_reason[["class", "n"]].values)
             text = f"{reason} {of_reason['n'].sum()} ({parts})"
             aside += textwrap.wrap(text, 42, subsequent_indent="   ")
         boxes.append((main, aside))

@@ -6,7 +6,8 @@ An images table has the columns `COLUMNS`, one row an image:
 ``description``, ``level`` (processing, see `LEVELS`), ``field`` (tesla, NaN unknown),
 ``accelerated``, ``repeat``, ``t1`` (bool), ``quality`` (1 best to 4 unusable, NaN unrated),
 ``selected`` (bool, marked by the archive's raters), ``preference`` (0 most wanted, by the user's
-stated preference of file names), ``path`` ("" when no file was found).
+stated preference of file names), ``path`` ("" when no file was found), ``instead`` (what is there
+instead of that file, such as a link without content, or "").
 """
 
 import re
@@ -19,6 +20,7 @@ import pandas as pd
 from mri_jax.cohort.identity import months_of_visits
 from mri_jax.cohort.reading import as_text
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 
 COLUMNS = [
     "subject_id",
@@ -35,6 +37,7 @@ COLUMNS = [
     "selected",
     "preference",
     "path",
+    "instead",
 ]
 LEVELS = ("raw", "gradwarp", "b1", "n3", "scaled", "bids")
 UNUSABLE = 4.0
@@ -180,9 +183,12 @@ def _eligible(
         ("no image of the subject", pd.Series(True, index=pairs.index)),
         ("no T1w image", pairs["t1"]),
         (distance, near),
-        (f"none at processing level {how.level} (found: {present})", pairs["level"] == how.level),
         (
-            "none at the wanted field strength",
+            f"none at processing level {how.level} (found: {present}; choose with --level)",
+            pairs["level"] == how.level,
+        ),
+        (
+            "none at the wanted field strength (--field COHORT=any takes every one)",
             wanted.isna() | pairs["field"].isna() | ((pairs["field"] - wanted).abs() < 0.3),
         ),
     ]
@@ -191,8 +197,10 @@ def _eligible(
     if how.repeats == "require-first":
         requirements.append(("repeats only", ~pairs["repeat"]))
     if how.quality == "exclude-unusable":
-        requirements.append(("failed image quality", ~(pairs["quality"] >= UNUSABLE)))
-    requirements.append(("image listed, but no file of it found", pairs["path"] != ""))
+        requirements.append(
+            ("failed image quality (--quality ignore takes it)", ~(pairs["quality"] >= UNUSABLE))
+        )
+    requirements.append((_no_file(pairs), pairs["path"] != ""))
     why_not = pd.Series("", index=units, dtype=object)
     for reason, passes in requirements:
         pairs = pairs[passes.reindex(pairs.index)]
@@ -211,9 +219,10 @@ def _distance(pairs: pd.DataFrame, days: float) -> pd.Series:
         if len(known):
             nearest = known.loc[known.abs().idxmin()]
             side = "after" if nearest > 0 else "before"
+            apart = counted(int(abs(nearest)), "day")
             said[unit] = (
-                f"no T1w image within {days:g} days of baseline (nearest: {abs(nearest):g} days "
-                f"{side})"
+                f"no T1w image within {days:g} days of baseline (nearest: {apart} {side}; "
+                f"--days {abs(nearest):g} or more takes it)"
             )
         elif visits:
             said[unit] = f"no T1w image of visit {wanted} (found: {', '.join(visits)})"
@@ -222,6 +231,14 @@ def _distance(pairs: pd.DataFrame, days: float) -> pd.Series:
         else:
             said[unit] = "the T1w images have neither date nor visit"
     return pd.Series(said, dtype=object)
+
+
+def _no_file(pairs: pd.DataFrame) -> pd.Series:
+    """Returns why there is no file of the images without one, in words by unit."""
+    lost = pairs[pairs["path"] == ""].groupby("unit")["instead"].first()
+    return lost.map(
+        lambda what: f"the image is {what}" if what else "image listed, but no file of it found"
+    )
 
 
 def _ranked(pairs: pd.DataFrame, how: ImageChoice) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mri_jax.cohort.identity import person
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 
 _NAMED = 5
 
@@ -106,4 +107,4 @@ def refuse_same_bytes(scans: Iterable[tuple[str, str, str]], what: str) -> None:
 
 def _some(names: list[str], what: str) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({', '.join(names[:_NAMED])}{more})"
+    return f"{counted(len(names), what)} ({', '.join(names[:_NAMED])}{more})"

@@ -11,6 +11,7 @@ from mri_jax.cohort.assemble import Assembled
 from mri_jax.cohort.labels import LabelRules
 from mri_jax.cohort.written import beside, next_command, write
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 
 
 def write_made(
@@ -37,7 +38,7 @@ def write_made(
         told = "Subjects here and in the paper, whose exact selection is not published"
         yield f"{told}:\n\n{counts}\n"
     yield _images_used(images, made.table)
-    yield f"{len(made.table)} subjects: {out}\n{named}"
+    yield f"{counted(len(made.table), 'subject')}: {out}\n{named}"
     if made.table.empty:
         why = (made.excluded["reason"] + " (" + made.excluded["detail"] + ")").value_counts()
         first = "; ".join(f"{n} x {text}" for text, n in why.head(3).items())
@@ -52,6 +53,6 @@ def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:
     kept = there["subject_id"].isin(table["subject_id"])
     others = kept.sum() - len(table)
     return (
-        f"{len(there)} images with a file: {len(table)} chosen, {others} others of the same "
-        f"subjects, {(~kept).sum()} of subjects left out"
+        f"{counted(len(there), 'image')} with a file: {len(table)} chosen, "
+        f"{counted(others, 'other')} of the same subjects, {(~kept).sum()} of subjects left out"
     )

@@ -17,7 +17,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.cohort.same_people import Apart
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, refuse, refuse_absent
+from mri_jax.problems import Problem, counted, refuse, refuse_absent
 
 COLUMNS = [
     "subject_a",
@@ -320,7 +320,7 @@ def search(
         )
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         raise UserError(
-            f"{source}: {len(left)} pair{'s' if len(left) > 1 else ''} of volumes under different "
+            f"{source}: {counted(len(left), 'pair')} of volumes under different "
             f"ids may be one person's, or one scan: {named}{more}; {place} "
             f"({', '.join(DECISIONS)})"
         )
@@ -363,6 +363,6 @@ def refuse_unresolved(table: pd.DataFrame, source: epath.PathLike) -> None:
     present = sorted(set(dropped(listed)) & set(table["subject_id"]))
     if present:
         raise UserError(
-            f"{path}: leaves out {len(present)} subjects that {source} still has "
+            f"{path}: leaves out {counted(len(present), 'subject')} that {source} still has "
             f"({', '.join(present[:5])}); write the table without them: cohort check --out"
         )

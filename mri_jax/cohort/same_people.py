@@ -23,7 +23,7 @@ from etils import epath
 from mri_jax.cohort.identity import Likeness, likeness, person
 from mri_jax.errors import UserError
 from mri_jax.files import read_csv
-from mri_jax.problems import Problem, refuse, refuse_absent
+from mri_jax.problems import Problem, counted, refuse, refuse_absent
 
 NAME = "different_people.csv"
 COLUMNS = ("kind", "a", "b", "reason")
@@ -139,8 +139,7 @@ def described(pairs: Sequence[tuple[Holder, Holder]]) -> str:
     """Returns how many pairs, and the first of them."""
     named = ", ".join(f"{one} ~ {other}" for one, other in pairs[:_NAMED])
     more = f" and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else ""
-    many = "s" if len(pairs) > 1 else ""
-    return f"{len(pairs)} pair{many} of subject ids may be one person each: {named}{more}"
+    return f"{counted(len(pairs), 'pair')} of subject ids may be one person each: {named}{more}"
 
 
 def way_out(pairs: Sequence[tuple[Holder, Holder]], source: epath.PathLike) -> str:

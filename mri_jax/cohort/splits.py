@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.problems import refuse_absent
+from mri_jax.problems import counted, refuse_absent
 from mri_jax.seeding import generator
 
 
@@ -147,5 +147,6 @@ def _check_classes(labels: pd.Series, n: int, what: str) -> None:
     if counts.min() < n:
         name = "positive" if counts[1] < counts[0] else "negative"
         raise UserError(
-            f"{what}: {counts.min()} {name} subjects are fewer than the {n} {what} asked for"
+            f"{what}: {counted(int(counts.min()), f'{name} subject is', f'{name} subjects are')} "
+            f"fewer than the {n} {what} asked for"
         )

@@ -22,6 +22,7 @@ from mri_jax import delimited, files
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.reading import MISSING, as_text, formula_cells, is_missing
 from mri_jax.errors import UserError
+from mri_jax.filenames import where_folders_end
 from mri_jax.problems import Problem, absent, refuse
 
 REQUIRED = ("subject_id", "session_id", "cohort", "diagnosis", "age", "sex", "image")
@@ -217,8 +218,8 @@ def image_problems(frame: pd.DataFrame, source: epath.PathLike) -> list[Problem]
                 Problem(str(source), row, "image", image, f"leaves the table's folder {folder}")
             )
         elif not path.exists():
-            hint = " (folders are separated by / here)" if "\\" in image else ""
-            problems.append(Problem(str(source), row, "image", image, f"does not exist{hint}"))
+            rule = f"does not exist{where_folders_end(image)}"
+            problems.append(Problem(str(source), row, "image", image, rule))
     return problems
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from mri_jax.cohort.identity import person
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart, people
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 
 
 def select(
@@ -57,7 +58,7 @@ def select(
     if len(both):
         raise UserError(
             f"task: subject {both[0]} is both {positive} and {negative} in {'+'.join(cohorts)}; "
-            f"keep the sessions of one diagnosis ({len(both)} such subjects)"
+            f"keep the sessions of one diagnosis ({counted(len(both), 'such subject')})"
         )
     return rows.sort_values(["subject_id", "session_id"]).reset_index(drop=True)
 

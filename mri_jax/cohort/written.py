@@ -17,6 +17,7 @@ from mri_jax.cohort.table import placed, read_table, write_table
 from mri_jax.cohort.task import remove_earlier
 from mri_jax.delimited import MISSING
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 
 
 def beside(table: Path, name: str) -> Path:
@@ -122,7 +123,7 @@ class Parts:
             excluded.append(pd.DataFrame(rows, columns=names))
         everyone = pd.concat([pd.DataFrame(columns=EXCLUDED_COLUMNS), *excluded], ignore_index=True)
         named = write(out, after, everyone[EXCLUDED_COLUMNS].fillna(""), flow)
-        return f"{flows.as_markdown(flow)}\n\n{len(after)} rows: {out}\n{named}"
+        return f"{flows.as_markdown(flow)}\n\n{counted(len(after), 'row')}: {out}\n{named}"
 
 
 def join(parts: Parts, out: Path, order: tuple[str, ...]) -> list[str]:

@@ -9,7 +9,8 @@ from mri_jax.cohort.table import image_problems, read_table
 from mri_jax.cohort.written import Parts, check_name, root_of
 from mri_jax.commands import words
 from mri_jax.errors import UserError
-from mri_jax.problems import Problem, refuse
+from mri_jax.problems import Problem, counted, refuse
+from mri_jax.showing.numbers import class_named
 from mri_jax.study import twice
 from mri_jax.volumes import inputs, scans
 
@@ -22,7 +23,7 @@ def check_tables(args: argparse.Namespace) -> int:
     table = parts.table()
     counts = table.drop_duplicates(["subject_id", "cohort"]).groupby(["cohort", "diagnosis"]).size()
     for (cohort, name), n in counts.items():
-        print(f"{cohort} {name}: {n} subjects")
+        print(f"{cohort} {class_named(str(name))}: {counted(n, 'subject')}")
     left_out: dict[str, str] = {}
     if args.store is not None:
         decisions = args.duplicates or args.inputs[0].parent / "duplicates.csv"
@@ -34,7 +35,8 @@ def check_tables(args: argparse.Namespace) -> int:
         print(parts.write_less(args.out, table, kept, flows.DUPLICATES, left_out))
     elif present:
         raise UserError(
-            f"duplicates: {len(present)} subjects are to be left out ({', '.join(present[:5])}); "
+            f"duplicates: {counted(len(present), 'subject is', 'subjects are')} to be left out "
+            f"({', '.join(present[:5])}); "
             "write the table without them with --out"
         )
     print("no problem found")

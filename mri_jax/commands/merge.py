@@ -6,6 +6,7 @@ merge STORE
 import argparse
 from pathlib import Path
 
+from mri_jax.problems import counted
 from mri_jax.volumes import batch
 
 
@@ -18,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     """Merge; 0 when no scan failed, else 1."""
     summary = batch.merge(args.store)
     failed = f" (see {args.store / 'failed.csv'})" if summary.failed else ""
-    print(f"{args.store}: {summary.done} scans, {summary.failed} failed{failed}")
+    print(f"{args.store}: {counted(summary.done, 'scan')}, {summary.failed} failed{failed}")
     return 1 if summary.failed else 0

@@ -20,7 +20,7 @@ from mri_jax.prediction import scans
 from mri_jax.prediction.model import ARGMAX, POINTS
 from mri_jax.prediction.open import open_model
 from mri_jax.prediction.predict import FAILED, PAGES, TABLE, Options, predict
-from mri_jax.problems import first_lines
+from mri_jax.problems import counted, first_lines
 from mri_jax.showing import simulated
 
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     done = predict(model, wanted, args.out, options)
     word = f"{simulated.WORD} training data: " if model.simulated else ""
     print(
-        f"{word}{args.out / TABLE}: {done.predicted} scans"
+        f"{word}{args.out / TABLE}: {counted(done.predicted, 'scan')}"
         + (f", pages in {args.out / PAGES}" if pages and done.predicted else "")
         + f"; {done.unlike} unlike the training data, {done.known} that networks were trained on, "
         f"{done.failed} failed" + (f" (see {args.out / FAILED})" if done.failed else "")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 from mri_jax.volumes import batch, brain, inputs
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.pipeline import REGISTRATIONS, PreprocessSettings
@@ -88,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
     if (args.masks is not None) and args.brain != "mask":
         raise UserError(f"masks: used only with --brain mask, not {args.brain}")
     found = inputs.find(args.input, args.cohort, args.root, args.masks, args.orientation)
-    people = len({entry.subject_id for entry in found.entries})
+    people = counted(len({entry.subject_id for entry in found.entries}), "subject")
+    scans = counted(len(found.entries), "scan")
     print(
-        f"{args.input}: {len(found.entries)} scans of {people} subjects, read as a {found.form}",
+        f"{args.input}: {scans} of {people}, read as a {found.form}",
         file=sys.stderr,
     )
     for note in found.notes:
@@ -106,15 +108,13 @@ def run(args: argparse.Namespace) -> int:
     for reason, count in summary.reasons[:REASONS]:
         print(f"  {count} failed: {reason}")
     if len(summary.reasons) > REASONS:
-        print(f"  ... and {len(summary.reasons) - REASONS} other reasons")
+        print(f"  ... and {counted(len(summary.reasons) - REASONS, 'other reason')}")
     for note, count in summary.readings:
-        print(f"  {count} done; the column reading says of them: {note}")
+        print(f"  {count} done; column reading: {note}")
     if summary.surplus:
         first = " ".join(summary.surplus[0])
-        print(
-            f"  {len(summary.surplus)} further scans lie in the store from earlier runs and are "
-            f"not in this input, e.g. {first}"
-        )
+        rule = counted(len(summary.surplus), "further scan lies", "further scans lie")
+        print(f"  {rule} in the store from earlier runs, not in this input, e.g. {first}")
     return 1 if summary.failed else 0
 
 

@@ -22,7 +22,7 @@ from mri_jax import files
 from mri_jax.cohort.continued import without_excluded
 from mri_jax.cohort.table import read_table
 from mri_jax.errors import UserError
-from mri_jax.problems import first_lines
+from mri_jax.problems import counted, first_lines
 from mri_jax.volumes import exclusions, outliers
 from mri_jax.volumes.qc_page import page, pictures
 from mri_jax.volumes.store import KEY, VolumeStore
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     template = load_template(settings.get("template", "mni152"), settings.get("template_mask", ""))
     files.write_text(out, page(store, pictures(store, template), decisions, index))
     flagged = int((table["flags"] != "").sum())
-    print(f"{out}: {len(store)} scans, {flagged} flagged")
+    print(f"{out}: {counted(len(store), 'scan')}, {flagged} flagged")
     named = table[table["flags"] != ""][[*KEY, "flags"]].itertuples(index=False, name=None)
     lines = [f"{subject} {session}: {flags}" for subject, session, flags in named]
     for line in first_lines(lines, args.store / "quality.csv"):
@@ -88,7 +88,7 @@ def _read_decisions(path: Path | None) -> pd.DataFrame | None:
 
 
 def _say(what: str, excluded: pd.DataFrame, cohort: pd.DataFrame | None) -> None:
-    print(f"{what}: {len(excluded)} scans ({exclusions.NAME})")
+    print(f"{what}: {counted(len(excluded), 'scan')} ({exclusions.NAME})")
     by = ["cohort", "reason"]
     if cohort is not None:
         site = ["site"] if "site" in cohort else []

@@ -4,6 +4,7 @@ import argparse
 
 from mri_jax import backend, files
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 from mri_jax.showing import simulated
 from mri_jax.simulation import (
     CLASSES,
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         settings = settings_from(args)
         backend.start()
         result = simulate(settings, args.out, workers=args.workers)
-        print(f"{simulated.WORD}: {settings.total} scans; {result.table_path}")
+        print(f"{simulated.WORD}: {counted(settings.total, 'scan')}; {result.table_path}")
         return 0
     for name in _MAKING:
         value = getattr(args, name)
@@ -91,7 +92,7 @@ def report(findings: list[Measurement]) -> int:
     for finding in findings:
         print(finding.line())
     failed = sum(not finding.passed for finding in findings)
-    print(f"{len(findings)} findings, {failed} failed")
+    print(f"{counted(len(findings), 'finding')}, {failed} failed")
     return 1 if failed else 0
 
 

@@ -11,6 +11,7 @@ from mri_jax import seeding
 from mri_jax.errors import UserError
 from mri_jax.evaluation import intervals
 from mri_jax.evaluation.scores import Scores, estimate
+from mri_jax.problems import counted
 
 PERMUTATIONS = 2000
 NAN = float("nan")
@@ -47,8 +48,8 @@ def aligned(first: Scores, second: Scores) -> tuple[Scores, Scores]:
     only_second = np.setdiff1d(second.scan, first.scan)
     if len(only_first) or len(only_second):
         raise UserError(
-            f"not comparable: {len(only_first)} scans were tested by the first method only and "
-            f"{len(only_second)} by the second only"
+            f"not comparable: {counted(len(only_first), 'scan was', 'scans were')} tested by the "
+            f"first method only and {len(only_second)} by the second only"
         )
     if (first.label != second.label).any():
         raise UserError("not comparable: a scan is labelled differently in the two methods")

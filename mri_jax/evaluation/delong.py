@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 
 ROUNDING = 1e-18
 """A variance below this is rounding error of equal values, not a measured spread."""
@@ -52,9 +53,12 @@ def placements(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.nda
     score = np.atleast_2d(np.asarray(score, float))
     m, n = int(positive.sum()), int((~positive).sum())
     if m == 0 or n == 0:
-        raise UserError(f"label: {m} positives and {n} negatives; an AUC needs both classes")
+        found = f"{counted(m, 'positive')} and {counted(n, 'negative')}"
+        raise UserError(f"label: {found}; an AUC needs both classes")
     if np.isnan(score).any():
-        raise UserError(f"score: {int(np.isnan(score).sum())} values are NaN")
+        raise UserError(
+            f"score: {counted(int(np.isnan(score).sum()), 'value is', 'values are')} NaN"
+        )
     overall = stats.rankdata(score, axis=1)
     within_positive = stats.rankdata(score[:, positive], axis=1)
     within_negative = stats.rankdata(score[:, ~positive], axis=1)

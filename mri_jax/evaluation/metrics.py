@@ -11,6 +11,7 @@ from scipy.stats import rankdata
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import variants
+from mri_jax.problems import counted
 
 METRICS = ("auc", "acc", "bac", "sen", "spe")
 ENSEMBLE = -1
@@ -91,7 +92,8 @@ def five_metrics(
     if not np.isin(label, (0, 1)).all():
         raise UserError("label: must be 0 or 1")
     if np.isnan(probability).any():
-        raise UserError(f"probability: {int(np.isnan(probability).sum())} values are NaN")
+        absent = int(np.isnan(probability).sum())
+        raise UserError(f"probability: {counted(absent, 'value is', 'values are')} NaN")
     return FiveMetrics(auc(label, probability), *rates(label, probability > threshold))
 
 

@@ -12,6 +12,7 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation.calibration import temperature
 from mri_jax.evaluation.metrics import score_of
 from mri_jax.evaluation.scores import Scores, gather
+from mri_jax.problems import counted
 
 ARGMAX = "argmax"
 SOURCE_FOLD = "source fold"
@@ -113,8 +114,8 @@ def like(source: Scores, tuned: Scores) -> Scores:
     absent = [scan for scan in tuned.scan if scan not in place]
     if absent:
         raise UserError(
-            f"not comparable: {len(absent)} scans were tested by the tuned networks and not by "
-            "the source networks"
+            f"not comparable: {counted(len(absent), 'scan was', 'scans were')} tested by the tuned "
+            "networks and not by the source networks"
         )
     columns = np.array([place[scan] for scan in tuned.scan])
     rows = []

@@ -16,7 +16,7 @@ from mri_jax.errors import UserError
 from mri_jax.simulation.phantom import phantom_on
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.headers import MAX_VOXELS, check_size
+from mri_jax.volumes.headers import MAX_VOXELS, check_size, why_unreadable
 from mri_jax.volumes.resampling import Image, transform_points
 
 # Shares of the labelled voxels of a file that may lie outside the volumes' box, and outside the
@@ -120,7 +120,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except _DAMAGES as error:
         if str(error).startswith("regions:"):
             raise
-        raise UserError(f"regions: {path}: is no NIfTI image ({error})") from None
+        raise UserError(f"regions: {path}: is no NIfTI image: {why_unreadable(error)}") from None
 
 
 def _check_space(path: Path, image: Image, grid: Grid) -> None:

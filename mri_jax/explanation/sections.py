@@ -19,6 +19,7 @@ from mri_jax.explanation.sanity import FAILED, RULES
 from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.filenames import joined_name, safe_name
 from mri_jax.runs.trained import SOURCE
+from mri_jax.showing.numbers import class_named
 from mri_jax.showing.table import from_frame, from_rows
 
 _SHOWN_OF_CLASS = 2
@@ -46,7 +47,7 @@ def about(facts: Facts, count: int) -> Section:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.items())
+    return ", ".join(f"{n} {class_named(name)}" for name, n in counts.items())
 
 
 def verdict_table(checked: Sequence[Checked]) -> pd.DataFrame:

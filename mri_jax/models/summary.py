@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mri_jax.models.spec import CNNSpec
+from mri_jax.problems import counted
 
 # A training step holds about this many times the activations of the conv layers: they, their
 # gradients and the temporaries of a convolution (CNN-5 at `paper`, batch 2: 2.1 GB).
@@ -124,5 +125,7 @@ def table(spec: CNNSpec, shape: tuple[int, int, int], batch: int) -> str:
     ]
     lines.append(f"{'total':<8}{'':>22}{totals[0]:>14,}{totals[1]:>18,}{totals[2]:>16,}")
     needed = step_bytes(spec, shape, batch) / 2**20
-    lines.append(f"a training step of {batch} volumes needs about {needed:,.0f} MiB, by estimate")
+    lines.append(
+        f"a training step of {counted(batch, 'volume')} needs about {needed:,.0f} MiB, by estimate"
+    )
     return "\n".join(lines)

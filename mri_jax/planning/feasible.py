@@ -14,6 +14,7 @@ from mri_jax.evaluation import baselines
 from mri_jax.models import CNNSpec
 from mri_jax.models.summary import step_bytes
 from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
+from mri_jax.problems import counted
 from mri_jax.settings.study import named
 from mri_jax.training.loop import FitSettings
 from mri_jax.volumes.grids import GRIDS, Grid
@@ -52,9 +53,10 @@ def check_network(spec: CNNSpec, grid: Grid) -> None:
     blocks, shape = len(spec.repetitions), " x ".join(map(str, grid.shape))
     if min(grid.shape) < 2**blocks:
         raise UserError(
-            f"{named('model.repetitions')}: {spec.repetitions} halves volumes {blocks} times, and "
-            f"those of {shape} voxels at {grid.spacing:g} mm have less than {2**blocks} along an "
-            f"axis; take a finer grid, or fewer blocks with {named('model.preset')}=''"
+            f"{named('model.repetitions')}: {spec.repetitions} halves volumes "
+            f"{counted(blocks, 'time')}, and those of {shape} voxels at {grid.spacing:g} mm have "
+            f"less than {2**blocks} along an axis; take a finer grid, or fewer blocks with "
+            f"{named('model.preset')}=''"
         )
 
 
@@ -118,10 +120,11 @@ def check_memory(fit: FitSettings, shape: tuple[int, ...], memory: int) -> None:
     """
     needed = step_bytes(fit.step.spec, shape, fit.batch)
     if needed > memory:
+        size = "x".join(map(str, shape))
+        volumes = counted(fit.batch, f"volume of {size} needs", f"volumes of {size} need")
         raise UserError(
-            f"{named('train.batch')}: {fit.batch} volumes of {'x'.join(map(str, shape))} need "
-            f"about {needed / 2**30:.1f} GiB a step, and there are "
-            f"{memory / 2**30:.1f} GiB for a fold; " + largest(fit, shape, memory)
+            f"{named('train.batch')}: {volumes} about {needed / 2**30:.1f} GiB a step, and there "
+            f"are {memory / 2**30:.1f} GiB for a fold; " + largest(fit, shape, memory)
         )
 
 

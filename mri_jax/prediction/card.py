@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mri_jax.evaluation.delong import Interval
 from mri_jax.prediction.model import FAR_PERCENT, Ensemble, PortableModel, TrainingGroup
+from mri_jax.problems import counted
 from mri_jax.runs.trained import SOURCE
 from mri_jax.showing import simulated
 from mri_jax.showing.forms import grid
@@ -27,9 +28,10 @@ def _lines(model: PortableModel) -> Iterator[str]:
     yield from (f"- {note}" for note in model.notes)
     yield "\n## What it is\n"
     shape = " x ".join(map(str, model.grid.shape))
+    ensembles = (f"{e.stage} ({counted(len(e.networks), 'network')})" for e in model.ensembles)
     yield (
         f"Ensembles of 3D-CNNs, each trained with another fold of the training cohort held out: "
-        f"{', '.join(f'{e.stage} ({len(e.networks)} networks)' for e in model.ensembles)}. Input: "
+        f"{', '.join(ensembles)}. Input: "
         f"T1-weighted volumes of {shape} voxels, {model.grid.spacing:g} mm, "
         f"{model.normalisation.method} intensities inside the brain. Output: the probability of "
         f"{model.positive}, as the mean over an ensemble's networks."

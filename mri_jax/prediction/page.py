@@ -11,6 +11,7 @@ from mri_jax.prediction import page_tables
 from mri_jax.prediction.card import DISCLAIMER
 from mri_jax.prediction.model import FAR_PERCENT, MEANING, PERCENTS, PortableModel, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
+from mri_jax.problems import counted
 from mri_jax.showing import pages
 from mri_jax.showing.figures import drawn, image
 from mri_jax.showing.simulated import TRAINING_BANNER
@@ -60,7 +61,7 @@ def warnings(model: PortableModel, prediction: Prediction) -> list[str]:
     lines = []
     if prediction.known:
         counts = "; ".join(
-            f"{o.trained_on} of {len(o.probabilities)} {o.ensemble.stage} networks"
+            f"{o.trained_on} of {counted(len(o.probabilities), f'{o.ensemble.stage} network')}"
             for o in prediction.opinions
             if o.trained_on
         )

@@ -20,6 +20,7 @@ from mri_jax.prediction.model import (
     ScoreGroup,
     Tested,
 )
+from mri_jax.problems import counted
 from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.volumes.store import KEY
 
@@ -72,7 +73,7 @@ def _temperature(rows: pd.DataFrame, stage: str) -> tuple[float | None, str]:
     if not _TEMPERATURES[0] < found < _TEMPERATURES[1]:
         return None, f"Not calibrated: the scores of the {what} give no finite temperature."
     scans = len(rows[KEY].drop_duplicates())
-    return found, f"Temperature {found:.3g}, fitted on the {what} ({scans} scans)."
+    return found, f"Temperature {found:.3g}, fitted on the {what} ({counted(scans, 'scan')})."
 
 
 def _too_few(rows: pd.DataFrame, what: str) -> str | None:
@@ -81,7 +82,7 @@ def _too_few(rows: pd.DataFrame, what: str) -> str | None:
     if not len(scans):
         return f"the run holds no scores from {what}"
     if fewest < FEWEST:
-        return f"the {what} hold {fewest} scans of a class, fewer than {FEWEST}"
+        return f"the {what} hold {counted(fewest, 'scan')} of a class, fewer than {FEWEST}"
     return None
 
 

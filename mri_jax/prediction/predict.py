@@ -19,6 +19,7 @@ from mri_jax.prediction.opinion import judge, points_of
 from mri_jax.prediction.page import page
 from mri_jax.prediction.rows import row_of
 from mri_jax.prediction.scans import Failure, NewScan, Wanted
+from mri_jax.problems import counted
 from mri_jax.progress import Progress
 
 TABLE = "predictions.csv"
@@ -89,7 +90,7 @@ def predict(
         if (folder / TABLE).exists():
             raise UserError(f"{folder}: holds predictions already; choose another --out")
         each = ROW_BYTES + PAGE_BYTES * options.pages
-        require_space(folder, len(wanted) * each, f"results of {len(wanted)} scans")
+        require_space(folder, len(wanted) * each, f"results of {counted(len(wanted), 'scan')}")
         return _predict(model, wanted, folder, options)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mri_jax.errors import UserError
 from mri_jax.prediction.model import FigureReference, TrainingGroup
+from mri_jax.problems import counted
 from mri_jax.runs import faults
 from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.showing import simulated
@@ -74,4 +75,4 @@ def notes_of(run: TrainedRun, variant: str, stages: Sequence[str]) -> Iterator[s
     yield from (f"The run: {line}." for line in run.results.missing)
     smallest = min((group.n for group in groups_of(run, variant)), default=0)
     if smallest < 100:
-        yield f"Only {smallest} training scans of the smaller class."
+        yield f"Only {counted(smallest, 'training scan')} of the smaller class."

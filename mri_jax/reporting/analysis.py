@@ -13,6 +13,7 @@ from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import Family
 from mri_jax.evaluation.predictions import KEY
 from mri_jax.evaluation.variants import UNKNOWN, Variant, described, of_rows
+from mri_jax.problems import counted
 from mri_jax.runs import results
 from mri_jax.runs.results import Results
 
@@ -253,8 +254,8 @@ def _check_comparable(
                 raise UserError(
                     f"not comparable on {cohort} ({family.key}): {first.method.name} of {names[0]} "
                     f"and {other.method.name} of {names[1]} have different test sets: "
-                    f"{len(here - there)} scans are only in the first, {len(there - here)} only "
-                    f"in the second, {len(here & there)} in both"
+                    f"{counted(len(here - there), 'scan')} only in the first, "
+                    f"{len(there - here)} only in the second, {len(here & there)} in both"
                 )
 
 

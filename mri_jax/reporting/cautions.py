@@ -12,6 +12,7 @@ from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs.results import Results
 from mri_jax.settings.presets import unmeant
+from mri_jax.showing.numbers import class_named
 from mri_jax.showing.simulated import caution
 
 FEW = 20
@@ -93,9 +94,11 @@ def _of_section(section: FamilyAnalysis) -> list[str]:
             few = []
             for count, name in zip(cells[0].scores.counts, section.classes[::-1], strict=True):
                 if count == 0:
-                    lines.append(f"{where}: no {name} subject; AUC and BAC are undefined.")
+                    lines.append(
+                        f"{where}: no {class_named(name)} subject; AUC and BAC are undefined."
+                    )
                 elif count < FEW:
-                    few.append(f"{count} {name}")
+                    few.append(f"{count} {class_named(name)}")
             if few:
                 lines.append(
                     f"{where}: only {' and '.join(few)} subjects; intervals are wide and rest on "

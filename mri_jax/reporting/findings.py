@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
+from mri_jax.problems import counted
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs import faults
@@ -99,7 +100,7 @@ def _pairs(rows: pd.DataFrame, whose: str, explored: bool) -> Iterator[str]:
     if not len(rows):
         return
     tested = rows[rows["p_holm"].notna()]
-    count = f"Of {len(rows)} declared pair{'s' * (len(rows) != 1)} of {whose}"
+    count = f"Of {counted(len(rows), 'declared pair')} of {whose}"
     if len(tested) < len(rows):
         count += f" ({len(rows) - len(tested)} could not be tested)"
     if not len(tested):

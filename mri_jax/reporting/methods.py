@@ -8,6 +8,7 @@ from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.evaluation.variants import of_baselines
+from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.settings.study import Study
 
@@ -105,7 +106,7 @@ def _preprocessing(analysis: Analysis) -> str:
         counts = made.scans[step]
         for value, count in sorted(counts.items(), key=lambda item: -item[1]):
             clause = words.get(value, f"{step}: {value}").format(template=template)
-            clauses.append(clause + (f" ({count} scans)" if len(counts) > 1 else ""))
+            clauses.append(clause + (f" ({counted(count, 'scan')})" if len(counts) > 1 else ""))
     text = "; ".join(clauses)
     return f"{text[0].upper()}{text[1:]}; volumes lay on {grid}."
 
@@ -176,7 +177,8 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     paragraphs = []
     first = f"3D convolutional networks ({runs}) were trained from scratch on {kind}"
     first += f" of {source}" if source else ""
-    first += f" after Guan et al. [1], as {folds} networks by cross-validation over subjects, and"
+    first += f" after Guan et al. [1], as {counted(folds, 'network')} by cross-validation over "
+    first += "subjects, and"
     first += f" tested on {cohorts}." if cohorts else " evaluated on the held-out folds."
     stages = sorted(s for s in networks["stage"].unique() if s != "source")
     if stages:

@@ -2,6 +2,7 @@
 
 from mri_jax.evaluation.families import Method
 from mri_jax.evaluation.variants import of_baselines, of_rows
+from mri_jax.problems import counted
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.showing.numbers import DASH
@@ -80,5 +81,5 @@ def subtitle(analysis: Analysis) -> str:
     networks = rows.loc[~of_baselines(rows), ["run", "stage", "repeat", "fold"]]
     count = len(networks.drop_duplicates())
     scans = len(rows[["subject_id", "session_id"]].drop_duplicates())
-    comparisons = len(analysis.sections)
-    return f"{count} networks, {scans} scans, {comparisons} comparison{'s' * (comparisons != 1)}"
+    comparisons = counted(len(analysis.sections), "comparison")
+    return f"{counted(count, 'network')}, {counted(scans, 'scan')}, {comparisons}"

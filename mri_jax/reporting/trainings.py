@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from mri_jax.evaluation.families import Method
+from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs import faults
 from mri_jax.runs.faults import KEY, folds
@@ -34,7 +35,8 @@ def left_out(analysis: Analysis) -> Iterator[str]:
     steps = history.groupby(KEY, sort=False)["not_finite"].sum().reset_index()
     for (run, stage), group in steps[steps["not_finite"] > 0].groupby(["run", "stage"], sort=False):
         name = Method(run, stage).name
+        left = counted(int(group["not_finite"].sum()), "training step was", "training steps were")
         yield (
-            f"{name}: {int(group['not_finite'].sum())} training steps were left out, because loss "
+            f"{name}: {left} left out, because loss "
             f"or gradient was not finite ({folds(group['fold'])})."
         )

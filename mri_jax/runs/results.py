@@ -37,7 +37,7 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.baselines import LABELS
 from mri_jax.evaluation.variants import Variant, completed, of_rows
-from mri_jax.problems import refuse_absent
+from mri_jax.problems import counted, refuse_absent
 from mri_jax.runs import provenance
 from mri_jax.runs.provenance import Provenance
 from mri_jax.settings.study import Study
@@ -346,8 +346,8 @@ def _unlike_plan(plan: pd.DataFrame, history: pd.DataFrame) -> list[str]:
         return []
     run, stage, repeat, fold, epochs = wrong[0]
     line = (
-        f"{HISTORY} holds other epochs of {len(wrong)} networks than {PLAN} says (first: {run}, "
-        f"{stage}, repeat {repeat}, fold {fold}: {epochs:g})"
+        f"{HISTORY} holds other epochs of {counted(len(wrong), 'network')} than {PLAN} says "
+        f"(first: {run}, {stage}, repeat {repeat}, fold {fold}: {epochs:g})"
     )
     return [line]
 
@@ -364,7 +364,7 @@ def _unfinished(plan: pd.DataFrame, predictions: pd.DataFrame) -> list[str]:
         return []
     run, stage, repeat, fold = absent[0]
     line = (
-        f"the run is unfinished: {len(absent)} of {len(planned)} planned networks have no "
-        f"predictions (first: {run}, {stage}, repeat {repeat}, fold {fold})"
+        f"the run is unfinished: {len(absent)} of {counted(len(planned), 'planned network')} "
+        f"without predictions (first: {run}, {stage}, repeat {repeat}, fold {fold})"
     )
     return [line]

@@ -1,10 +1,13 @@
 """How numbers are written in tables, on pages and in sentences."""
 
+import re
+
 import numpy as np
 
 DASH = "–"
 """What stands for a number that is not known."""
 MINUS = "−"
+_ENDS_AS_NUMBER = re.compile(r"(^|\s)[-+]?\d[\d.,]*$")
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -44,6 +47,21 @@ def p_value(value: float) -> str:
     if np.isnan(value):
         return DASH
     return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def class_named(name: str) -> str:
+    """Returns what a class is called beside a number: ``AD``, but ``class 1``."""
+    return f"class {name}" if _ENDS_AS_NUMBER.search(name) else name
+
+
+def of_class(name: str, n: int) -> str:
+    """Returns how many are of a class.
+
+    >>> of_class("AD", 205), of_class("-1", 31)
+    ('AD 205', 'class -1: 31')
+    """
+    named = class_named(name)
+    return f"{named} {n}" if named == name else f"{named}: {n}"
 
 
 def interval(low: float, high: float) -> str:

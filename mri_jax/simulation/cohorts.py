@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from mri_jax import files
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 from mri_jax.progress import Progress
 from mri_jax.simulation import raw, truth
 from mri_jax.simulation.making import part_of, raw_maker, store_of, volume_maker
@@ -180,8 +181,8 @@ def _check_room(folder: epath.Path, settings: SimulationSettings, scans: int) ->
         free = shutil.disk_usage(above[0]).free
         if needed > free:
             raise UserError(
-                f"{folder}: {scans} scans need {needed / 1e9:.3g} GB and the disk has "
-                f"{free / 1e9:.3g} GB free"
+                f"{folder}: {counted(scans, 'scan needs', 'scans need')} {needed / 1e9:.3g} GB and "
+                f"the disk has {free / 1e9:.3g} GB free"
             )
 
 

@@ -7,7 +7,7 @@ from mri_jax.planning import fits
 from mri_jax.planning.catalogue import Catalogue, Key
 from mri_jax.planning.fingerprints import earlier_names
 from mri_jax.planning.plan import Plan, TrainStage
-from mri_jax.problems import listed
+from mri_jax.problems import counted, listed
 from mri_jax.settings.presets import unmeant
 from mri_jax.settings.study import Study, named
 from mri_jax.study.stages import StageFolders
@@ -55,7 +55,7 @@ def _excluded(analysed: Sequence[Key], total: int) -> list[str]:
     if not analysed:
         return []
     told = (
-        f"{len(analysed)} of {total} scans are analysed although quality control excludes them "
+        f"{len(analysed)} of {counted(total, 'scan')} analysed, though excluded by quality control "
         f"(exclusions.csv of the store): {listed(map(' '.join, analysed))}; "
         "python -m mri_jax qc STORE --cohort TABLE --cohort-out NEW.csv writes a table without them"
     )
@@ -72,8 +72,8 @@ def trained_again(
             names = earlier_names(stage, study, catalogue)
             found.update(version for version, name in names.items() if folders.has_result(name))
     return [
-        f"{count} finished networks were trained with other numerics (version {version}, now "
-        f"{NUMERICS_VERSION}) and are trained again; they stay where they are"
+        f"{counted(count, 'finished network was', 'finished networks were')} trained with other "
+        f"numerics (version {version}, now {NUMERICS_VERSION}), to be trained again; old ones stay"
         for version, count in sorted(found.items())
     ]
 

@@ -6,6 +6,7 @@ from etils import epath
 
 from mri_jax.errors import UserError
 from mri_jax.planning.plan import Plan
+from mri_jax.problems import counted
 from mri_jax.runs import results
 from mri_jax.settings.study import Study
 from mri_jax.study import outputs, provenance
@@ -40,7 +41,7 @@ def check_config(workdir: epath.Path, study: Study) -> None:
             for name, (there, here) in list(differ.items())[:_SHOWN]
         )
         if len(differ) > _SHOWN:
-            shown += f"; and {len(differ) - _SHOWN} more fields"
+            shown += f"; and {counted(len(differ) - _SHOWN, 'more field')}"
         raise UserError(f"{workdir}: is the work directory of another config: {shown}; {other}")
 
 

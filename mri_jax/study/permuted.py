@@ -15,6 +15,7 @@ from mri_jax.explanation.check import PermutedNetwork
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.planning.fingerprints import training_named
 from mri_jax.planning.permuted import permute_labels
+from mri_jax.problems import counted
 from mri_jax.runs.trained import SOURCE, TrainedRun
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
@@ -75,6 +76,6 @@ def _described(history: list[dict[str, Any]]) -> str:
     losses = np.array([row["train_loss"] for row in history], float)
     best = next((row for row in history if row["best"]), history[-1])
     return (
-        f"training loss {losses[0]:.2f} to {losses[-1]:.2f} in {len(history)} epochs (chance "
-        f"{np.log(2):.2f}), best epoch {best['epoch']}"
+        f"training loss {losses[0]:.2f} to {losses[-1]:.2f} in "
+        f"{counted(len(history), 'epoch')} (chance {np.log(2):.2f}), best epoch {best['epoch']}"
     )

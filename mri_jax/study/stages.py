@@ -27,6 +27,7 @@ from mri_jax import files, sealed, stage_note
 from mri_jax.errors import UserError
 from mri_jax.locks import lock_of
 from mri_jax.planning.plan import Stage, TrainStage
+from mri_jax.problems import counted
 from mri_jax.training.checkpoints import Network, load_params
 
 _DAMAGED = "damaged"
@@ -103,8 +104,8 @@ class StageFolders:
                     found += 1
         if found:
             self.say(
-                f"{self.root}: {found} finished stages of an earlier version had no digests of "
-                "their files; they are accepted, and have digests from now on"
+                f"{self.root}: {counted(found, 'finished stage')} of an earlier version, without "
+                "digests of the files: accepted, with digests from now on"
             )
 
     def _renew(self, folder: epath.Path) -> None:

@@ -12,6 +12,7 @@ from mri_jax.cohort import near_duplicates
 from mri_jax.cohort.leakage import refuse_same_bytes
 from mri_jax.errors import UserError
 from mri_jax.planning.catalogue import Catalogue
+from mri_jax.problems import counted
 from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.store import VolumeStore
 
@@ -64,8 +65,10 @@ def resolved(
     keys = [key for key in table[["subject_id", "session_id"]].itertuples(index=False, name=None)
             if key in store.index.index]  # fmt: skip
     if len(keys) < 2:
-        raise UserError(f"{folder}: holds {len(keys)} scans of the table; at least 2 are needed")
-    say(f"{folder}: holds {len(keys)} of {len(table)} scans of the table, and "
+        raise UserError(
+            f"{folder}: holds {counted(len(keys), 'scan')} of the table; at least 2 are needed"
+        )
+    say(f"{folder}: holds {len(keys)} of {counted(len(table), 'scan')} of the table, and "
           f"{len(store) - len(keys)} that are not in it")  # fmt: skip
     store.check(keys)
     own = described.of_scans(store, keys)
@@ -74,16 +77,16 @@ def resolved(
     found = near_duplicates.calibrate(volumes, subjects)
     limit = found.value if threshold is None else threshold
     if threshold is None and found.rescans:
-        said = f"which finds {found.found:.0%} of {found.rescans} pairs of known rescans"
+        said = f"which finds {found.found:.0%} of {counted(found.rescans, 'pair')} of known rescans"
     elif threshold is None:
         said = "the default, for no subject has two scans to check it on"
     else:
         said = "the threshold given"
     pairs = near_duplicates.pairs_above(volumes, subjects, limit)
     mirrored = sum(pair.mirrored for pair in pairs)
-    say(f"near-identical volumes: {len(pairs)} pairs of different ids "
+    say(f"near-identical volumes: {counted(len(pairs), 'pair')} of different ids "
           + (f"({mirrored} of them mirrored) " if mirrored else "")
-          + f"correlate at least {limit:.3f} ({said})")  # fmt: skip
+          + f"with a correlation of at least {limit:.3f} ({said})")  # fmt: skip
     listed = near_duplicates.listing(pairs, keys, near_duplicates.read(file))
     if len(listed):
         files.write_csv(file, listed)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 from mri_jax.training.devices import available_memory, fold_budget
 from mri_jax.training.feed import Feed, PerFold, StreamedPerFold
 from mri_jax.training.folds import Programs
@@ -76,7 +77,7 @@ def _room(batch: np.ndarray, scans: int, last: int) -> list[np.ndarray]:
     if needed > free:
         raise UserError(
             f"memory: the output of conv layer {last}, whose layers stay frozen, takes "
-            f"{needed / 2**30:.1f} GiB for {scans} scans in {folds} fold{'s' * (folds > 1)}; "
+            f"{needed / 2**30:.1f} GiB for {counted(scans, 'scan')} in {counted(folds, 'fold')}; "
             f"this machine has {free / 2**30:.1f} GiB free"
         )
     return [aligned((scans, *batch.shape[2:]), batch.dtype) for _ in range(folds)]

@@ -70,7 +70,8 @@ class BatchSummary:
       skipped: Scans done before.
       failed: Scans that failed.
       reasons: Why, with their number, the commonest first.
-      readings: What was mended or declared in reading scans, with the number of scans.
+      readings: What was mended or declared in reading scans, all of a scan together, with the
+        number of scans of which it is said.
       surplus: Scans of the store that this run was not asked for, (subject, session).
     """
 
@@ -144,7 +145,7 @@ def run(
     count = {s: sum(o.state == s for o in outcomes) for s in ("done", "skipped", "failed")}
     # The same rule broken by many files is one reason.
     said = Counter(o.reason.removeprefix(f"{o.entry.path.name}: ") for o in failed)
-    readings = Counter(note for o in outcomes if o.reading for note in o.reading.split("; "))
+    readings = Counter(o.reading for o in outcomes if o.reading)
     return BatchSummary(
         **count,
         reasons=tuple(said.most_common()),

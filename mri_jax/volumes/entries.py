@@ -8,11 +8,13 @@ import pandas as pd
 
 from mri_jax import delimited
 from mri_jax.errors import UserError
+from mri_jax.filenames import where_folders_end
 from mri_jax.problems import refuse_absent
 from mri_jax.trees import NO_SESSION
 from mri_jax.volumes import scanners
 from mri_jax.volumes.headers import check_orientation
 
+_TABLES = (".csv", ".tsv", ".txt")
 WANTED = "give a folder of scans, or a table (CSV, TSV) with the columns subject_id and image"
 
 
@@ -67,7 +69,9 @@ def of_table(path: Path, base: Path, cohort: str) -> list[ScanEntry]:
     try:
         rows = delimited.read(path)
     except UserError as error:
-        raise UserError(f"input: {error} ({WANTED})") from None
+        # What is named as a table is meant to be one, and the error says what is wrong with it.
+        wanted = "" if path.suffix.lower() in _TABLES else f" ({WANTED})"
+        raise UserError(f"input: {error}{wanted}") from None
     refuse_absent(f"input: {path}", ("subject_id", "image"), rows.header)
     optional = [n for n in ("session_id", "cohort", "mask", "orientation") if n in rows.header]
     scanner = [n for n in scanners.columns(list(rows.header)) if n not in optional]
@@ -106,7 +110,10 @@ def _check_found(table: Path, base: Path, rows: pd.DataFrame) -> None:
     where, advice = f"looked for {named[0]} in {looked}", "give --root, the folder they begin in"
     if all(map(os.path.isabs, named)):
         where, advice = f"e.g. {named[0]}", "correct the paths"
-    raise UserError(f"input: {table}: none of its {len(named)} images is there ({where}); {advice}")
+    if hint := next(filter(None, map(where_folders_end, named)), ""):
+        advice = hint.strip(" ()")
+    rule = "its image is not" if len(named) == 1 else f"none of its {len(named)} images is"
+    raise UserError(f"input: {table}: {rule} there ({where}); {advice}")
 
 
 def _place(name: str, root: Path, folder: Path) -> Path:

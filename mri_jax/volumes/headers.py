@@ -6,6 +6,7 @@ Nothing here reads voxels, so that a folder of a thousand scans can be checked i
 
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt
 from nibabel.spatialimages import HeaderDataError
 
-from mri_jax import files
+from mri_jax import files, trees
 from mri_jax.errors import UserError
+from mri_jax.filenames import where_folders_end
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz")
 COMPRESSED = (".gz", ".mgz")
@@ -31,6 +33,9 @@ SPACING_MM = (0.2, 8.0)
 UNITS_MM = {"meter": 1000.0, "micron": 0.001}
 # A unit quaternion stored in float32 exceeds the length of 1 by no more than this.
 ROUNDING = 1e-5
+CUT_OFF = "the file is cut off; copy or download it again"
+DAMAGED = "the file is damaged; copy or download it again"
+_ANEW = "convert the DICOM again, or write the file anew with the tool that made it"
 # An SPM .mat of one or two 4 x 4 matrices has some hundred bytes.
 MAX_MAT_BYTES = 2**16
 
@@ -98,6 +103,15 @@ class Opened:
     notes: tuple[str, ...]
 
 
+def why_unreadable(error: Exception) -> str:
+    """Returns why a file cannot be read, in place of a library's words where they do not help."""
+    if isinstance(error, EOFError):
+        return CUT_OFF
+    if isinstance(error, zlib.error | gzip.BadGzipFile):
+        return DAMAGED
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def is_scan_name(name: str) -> bool:
     """Returns whether a file name ends like a scan (`SUFFIXES`, in any case) and is not hidden."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
@@ -142,7 +156,7 @@ def open_header(path: Path, orientation: str = "") -> Opened:
     shape = _check_shape(image)
     dtype = image.get_data_dtype()
     if dtype.kind not in "iuf":
-        raise UserError(f"holds {dtype} voxels; intensities must be real numbers")
+        raise UserError(_not_real(dtype))
     affine, notes = _affine_of(image, path, orientation)
     _check_axes(affine)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -151,12 +165,14 @@ def open_header(path: Path, orientation: str = "") -> Opened:
     spacing = spacing * unit
     if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
         raise UserError(
-            f"has voxels of {_mm(spacing)} mm; {SPACING_MM[0]} to {SPACING_MM[1]} mm are accepted"
+            f"has voxels of {_mm(spacing)} mm; {SPACING_MM[0]} to {SPACING_MM[1]} mm are accepted: "
+            f"if the header is wrong, {_ANEW}"
         )
     extent = spacing * shape
     if extent.min() < EXTENT_MM[0] or extent.max() > EXTENT_MM[1]:
         raise UserError(
-            f"covers {_mm(extent)} mm; a head needs {EXTENT_MM[0]:.0f} to {EXTENT_MM[1]:.0f} mm"
+            f"covers {_mm(extent)} mm; a head needs {EXTENT_MM[0]:.0f} to {EXTENT_MM[1]:.0f} mm: "
+            f"if the header is wrong, {_ANEW}"
         )
     check_size(image, path, whole=False)
     return Opened(image, shape, affine, unit, (*notes, *([f"lengths in {name}s"] if name else [])))
@@ -195,7 +211,10 @@ def open_image(path: Path) -> nib.spatialimages.SpatialImage:
         fits, sniff = kind.path_maybe_image(str(path), sniff)
         if fits:
             return kind.from_filename(str(path))
-    raise UserError("cannot be read: its header is neither NIfTI, MGH nor Analyze")
+    raise UserError(
+        "cannot be read: its header is neither NIfTI, MGH nor Analyze; copy or download it again, "
+        "or convert the DICOM with dcm2niix"
+    )
 
 
 def companions(path: Path) -> tuple[Path, ...]:
@@ -219,6 +238,18 @@ def _partner(path: Path, ending: str) -> Path:
     return next((p for p in paths if p.exists()), paths[0])
 
 
+def _not_real(dtype: np.dtype) -> str:
+    """Returns why voxels that are no real numbers are no scan, and what to give instead."""
+    if dtype.names:
+        return (
+            f"is an {''.join(dtype.names)} colour image (a picture or map of a scan), not a scan; "
+            "give the T1w image itself"
+        )
+    if dtype.kind == "c":
+        return f"holds complex numbers ({dtype}); save their magnitude (numpy.abs) as the scan"
+    return f"holds {dtype} voxels; intensities must be real numbers"
+
+
 def check_regular(path: Path) -> None:
     """Refuse what is no file with content, before anything is read of it.
 
@@ -226,22 +257,25 @@ def check_regular(path: Path) -> None:
       UserError: It is absent, a link that leads nowhere, a folder, a pipe or a device, or empty.
     """
     if path.is_symlink() and not path.exists():
-        raise UserError(
-            "cannot be read: it is a link that leads nowhere (git-annex, DataLad: get the file)"
-        )
+        raise UserError(f"cannot be read: it is {trees.ONLY_A_LINK}")
     try:
         size = files.check_regular(path)
     except UserError as error:
         # The callers put the file's name before the rule.
-        raise UserError(f"cannot be read: {str(error).removeprefix(f'{path}: ')}") from None
+        told = str(error).removeprefix(f"{path}: ")
+        hint = "" if path.exists() else where_folders_end(path.name)
+        raise UserError(f"cannot be read: {told}{hint}") from None
     if size == 0:
-        raise UserError("the file is empty")
+        raise UserError("the file is empty; copy or download it again")
 
 
 def _check_shape(image: nib.spatialimages.SpatialImage) -> tuple[int, int, int]:
     shape = squeezed(image.shape)
     if len(shape) != 3:
-        raise UserError(f"has {len(shape)} dimensions {shape}; a T1w scan has 3")
+        raise UserError(
+            f"has {len(shape)} dimensions {shape}; a T1w scan has 3: save the one volume that is "
+            "the scan (fslroi, mrconvert)"
+        )
     if min(shape) < 1 or np.prod([float(n) for n in shape]) > MAX_VOXELS:
         raise UserError(f"declares {shape} voxels; at most {MAX_VOXELS:,} are read")
     if min(shape) < MIN_VOXELS_ACROSS:
@@ -339,11 +373,11 @@ def _unit_of(image: Any, spacing: np.ndarray) -> tuple[float, str]:
 
 def _check_axes(affine: np.ndarray) -> None:
     if not np.isfinite(affine).all():
-        raise UserError("its affine is not finite")
+        raise UserError(f"its affine is not finite; {_ANEW}")
     axes = affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
     if lengths.min() == 0 or abs(np.linalg.det(axes / lengths)) < 0.1:
-        raise UserError("its affine is singular")
+        raise UserError(f"its affine is singular; {_ANEW}")
 
 
 def check_size(image: Any, path: Path, whole: bool) -> None:
@@ -361,8 +395,7 @@ def check_size(image: Any, path: Path, whole: bool) -> None:
     if isinstance(image, nib.Nifti1Image) and offset < image.header.single_vox_offset:
         raise UserError(
             f"its vox_offset is {offset}: the voxels of a single file begin at byte "
-            f"{image.header.single_vox_offset} or later, so where they begin is unknown; write the "
-            "file anew with the tool that made it"
+            f"{image.header.single_vox_offset} or later, so where they begin is unknown; {_ANEW}"
         )
     declared = offset + image.get_data_dtype().itemsize * int(
         np.prod([int(n) for n in image.shape], dtype=object)
@@ -376,6 +409,9 @@ def check_size(image: Any, path: Path, whole: bool) -> None:
                 found += len(chunk)
     else:
         return
+    told = f"holds {found} bytes where its header declares {declared}"
+    if found < declared:
+        raise UserError(f"{told}: {CUT_OFF}")
     # MGH files end with optional scanner parameters and tags; NIfTI files end with the voxels.
-    if found < declared or (isinstance(image, nib.Nifti1Pair) and found > declared):
-        raise UserError(f"holds {found} bytes where its header declares {declared}")
+    if isinstance(image, nib.Nifti1Pair) and found > declared:
+        raise UserError(f"{told}: what follows the voxels is unknown; {_ANEW}")

@@ -3,12 +3,13 @@
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mri_jax import delimited, trees
 from mri_jax.errors import UserError
-from mri_jax.problems import listed, refuse_absent
+from mri_jax.problems import counted, listed, refuse_absent
 from mri_jax.trees import NO_SESSION
 from mri_jax.volumes.entries import WANTED, ScanEntry, is_t1_linear, of_table
 from mri_jax.volumes.headers import (
@@ -132,13 +133,12 @@ def _is_whole(path: Path) -> bool:
     return all(beside.exists() for beside in companions(path))
 
 
-def _lost(paths: list[Path]) -> list[str]:
-    """Returns what to say of links that lead nowhere."""
-    if not paths:
-        return []
-    names = listed([path.name for path in paths])
-    rule = "files are links that lead nowhere and are left out (git-annex, DataLad: get them first)"
-    return [f"{len(paths)} {rule}: {names}"]
+def _lost(absent: Iterable[tuple[Path, str]]) -> list[str]:
+    """Returns what to say of links without content, given with what they are: a line each kind."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for path, what in absent:
+        kinds[what].append(path.name)
+    return [f"left out, {what}: {listed(names)}" for what, names in kinds.items()]
 
 
 def _nothing(source: Path, notes: tuple[str, ...]) -> str:
@@ -196,10 +196,11 @@ def _freesurfer(folder: Path, cohort: str) -> Inputs | None:
             subject, session = named.groups() if named else (time_point, None)
             entries.append(ScanEntry(subject, session or NO_SESSION, cohort, image))
     corrected = sum(entry.path.name == "T1.mgz" for entry in entries)
+    without = counted(corrected, "subject")
     notes = {
         f"left out as templates or second copies: {', '.join(left)}": left,
         f"left out, without {' or '.join(FREESURFER)}: {', '.join(empty)}": empty,
-        f"{corrected} subjects have no orig.mgz: T1.mgz, already corrected, is taken": corrected,
+        f"{without} without orig.mgz: T1.mgz, already corrected, is taken": corrected,
     }
     said = tuple(note for note, applies in notes.items() if applies)
     return Inputs(tuple(entries), said, f"FreeSurfer SUBJECTS_DIR ({FREESURFER[0]})")
@@ -223,16 +224,16 @@ def _choose(scans: list[trees.TreeScan], cohort: str, prefer: tuple[str, ...], f
     further = [scan for scan in left if not (scan.fault or scan.absent)]
     notes = [f"{scan.path}: left out: {scan.fault}" for scan in left if scan.fault]
     if further:
-        rule = "of the same sessions are not used (lowest run wins)"
-        notes.append(f"{len(further)} further T1w images {rule}")
-    notes += _lost([scan.path for scan in scans if scan.absent])
+        rule = counted(len(further), "further T1w image is", "further T1w images are")
+        notes.append(f"{rule} not used: of several of a session the lowest run wins")
+    notes += _lost((scan.path, scan.absent) for scan in scans if scan.absent)
     return Inputs(tuple(entries), tuple(notes), form)
 
 
 def _folder(folder: Path, cohort: str) -> Inputs:
     people = _participants(folder)
     paths = [path for path in _scans_under(folder) if not is_label_name(path.name)]
-    lost = [path for path in paths if trees.why_absent(path)]
+    lost = {path: what for path in paths if (what := trees.why_absent(path))}
     entries, unlisted = [], []
     for path in paths:
         if path in lost:
@@ -245,22 +246,27 @@ def _folder(folder: Path, cohort: str) -> Inputs:
         if not begins:
             unlisted.append(path.name)
         entries.append(ScanEntry(max(begins, key=len, default=stem), NO_SESSION, cohort, path))
-    notes = _lost(lost)
+    notes = _lost(lost.items())
     if people and unlisted:
+        scans = counted(len(entries), "scan")
+        rule = counted(len(unlisted), f"of {scans} begins", f"of {scans} begin")
         notes.append(
-            f"{len(unlisted)} of {len(entries)} scans begin with no id of participants.tsv, their "
-            f"names are taken as ids: {listed(unlisted)}"
+            f"{rule} with no id of participants.tsv; the name is taken as id: {listed(unlisted)}"
         )
     absent = sorted(set(people) - {entry.subject_id for entry in entries})
     if absent:
-        notes.append(
-            f"{len(absent)} of {len(people)} ids of participants.tsv begin the name of no scan: "
-            f"{listed(absent)}"
-        )
+        ids = counted(len(people), "id")
+        rule = counted(len(absent), f"of {ids} begins", f"of {ids} begin")
+        notes.append(f"of participants.tsv, {rule} the name of no scan: {listed(absent)}")
     if inner := trees.trees_below(folder):
+        rule = counted(
+            len(inner),
+            "folder in it is a BIDS tree of its own",
+            "folders in it are BIDS trees of their own",
+        )
         notes.append(
-            f"{len(inner)} folders in it are BIDS trees of their own ({listed(inner)}): read "
-            "here as loose files, whose names are the ids; give one tree, or the cohort table"
+            f"{rule} ({listed(inner)}): read here as loose files, "
+            "whose names are the ids; give one tree, or the cohort table"
         )
     return Inputs(tuple(entries), tuple(notes), "folder of files")
 
@@ -300,7 +306,8 @@ def _mark_duplicates(entries: tuple[ScanEntry, ...]) -> list[ScanEntry]:
         for entry in same:
             if len(same) > 1 and not entry.problem:
                 others = ", ".join(e.path.name for e in same)
-                entry = replace(entry, problem=f"duplicate subject/session: {others}")
+                remedy = "; keep one, or give each a session of its own"
+                entry = replace(entry, problem=f"duplicate subject/session: {others}{remedy}")
             marked.append(entry)
     return marked
 
@@ -316,9 +323,10 @@ def _all_inside(entries: list[ScanEntry], source: Path, base: Path) -> list[Scan
     way = f"give --root {_folder_of(usable)}"
     if outside and len(outside) == len(usable):
         first = outside[usable[0]]
-        raise UserError(
-            f"input: {source}: none of its {len(usable)} scans lies in {base}, e.g. {first}; {way}"
+        rule = (
+            "its scan does not lie" if len(usable) == 1 else f"none of its {len(usable)} scans lies"
         )
+        raise UserError(f"input: {source}: {rule} in {base}, e.g. {first}; {way}")
     return [
         replace(e, problem=f"{outside[e].name}: leaves the input folder {base}; {way}")
         if e in outside

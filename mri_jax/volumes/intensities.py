@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mri_jax.errors import UserError
+from mri_jax.problems import counted
 from mri_jax.volumes.resampling import Image
 
 # Part of the head's voxels that may be without a number, to be filled from their neighbours.
@@ -87,7 +88,9 @@ def _check_overshoot(known: np.ndarray, low: float, high: float) -> None:
     if low < -MAX_OVERSHOOT * high or part > OVERSHOOT_PART:
         raise UserError(
             f"has intensities down to {low:g} ({100 * part:.3g} % of its voxels are below "
-            f"{-100 * MAX_NEGATIVE:.0f} % of the largest); those of a T1w magnitude are positive"
+            f"{-100 * MAX_NEGATIVE:.0f} % of the largest); those of a T1w magnitude are positive: "
+            "give the scan as it was before it was scaled (z-scores, an offset), or convert the "
+            "DICOM again"
         )
 
 
@@ -105,9 +108,11 @@ def _filled(data: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, int]:
     inside = np.argwhere(bad & whole)
     largest = int(MAX_FILLED * np.count_nonzero(head))
     if len(inside) > largest:
+        voxels = counted(len(inside), "voxel inside the head is", "voxels inside the head are")
         raise UserError(
-            f"{len(inside)} voxels inside the head are NaN or infinite; up to {largest} "
-            f"({100 * MAX_FILLED:g} % of the head) are filled"
+            f"{voxels} NaN or infinite; up to "
+            f"{largest} ({100 * MAX_FILLED:g} % of the head) are filled: give the scan as it was "
+            "before the step that made them, or convert the DICOM again"
         )
     known = data.copy()
     for place in inside:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mri_jax.problems import counted
 from mri_jax.volumes import scanners
 from mri_jax.volumes.quality import FIGURES, LIMITS
 from mri_jax.volumes.store import KEY
@@ -73,16 +74,16 @@ class Group:
         """Returns one line: what the limits come from, and which of them cannot flag anything."""
         if not self.compared:
             return (
-                f"{self.name}: {self.scans} scans, {FIXED} (outliers need "
+                f"{self.name}: {counted(self.scans, 'scan')}, {FIXED} (outliers need "
                 f"{FEWEST_FOR_OUTLIERS} scans of a scanner or cohort)"
             )
-        basis = f"{self.compared} scans of the {'scanner' if self.scanner else 'cohort'}"
+        basis = f"{counted(self.compared, 'scan')} of the {'scanner' if self.scanner else 'cohort'}"
         limits = ", ".join(
             f"{name} (limit {self.bounds[name][FIGURES[name][1] == 'high']:.3g})"
             for name in self.blind
         )
         cannot = f"; cannot flag anything, the scans differ too much: {limits}" if limits else ""
-        return f"{self.name}: {self.scans} scans, limits from {basis}{cannot}"
+        return f"{self.name}: {counted(self.scans, 'scan')}, limits from {basis}{cannot}"
 
 
 def _is_blind(name: str, bounds: tuple[float, float], least: float, most: float) -> bool:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image as Pillow
 from scipy import ndimage
 
+from mri_jax.problems import counted
 from mri_jax.showing import pages
 from mri_jax.showing.simulated import BANNER, labelled
 from mri_jax.volumes import outliers, quality
@@ -106,7 +107,7 @@ def page(
     # "</script>" inside an identifier must not end the element.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     title = f"Quality control: {store.path.name}"
-    heading = f"{title}, {len(data['scans'])} scans, grid {store.info.grid.name}"
+    heading = f"{title}, {counted(len(data['scans']), 'scan')}, grid {store.info.grid.name}"
     return pages.render(
         "volumes/qc.html.j2",
         title=title,

@@ -17,7 +17,14 @@ from nibabel.spatialimages import HeaderDataError
 
 from mri_jax.errors import UserError
 from mri_jax.showing.simulated import WORD
-from mri_jax.volumes.headers import Opened, check_size, is_label_name, open_header, open_image
+from mri_jax.volumes.headers import (
+    Opened,
+    check_size,
+    is_label_name,
+    open_header,
+    open_image,
+    why_unreadable,
+)
 from mri_jax.volumes.intensities import Mended, mended
 
 MIN_DISTINCT = 24
@@ -115,7 +122,7 @@ def read_mask(path: Path, scan: RawScan, orientation: str = "") -> np.ndarray:
         if image.shape != scan.data.shape or not np.allclose(image.affine, scan.affine, atol=1e-2):
             raise UserError(
                 f"the mask's voxels {image.shape} are not the scan's {scan.data.shape}, or lie "
-                "elsewhere"
+                "elsewhere; resample the mask to the scan (nilearn, FLIRT), or give that scan's"
             )
     return np.asarray(image.dataobj).view(bool)
 
@@ -165,8 +172,8 @@ def _named(path: Path) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0].replace(str(path), path.name)
-        raise UserError(f"{path.name}: cannot be read ({first})") from None
+        why = why_unreadable(error).replace(str(path), path.name)
+        raise UserError(f"{path.name}: cannot be read: {why}") from None
 
 
 def _read_voxels(opened: Opened, path: Path) -> Mended:

@@ -26,7 +26,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.filenames import safe_name
-from mri_jax.problems import refuse_absent
+from mri_jax.problems import counted, refuse_absent
 from mri_jax.progress import track
 from mri_jax.typed import build
 from mri_jax.volumes import descriptors
@@ -224,7 +224,7 @@ class VolumeStore:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
         except (ValueError, EOFError):  # NumPy speaks of pickles, which are never wanted here
-            raise UserError(f"{path}: is not a whole .npy file") from None
+            raise UserError(f"{path}: is not a whole .npy file; preprocess it again") from None
         if array.shape != self.info.grid.shape:
             raise UserError(
                 f"{path}: shape {array.shape} differs from the store's {self.info.grid.shape}"
@@ -237,7 +237,8 @@ def refuse_unusable(problems: Sequence[str], total: int) -> None:
     if problems:
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         lines = "\n  ".join(problems[:_SHOWN])
-        raise UserError(f"{len(problems)} of {total} volumes cannot be used:\n  {lines}{more}")
+        said = f"{len(problems)} of {counted(total, 'volume')} cannot be used"
+        raise UserError(f"{said}:\n  {lines}{more}")
 
 
 def _check_index(frame: pd.DataFrame, source: str) -> None:

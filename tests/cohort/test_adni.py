@@ -75,7 +75,7 @@ def test_who_has_no_row_of_demographics_is_counted(folder):
     write(folder, "PTDEMOG.csv", ptdemog().iloc[:2])
     result = made(folder)
     assert result.table["sex"].tolist() == ["F", "F", ""]
-    assert any("missing for 1 subjects who have no row in PTDEMOG.csv" in n for n in result.notes)
+    assert any("missing for 1 subject without a row in PTDEMOG.csv" in n for n in result.notes)
 
 
 def test_images_of_other_people_are_refused(folder):
@@ -114,7 +114,7 @@ def test_without_ptid_the_images_name_the_subjects(folder):
     assert result.excluded[["subject_id", "reason"]].values.tolist() == [
         ["sub-ADNI0905", "no scan"]
     ]
-    assert any("images of 1 subjects are left out, who are not in DXSUM.csv" in note
+    assert any("images of 1 subject are left out, not in DXSUM.csv" in note
                and "sub-ADNI001S0904" in note for note in result.notes)  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def test_what_is_not_read_is_said(folder):
     result = made(folder)
     assert labels(result) == RIGHT
     assert "tables not used: ADNIMERGE_05Mar2024.csv, notes.csv" in result.notes
-    assert "1 rows of list.csv are left out, of no subject of this study: 'Phantom'" in result.notes
+    assert "1 row of list.csv is left out, of no subject of this study: 'Phantom'" in result.notes
 
 
 def test_no_image_at_all_is_said_with_what_was_looked_for(folder):
@@ -223,7 +223,7 @@ def test_facts_of_a_person_that_disagree_in_ptdemog(folder):
     write(folder, "PTDEMOG.csv", pd.concat([ptdemog(), again.assign(PTDOBYY="1931")]))
     result = made(folder)
     assert result.table["age"].round(1).tolist() == [75.7] * 3
-    assert any("rows of 1 subjects disagree on born (RID 901)" in note for note in result.notes)
+    assert any("rows of 1 subject disagree on born (RID 901)" in note for note in result.notes)
     write(folder, "PTDEMOG.csv", pd.concat([ptdemog(), again.assign(PTGENDER="1")]))
     with pytest.raises(UserError, match="column PTGENDER: is both M and F for RID 901"):
         made(folder)

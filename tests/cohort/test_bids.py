@@ -10,6 +10,7 @@ from mri_jax.cohort.labels import LabelRules
 from mri_jax.delimited import words_for_missing
 from mri_jax.errors import UserError
 from mri_jax.problems import TableError
+from mri_jax.trees import ONLY_A_LINK
 
 
 def write(path: Path, text: str = "") -> None:
@@ -289,7 +290,7 @@ def test_codes_count_before_what_is_missing(tmp_path, cell, options, wanted):
     found = result.table.set_index("subject_id")["diagnosis"].to_dict()
     assert [found[name] for name in ("sub-1",) if name in found] == wanted
     if cell == "None" and not wanted:
-        assert "1 diagnoses 'None' count as missing; --code=None=NAME" in "\n".join(result.notes)
+        assert "1 diagnosis 'None' counts as missing; --code=None=NAME" in "\n".join(result.notes)
 
 
 def test_coarse_ages_and_codes_of_sex_are_options(tmp_path):
@@ -323,8 +324,8 @@ def test_links_out_of_the_tree_are_allowed_by_their_root_and_lost_ones_are_said(
         made(folder)
     result = made(folder, root=tmp_path / "super")
     assert result.table["subject_id"].tolist() == ["sub-1"]
-    assert result.excluded["detail"].tolist() == ["image listed, but no file of it found"]
-    assert any("1 of 2 T1w images are not there" in note for note in result.notes)
+    assert result.excluded["detail"].tolist() == [f"the image is {ONLY_A_LINK}"]
+    assert f"1 of 2 T1w images: {ONLY_A_LINK}: {one('sub-2')}" in result.notes
 
 
 def test_one_session_in_two_folders_and_names_that_contradict_are_refused(tmp_path):

@@ -267,9 +267,9 @@ def test_a_bids_tree_says_what_became_of_its_images(tmp_path, capsys):
     assert main([*command, "--diagnosis-column", "sex"]) == 0
     said = capsys.readouterr().out
     assert (
-        "4 images with a file: 2 chosen, 1 others of the same subjects, 1 of subjects left" in said
+        "4 images with a file: 2 chosen, 1 other of the same subjects, 1 of subjects left" in said
     )
-    assert "note: 1 subjects of the tree are in no table: sub-3" in said
+    assert "note: 1 subject of the tree is in no table: sub-3" in said
     assert f"--root {tree} --out STORE" in said
     with pytest.raises(SystemExit):
         main(["cohort", "bids", "--help"])
@@ -295,16 +295,16 @@ def test_near_identical_volumes_need_a_decision(tmp_path, rng, capsys):
     command = ["cohort", "check", str(table), "--store", str(tmp_path / "store")]
     assert main(command) == 2
     captured = capsys.readouterr()
-    assert "1 pairs of different ids correlate" in captured.out
+    assert "1 pair of different ids with a correlation" in captured.out
     assert f"holds {len(lines)} of {len(lines)} scans of the table, and 0 that are" in captured.out
-    assert "at least 0.500 (which finds 100% of 1 pairs of known rescans)" in captured.out
+    assert "at least 0.500 (which finds 100% of 1 pair of known rescans)" in captured.out
     assert "hidden a ~ p3 a" in captured.err
     listed = pd.read_csv(tmp_path / "duplicates.csv", dtype=str, keep_default_na=False)
     assert listed.columns.tolist() == [*COLUMNS, MIRRORED]
     decided = listed.assign(decision="keep second", reason="one person, two ids")
     decided.to_csv(tmp_path / "duplicates.csv", index=False)
     assert main(command) == 2
-    assert "1 subjects are to be left out (hidden)" in capsys.readouterr().err
+    assert "1 subject is to be left out (hidden)" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "clean.csv")]) == 0
     assert "hidden" not in set(read_table(tmp_path / "clean.csv")["subject_id"])
     counted = flow.read(tmp_path / "clean_flow.csv")
@@ -350,7 +350,7 @@ def test_the_flow_goes_on_to_the_n_analysed(tmp_path, rng, capsys):
     table[1:5].assign(label=1).to_csv(tmp_path / "run" / "cohort.csv", index=False)
     assert main(everyone) == 2
     said = capsys.readouterr().err
-    assert "--run: 1 of its 4 scans are excluded by quality control" in said
+    assert "--run: 1 of its 4 scans is excluded by quality control" in said
     assert "p1 a; run the study again with the table of qc --cohort-out" in said
     table[2:5].assign(diagnosis="B").to_csv(tmp_path / "run" / "cohort.csv", index=False)
     assert main(everyone) == 2

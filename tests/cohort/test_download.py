@@ -89,7 +89,7 @@ def test_what_cannot_be_told_is_counted(tmp_path):
     first, second = strays.notes()
     assert first.startswith("2 scan files are left out: neither folder nor name has an image id")
     assert first.endswith(f"first: {tmp_path / '001_S_0901/T1/a.nii'}")
-    assert second.startswith("1 images are left out: neither folder nor name has a subject's id")
+    assert second.startswith("1 image is left out: neither folder nor name has a subject's id")
 
 
 def test_a_folder_that_is_no_date_is_kept_with_its_name(tmp_path):

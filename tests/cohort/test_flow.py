@@ -52,6 +52,14 @@ def test_stages_extend_the_flow_to_the_analysed(tmp_path):
     assert "after preprocessing (n = 2)\nAD 1, CN 1" in texts
 
 
+def test_a_class_named_by_a_number_is_told_from_how_many_are_of_it():
+    rows = KEPT.assign(diagnosis=KEPT["diagnosis"].map({"AD": "1", "CN": "stage 2"}))
+    made = flow.start(rows, LOST.iloc[:0])
+    assert flow.lines(made).loc[("cohort", "kept", ""), "X"] == "3 (class 1: 2, class stage 2: 1)"
+    texts = [text.get_text() for text in flow_picture.draw(made).axes[0].texts]
+    assert "in the cohort table (n = 3)\nclass 1: 2, class stage 2: 1" in texts
+
+
 def test_a_flow_that_does_not_add_up_is_refused(tmp_path):
     wrong = START.assign(n=START["n"] + (START["step"] == "found"))
     with pytest.raises(UserError, match=r"cohort X, stage cohort.*6 are not 2 excluded \+ 3 kept"):

@@ -50,7 +50,8 @@ def image(number: int, **changes) -> dict:
     return {
         "subject_id": "s", "image_id": str(number), "date": pd.Timestamp("2010-05-01"),
         "visit": "", "description": "MPRAGE", "kind": "", "field": 3.0, "quality": float("nan"),
-        "selected": False, "preference": 0.0, "path": f"I{number}.nii", **changes,
+        "selected": False, "preference": 0.0, "path": f"I{number}.nii",
+        "instead": "", **changes,
     }  # fmt: skip
 
 
@@ -94,14 +95,15 @@ def test_the_best_scan_and_the_runner_up(images, best, lost_by):
     [
         ([image(1, description="FLAIR")], ImageChoice(), "no T1w image"),
         ([image(1, date=FIRST + 120 * DAY), image(2, date=FIRST - 300 * DAY)], ImageChoice(),
-         "no T1w image within 90 days of baseline (nearest: 118 days after)"),
+         "90 days of baseline (nearest: 118 days after; --days 118 or more takes it)"),
         ([image(1, date=pd.NaT, visit="m12"), image(2, date=pd.NaT, visit="m24")], ImageChoice(),
          "no T1w image of visit bl (found: m12, m24)"),
         ([image(1, date=pd.NaT)], ImageChoice(), "the T1w images have neither date nor visit"),
-        ([image(1, description="MPR; N3")], ImageChoice(), "level raw (found: n3)"),
-        ([image(1)], ImageChoice(field={"ADNI2": 1.5}), "field strength"),
-        ([image(1, quality=4.0)], ImageChoice(), "failed image quality"),
-        ([image(1, path="")], ImageChoice(), "no file of it found"),
+        ([image(1, description="MPR; N3")], ImageChoice(), "raw (found: n3; choose with --level)"),
+        ([image(1)], ImageChoice(field={"ADNI2": 1.5}), "field strength (--field COHORT=any takes"),
+        ([image(1, quality=4.0)], ImageChoice(), "image quality (--quality ignore takes it)"),
+        ([image(1, path="")], ImageChoice(), "image listed, but no file of it found"),
+        ([image(1, path="", instead="only a link")], ImageChoice(), "the image is only a link"),
         ([image(1, description="MPRAGE SENSE")],
          ImageChoice(acceleration="require-unaccelerated"), "accelerated only"),
         ([image(1, description="MPRAGE repeat")], ImageChoice(repeats="require-first"),

@@ -181,6 +181,6 @@ def test_a_study_waits_for_the_decisions(tmp_path):
     pd.DataFrame([[*row[:5], "keep first", "one person"]], columns=COLUMNS).to_csv(
         file, index=False
     )
-    with pytest.raises(UserError, match=r"leaves out 1 subjects .* still has \(x\)"):
+    with pytest.raises(UserError, match=r"leaves out 1 subject .* still has \(x\)"):
         refuse_unresolved(table, tmp_path / "cohort.csv")
     refuse_unresolved(table[:1], tmp_path / "cohort.csv")

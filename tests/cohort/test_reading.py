@@ -26,7 +26,7 @@ def test_columns_by_alias_and_rows_by_number(tmp_path):
         (b"A,A,B\n1,2,3\n", "column 'A' occurs twice"),
         (b"A,B\n1,2\n1,2,3\n4,5\n6,7,8,9\n", "row 3: has 3 cells, the header has 2"),
         (b"A,B\n1,2\n1,2,3\n4,5\n6,7,8,9\n", "row 5: has 4 cells, the header has 2"),
-        (b"A,B\n1,2\n\n1\n", "row 4: has 1 cells, the header has 2"),
+        (b"A,B\n1,2\n\n1\n", "row 4: has 1 cell, the header has 2"),
         (b'A,B\n"1,1",2\n"x",2,3\n', "row 3: has 3 cells, the header has 2"),
         (b"", "is empty; a table begins with the names of its columns"),
     ],

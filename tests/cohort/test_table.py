@@ -208,6 +208,13 @@ def test_images_absent_or_outside(tmp_path):
     }  # fmt: skip
 
 
+def test_a_path_of_windows_is_printed_as_it_is_written_with_what_to_do(tmp_path):
+    path = table(tmp_path / "t.csv", "p1,a,X,AD,60,F,scans\\a.nii\n")
+    (found,) = faults([path])
+    rule = r"'scans\a.nii' does not exist (folders are separated by / here, not by \; write /)"
+    assert str(found) == f"{path}: row 2: column image: {rule}"
+
+
 def test_persons_and_images_in_two_places(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.nii").write_bytes(b"the same scan" * 20000)

@@ -182,7 +182,7 @@ def test_a_partly_deleted_run_says_what_is_missing(run):
     lines = "\n".join(cautions(analysed(run)))
     assert "config.json is absent" in lines
     assert "cohort.csv is absent" in lines
-    assert "1 of 20 planned networks have no predictions" in lines
+    assert "1 of 20 planned networks without predictions" in lines
 
 
 def test_nan_scores_are_stated_and_never_averaged_away(run):

@@ -93,7 +93,7 @@ def test_epochs_that_are_missing_are_said(small_run, tmp_path):
     first = "cnn2-w1, source, repeat 0, fold 0: 4"
     assert (
         told
-        == f"metrics.jsonl holds other epochs of 1 networks than plan.json says (first: {first})"
+        == f"metrics.jsonl holds other epochs of 1 network than plan.json says (first: {first})"
     )
 
 

@@ -28,7 +28,9 @@ def test_scans_that_quality_control_leaves_out_are_told_and_counted(tmp_path):
     catalogue = open_catalogue(table, store, study)
     plan = make_plan(study, catalogue)
     _, said = notes_on(plan, catalogue)
-    assert said.startswith(f"1 of {len(plan.rows())} scans are analysed although quality control")
+    assert said.startswith(
+        f"1 of {len(plan.rows())} scans analysed, though excluded by quality control"
+    )
     assert "ADNI1-003 bl; python -m mri_jax qc STORE --cohort TABLE --cohort-out" in said
     write_provenance(epath.Path(tmp_path), plan, catalogue, store, "xla")
     assert provenance.read(epath.Path(tmp_path)).despite_exclusion == 1

@@ -303,8 +303,9 @@ def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_pa
     assert main([*arguments, "--orientation", "RAS"]) == 0
     said = capsys.readouterr()
     assert f"{table}: 3 scans of 3 subjects, read as a table" in said.err
-    assert "1 done; the column reading says of them: orientation RAS as declared" in said.out
-    assert "1 done; the column reading says of them: background set to 0" in said.out
+    assert "\n  1 done; column reading: orientation RAS as declared\n" in said.out
+    both = "orientation RAS as declared; background set to 0"
+    assert f"\n  1 done; column reading: {both}" in said.out
     index = VolumeStore(store).index
     assert index["scanner"].tolist() == ["G", "G", "H"]
     assert index["declared_orientation"].tolist() == ["RAS"] * 3

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from mri_jax.errors import UserError
+from mri_jax.trees import ONLY_A_LINK
 from mri_jax.volumes import batch, inputs
+from mri_jax.volumes.entries import WANTED
 from mri_jax.volumes.pipeline import PreprocessSettings
 
 
@@ -66,7 +68,9 @@ def test_table_marks_what_cannot_be_used(tmp_path):
     problems = {(e.subject_id, e.path.name): e.problem for e in inputs.find(table).entries}
     assert problems.pop(("s1", "a.nii.gz")) == ""
     assert [p for p in problems.values() if "leaves the input folder" in p].__len__() == 3
-    assert problems["s2", "a.nii.gz"] == "duplicate subject/session: a.nii.gz, b.nii.gz"
+    assert problems["s2", "a.nii.gz"] == (
+        "duplicate subject/session: a.nii.gz, b.nii.gz; keep one, or give each a session of its own"
+    )
     assert problems["s2", "b.nii.gz"] == problems["s2", "a.nii.gz"]
     assert problems["s6", "in"] == "image: the table names no file"
     allowed = {e.subject_id: e.problem for e in inputs.find(table, root=tmp_path).entries}
@@ -94,7 +98,8 @@ def test_scans_that_all_lie_outside_are_refused_with_the_root_that_has_them(tmp_
     ("images", "rule"),
     [
         (("x/a.nii", "b"), "2 images is there (looked for x/a.nii in ROOT and HERE); give --root"),
-        (("", "/x/b.nii.gz"), "1 images is there (e.g. /x/b.nii.gz); correct the paths"),
+        (("", "/x/b.nii.gz"), "its image is not there (e.g. /x/b.nii.gz); correct the paths"),
+        ((r"x\a.nii", r"x\b.nii"), r"ROOT and HERE); folders are separated by / here, not by \; "),
         (("", "n/a"), ""),
         (("lost.nii.gz", "x/b.nii.gz"), ""),
     ],
@@ -112,7 +117,25 @@ def test_a_table_of_which_no_image_is_there_is_refused_as_a_whole(tmp_path, imag
     with pytest.raises(UserError) as error:
         inputs.find(table, root=root)
     said = str(error.value).replace(str(root), "ROOT").replace(str(tmp_path), "HERE")
-    assert said.startswith(f"input: HERE/t.csv: none of its {rule}")
+    assert said.startswith("input: HERE/t.csv: ")
+    assert rule in said
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "end"),
+    [
+        ("t.csv", b"subject_id;image\n1;a\n", "save it as .csv with decimal points"),
+        ("t.csv", b"subject_id,image\nJ\xf6,a\n", "(Excel: 'CSV UTF-8'; otherwise iconv -t UTF-8)"),
+        ("t.tsv", "subject_id\timage\n".encode("utf-16"), "otherwise iconv -t UTF-8)"),
+        ("t.dat", b"", f"is empty; a table begins with the names of its columns ({WANTED})"),
+    ],
+)  # fmt: skip
+def test_what_is_called_a_table_is_told_how_to_mend_it_and_no_more(tmp_path, name, data, end):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError) as error:
+        inputs.find(tmp_path / name)
+    assert str(error.value).startswith(f"input: {tmp_path / name}: ")
+    assert str(error.value).endswith(end)
 
 
 def test_one_scan_and_a_folder_of_trees_are_named_as_what_they_are(tmp_path):
@@ -162,8 +185,7 @@ def test_files_that_are_no_scans_are_left_out_and_lost_links_are_said(tmp_path):
     result = inputs.find(tmp_path)
     (entry,) = result.entries
     assert entry.path.name == "sub-1_run-2_T1w.nii.gz"
-    assert "1 files are links that lead nowhere" in result.notes[0]
-    assert "sub-1_run-1_T1w.nii.gz" in result.notes[0]
+    assert result.notes == (f"left out, {ONLY_A_LINK}: sub-1_run-1_T1w.nii.gz",)
 
 
 def test_a_plain_folder_knows_suffixes_in_any_case_pairs_and_label_maps(tmp_path):
@@ -189,7 +211,7 @@ def test_freesurfer_subjects_give_one_image_each(tmp_path):
     assert result.form.startswith("FreeSurfer")
     assert "P3.long.base3, base3, fsaverage" in result.notes[0]
     assert result.notes[1] == "left out, without mri/orig.mgz or mri/T1.mgz: P5"
-    assert "1 subjects have no orig.mgz" in result.notes[2]
+    assert result.notes[2].startswith("1 subject without orig.mgz: T1.mgz, already corrected")
     # One subject's own folder is read in the same way.
     (alone,) = inputs.find(tmp_path / "P3").entries
     assert alone.key == ("P3", "ses-1")

@@ -75,11 +75,17 @@ def saved(*args, **kwargs):
 
 RGB = np.zeros(SHAPE, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
 BAD = {
-    "truncated gzip": (truncated, "cannot be read"),
-    "damaged gzip": (wrong_checksum, "cannot be read"),
-    "fewer voxels than declared": (other_dimensions(35), "holds 75,?034|declares"),
-    "more voxels than declared": (other_dimensions(29), "declares"),
-    "4D series": (saved(np.stack([voxels()] * 3, -1)), "4 dimensions"),
+    "truncated gzip": (truncated, "cannot be read: the file is cut off; copy or download it again"),
+    "damaged gzip": (wrong_checksum, "cannot be read: the file is damaged; copy or download it"),
+    "fewer voxels than declared": (
+        other_dimensions(35),
+        r"declares \d+: the file is cut off; copy or",
+    ),
+    "more voxels than declared": (
+        other_dimensions(29),
+        r"declares \d+: what follows .* convert the DICOM",
+    ),
+    "4D series": (saved(np.stack([voxels()] * 3, -1)), "4 dimensions .* save the one volume"),
     "2D localiser": (saved(voxels(shape=(128, 128, 3))), "localiser"),
     "all zero": (saved(np.zeros(SHAPE, np.int16)), "every voxel is 0"),
     "constant": (saved(np.full(SHAPE, 7, np.int16)), "every voxel is 7"),
@@ -87,15 +93,22 @@ BAD = {
     "label map": (saved((voxels() // 100).astype(np.uint8)), "distinct intensities"),
     "NaN": (saved(with_value(np.nan)), "64 voxels inside the head are NaN or infinite"),
     "infinity": (saved(with_value(np.inf)), "64 voxels inside the head are NaN or infinite"),
-    "Hounsfield units": (saved(voxels() - np.int16(450)), "positive"),
+    "Hounsfield units": (
+        saved(voxels() - np.int16(450)),
+        "positive: give the scan as it was before it was scaled .* or convert the DICOM again",
+    ),
     "no affine": (saved(codes=(0, 0)), "no affine"),
-    "singular affine": (bad_sform(0), "singular"),
+    "singular affine": (bad_sform(0), "singular; convert the DICOM again"),
     "affine not finite": (bad_sform(np.nan), "not finite"),
     "huge dimensions": (huge, "at most"),
-    "colour": (saved(RGB), "real numbers"),
+    "colour": (saved(RGB), r"is an RGB colour image .*, not a scan; give the T1w image itself"),
+    "complex": (
+        saved(voxels().astype(np.complex64)),
+        r"complex numbers \(complex64\); save their mag",
+    ),
     "voxels of 12 mm": (saved(affine=np.diag([12.0, 4, 4, 1])), "voxels of"),
     "a corner of a head": (saved(affine=np.diag([1.0, 1, 1, 1])), "a head needs"),
-    "empty file": (lambda path: path.write_bytes(b""), "empty"),
+    "empty file": (lambda path: path.write_bytes(b""), "empty; copy or download it again"),
     "text": (
         lambda path: path.write_text("not an image\n" * 99, encoding="utf-8"),
         "cannot be read",
