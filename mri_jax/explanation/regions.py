@@ -16,8 +16,9 @@ from mri_jax.errors import UserError
 from mri_jax.simulation.phantom import phantom_on
 from mri_jax.simulation.regions import REGIONS
 from mri_jax.volumes.grids import Grid
-from mri_jax.volumes.headers import MAX_VOXELS, check_size, why_unreadable
+from mri_jax.volumes.headers import MAX_VOXELS
 from mri_jax.volumes.resampling import Image, transform_points
+from mri_jax.volumes.scan_files import check_size, why_unreadable
 
 # Shares of the labelled voxels of a file that may lie outside the volumes' box, and outside the
 # brain, before the file is taken to be in another space.

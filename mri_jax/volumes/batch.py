@@ -19,10 +19,10 @@ import pandas as pd
 from mri_jax import __version__, files, locks
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.progress import Progress
-from mri_jax.volumes.headers import check_regular, companions
 from mri_jax.volumes.inputs import ScanEntry
 from mri_jax.volumes.outliers import quality_table
 from mri_jax.volumes.pipeline import PreprocessSettings, even, preprocess_scan
+from mri_jax.volumes.scan_files import check_regular, companions
 from mri_jax.volumes.scans import check_kind, first_is_simulated, read_scan
 from mri_jax.volumes.store import (
     EXAMINED,

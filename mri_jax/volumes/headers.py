@@ -4,9 +4,6 @@ Nothing here reads voxels, so that a folder of a thousand scans can be checked i
 (`mri_jax.volumes.scans.check_header`).
 """
 
-import gzip
-import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,17 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt
 from nibabel.spatialimages import HeaderDataError
 
-from mri_jax import files, trees
 from mri_jax.errors import UserError
-from mri_jax.filenames import where_folders_end
-
-SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz")
-COMPRESSED = (".gz", ".mgz")
-# What FreeSurfer writes beside its images: aseg.mgz, aparc.a2009s+aseg.mgz, wm.seg.mgz, ...
-_LABELS = re.compile(
-    r"(aseg|aparc|wmparc|wm|filled|([lr]h\.)?ribbon)([.+].*)?\.mg[zh]", re.IGNORECASE
+from mri_jax.volumes.scan_files import (
+    ANEW,
+    COMPRESSED,
+    SUFFIXES,
+    check_regular,
+    check_size,
+    companions,
+    mat_file,
 )
+
 MAX_VOXELS = 2**28
 MIN_VOXELS_ACROSS = 20
 EXTENT_MM = (100.0, 700.0)
@@ -33,9 +31,6 @@ SPACING_MM = (0.2, 8.0)
 UNITS_MM = {"meter": 1000.0, "micron": 0.001}
 # A unit quaternion stored in float32 exceeds the length of 1 by no more than this.
 ROUNDING = 1e-5
-CUT_OFF = "the file is cut off; copy or download it again"
-DAMAGED = "the file is damaged; copy or download it again"
-_ANEW = "convert the DICOM again, or write the file anew with the tool that made it"
 # An SPM .mat of one or two 4 x 4 matrices has some hundred bytes.
 MAX_MAT_BYTES = 2**16
 
@@ -103,25 +98,6 @@ class Opened:
     notes: tuple[str, ...]
 
 
-def why_unreadable(error: Exception) -> str:
-    """Returns why a file cannot be read, in place of a library's words where they do not help."""
-    if isinstance(error, EOFError):
-        return CUT_OFF
-    if isinstance(error, zlib.error | gzip.BadGzipFile):
-        return DAMAGED
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def is_scan_name(name: str) -> bool:
-    """Returns whether a file name ends like a scan (`SUFFIXES`, in any case) and is not hidden."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def is_label_name(name: str) -> bool:
-    """Returns whether a file is named as a FreeSurfer segmentation (aseg.mgz, aparc+aseg.mgz)."""
-    return _LABELS.fullmatch(name) is not None
-
-
 def check_orientation(code: str) -> str:
     """Returns an orientation such as RAS in capitals; the empty text stays.
 
@@ -166,13 +142,13 @@ def open_header(path: Path, orientation: str = "") -> Opened:
     if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
         raise UserError(
             f"has voxels of {_mm(spacing)} mm; {SPACING_MM[0]} to {SPACING_MM[1]} mm are accepted: "
-            f"if the header is wrong, {_ANEW}"
+            f"if the header is wrong, {ANEW}"
         )
     extent = spacing * shape
     if extent.min() < EXTENT_MM[0] or extent.max() > EXTENT_MM[1]:
         raise UserError(
             f"covers {_mm(extent)} mm; a head needs {EXTENT_MM[0]:.0f} to {EXTENT_MM[1]:.0f} mm: "
-            f"if the header is wrong, {_ANEW}"
+            f"if the header is wrong, {ANEW}"
         )
     check_size(image, path, whole=False)
     return Opened(image, shape, affine, unit, (*notes, *([f"lengths in {name}s"] if name else [])))
@@ -217,27 +193,6 @@ def open_image(path: Path) -> nib.spatialimages.SpatialImage:
     )
 
 
-def companions(path: Path) -> tuple[Path, ...]:
-    """Returns the other files of a scan: for an .img its .hdr, and its .mat if there is one."""
-    if not path.name.lower().endswith((".img", ".img.gz")):
-        return ()
-    matrix = _mat_file(path)
-    return (_partner(path, ".hdr"), *((matrix,) if matrix.exists() else ()))
-
-
-def _mat_file(path: Path) -> Path:
-    return _partner(path, ".mat")
-
-
-def _partner(path: Path, ending: str) -> Path:
-    gz = path.suffix if path.suffix.lower() == ".gz" else ""
-    stem = path.name.removesuffix(gz)
-    stem = stem[: -len(".img")]
-    endings = [ending, ending.upper(), *((f"{ending}{gz}",) if gz else ())]
-    paths = [path.with_name(stem + end) for end in endings]
-    return next((p for p in paths if p.exists()), paths[0])
-
-
 def _not_real(dtype: np.dtype) -> str:
     """Returns why voxels that are no real numbers are no scan, and what to give instead."""
     if dtype.names:
@@ -248,25 +203,6 @@ def _not_real(dtype: np.dtype) -> str:
     if dtype.kind == "c":
         return f"holds complex numbers ({dtype}); save their magnitude (numpy.abs) as the scan"
     return f"holds {dtype} voxels; intensities must be real numbers"
-
-
-def check_regular(path: Path) -> None:
-    """Refuse what is no file with content, before anything is read of it.
-
-    Raises:
-      UserError: It is absent, a link that leads nowhere, a folder, a pipe or a device, or empty.
-    """
-    if path.is_symlink() and not path.exists():
-        raise UserError(f"cannot be read: it is {trees.ONLY_A_LINK}")
-    try:
-        size = files.check_regular(path)
-    except UserError as error:
-        # The callers put the file's name before the rule.
-        told = str(error).removeprefix(f"{path}: ")
-        hint = "" if path.exists() else where_folders_end(path.name)
-        raise UserError(f"cannot be read: {told}{hint}") from None
-    if size == 0:
-        raise UserError("the file is empty; copy or download it again")
 
 
 def _check_shape(image: nib.spatialimages.SpatialImage) -> tuple[int, int, int]:
@@ -309,7 +245,7 @@ def _affine_of(image: Any, path: Path, orientation: str) -> tuple[np.ndarray, tu
     else:
         matrix = _spm_matrix(path)
         if matrix is not None:
-            return matrix, (f"orientation from {_mat_file(path).name}",)
+            return matrix, (f"orientation from {mat_file(path).name}",)
         states, lack = False, "Analyze, without an SPM .mat that holds 'mat'"
     if states:
         return np.array(image.affine, float), _spoilt_qform(header)
@@ -339,7 +275,7 @@ def _spoilt_qform(header: Any) -> tuple[str, ...]:
 
 def _spm_matrix(path: Path) -> np.ndarray | None:
     """Returns (4, 4) voxel indices from 0 to mm, of SPM's 'mat'; 'M' leaves open what is left."""
-    found = _mat_file(path)
+    found = mat_file(path)
     if not found.exists():
         return None
     from scipy.io import loadmat
@@ -373,45 +309,8 @@ def _unit_of(image: Any, spacing: np.ndarray) -> tuple[float, str]:
 
 def _check_axes(affine: np.ndarray) -> None:
     if not np.isfinite(affine).all():
-        raise UserError(f"its affine is not finite; {_ANEW}")
+        raise UserError(f"its affine is not finite; {ANEW}")
     axes = affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
     if lengths.min() == 0 or abs(np.linalg.det(axes / lengths)) < 0.1:
-        raise UserError(f"its affine is singular; {_ANEW}")
-
-
-def check_size(image: Any, path: Path, whole: bool) -> None:
-    """Compare the bytes of a file with what its header declares, without holding them.
-
-    Args:
-      image: The opened file.
-      path: The file of the voxels.
-      whole: Whether a compressed file is decompressed for it; otherwise only plain ones are judged.
-
-    Raises:
-      UserError: They differ.
-    """
-    offset = int(image.dataobj.offset)
-    if isinstance(image, nib.Nifti1Image) and offset < image.header.single_vox_offset:
-        raise UserError(
-            f"its vox_offset is {offset}: the voxels of a single file begin at byte "
-            f"{image.header.single_vox_offset} or later, so where they begin is unknown; {_ANEW}"
-        )
-    declared = offset + image.get_data_dtype().itemsize * int(
-        np.prod([int(n) for n in image.shape], dtype=object)
-    )
-    if not path.name.lower().endswith(COMPRESSED):
-        found = path.stat().st_size
-    elif whole:
-        found = 0
-        with gzip.open(path) as file:
-            while found <= declared + 2**20 and (chunk := file.read(2**22)):
-                found += len(chunk)
-    else:
-        return
-    told = f"holds {found} bytes where its header declares {declared}"
-    if found < declared:
-        raise UserError(f"{told}: {CUT_OFF}")
-    # MGH files end with optional scanner parameters and tags; NIfTI files end with the voxels.
-    if isinstance(image, nib.Nifti1Pair) and found > declared:
-        raise UserError(f"{told}: what follows the voxels is unknown; {_ANEW}")
+        raise UserError(f"its affine is singular; {ANEW}")

@@ -12,13 +12,8 @@ from mri_jax.errors import UserError
 from mri_jax.problems import counted, listed, refuse_absent
 from mri_jax.trees import NO_SESSION
 from mri_jax.volumes.entries import WANTED, ScanEntry, is_t1_linear, of_table
-from mri_jax.volumes.headers import (
-    SUFFIXES,
-    check_orientation,
-    companions,
-    is_label_name,
-    is_scan_name,
-)
+from mri_jax.volumes.headers import check_orientation
+from mri_jax.volumes.scan_files import SUFFIXES, companions, is_label_name, is_scan_name
 from mri_jax.volumes.store import scan_name
 
 _BIDS_NAME = re.compile(r"(sub-[^_]+)(?:_(ses-[^_]+))?")

@@ -17,15 +17,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from mri_jax.errors import UserError
 from mri_jax.showing.simulated import WORD
-from mri_jax.volumes.headers import (
-    Opened,
-    check_size,
-    is_label_name,
-    open_header,
-    open_image,
-    why_unreadable,
-)
+from mri_jax.volumes.headers import Opened, open_header, open_image
 from mri_jax.volumes.intensities import Mended, mended
+from mri_jax.volumes.scan_files import check_size, is_label_name, why_unreadable
 
 MIN_DISTINCT = 24
 

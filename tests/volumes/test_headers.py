@@ -9,7 +9,7 @@ import pytest
 from scipy.io import savemat
 
 from mri_jax.errors import UserError
-from mri_jax.volumes.headers import check_orientation, is_label_name, is_scan_name
+from mri_jax.volumes.headers import check_orientation
 from mri_jax.volumes.scans import check_header, is_simulated, read_scan
 
 SHAPE = (31, 37, 33)
@@ -186,15 +186,3 @@ def test_a_good_header_is_not_spoken_against(tmp_path):
         UserError, match=r"^cut.nii.gz: cannot be read: the file is cut off; copy or "
     ):
         read_scan(tmp_path / "cut.nii.gz")
-
-
-def test_names_of_scans_and_of_segmentations():
-    assert [is_scan_name(n) for n in ("a.NII", "b.nii.gz", "._b.nii.gz", "c.nii.gz.part")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    labels = ("aseg.mgz", "aparc+aseg.mgz", "aparc.a2009s+aseg.mgz", "wm.mgz", "lh.ribbon.mgz")
-    assert all(map(is_label_name, labels))
-    assert not any(map(is_label_name, ("orig.mgz", "T1.mgz", "asegment_T1w.mgz", "aseg.nii.gz")))
