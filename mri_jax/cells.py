@@ -30,7 +30,7 @@ def unguarded(frame: pd.DataFrame) -> pd.DataFrame:
     return _mapped(frame, bare)
 
 
-def unreadable(error: csv.Error) -> str:
+def misquoted(error: csv.Error) -> str:
     """Returns what is wrong with quotation marks, in place of the csv module's own words."""
     said = str(error)
     if "unexpected end" in said:

@@ -17,6 +17,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
+from mri_jax.cells import misquoted
 from mri_jax.errors import UserError
 from mri_jax.problems import Problem, counted, refuse
 
@@ -226,7 +227,7 @@ def _split_csv(path: str, text: str, problems: list[Problem]) -> Iterator[list[s
         except StopIteration:
             return
         except csv.Error as error:
-            problems.append(Problem(path, row, "", "", cells.unreadable(error)))
+            problems.append(Problem(path, row, "", "", misquoted(error)))
             return
         width = len(cells) if row == 1 else width
         own = lines[begun : reader.line_num]

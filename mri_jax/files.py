@@ -334,7 +334,7 @@ def _check_rows(path: epath.PathLike, content: str) -> list[str]:
                     f"the header ({len(header)})"
                 )
     except csv.Error as error:
-        raise UserError(f"{path}: row {rows.line_num}: {cells.unreadable(error)}") from None
+        raise UserError(f"{path}: row {rows.line_num}: {cells.misquoted(error)}") from None
     if not header:
         raise UserError(f"{path}: is empty: not even a header")
     if len(set(header)) < len(header):

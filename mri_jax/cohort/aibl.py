@@ -285,8 +285,8 @@ def _images(images: Path, scans: pd.DataFrame, how: _Reading) -> tuple[pd.DataFr
     found = _matched(found, scans)
     unknown = int((found["t1"] & found["field"].isna()).sum())
     if unknown:
-        images = counted(unknown, "T1w image")
-        notes.append(f"field strength unknown for {images}: the date is in no scan table")
+        undated = counted(unknown, "T1w image")
+        notes.append(f"field strength unknown for {undated}: the date is in no scan table")
     return found, notes
 
 

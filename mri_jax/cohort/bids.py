@@ -104,8 +104,8 @@ def read(
     if unknown:
         rule = counted(len(unknown), "subject of the tree is", "subjects of the tree are")
         notes.append(f"{rule} in no table: {listed(unknown)}")
-    people = counted(images["subject_id"].nunique(), "subject")
-    found = f"{counted(len(images), 'T1w image')} of {people}"
+    subjects = counted(images["subject_id"].nunique(), "subject")
+    found = f"{counted(len(images), 'T1w image')} of {subjects}"
     return CohortSource(
         visits=_named(visits, options),
         images=_named(images, options),

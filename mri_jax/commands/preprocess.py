@@ -113,8 +113,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {count} done; column reading: {note}")
     if summary.surplus:
         first = " ".join(summary.surplus[0])
-        rule = counted(len(summary.surplus), "further scan lies", "further scans lie")
-        print(f"  {rule} in the store from earlier runs, not in this input, e.g. {first}")
+        there = "in the store from earlier runs and"
+        rule = counted(
+            len(summary.surplus), f"further scan lies {there} is", f"further scans lie {there} are"
+        )
+        print(f"  {rule} not in this input, e.g. {first}")
     return 1 if summary.failed else 0
 
 

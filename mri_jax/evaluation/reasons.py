@@ -2,14 +2,12 @@
 
 import numpy as np
 
-from mri_jax.problems import counted
-
 SINGLE = "a single network"
 
 
 def undefined(positive: int, negative: int) -> str:
     """Returns why a score has no value."""
-    return f"undefined: {positive} positive and {counted(negative, 'negative subject')}"
+    return f"undefined: {positive} positive and {negative} negative subjects"
 
 
 def without_interval(metric: str, estimate: float, low: float, counts: tuple[int, int]) -> str:

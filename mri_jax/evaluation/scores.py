@@ -15,7 +15,6 @@ import pandas as pd
 from mri_jax.errors import UserError
 from mri_jax.evaluation.delong import placements
 from mri_jax.evaluation.metrics import ENSEMBLE, METRICS, score_of
-from mri_jax.problems import counted
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ def gather(predictions: pd.DataFrame) -> Scores:
     bad = np.isnan(score)
     if bad.any():
         folds = ", ".join(map(str, sorted(set(rows["fold"].to_numpy()[bad]))))
-        scores = counted(len(score), "score")
-        rule = counted(int(bad.sum()), f"of {scores} is", f"of {scores} are")
-        raise UserError(f"{where}: {rule} NaN (fold {folds})")
+        raise UserError(f"{where}: {bad.sum()} of {len(score)} scores are NaN (fold {folds})")
     scan, scans = pd.factorize(rows["subject_id"] + "/" + rows["session_id"], sort=True)
     pairs = pd.MultiIndex.from_frame(rows[["repeat", "fold"]])
     network, networks = pd.factorize(pairs, sort=True)

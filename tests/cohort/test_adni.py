@@ -204,9 +204,7 @@ def test_no_image_at_all_is_said_with_what_was_looked_for(folder):
     with pytest.raises(UserError, match=r"has no image of a subject .*: looked for SUBJECT/"):
         adni.read(folder / "tables", empty, adni.AdniOptions(), TODAY)
     (empty / "t1.nii.gz").touch()
-    with pytest.raises(
-        UserError, match=r"1 scan files are left out: .* has an image id .*t1.nii.gz"
-    ):
+    with pytest.raises(UserError, match=r"1 scan file is left out: .* has an image id .*t1.nii.gz"):
         adni.read(folder / "tables", empty, adni.AdniOptions(), TODAY)
 
 

@@ -49,11 +49,12 @@ def source_of(people: list) -> CohortSource:
                     "subject_id": name, "image_id": f"{number}{place}", "visit": "",
                     "date": START + pd.Timedelta(days=day), "description": description, "kind": "",
                     "field": 3.0, "quality": float("nan"), "selected": False, "preference": 0.0,
+                    "instead": "",
                     "path": f"{number}{place}.nii",
                 }
             )  # fmt: skip
     columns = ["subject_id", "image_id", "visit", "date", "description", "kind", "field",
-               "quality", "selected", "preference", "path"]  # fmt: skip
+               "quality", "selected", "preference", "path", "instead"]  # fmt: skip
     table = pd.DataFrame(images, columns=columns)
     table = table.astype({"date": "datetime64[ns]", "field": float, "preference": float})
     frame = pd.DataFrame(visits).astype({"date": "datetime64[ns]"})

@@ -217,7 +217,10 @@ def test_days_of_oasis_find_the_nearest_scan_within_reach(tmp_path):
     write(tmp_path / "sub-1" / "sub-1_sessions.tsv", rows)
     tree(tmp_path, "participant_id\nsub-1\n", one(session="d0129"))
     write(tmp_path / one(session="d2430"))
-    assert "(nearest: 129 days after)" in made(tmp_path).excluded["detail"].iloc[0]
+    assert (
+        "(nearest: 129 days after; --days 129 or more takes it)"
+        in made(tmp_path).excluded["detail"].iloc[0]
+    )
     source = read(tmp_path, BidsOptions(cohort="HERE"))
     how = ImageChoice(level="bids", days=180), SubjectSelection(exclude_groups=())
     row = assemble(source, LabelRules(mci="baseline"), *how).table.iloc[0]

@@ -106,5 +106,5 @@ def test_a_single_class_is_refused(label):
 
 
 def test_nan_scores_are_refused():
-    with pytest.raises(UserError, match="1 values are NaN"):
+    with pytest.raises(UserError, match="1 value is NaN"):
         delong.auc_interval(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3]))

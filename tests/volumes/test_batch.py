@@ -1,6 +1,7 @@
 """Many scans to a store: resume, failures, shards, locks, identical bytes."""
 
 import errno
+import gzip
 import json
 import os
 import threading
@@ -252,7 +253,7 @@ def test_reasons_are_said_once_and_an_empty_store_is_not_judged(tmp_path, capsys
     store = str(tmp_path / "s")
     assert main(["preprocess", "--input", str(tmp_path / "in"), "--out", store, *ARGS]) == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[1] == "  3 failed: the file is empty"
+    assert said[1] == "  3 failed: the file is empty; copy or download it again"
     assert said[2].startswith("  1 failed: cannot be read")
     assert main(["qc", store]) == 2
     assert "holds no scan; failed.csv" in capsys.readouterr().err
@@ -283,7 +284,7 @@ def refuse(*_):
 
 
 def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_path, capsys):
-    """Three scans: one without orientation, one whose background is 7, one plain."""
+    """Three scans: one without orientation, one whose background is 7, one with a bad qform."""
     import nibabel as nib
 
     tree = tmp_path / "in" / "t1_linear"
@@ -293,7 +294,10 @@ def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_pa
         made = nib.Nifti1Image(values, stripped.affine)
         made.set_qform(stripped.affine, code=code)
         made.set_sform(stripped.affine, code=code)
-        nib.save(made, tree / f"{name}_space-MNI152_T1w.nii.gz")
+        written = bytearray(made.to_bytes())
+        if name == "c":
+            written[256:260] = np.float32(2).tobytes()  # quatern_b, which is 1 at most
+        (tree / f"{name}_space-MNI152_T1w.nii.gz").write_bytes(gzip.compress(bytes(written)))
     rows = [
         f"{n},t1_linear/{n}_space-MNI152_T1w.nii.gz,{s}" for n, s in zip("abc", "GGH", strict=True)
     ]
@@ -304,12 +308,14 @@ def test_what_was_declared_mended_and_left_in_the_store_is_said(stripped, tmp_pa
     said = capsys.readouterr()
     assert f"{table}: 3 scans of 3 subjects, read as a table" in said.err
     assert "\n  1 done; column reading: orientation RAS as declared\n" in said.out
-    both = "orientation RAS as declared; background set to 0"
-    assert f"\n  1 done; column reading: {both}" in said.out
+    assert "\n  1 done; column reading: background set to 0" in said.out
+    # What is said of one scan stands in one line.
+    qform = "its qform is no rotation; its sform was taken"
+    assert f"\n  1 done; column reading: {qform}\n" in said.out
     index = VolumeStore(store).index
     assert index["scanner"].tolist() == ["G", "G", "H"]
     assert index["declared_orientation"].tolist() == ["RAS"] * 3
-    assert index["reading"].isna().tolist() == [False, False, True]
+    assert index["reading"].isna().tolist() == [False, False, False]
     # A background of 7 changes nothing.
     assert index["sha256"].iloc[1] == index["sha256"].iloc[2]
     quality = pd.read_csv(store / "quality.csv")
