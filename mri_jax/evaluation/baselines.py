@@ -31,6 +31,7 @@ class Baseline:
     Attributes:
       name: The field of the config's ``baselines``, and the name of its stages.
       label: The name of its run in tables.
+      shown: What people call it.
       about: What it is, for the documentation of the config.
       fit: Returns the classifier of (N, P) features, (N,) labels and a seed.
       covariates: What it is fitted on, as `values` takes them; empty: volumes.
@@ -42,6 +43,7 @@ class Baseline:
 
     name: str
     label: str
+    shown: str
     about: str
     fit: Callable[[np.ndarray, np.ndarray, int], Fitted]
     covariates: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ BASELINES = (
     Baseline(
         name="age_sex",
         label="baseline-age-sex",
+        shown="age and sex",
         about="logistic regression on age and sex",
         fit=_logistic,
         covariates=("age", "sex"),
@@ -136,6 +139,7 @@ BASELINES = (
     Baseline(
         name="hippocampus",
         label="baseline-hippocampus",
+        shown="hippocampal volume",
         about="logistic regression on the hippocampal volume, where the table has it",
         fit=_logistic,
         covariates=("hippocampus_share",),
@@ -144,6 +148,7 @@ BASELINES = (
     Baseline(
         name="voxels",
         label="baseline-voxels",
+        shown="voxels, ridge regression",
         about=f"ridge regression on voxels at {VOXEL_SPACING:g} mm",
         fit=_ridge,
         # The penalty is chosen inside the training fold.

@@ -1,92 +1,106 @@
-"""What a report found, in sentences, before any table: the AUC of every declared pair."""
+"""What a report found: at most five sentences for each target of a table, before any table.
+
+Each sentence makes one claim, with its interval and adjusted p: how well the source networks do,
+what the other networks of the table add, whether a refitted threshold does the same, which plain
+baselines are better, worse or not told apart, and how sure all this is.
+"""
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
-from mri_jax.problems import counted
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
+from mri_jax.reporting.forest import Forest, forest
 from mri_jax.runs import faults
-from mri_jax.showing.numbers import difference, interval, p_value, percent, signed
+from mri_jax.runs.labels import label
+from mri_jax.showing.numbers import interval, p_value, percent, signed
 
 ALPHA = 0.05
-TRAINING = "Training"
-"""Title of what is said of networks that failed or have hardly learnt."""
-# Of more pairs than this the ones that differ most are spelled out, and the others counted.
-_SPELLED = 2
+
+
+class Claim(NamedTuple):
+    """One sentence.
+
+    Attributes:
+      about: What it is about, in one or two words.
+      text: The sentence.
+    """
+
+    about: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one table says.
+    """What one table says of one target.
 
     Attributes:
-      title: Title of the table.
-      lines: A paragraph a test cohort, or a sentence a fault of training.
+      table: The table's key.
+      title: The table's title.
+      cohort: The target.
+      subjects: Who was tested.
+      claims: At most five.
+      forest: The AUC of each method.
     """
 
+    table: str
     title: str
-    lines: tuple[str, ...]
+    cohort: str
+    subjects: str
+    claims: tuple[Claim, ...]
+    forest: Forest
 
 
 def findings(analysis: Analysis) -> list[Finding]:
-    """Returns what is wrong with networks, then what each table says, in their order."""
-    wrong = tuple(faults.sentences(trainings.troubled(analysis)))
-    return [*([Finding(TRAINING, wrong)] if wrong else []), *_of_tables(analysis)]
-
-
-def _of_tables(analysis: Analysis) -> list[Finding]:
+    """Returns what each table says of each target that has scores."""
     return [
         Finding(
-            section.family.title + (" (exploratory)" if section.family.exploratory else ""),
-            tuple(
-                " ".join(_of_cohort(section, cohort))
-                for cohort in section.cohorts
-                if section.tested(cohort)
-            ),
+            table=section.family.key,
+            title=section.family.title + (" (exploratory)" if section.family.exploratory else ""),
+            cohort=cohort,
+            subjects=section.subjects(cohort),
+            claims=tuple(claims(section, cohort)),
+            forest=forest(section, cohort),
         )
         for section in analysis.sections
+        for cohort in section.cohorts
+        if section.tested(cohort)
     ]
 
 
-def _of_cohort(section: FamilyAnalysis, cohort: str) -> Iterator[str]:
-    yield f"{cohort} ({section.subjects(cohort)}):"
-    yield _auc(section, cohort)
+def wrong(analysis: Analysis) -> list[str]:
+    """Returns a sentence for each network that failed or has hardly learnt."""
+    return list(faults.sentences(trainings.troubled(analysis)))
+
+
+def claims(section: FamilyAnalysis, cohort: str) -> Iterator[Claim]:
+    """Yields what a table says of a target."""
+    yield Claim("AUC", _source(section, cohort))
     rows = section.differences
-    if not len(rows):
-        return
-    rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test")]
-    auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX)]
-    plain = section.family.baselines
-    beside = auc["second"].isin(plain)
-    explored = section.family.exploratory
-    yield from _pairs(auc[~beside], "networks", explored)
-    yield from _pairs(auc[beside], "a network and a baseline", explored)
-    if not explored:
-        yield from _outdone(auc[beside])
-    yield from _refitted(rows[rows["metric"].eq("bac")])
+    if len(rows):
+        rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test")]
+        auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX)]
+        beside = auc["second"].isin(section.family.baselines)
+        balanced = rows[rows["metric"].eq("bac")]
+        yield from (Claim("Networks", text) for text in _networks(section, auc[~beside]))
+        yield from (Claim("Threshold", text) for text in _threshold(section, balanced))
+        yield from (Claim("Baselines", text) for text in _baselines(section, auc[beside]))
+    yield from (Claim("How sure", text) for text in _certainty(section, cohort))
 
 
-def _auc(section: FamilyAnalysis, cohort: str) -> str:
+def _source(section: FamilyAnalysis, cohort: str) -> str:
     """Returns the mean AUC of a table's first networks, and whether it excludes chance."""
-    rows = section.summary
-    first = section.family.networks[0].name
-    found = rows[
-        rows["cohort"].eq(cohort)
-        & rows["split"].eq("test")
-        & rows["metric"].eq("auc")
-        & rows["method"].eq(first)
-    ]
-    if not len(found) or pd.isna(found.iloc[0]["mean"]):
-        why = str(found.iloc[0]["note"]) if len(found) else ""
-        return f"the AUC of {first} is undefined here{f' ({why})' if why else ''}."
-    row = found.iloc[0]
+    first = section.family.networks[0]
+    row = _auc_of(section, cohort, first.name)
+    if row is None or pd.isna(row["mean"]):
+        why = str(row["note"]) if row is not None else ""
+        return f"{label(first)}: undefined here{f' ({why})' if why else ''}."
+    told = f"{label(first)}: a mean of {percent(row['mean'])}%"
     limits = interval(row["a_low"], row["a_high"])
-    told = f"the networks of {first} have a mean AUC of {percent(row['mean'])}%"
     if not limits:
         return f"{told}, without an interval."
     chance = "above" if row["a_low"] > 0.5 else "not told apart from"
@@ -95,74 +109,121 @@ def _auc(section: FamilyAnalysis, cohort: str) -> str:
     return f"{told} {limits}, {chance} chance."
 
 
-def _pairs(rows: pd.DataFrame, whose: str, explored: bool) -> Iterator[str]:
-    """Yields which differences in AUC hold, and how large the largest one is where none does."""
+def _networks(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
+    """Yields how many pairs of networks differ in AUC, and the one that differs most."""
+    tested = rows[rows["p_holm"].notna() & rows["difference"].notna()]
     if not len(rows):
         return
-    tested = rows[rows["p_holm"].notna()]
-    count = f"Of {counted(len(rows), 'declared pair')} of {whose}"
-    if len(tested) < len(rows):
-        count += f" ({len(rows) - len(tested)} could not be tested)"
     if not len(tested):
-        yield f"{count} none has a test."
+        yield "No pair of networks could be tested for a difference in AUC."
         return
-    order = tested["difference"].abs().sort_values(ascending=False).index
-    if explored:
-        told = "; ".join(_told(tested.loc[place]) for place in order[:_SPELLED])
-        yield f"{count}, which were not planned for inference, most of all: {told}."
+    largest = tested.loc[tested["difference"].abs().idxmax()]
+    pair = _pair(section, largest)
+    if section.family.exploratory:
+        yield f"Not planned for inference, the largest difference in AUC: {pair}."
         return
-    hold = order[(tested.loc[order, "p_holm"] < ALPHA).to_numpy()]
-    if not len(hold):
-        largest = _told(tested.loc[order[0]])
-        yield f"{count} none differs in AUC beyond chance; most of all: {largest}."
+    hold = tested[tested["p_holm"] < ALPHA]
+    if len(tested) == 1:
+        verdict = "" if len(hold) else ": no difference beyond chance"
+        yield f"{pair}{verdict}."
         return
-    told = "; ".join(_told(tested.loc[place]) for place in hold[:_SPELLED])
-    which = ", most of all" if len(hold) > _SPELLED else ""
-    yield f"{count} {len(hold)} differ{'s' * (len(hold) == 1)} in AUC{which}: {told}."
+    count = f"{len(hold) or 'None'} of {len(tested)} pairs of networks"
+    differ = "differs" if len(hold) <= 1 else "differ"
+    if len(hold):
+        pair = _pair(section, hold.loc[hold["difference"].abs().idxmax()])
+    yield f"{count} {differ} in AUC beyond chance; most of all: {pair}."
 
 
-def _outdone(rows: pd.DataFrame) -> Iterator[str]:
-    """Yields which plain baselines are better than networks, by the sign of a two-sided test."""
-    better = rows[(rows["p_holm"] < ALPHA) & (rows["difference"] < 0)].sort_values("difference")
-    for networks, group in better.groupby("first", sort=False):
-        told = [
-            f"{row['second']} (by {percent(-row['difference'])} points of AUC, {_holm(row)})"
-            for row in group.to_dict("records")
-        ]
-        yield (
-            f"Plain baselines are significantly better than the networks of {networks}: "
-            f"{', '.join(told)}."
-        )
+def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
+    """Yields whether a refitted threshold does for balanced accuracy what fine-tuning does."""
+    rows = rows[rows["difference"].notna()].set_index(["first", "second"])
+    plain, refitted = (rows[rows["point"].eq(point)] for point in (ARGMAX, REFITTED))
+    both = refitted.index.intersection(plain.index)
+    if not len(both):
+        return
+    pair = plain.loc[both, "difference"].abs().idxmax()
+    tuned, threshold = plain.loc[pair], refitted.loc[pair]
+    yield (
+        f"{_named(section, pair[0])}: balanced accuracy {_change(tuned)} points against the source "
+        f"network ({_p(tuned)}), {_change(threshold)} against the source network with a threshold "
+        f"refitted on the adaptation part ({_p(threshold)}){_meaning(tuned, threshold)}."
+    )
 
 
-def _told(row: pd.Series) -> str:
-    return f"{difference(row['first'], row['second'], _change(row))}, {_holm(row)}"
+def _meaning(tuned: pd.Series, threshold: pd.Series) -> str:
+    """Returns what two comparisons say together, where they say something."""
+    gains = tuned["p_holm"] < ALPHA and tuned["difference"] > 0
+    if gains and not threshold["p_holm"] < ALPHA:
+        return ": a new threshold is not told apart from the fine-tuning"
+    if gains and threshold["difference"] > 0:
+        return ": fine-tuning does more than a new threshold"
+    return ""
+
+
+def _baselines(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
+    """Yields which baselines are better or worse than networks, or not told apart from them."""
+    tested = rows[rows["p_holm"].notna() & rows["difference"].notna()]
+    if not len(rows):
+        return
+    if not len(tested):
+        yield "No baseline could be compared with the networks."
+        return
+    if section.family.exploratory:
+        largest = tested.loc[tested["difference"].abs().idxmax()]
+        yield f"Against a baseline, not planned for inference: {_pair(section, largest)}."
+        return
+    for network, group in tested.sort_values("difference").groupby("first", sort=False):
+        told = "; ".join(_plain(section, row) for _, row in group.iterrows())
+        yield f"Against {_named(section, str(network))}: {told}."
+
+
+def _plain(section: FamilyAnalysis, row: pd.Series) -> str:
+    name, low, high = _named(section, row["second"]), row["low"], row["high"]
+    if row["p_holm"] >= ALPHA:
+        change = f"{signed(-row['difference'])} {interval(-high, -low)}".rstrip()
+        return f"{name} not told apart ({change} points, {_p(row)})"
+    better = row["difference"] < 0
+    limits = interval(-high, -low) if better else interval(low, high)
+    size = f"{percent(abs(row['difference']))} {limits}".rstrip()
+    return f"{name} {'better' if better else 'worse'} by {size} points ({_p(row)})"
+
+
+def _certainty(section: FamilyAnalysis, cohort: str) -> Iterator[str]:
+    """Yields how well the AUC of the first networks is known."""
+    row = _auc_of(section, cohort, section.family.networks[0].name)
+    if row is None or pd.isna(row["a_low"]):
+        return
+    within, retrained = (percent((row[f"{k}_high"] - row[f"{k}_low"]) / 2) for k in "ab")
+    also = f", of networks trained anew to ±{retrained}" if pd.notna(row["b_low"]) else ""
+    yield (
+        f"with {section.subjects(cohort)} the first AUC is known to about ±{within} points on new "
+        f"subjects{also}."
+    )
+
+
+def _auc_of(section: FamilyAnalysis, cohort: str, method: str) -> pd.Series | None:
+    rows = section.summary
+    found = rows[
+        rows["cohort"].eq(cohort)
+        & rows["split"].eq("test")
+        & rows["metric"].eq("auc")
+        & rows["method"].eq(method)
+    ]
+    return found.iloc[0] if len(found) else None
+
+
+def _named(section: FamilyAnalysis, name: str) -> str:
+    return next((label(m) for m in section.family.methods if m.name == name), name)
+
+
+def _pair(section: FamilyAnalysis, row: pd.Series) -> str:
+    first, second = _named(section, row["first"]), _named(section, row["second"])
+    return f"{first} minus {second} {_change(row)} points ({_p(row)})"
 
 
 def _change(row: pd.Series) -> str:
     return f"{signed(row['difference'])} {interval(row['low'], row['high'])}".rstrip()
 
 
-def _holm(row: Mapping[Hashable, Any] | pd.Series) -> str:
-    return "no test" if pd.isna(row["p_holm"]) else f"Holm p {p_value(row['p_holm'])}"
-
-
-def _refitted(rows: pd.DataFrame) -> Iterator[str]:
-    """Yields whether a new threshold does for balanced accuracy what fine-tuning does."""
-    rows = rows[rows["difference"].notna()].set_index(["first", "second"])
-    plain, refitted = (rows[rows["point"].eq(point)] for point in (ARGMAX, REFITTED))
-    both = refitted.index.intersection(plain.index)
-    if not len(both):
-        return
-    order = plain.loc[both, "difference"].abs().sort_values(ascending=False, kind="stable").index
-    parts = [
-        f"{difference(pair[0], 'its source network', _change(plain.loc[pair]))} "
-        f"({_holm(plain.loc[pair])}), minus the same network at a threshold refitted on the "
-        f"adaptation part {_change(refitted.loc[pair])} ({_holm(refitted.loc[pair])})"
-        for pair in order[:_SPELLED]
-    ]
-    which = f" (the {_SPELLED} largest of {len(both)})" if len(both) > _SPELLED else ""
-    yield (
-        f"Balanced accuracy{which}: {'; '.join(parts)}. Where the second number is near 0, a new "
-        "threshold does what fine-tuning does."
-    )
+def _p(row: Mapping[Hashable, Any] | pd.Series) -> str:
+    return "no test" if pd.isna(row["p_holm"]) else f"adjusted p {p_value(row['p_holm'])}"

@@ -8,7 +8,7 @@ from mri_jax.errors import UserError
 from mri_jax.reporting import demographics, overview
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
-from mri_jax.reporting.findings import findings
+from mri_jax.reporting.findings import findings, wrong
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.runs.results import Results
 from mri_jax.showing import pages
@@ -65,6 +65,7 @@ def render(
         simulated=analysis.simulated,
         share=share,
         findings=findings(analysis),
+        wrong=wrong(analysis),
         meaningless=any(run.study is not None and run.study.smoke for run in analysis.runs),
         cautions=cautions(analysis),
         overview=overview.runs_table(analysis),

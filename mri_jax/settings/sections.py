@@ -33,10 +33,10 @@ EPOCHS = Whole(1, 100_000)
 STEPS = Whole(0, 100_000_000)
 STATISTICS = ("keep", "adapt")
 LAYER_SETS = {
-    "all": "every layer",
-    "low": "the first conv layer",
-    "high": "the last conv layer and the FC layers",
-    "head": "the FC layers",
+    "all": "all layers",
+    "low": "first conv layer",
+    "high": "last conv and FC layers",
+    "head": "FC layers",
 }
 """Named sets of layers that a fine-tuning trains; the name of a conv layer is one, too."""
 

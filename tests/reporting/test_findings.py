@@ -1,4 +1,4 @@
-"""The sentences at the top of the page say what the statistics say, and no more."""
+"""The sentences at the top of the page: each appears where its rule holds, and not elsewhere."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from mri_jax.evaluation import learning
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
-from mri_jax.reporting.findings import TRAINING, findings
-from mri_jax.showing.numbers import p_value, percent, signed
+from mri_jax.reporting.findings import findings, wrong
+from mri_jax.showing.numbers import percent, signed
 
 
 @pytest.fixture(scope="module")
@@ -32,94 +32,28 @@ def with_section(analysis, **parts):
     return dataclasses.replace(analysis, sections=(dataclasses.replace(section, **parts),))
 
 
-def lines(analysis, cohort=""):
-    """Every line about a cohort, or all."""
-    (finding,) = [f for f in findings(analysis) if f.title != TRAINING]
-    return [line for line in finding.lines if line.startswith(cohort)]
+SOURCE = "CNN-5, source"
+TUNED = "CNN-5, last conv and FC layers fine-tuned"
 
 
-def test_a_finding_states_the_mean_auc_its_interval_and_the_differences(analysis):
+def said(analysis, about, cohort="ADNI2"):
+    """The sentences about something on a target."""
+    (finding,) = [f for f in findings(analysis) if f.cohort == cohort]
+    assert len(finding.claims) <= 5
+    return [claim.text for claim in finding.claims if claim.about == about]
+
+
+def pairs(analysis, metric="auc", cohort="ADNI2"):
+    rows = analysis.sections[0].differences
+    return rows[rows["cohort"].eq(cohort) & rows["split"].eq("test") & rows["metric"].eq(metric)]
+
+
+def test_the_first_sentence_is_the_source_networks_auc_with_its_interval_and_chance(analysis):
     (section,) = analysis.sections
-    (line,) = lines(analysis, "ADNI2 ")
-    assert section.subjects("ADNI2") in line
     rows = section.summary.query("cohort == 'ADNI2' and split == 'test' and metric == 'auc'")
     source = rows[rows["method"] == "cnn5-w1"].iloc[0]
-    assert f"a mean AUC of {percent(source['mean'])}% [{percent(source['a_low'])}, " in line
-    assert (source["a_low"] > 0.5) == ("above chance" in line)
-    pairs = section.differences.query(
-        "cohort == 'ADNI2' and split == 'test' and metric == 'auc' and point == 'argmax'"
-    )
-    networks = pairs["second"].eq("cnn5-w1")
-    assert networks.sum() == 1
-    row = pairs[networks].iloc[0]
-    verdict = "1 differs in AUC: " if row["p_holm"] < 0.05 else "none differs in AUC beyond chance"
-    assert f"Of 1 declared pair of networks {verdict}" in line
-    assert f"{row['first']} minus {row['second']} {signed(row['difference'])} [" in line
-    assert f"Holm p {p_value(row['p_holm'])}" in line
-    assert f"Of {(~networks).sum()} declared pairs of a network and a baseline " in line
-
-
-def test_what_holds_is_counted_and_the_largest_spelled_out(analysis):
-    for line in lines(changed(analysis, p_holm=0.2)):
-        assert line.count("none differs in AUC beyond chance") == 2
-    for line in lines(changed(analysis, p_holm=0.01)):
-        auc = line.split(" Plain baselines")[0].split(" Balanced accuracy")[0]
-        assert "Of 1 declared pair of networks 1 differs in AUC: " in auc
-        assert "of a network and a baseline 2 differ in AUC: " in auc
-        assert auc.count("Holm p 0.010") == 3
-    rows = analysis.sections[0].differences
-    twice = [rows, rows[rows["metric"].eq("auc")]]
-    doubled = pd.concat(twice, ignore_index=True).assign(p_holm=0.01)
-    for line in lines(with_section(analysis, differences=doubled)):
-        auc = line.split(" Plain baselines")[0].split(" Balanced accuracy")[0]
-        assert "of a network and a baseline 4 differ in AUC, most of all: " in auc
-        assert auc.count("Holm p 0.010") == 4
-
-
-def test_a_pair_without_a_test_is_counted_and_said_to_have_none(analysis):
-    rows = analysis.sections[0].differences
-    voxels = rows["second"].eq("baseline-voxels")
-    for line in lines(changed(analysis, p_holm=rows["p_holm"].mask(voxels))):
-        assert "Of 2 declared pairs of a network and a baseline (1 could not be tested) " in line
-    for line in lines(changed(analysis, p_holm=float("nan"))):
-        assert "Of 1 declared pair of networks (1 could not be tested) none has a test." in line
-
-
-def test_an_exploratory_table_gets_no_verdict(analysis):
-    (section,) = analysis.sections
-    family = dataclasses.replace(section.family, exploratory=True)
-    rows = section.differences.assign(p_holm=0.001)
-    explored = with_section(analysis, family=family, differences=rows)
-    (finding,) = [f for f in findings(explored) if f.title != TRAINING]
-    assert finding.title.endswith("(exploratory)")
-    for line in finding.lines:
-        assert "which were not planned for inference, most of all: " in line
-        assert " differ" not in line
-
-
-def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
-    rows = analysis.sections[0].differences.query("cohort == 'ADNI2' and metric == 'bac'")
-    refitted = rows[rows["point"] != "argmax"].iloc[0]
-    plain = rows[(rows["point"] == "argmax") & (rows["second"] == "cnn5-w1")].iloc[0]
-    told = (
-        f"Balanced accuracy: cnn5-w1 tuned-high minus its source network "
-        f"{signed(plain['difference'])} ["
-    )
-    (line,) = [line for line in lines(analysis) if told in line]
-    assert (
-        "minus the same network at a threshold refitted on the adaptation part "
-        f"{signed(refitted['difference'])} ["
-    ) in line
-    undefined = lines(changed(analysis, difference=float("nan")))
-    assert not any("Balanced accuracy" in line or "nan" in line for line in undefined)
-
-
-def test_an_undefined_auc_and_chance_are_not_dressed_up(analysis):
-    (section,) = analysis.sections
-    bare = section.summary.assign(mean=float("nan"))
-    found = lines(with_section(analysis, summary=bare, differences=pd.DataFrame()))
-    assert len(found) == 2
-    assert all(line.endswith("the AUC of cnn5-w1 is undefined here.") for line in found)
+    shown = f"{percent(source['mean'])}% [{percent(source['a_low'])}, {percent(source['a_high'])}]"
+    assert said(analysis, "AUC")[0].startswith(f"{SOURCE}: a mean of {shown}, ")
     for low, high, told in (
         (0.45, 0.65, "55.0% [45.0, 65.0], not told apart from chance."),
         (0.51, 0.65, "55.0% [51.0, 65.0], above chance."),
@@ -127,7 +61,83 @@ def test_an_undefined_auc_and_chance_are_not_dressed_up(analysis):
         (float("nan"), float("nan"), "55.0%, without an interval."),
     ):
         given = section.summary.assign(mean=0.55, a_low=low, a_high=high)
-        assert all(told in line for line in lines(with_section(analysis, summary=given)))
+        assert said(with_section(analysis, summary=given), "AUC")[0].endswith(told)
+    bare = section.summary.assign(mean=float("nan"), a_low=float("nan"))
+    undefined = with_section(analysis, summary=bare, differences=pd.DataFrame())
+    (finding, _) = findings(undefined)
+    assert [c.text for c in finding.claims] == [f"{SOURCE}: undefined here."]
+
+
+def test_one_pair_of_networks_is_spelled_out_and_has_a_verdict_where_none_differs(analysis):
+    row = pairs(analysis).query("second == 'cnn5-w1' and point == 'argmax'").iloc[0]
+    (told,) = said(changed(analysis, p_holm=0.2), "Networks")
+    assert told.startswith(f"{TUNED} minus {SOURCE} {signed(row['difference'])} [")
+    assert told.endswith(" points (adjusted p 0.200): no difference beyond chance.")
+    (told,) = said(changed(analysis, p_holm=0.01), "Networks")
+    assert told.endswith(" points (adjusted p 0.010).")
+    assert said(changed(analysis, p_holm=float("nan")), "Networks") == [
+        "No pair of networks could be tested for a difference in AUC."
+    ]
+
+
+def test_several_pairs_are_counted_and_the_largest_spelled_out(analysis):
+    rows = analysis.sections[0].differences
+    own = rows["second"].eq("cnn5-w1") & rows["metric"].eq("auc")
+    other = rows[own].assign(first="other", difference=rows[own]["difference"] + 0.5)
+
+    def with_p(mine, others):
+        first = rows.assign(p_holm=rows["p_holm"].mask(own, mine))
+        both = pd.concat([first, other.assign(p_holm=others)], ignore_index=True)
+        return said(with_section(analysis, differences=both), "Networks")[0]
+
+    assert with_p(0.5, 0.5).startswith(
+        "None of 2 pairs of networks differs in AUC beyond chance; most of all: other minus "
+    )
+    # The one that differs is spelled out, not the largest.
+    assert f"1 of 2 pairs of networks differs in AUC beyond chance; most of all: {TUNED} " in (
+        with_p(0.01, 0.5)
+    )
+    assert with_p(0.01, 0.01).startswith("2 of 2 pairs of networks differ in AUC")
+
+
+def test_an_exploratory_table_gets_no_verdict(analysis):
+    (section,) = analysis.sections
+    family = dataclasses.replace(section.family, exploratory=True)
+    rows = section.differences.assign(p_holm=0.001)
+    explored = with_section(analysis, family=family, differences=rows)
+    assert all(finding.title.endswith("(exploratory)") for finding in findings(explored))
+    for about in ("Networks", "Baselines"):
+        (told,) = said(explored, about)
+        assert "ot planned for inference" in told
+        assert not {"better", "worse", "differs"} & set(told.split())
+
+
+def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
+    rows = pairs(analysis, "bac")
+    tuned = rows[rows["point"].eq("argmax") & rows["second"].eq("cnn5-w1")].iloc[0]
+    refitted = rows[rows["point"].ne("argmax")].iloc[0]
+    (told,) = said(analysis, "Threshold")
+    assert told.startswith(f"{TUNED}: balanced accuracy {signed(tuned['difference'])} [")
+    assert f" {signed(refitted['difference'])} [" in told.split("against the source network", 1)[1]
+
+    def meaning(tuned, threshold):
+        """The end of the sentence, of two differences with their p."""
+        frame = analysis.sections[0].differences.copy()
+        balanced = frame["metric"].eq("bac") & frame["second"].eq("cnn5-w1")
+        for chosen, (difference, p) in (
+            (balanced & frame["point"].eq("argmax"), tuned),
+            (balanced & frame["point"].ne("argmax"), threshold),
+        ):
+            frame.loc[chosen, ["difference", "p_holm"]] = difference, p
+        return said(with_section(analysis, differences=frame), "Threshold")[0].rpartition(")")[2]
+
+    assert meaning((0.1, 0.01), (0.01, 0.6)) == (
+        ": a new threshold is not told apart from the fine-tuning."
+    )
+    assert meaning((0.1, 0.01), (0.08, 0.02)) == ": fine-tuning does more than a new threshold."
+    assert meaning((0.1, 0.2), (0.01, 0.6)) == "."
+    assert meaning((-0.1, 0.01), (-0.1, 0.6)) == "."
+    assert said(changed(analysis, difference=float("nan")), "Threshold") == []
 
 
 def baselines_differ(analysis, by):
@@ -137,24 +147,43 @@ def baselines_differ(analysis, by):
     return changed(
         analysis,
         difference=rows["difference"].mask(chosen, by),
+        low=rows["low"].mask(chosen, by - 0.02),
+        high=rows["high"].mask(chosen, by + 0.03),
         p_holm=rows["p_holm"].mask(chosen, 0.004).where(chosen, 0.5),
     )
 
 
-def test_a_baseline_that_is_significantly_better_is_said(analysis):
-    said = (
-        "Plain baselines are significantly better than the networks of cnn5-w1: baseline-voxels "
-        "(by 12.3 points of AUC, Holm p 0.004)."
+def test_baselines_are_better_worse_or_not_told_apart(analysis):
+    (told,) = said(baselines_differ(analysis, -0.123), "Baselines")
+    assert told.startswith(
+        f"Against {SOURCE}: voxels, ridge regression better by 12.3 [9.3, 14.3] points "
+        "(adjusted p 0.004); age and sex not told apart ("
     )
-    for line in lines(baselines_differ(analysis, -0.123)):
-        assert said in line
-        assert "baseline-age-sex (by" not in line
-    # As significant, and worse than the networks.
-    for line in lines(baselines_differ(analysis, 0.123)):
-        assert "Plain baselines" not in line
-        assert "cnn5-w1 minus baseline-voxels +12.3" in line
-    # Better, and not beyond chance.
-    assert not any("Plain baselines" in line for line in lines(changed(analysis, p_holm=0.2)))
+    # As significant, and worse than the networks: the best baseline comes first.
+    (told,) = said(baselines_differ(analysis, 0.3), "Baselines")
+    assert told.startswith(f"Against {SOURCE}: age and sex not told apart (")
+    assert told.endswith(
+        "; voxels, ridge regression worse by 30.0 [28.0, 33.0] points (adjusted p 0.004)."
+    )
+    (told,) = said(changed(analysis, p_holm=0.2), "Baselines")
+    assert not {"better", "worse"} & set(told.split())
+    assert said(changed(analysis, p_holm=float("nan")), "Baselines") == [
+        "No baseline could be compared with the networks."
+    ]
+
+
+def test_the_last_sentence_says_how_well_the_auc_is_known(analysis):
+    (section,) = analysis.sections
+    given = section.summary.assign(a_low=0.6, a_high=0.78, b_low=0.55, b_high=0.79)
+    (told,) = said(with_section(analysis, summary=given), "How sure")
+    assert told == (
+        f"with {section.subjects('ADNI2')} the first AUC is known to about ±9.0 points on new "
+        "subjects, of networks trained anew to ±12.0."
+    )
+    unknown = section.summary.assign(b_low=float("nan"))
+    assert said(with_section(analysis, summary=unknown), "How sure")[0].endswith("new subjects.")
+    none = section.summary.assign(a_low=float("nan"))
+    assert said(with_section(analysis, summary=none), "How sure") == []
 
 
 def with_held_out(analysis, strength, fold=2):
@@ -182,13 +211,12 @@ SAID = (
 
 
 def test_a_network_that_has_hardly_learnt_is_named_first_and_not_warned_of_again(analysis):
-    assert findings(with_held_out(analysis, 1.0))[0].title != TRAINING
+    assert wrong(with_held_out(analysis, 1.0)) == []
     flat = with_held_out(analysis, 0.0101)
-    assert findings(flat)[0].title == TRAINING
-    assert findings(flat)[0].lines == (f"{SAID}.",)
+    assert wrong(flat) == [f"{SAID}."]
     warned = cautions(flat)
     assert warned
-    assert not {line for found in findings(flat) for line in found.lines} & set(warned)
+    assert not set(wrong(flat)) & set(warned)
 
 
 def test_the_networks_tuned_from_it_are_told_in_the_same_sentence(analysis):
@@ -201,9 +229,7 @@ def test_the_networks_tuned_from_it_are_told_in_the_same_sentence(analysis):
     plan["not_learnt"] = plan["not_learnt"].mask(fold, "inherited").mask(own, told)
     recorded = dataclasses.replace(analysis, runs=(dataclasses.replace(run, plan=plan),))
     assert (fold & ~own).sum() == 2
-    assert findings(recorded)[0].lines == (
-        f"{SAID}, as do the networks tuned from it (tuned-high).",
-    )
+    assert wrong(recorded) == [f"{SAID}, as do the networks tuned from it (tuned-high)."]
     assert trainings.marks(recorded) == {
         "cnn5-w1": "fold 2: has hardly learnt",
         "cnn5-w1 tuned-high": "fold 2: was tuned from a network that has hardly learnt",

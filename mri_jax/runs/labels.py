@@ -1,0 +1,50 @@
+"""What people call the methods of a run, beside the names that tables and files have."""
+
+from mri_jax.evaluation.baselines import BASELINES
+from mri_jax.evaluation.families import SOURCE, Method
+from mri_jax.evaluation.variants import CNN
+from mri_jax.settings.sections import LAYER_SETS
+
+_TUNED, _ADAPTED = "tuned-", "-adapt"
+
+
+def label(method: Method) -> str:
+    """Returns a method's name for people.
+
+    A method of which nothing is known, as in results of an earlier version, keeps its own name.
+
+    >>> from mri_jax.evaluation.variants import Variant
+    >>> cnn, age = Variant("cnn", "", 5, 4.0), Variant("baseline-age-sex")
+    >>> label(Method("cnn5-w4", "tuned-high-adapt", cnn))
+    "CNN-5, width 4, last conv and FC layers fine-tuned, target's statistics"
+    >>> label(Method("cnn5-w4", "source", cnn)), label(Method("baseline-age-sex", "source", age))
+    ('CNN-5, width 4, source', 'age and sex')
+    """
+    variant = method.variant
+    if variant.is_baseline:
+        after = f", trained on {variant.source}" if variant.source else ""
+        return _baseline(variant.family) + after
+    if variant.family != CNN:
+        return method.name
+    width = f", width {variant.width:g}" if variant.width not in (None, 1.0) else ""
+    trained = f" trained on {variant.source}" if variant.source else ""
+    return f"CNN-{variant.depth}{width}{trained}, {_stage(method.stage)}"
+
+
+def _baseline(family: str) -> str:
+    for baseline in BASELINES:
+        for covariate, alone in baseline.alone.items():
+            if family == alone:
+                return covariate
+        if family == baseline.label:
+            return baseline.shown
+    return family
+
+
+def _stage(stage: str) -> str:
+    if stage == SOURCE or not stage.startswith(_TUNED):
+        return stage
+    layers = stage.removeprefix(_TUNED).removesuffix(_ADAPTED)
+    adapted = ", target's statistics" if stage.endswith(_ADAPTED) else ""
+    named = LAYER_SETS.get(layers) or f"conv layer {layers.removeprefix('conv')}"
+    return f"{named} fine-tuned{adapted}"
