@@ -5,6 +5,7 @@ Every form computes one function, up to rounding (`mri_jax.models.conv_layer`):
 - ``native``: on CPUs by the kernels of `mri_jax.models.conv_layer.kernels`, which a C++ compiler
   builds at first use; accelerators as ``xla``.
 - ``xla``: by XLA, in the form that suits the platform.
+- ``lanes``: by XLA, as 2D convolutions of blocks of planes, the form of TPUs, on every platform.
 - ``reference``: by XLA, plainly: convolution, BatchNorm, ReLU, max pooling.
 
 JAX is imported when a choice is made, so that a command line can name the forms without it.
@@ -15,7 +16,7 @@ from functools import cache
 
 from mri_jax.errors import UserError
 
-NATIVE, XLA, REFERENCE = FORMS = ("native", "xla", "reference")
+NATIVE, XLA, LANES, REFERENCE = FORMS = ("native", "xla", "lanes", "reference")
 
 
 def resolved(forms: str | None) -> str:

@@ -236,9 +236,7 @@ class CNN(nn.Module):
             uses_batch = train and f"bn{i}" not in frozen
             parameters = Parameters(getattr(self, f"conv{i}")(), *norm())
             running = None if uses_batch else norm.running()
-            setting = Setting(
-                spec.pool_after[i - 1], spec.epsilon, self.batch_axis, forms == choice.NATIVE
-            )
+            setting = Setting(spec.pool_after[i - 1], spec.epsilon, self.batch_axis, forms)
             if forms == choice.REFERENCE:
                 maps = features.activated()
                 stages, stats = reference.conv_layer(maps, parameters, running, setting)

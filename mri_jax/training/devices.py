@@ -18,6 +18,7 @@ from mri_jax.training.folds import Wave
 _COMPUTED = {
     choice.NATIVE: " with compiled kernels",
     choice.XLA: " with XLA's own convolutions",
+    choice.LANES: " by blocks of planes",
     choice.REFERENCE: " in the plain form that others are compared with",
 }
 # More than cores only wait for each other; so many are worth no message.
@@ -93,7 +94,7 @@ def described(wave: Wave) -> str:
     """
     first, count = wave.devices[0], len(wave.devices)
     where = "the CPU" if wave.on_host else f"{count} x {first.device_kind}"
-    how = _COMPUTED[wave.computed] if wave.on_host or wave.computed == choice.REFERENCE else ""
+    how = "" if wave.computed == choice.XLA and not wave.on_host else _COMPUTED[wave.computed]
     folds = "one fold at a time" if wave.folds == 1 else f"{wave.folds} folds at once"
     if wave.split > 1:
         folds += f", each batch split over {wave.split}"

@@ -14,15 +14,25 @@ from hypothesis import strategies as st
 from mri_jax.backend import FEW_PASSES
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import (
+    Features,
     Moments,
     forms,
+    lanes,
+    moments,
     planes,
     pooling,
     reference,
     volume,
 )
 from tests.conftest import needs_compiler
-from tests.models.layers import assert_same, layer_results, random_layer, random_norm, volumes
+from tests.models.layers import (
+    assert_same,
+    exact,
+    layer_results,
+    random_layer,
+    random_norm,
+    volumes,
+)
 from tests.networks import drawn
 
 
@@ -34,7 +44,9 @@ def double_precision():
 
 # Every example compiles two programs.
 few, many = settings(max_examples=5, deadline=None), settings(max_examples=60, deadline=None)
-FORMS = pytest.mark.parametrize("form", ["xla", pytest.param("native", marks=needs_compiler)])
+FORMS = pytest.mark.parametrize(
+    "form", ["xla", "lanes", pytest.param("native", marks=needs_compiler)]
+)
 LAYERS = given(
     batch=st.integers(1, 3),
     size=st.tuples(st.integers(1, 9), st.integers(1, 20), st.integers(1, 30)),
@@ -52,6 +64,8 @@ def check_layer(form, batch, size, channels, filters, pool, train, normed, backg
     size = tuple(max(s, 2) for s in size) if pool else size
     arrays = random_layer(seed, batch, size, channels, filters, background)
     norm, of_layer = (random_norm(seed + shift, n) for shift, n in ((1, channels), (2, filters)))
+    if form == "lanes":
+        arrays, norm = exact((arrays, norm))
     running = None if train else Moments(of_layer.mean, 0.5 + jnp.abs(of_layer.factor))
     given = arrays, norm if normed else None, running, pool
     assert_same(layer_results(form, *given), layer_results("reference", *given), 1e-10)
@@ -115,6 +129,35 @@ def test_both_forms_of_the_convolution_and_its_gradients(rng, channels, filters)
     np.testing.assert_allclose(convolve(dz, forms.flipped(kernel)), dx, **close)
     np.testing.assert_allclose(jax.jit(planes.kernel_gradient)(x, dz), dk, **close)
     np.testing.assert_allclose(jax.jit(volume.kernel_gradient)(x, dz), dk, **close)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "filters", "pool", "windows", "counts"),
+    [
+        # 16 windows of 8 filters are 128 lanes.
+        ((181, 217, 181), 1, 8, True, 16, (91, 109, 6)),
+        ((181, 217, 181), 1, 8, False, 16, (181, 217, 12)),
+        ((45, 54, 45), 16, 32, True, 4, (23, 27, 6)),
+        # 3 windows of 40 filters leave 8 of 128 lanes empty.
+        ((181, 217, 181), 1, 40, True, 3, (91, 109, 31)),
+        ((5, 6, 5), 64, 128, True, 1, (3, 3, 3)),
+    ],
+)
+def test_blocks_leave_few_lanes_empty(size, channels, filters, pool, windows, counts):
+    cut = lanes.cut_of(size, (3, 3, 3, channels, filters), pool=pool)
+    assert (cut.windows, cut.counts) == (windows, counts)
+
+
+def test_moments_of_blocks_lose_nothing_to_a_large_mean(rng):
+    # One pass around zero would lose all seven digits of the variance.
+    x = jnp.asarray(1e4 + rng.normal(size=(2, 7, 6, 9, 1)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 1, 8)), jnp.float32)
+    kernel = kernel - kernel.mean((0, 1, 2))  # so that the faces alone see the mean
+    interior = jax.jit(partial(lanes.forward, pool=False, with_moments=True, keep_z=True))
+    _, found, z = interior(Features(x), kernel, jnp.ones(8, jnp.float32))
+    expected = moments.of_volumes(z.astype("float64"))
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(found.variance, expected.variance, rtol=1e-5)
 
 
 @pytest.mark.parametrize("group", [1, 2])
@@ -210,6 +253,16 @@ def test_a_program_holds_the_form_of_the_platform_that_it_is_for(forms, monkeypa
     # A host whose default is a GPU computes on its CPU as a host without one.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert lowered(forms, "cpu") == on_cpu
+
+
+def test_tpus_and_nobody_else_take_blocks_of_planes():
+    in_blocks = "[0, 1, b, f]x[0, 1, i, o]->[0, 1, b, f]"
+    on_tpu = lowered("xla", "tpu")
+    # Forward of both layers, and both again on the way back.
+    assert on_tpu.count(in_blocks) == 4
+    assert "[b, 0, 1, 2, f]" not in on_tpu
+    assert in_blocks not in lowered("xla", "cuda")
+    assert lowered("lanes", "cuda").count(in_blocks) == 4
 
 
 SIZES = list(product((32, 33), (34, 35), (37, 38)))

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
+from mri_jax.models import choice
+
 
 class Norm(NamedTuple):
     """A BatchNorm with its statistics put in: ``factor * (x - mean) + bias``.
@@ -66,10 +68,10 @@ class Setting(NamedTuple):
       epsilon: Added to the variance.
       batch_axis: Mapped axis over which the batch is split; the statistics are then those of the
         whole batch. None: the batch is in one piece.
-      native: Whether CPUs take the native kernels.
+      form: How it is computed, of `mri_jax.models.choice`.
     """
 
     pool: bool
     epsilon: float
     batch_axis: str | None = None
-    native: bool = False
+    form: str = choice.XLA

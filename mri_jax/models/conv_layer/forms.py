@@ -2,8 +2,9 @@
 
 A form computes the pre-activation ``z`` of activated maps, the moments of each volume and the
 selection of maxima, and the way back through all of it. On CPUs the `native` kernels are taken, or
-where they are not wanted a sum of 2D convolutions (`planes`); elsewhere XLA's own 3D convolution.
-The form follows the platform that a program is lowered for, not the default one.
+where they are not wanted a sum of 2D convolutions (`planes`); on TPUs blocks of planes (`lanes`)
+where channels are few; elsewhere XLA's own 3D convolution. The form follows the platform that a
+program is lowered for, not the default one.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from mri_jax.models.conv_layer import native, planes, reference, volume
+from mri_jax.models import choice
+from mri_jax.models.conv_layer import lanes, native, planes, reference, volume
 from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
 from mri_jax.models.conv_layer.moments import Moments, of_volumes
@@ -42,11 +44,11 @@ class Layer(NamedTuple):
 
     Attributes:
       pool: Whether 2 x 2 x 2 max pooling follows.
-      native: Whether CPUs take the native kernels.
+      form: Which form is taken, of `mri_jax.models.choice`.
     """
 
     pool: bool
-    native: bool = False
+    form: str = choice.XLA
 
     def computes_again(self, x: Features) -> bool:
         """Returns whether the way back computes ``z`` again, on every platform.
@@ -54,6 +56,13 @@ class Layer(NamedTuple):
         The first block's is the largest array of a network and the cheapest to compute.
         """
         return self.pool and x.value.shape[-1] == 1 and x.norm is None
+
+
+class _Form(NamedTuple):
+    """A form: `forward` and `backward` of a layer, with ``pool`` by name."""
+
+    forward: Callable[..., tuple[Selection, Moments | None, Array | None]]
+    gradients: Callable[..., Gradients]
 
 
 def forward(
@@ -71,27 +80,18 @@ def forward(
     """
     keep_z = keep_z and not layer.computes_again(x)
 
-    def form_of(convolve: Convolve) -> Callable[[Features, Array, Array], Forward]:
+    def pass_of(form: _Form) -> Callable[[Features, Array, Array], Forward]:
         def run(x: Features, kernel: Array, sign: Array) -> Forward:
-            z = convolve(x.activated(), kernel)
-            nowhere = jnp.zeros((), jnp.int8)
             return Forward(
-                select_windows(z, sign) if layer.pool else Selection(z, nowhere),
-                of_volumes(z) if with_moments else None,
-                z if keep_z else None,
+                *form.forward(
+                    x, kernel, sign, pool=layer.pool, with_moments=with_moments, keep_z=keep_z
+                )
             )
 
         return run
 
-    def native_form(x: Features, kernel: Array, sign: Array) -> Forward:
-        return Forward(
-            *native.forward(
-                x, kernel, sign, pool=layer.pool, with_moments=with_moments, keep_z=keep_z
-            )
-        )
-
-    on_cpu = native_form if layer.native else form_of(planes.convolve)
-    return lax.platform_dependent(x, kernel, sign, cpu=on_cpu, default=form_of(reference.convolve))
+    branches = {name: pass_of(form) for name, form in _taken(layer, kernel).items()}
+    return lax.platform_dependent(x, kernel, sign, **branches)
 
 
 def backward(
@@ -114,36 +114,75 @@ def backward(
       for_kernel: Whether the kernel's gradient is wanted; None is returned otherwise.
     """
 
-    def form_of(
-        convolve: Convolve, kernel_gradient: Convolve
-    ) -> Callable[[Features, Array, PreActivationGradient], Gradients]:
+    def pass_of(form: _Form) -> Callable[[Features, Array, PreActivationGradient], Gradients]:
         def run(x: Features, kernel: Array, given: PreActivationGradient) -> Gradients:
-            maps, back = jax.vjp(Features.activated, x)
-            dz = given.selected
-            if layer.pool:
-                dz = scatter_windows(dz, given.offset, (*maps.shape[:-1], kernel.shape[-1]))
-            if given.everywhere is not None:
-                z = convolve(maps, kernel) if given.z is None else given.z
-                constant, slope = (p[:, None, None, None] for p in given.everywhere)
-                dz = dz + (constant + slope * z)
-            dz = dz.astype(maps.dtype)
-            # The gradient of the input is a convolution with the flipped kernel.
-            dx = back(convolve(dz, flipped(kernel)))[0] if for_input else None
-            dk = kernel_gradient(maps, dz).astype(kernel.dtype) if for_kernel else None
-            return Gradients(dx, dk)
+            return form.gradients(
+                x, kernel, given, pool=layer.pool, for_input=for_input, for_kernel=for_kernel
+            )
 
         return run
 
-    def native_form(x: Features, kernel: Array, given: PreActivationGradient) -> Gradients:
-        return native.gradients(
-            x, kernel, given, pool=layer.pool, for_input=for_input, for_kernel=for_kernel
+    branches = {name: pass_of(form) for name, form in _taken(layer, kernel).items()}
+    return lax.platform_dependent(x, kernel, gradient, **branches)
+
+
+def _taken(layer: Layer, kernel: Array) -> dict[str, _Form]:
+    """Returns the form of each platform, and of those that are not named (``default``)."""
+    if layer.form == choice.LANES:
+        return {"default": _LANES}
+    by_platform = {
+        "cpu": _NATIVE if layer.form == choice.NATIVE else _PLANES,
+        "default": _VOLUME,
+    }
+    return by_platform | ({"tpu": _LANES} if lanes.pays(kernel.shape) else {})
+
+
+def _of_convolution(convolve: Convolve, kernel_gradient: Convolve) -> _Form:
+    """Returns the form that a convolution and the gradient of its kernel make."""
+
+    def forward(
+        x: Features, kernel: Array, sign: Array, *, pool: bool, with_moments: bool, keep_z: bool
+    ) -> tuple[Selection, Moments | None, Array | None]:
+        z = convolve(x.activated(), kernel)
+        nowhere = jnp.zeros((), jnp.int8)
+        return (
+            select_windows(z, sign) if pool else Selection(z, nowhere),
+            of_volumes(z) if with_moments else None,
+            z if keep_z else None,
         )
 
-    on_cpu = native_form if layer.native else form_of(planes.convolve, planes.kernel_gradient)
-    elsewhere = form_of(reference.convolve, volume.kernel_gradient)
-    return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=elsewhere)
+    def gradients(
+        x: Features,
+        kernel: Array,
+        given: PreActivationGradient,
+        *,
+        pool: bool,
+        for_input: bool,
+        for_kernel: bool,
+    ) -> Gradients:
+        maps, back = jax.vjp(Features.activated, x)
+        dz = given.selected
+        if pool:
+            dz = scatter_windows(dz, given.offset, (*maps.shape[:-1], kernel.shape[-1]))
+        if given.everywhere is not None:
+            z = convolve(maps, kernel) if given.z is None else given.z
+            constant, slope = (p[:, None, None, None] for p in given.everywhere)
+            dz = dz + (constant + slope * z)
+        dz = dz.astype(maps.dtype)
+        # The gradient of the input is a convolution with the flipped kernel.
+        dx = back(convolve(dz, flipped(kernel)))[0] if for_input else None
+        dk = kernel_gradient(maps, dz).astype(kernel.dtype) if for_kernel else None
+        return Gradients(dx, dk)
+
+    return _Form(forward, gradients)
 
 
 def flipped(kernel: Array) -> Array:
     """Returns the kernel of the transposed convolution, (3, 3, 3, F, C) of (3, 3, 3, C, F)."""
     return jnp.swapaxes(kernel[::-1, ::-1, ::-1], 3, 4)
+
+
+_NATIVE = _Form(native.forward, native.gradients)
+_LANES = _Form(lanes.forward, lanes.gradients)
+_PLANES = _of_convolution(planes.convolve, planes.kernel_gradient)
+_VOLUME = _of_convolution(reference.convolve, volume.kernel_gradient)

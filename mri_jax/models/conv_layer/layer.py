@@ -55,7 +55,7 @@ def conv_layer(
     kernel, scale, bias = parameters
     dtype = x.value.dtype
     sign = jax.lax.stop_gradient(jnp.sign(scale).astype(dtype))
-    how = _How(forms.Layer(setting.pool, setting.native), running is None)
+    how = _How(forms.Layer(setting.pool, setting.form), running is None)
     value, each = _convolved(how, x, kernel.astype(dtype), sign)
     if running is None:
         assert each is not None

@@ -56,7 +56,7 @@ def conv_layer(
       x: (N, X, Y, Z, C).
       parameters: Kernel, and BatchNorm's scale and bias.
       running: Statistics to normalise with; None takes those of the batch.
-      setting: What is fixed; ``native`` changes nothing here.
+      setting: What is fixed; ``form`` changes nothing here.
 
     Returns:
       The stages, and the statistics used.
