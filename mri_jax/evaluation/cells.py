@@ -9,6 +9,7 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import operating
 from mri_jax.evaluation.families import SOURCE, Family, Method
 from mri_jax.evaluation.scores import Scores, gather
+from mri_jax.problems import counted
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,6 @@ def _scores(
         if len(scores.scan) < len(members):
             raise UserError(
                 f"{method.name}: was not tested on {len(members) - len(scores.scan)} of the "
-                f"{len(members)} scans of {cohort}"
+                f"{counted(len(members), 'scan')} of {cohort}"
             )
     return scores

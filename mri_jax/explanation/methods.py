@@ -12,6 +12,7 @@ from mri_jax.errors import UserError
 from mri_jax.explanation import gradcam, gradients, occlusion, windows
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.models import CNNSpec
+from mri_jax.problems import counted
 from mri_jax.volumes.grids import Grid
 
 METHODS = (
@@ -258,10 +259,10 @@ def _make(
         size = patch_size(settings.patch_mm, grid)
         starts = occlusion.patch_starts(background.reach, size)
         edge = f"{size * grid.spacing:g} mm"
-        note = f"{len(starts)} cubes of {edge}, filled with the cohort's mean"
+        note = f"{counted(len(starts), 'cube')} of {edge}, filled with the cohort's mean"
         return OcclusionPatch(background.mean, starts, size, note)
     chosen = np.unique(labels[labels > 0])
-    note = f"{len(chosen)} regions, filled with the cohort's mean"
+    note = f"{counted(len(chosen), 'region')}, filled with the cohort's mean"
     return OcclusionRegion(background.mean, labels, chosen, chunk, note)
 
 

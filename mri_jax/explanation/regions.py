@@ -2,7 +2,6 @@
 
 import io
 import math
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +17,11 @@ from mri_jax.simulation.regions import REGIONS
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.headers import MAX_VOXELS
 from mri_jax.volumes.resampling import Image, transform_points
-from mri_jax.volumes.scan_files import check_size, why_unreadable
+from mri_jax.volumes.scan_files import UNREADABLE, check_size, why_unreadable
 
 # Shares of the labelled voxels of a file that may lie outside the volumes' box, and outside the
 # brain, before the file is taken to be in another space.
 _OUTSIDE_BOX, _OUTSIDE_BRAIN = 0.02, 0.40
-
-# What nibabel raises on a damaged file.
-_DAMAGES = (
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +107,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise UserError(f"regions: {path}: declares {image.shape} voxels")
         check_size(image, path, whole=True)
         return np.asarray(image.dataobj), image.affine
-    except _DAMAGES as error:
+    except UNREADABLE as error:
         if str(error).startswith("regions:"):
             raise
         raise UserError(f"regions: {path}: is no NIfTI image: {why_unreadable(error)}") from None

@@ -102,7 +102,7 @@ class Executor:
                 ) as progress:
                     if len(group) < self.wave.folds:
                         idle = (self.wave.folds - len(group)) * self.wave.split
-                        self.say(f"{label}: {idle} devices stay idle")
+                        self.say(f"{label}: devices that stay idle: {idle}")
                     for together in batched(group, self.wave.folds):
                         with self.folders.locked(together, wait) as held:
                             pending = self._usable(self._pending(held))

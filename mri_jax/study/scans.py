@@ -12,6 +12,7 @@ from mri_jax.cohort.near_duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.errors import UserError, naming
 from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
+from mri_jax.problems import counted
 from mri_jax.problems import listed as few
 from mri_jax.settings.study import Study, named
 from mri_jax.study.twice import searched
@@ -97,13 +98,20 @@ def _surplus(listed: Sequence[Key], named: set[Key], store: VolumeStore) -> tupl
     stored = set(store.index.index)
     notes = []
     if absent := [" ".join(key) for key in listed if key not in stored]:
-        rule = (
-            f"of {len(listed)} scans of the table have no volume in {store.path} and are not used"
+        of = f"of {counted(len(listed), 'scan')} of the table"
+        there = f"no volume in {store.path} and"
+        rule = counted(
+            len(absent), f"{of} has {there} is not used", f"{of} have {there} are not used"
         )
-        notes.append(f"{len(absent)} {rule}: {few(absent)}")
+        notes.append(f"{rule}: {few(absent)}")
     if further := sorted(" ".join(key) for key in stored - named):
-        rule = f"of {len(stored)} volumes in {store.path} are not in the table and are not used"
-        notes.append(f"{len(further)} {rule}: {few(further)}")
+        of = f"of {counted(len(stored), 'volume')} in {store.path}"
+        rule = counted(
+            len(further),
+            f"{of} is not in the table and is not used",
+            f"{of} are not in the table and are not used",
+        )
+        notes.append(f"{rule}: {few(further)}")
     return tuple(notes)
 
 
@@ -112,8 +120,9 @@ def _of_earlier_rules(rows: pd.DataFrame, store: VolumeStore) -> tuple[str, ...]
     count = int(older(rows).sum()) if "pipeline" in store.info.settings else 0
     if not count:
         return ()
+    of = f"of {counted(len(rows), 'scan')} in {store.path}"
     said = (
-        f"{count} of {len(rows)} scans in {store.path} were preprocessed by an earlier version, "
+        f"{counted(count, f'{of} was', f'{of} were')} preprocessed by an earlier version, "
         "which got scans without skull on a background other than 0, and scans with spikes, wrong: "
         f"preprocess into {store.path} once more makes those anew, and no others"
     )

@@ -127,10 +127,9 @@ def effects(predictions: pd.DataFrame) -> list[str]:
             continue
         spread = f" ± {percent(change.std(ddof=1), 2)}" if len(change) > 1 else ""
         told = difference(name, SOURCE, f"{signed(change.mean(), 2)}{spread}", f"{cohort}: AUC")
-        lines.append(
-            f"{told} (spread over {len(change)} networks, from {signed(change.min(), 2)} to "
-            f"{signed(change.max(), 2)})"
-        )
+        ends = f"from {signed(change.min(), 2)} to {signed(change.max(), 2)}"
+        over = f"spread over {len(change)} networks, {ends}" if len(change) > 1 else "one network"
+        lines.append(f"{told} ({over})")
     return lines
 
 

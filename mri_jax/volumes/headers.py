@@ -125,8 +125,7 @@ def open_header(path: Path, orientation: str = "") -> Opened:
     Raises:
       UserError: The header cannot be that of a T1w head, or states no orientation and none is
         given.
-      OSError, EOFError, ValueError, zlib.error, HeaderDataError, ImageFileError: nibabel cannot
-        read it.
+      Any of `mri_jax.volumes.scan_files.UNREADABLE`: nibabel cannot read it.
     """
     image = open_image(path)
     shape = _check_shape(image)

@@ -8,6 +8,9 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
+from nibabel.spatialimages import HeaderDataError
 
 from mri_jax import files, trees
 from mri_jax.errors import UserError
@@ -19,6 +22,8 @@ COMPRESSED = (".gz", ".mgz")
 _LABELS = re.compile(
     r"(aseg|aparc|wmparc|wm|filled|([lr]h\.)?ribbon)([.+].*)?\.mg[zh]", re.IGNORECASE
 )
+# What nibabel raises on files that are damaged, or other than their names say.
+UNREADABLE = (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError, MGHError)
 CUT_OFF = "the file is cut off; copy or download it again"
 DAMAGED = "the file is damaged; copy or download it again"
 ANEW = "convert the DICOM again, or write the file anew with the tool that made it"

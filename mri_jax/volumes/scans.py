@@ -4,7 +4,6 @@
 truncated or corrupted one is noticed), and returns the intensities along RAS+ with their affine.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from mri_jax.errors import UserError
 from mri_jax.showing.simulated import WORD
 from mri_jax.volumes.headers import Opened, open_header, open_image
 from mri_jax.volumes.intensities import Mended, mended
-from mri_jax.volumes.scan_files import check_size, is_label_name, why_unreadable
+from mri_jax.volumes.scan_files import UNREADABLE, check_size, is_label_name, why_unreadable
 
 MIN_DISTINCT = 24
 
@@ -165,7 +163,7 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
-    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
+    except UNREADABLE as error:
         why = why_unreadable(error).replace(str(path), path.name)
         raise UserError(f"{path.name}: cannot be read: {why}") from None
 

@@ -129,6 +129,12 @@ def test_refuses(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def test_a_nifti_called_mgz_is_refused_in_one_line(tmp_path):
+    (tmp_path / "scan.mgz").write_bytes(gzip.compress(image().to_bytes()))
+    with pytest.raises(UserError, match=r"^scan.mgz: cannot be read: Dimensions of the data"):
+        read_scan(tmp_path / "scan.mgz")
+
+
 def test_huge_is_refused_before_it_is_allocated(tmp_path):
     import tracemalloc
 
