@@ -47,9 +47,9 @@ def where_folders_end(path: str) -> str:
     r"""Returns what to say of a path that is not there and has Windows' separators, else nothing.
 
     >>> where_folders_end("scans/a.nii.gz"), where_folders_end(r"scans\a.nii.gz")
-    ('', ' (folders are separated by / here, not by \\; write /)')
+    ('', 'folders are separated by / here, not by \\; write /')
     """
-    return r" (folders are separated by / here, not by \; write /)" if "\\" in path else ""
+    return r"folders are separated by / here, not by \; write /" if "\\" in path else ""
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

@@ -218,7 +218,8 @@ def image_problems(frame: pd.DataFrame, source: epath.PathLike) -> list[Problem]
                 Problem(str(source), row, "image", image, f"leaves the table's folder {folder}")
             )
         elif not path.exists():
-            rule = f"does not exist{where_folders_end(image)}"
+            hint = where_folders_end(image)
+            rule = f"does not exist ({hint})" if hint else "does not exist"
             problems.append(Problem(str(source), row, "image", image, rule))
     return problems
 

@@ -71,11 +71,10 @@ def trained_again(
         if isinstance(stage, TrainStage) and not folders.finished(stage):
             names = earlier_names(stage, study, catalogue)
             found.update(version for version, name in names.items() if folders.has_result(name))
-    return [
-        f"{counted(count, 'finished network was', 'finished networks were')} trained with other "
-        f"numerics (version {version}, now {NUMERICS_VERSION}), to be trained again; old ones stay"
-        for version, count in sorted(found.items())
-    ]
+    other = f"trained with other numerics (version %s, now {NUMERICS_VERSION}) and"
+    one = f"finished network was {other} is trained again; it stays where it is"
+    many = f"finished networks were {other} are trained again; they stay where they are"
+    return [counted(count, one, many) % version for version, count in sorted(found.items())]
 
 
 def lengths(study: Study, plan: Plan) -> list[str]:

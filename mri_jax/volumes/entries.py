@@ -110,8 +110,7 @@ def _check_found(table: Path, base: Path, rows: pd.DataFrame) -> None:
     where, advice = f"looked for {named[0]} in {looked}", "give --root, the folder they begin in"
     if all(map(os.path.isabs, named)):
         where, advice = f"e.g. {named[0]}", "correct the paths"
-    if hint := next(filter(None, map(where_folders_end, named)), ""):
-        advice = hint.strip(" ()")
+    advice = next(filter(None, map(where_folders_end, named)), advice)
     rule = "its image is not" if len(named) == 1 else f"none of its {len(named)} images is"
     raise UserError(f"input: {table}: {rule} there ({where}); {advice}")
 

@@ -75,7 +75,7 @@ def check_regular(path: Path) -> None:
         # The callers put the file's name before the rule.
         told = str(error).removeprefix(f"{path}: ")
         hint = "" if path.exists() else where_folders_end(path.name)
-        raise UserError(f"cannot be read: {told}{hint}") from None
+        raise UserError(f"cannot be read: {told}" + (f" ({hint})" if hint else "")) from None
     if size == 0:
         raise UserError("the file is empty; copy or download it again")
 

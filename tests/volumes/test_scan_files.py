@@ -1,7 +1,10 @@
 import gzip
 import zlib
 
-from mri_jax.volumes.scan_files import is_label_name, is_scan_name, why_unreadable
+import pytest
+
+from mri_jax.errors import UserError
+from mri_jax.volumes.scan_files import check_regular, is_label_name, is_scan_name, why_unreadable
 
 
 def test_names_of_scans_and_of_segmentations():
@@ -23,3 +26,10 @@ def test_a_library_s_words_on_a_damaged_file_become_what_to_do():
         assert why_unreadable(error) == "the file is damaged; copy or download it again"
     assert why_unreadable(ValueError("two\nlines")) == "two"
     assert why_unreadable(OSError()) == "OSError"
+
+
+def test_a_path_of_windows_is_told_from_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"no such file \(folders are separated by / here, not by"):
+        check_regular(tmp_path / "scans\\a.nii")
+    with pytest.raises(UserError, match=r"no such file$"):
+        check_regular(tmp_path / "a.nii")
