@@ -59,7 +59,12 @@ class Layer(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """A form: `forward` and `backward` of a layer, with ``pool`` by name."""
+    """A form of the two passes, each for given inputs with ``pool`` and what is wanted by name.
+
+    Attributes:
+      forward: Returns what `Forward` holds.
+      gradients: Returns what `backward` does.
+    """
 
     forward: Callable[..., tuple[Selection, Moments | None, Array | None]]
     gradients: Callable[..., Gradients]
