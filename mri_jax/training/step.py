@@ -4,12 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from mri_jax.errors import UserError
@@ -180,6 +182,19 @@ def weighted_loss(
     return summed / split.total(batch.weight.sum(), batch_axis)
 
 
+def _in_pieces(like: Any, vector: Array) -> Any:
+    """Returns the tree that `ravel_pytree` made a vector of, for TPUs.
+
+    XLA would give the whole vector the shape of the last layer's kernel, two of 128 lanes, before
+    it cuts that out; behind the barrier each piece gets its shape alone.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    ends = list(accumulate(leaf.size for leaf in leaves))
+    pieces = lax.optimization_barrier(jnp.split(vector, ends[:-1]))
+    shaped = (piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True))
+    return jax.tree.unflatten(structure, shaped)
+
+
 def train_step(
     settings: StepSettings,
     state: TrainState,
@@ -239,7 +254,12 @@ def train_step(
 
     following = dataclasses.replace(
         state,
-        params=freezing.merge(unravel(keep_if_broken(stepped, vector)), fixed),
+        params=freezing.merge(
+            lax.platform_dependent(
+                keep_if_broken(stepped, vector), tpu=partial(_in_pieces, trained), default=unravel
+            ),
+            fixed,
+        ),
         batch_stats=keep_if_broken(statistics, state.batch_stats),
         opt_state=keep_if_broken(opt_state, state.opt_state),
         step=state.step + 1,
