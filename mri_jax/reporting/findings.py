@@ -111,27 +111,28 @@ def _source(section: FamilyAnalysis, cohort: str) -> str:
 
 def _networks(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     """Yields how many pairs of networks differ in AUC, and the one that differs most."""
-    tested = rows[rows["p_holm"].notna() & rows["difference"].notna()]
+    tested = _tested(rows)
     if not len(rows):
         return
     if not len(tested):
         yield "No pair of networks could be tested for a difference in AUC."
         return
+    untested = _untested(rows, tested)
     largest = tested.loc[tested["difference"].abs().idxmax()]
     pair = _pair(section, largest)
     if section.family.exploratory:
-        yield f"Not planned for inference, the largest difference in AUC: {pair}."
+        yield f"Not planned for inference, the largest difference in AUC: {pair}{untested}."
         return
     hold = tested[tested["p_holm"] < ALPHA]
     if len(tested) == 1:
         verdict = "" if len(hold) else ": no difference beyond chance"
-        yield f"{pair}{verdict}."
+        yield f"{pair}{verdict}{untested}."
         return
     count = f"{len(hold) or 'None'} of {len(tested)} pairs of networks"
     differ = "differs" if len(hold) <= 1 else "differ"
     if len(hold):
         pair = _pair(section, hold.loc[hold["difference"].abs().idxmax()])
-    yield f"{count} {differ} in AUC beyond chance; most of all: {pair}."
+    yield f"{count} {differ} in AUC beyond chance; most of all: {pair}{untested}."
 
 
 def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
@@ -146,23 +147,24 @@ def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"{_named(section, pair[0])}: balanced accuracy {_change(tuned)} points against the source "
         f"network ({_p(tuned)}), {_change(threshold)} against the source network with a threshold "
-        f"refitted on the adaptation part ({_p(threshold)}){_meaning(tuned, threshold)}."
+        f"refitted on the adaptation part ({_p(threshold)})"
+        f"{'' if section.family.exploratory else _meaning(tuned, threshold)}."
     )
 
 
 def _meaning(tuned: pd.Series, threshold: pd.Series) -> str:
     """Returns what two comparisons say together, where they say something."""
     gains = tuned["p_holm"] < ALPHA and tuned["difference"] > 0
-    if gains and not threshold["p_holm"] < ALPHA:
+    if gains and threshold["p_holm"] >= ALPHA:
         return ": a new threshold is not told apart from the fine-tuning"
-    if gains and threshold["difference"] > 0:
+    if gains and threshold["p_holm"] < ALPHA and threshold["difference"] > 0:
         return ": fine-tuning does more than a new threshold"
     return ""
 
 
 def _baselines(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     """Yields which baselines are better or worse than networks, or not told apart from them."""
-    tested = rows[rows["p_holm"].notna() & rows["difference"].notna()]
+    tested = _tested(rows)
     if not len(rows):
         return
     if not len(tested):
@@ -172,9 +174,20 @@ def _baselines(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
         largest = tested.loc[tested["difference"].abs().idxmax()]
         yield f"Against a baseline, not planned for inference: {_pair(section, largest)}."
         return
+    parts = []
     for network, group in tested.sort_values("difference").groupby("first", sort=False):
         told = "; ".join(_plain(section, row) for _, row in group.iterrows())
-        yield f"Against {_named(section, str(network))}: {told}."
+        parts.append(f"against {_named(section, str(network))}: {told}")
+    yield f"{'; '.join(parts)}{_untested(rows, tested)}."
+
+
+def _tested(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["p_holm"].notna() & rows["difference"].notna()]
+
+
+def _untested(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
+    missing = len(rows) - len(tested)
+    return f"; {missing} more could not be tested" if missing else ""
 
 
 def _plain(section: FamilyAnalysis, row: pd.Series) -> str:

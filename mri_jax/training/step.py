@@ -95,7 +95,7 @@ class StepSettings:
 def optimizer_of(settings: OptimizerSettings, trained: Any) -> optax.GradientTransformation:
     """Returns the optimizer of all that trains as one vector (`jax.flatten_util.ravel_pytree`).
 
-    A program of it has a tenth of the operations that one a parameter would have.
+    A step's program has fewer kernels so than with an update for each parameter.
 
     Args:
       settings: What it is.

@@ -110,6 +110,10 @@ def test_an_exploratory_table_gets_no_verdict(analysis):
         (told,) = said(explored, about)
         assert "ot planned for inference" in told
         assert not {"better", "worse", "differs"} & set(told.split())
+    explored = with_section(
+        analysis, family=family, differences=rows.assign(difference=0.1, p_holm=0.01)
+    )
+    assert said(explored, "Threshold")[0].endswith("(adjusted p 0.010).")
 
 
 def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
@@ -137,6 +141,8 @@ def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
     assert meaning((0.1, 0.01), (0.08, 0.02)) == ": fine-tuning does more than a new threshold."
     assert meaning((0.1, 0.2), (0.01, 0.6)) == "."
     assert meaning((-0.1, 0.01), (-0.1, 0.6)) == "."
+    # Without a test nothing is said of the two together.
+    assert meaning((0.1, 0.01), (0.01, float("nan"))) == "."
     assert said(changed(analysis, difference=float("nan")), "Threshold") == []
 
 
@@ -156,12 +162,12 @@ def baselines_differ(analysis, by):
 def test_baselines_are_better_worse_or_not_told_apart(analysis):
     (told,) = said(baselines_differ(analysis, -0.123), "Baselines")
     assert told.startswith(
-        f"Against {SOURCE}: voxels, ridge regression better by 12.3 [9.3, 14.3] points "
+        f"against {SOURCE}: voxels, ridge regression better by 12.3 [9.3, 14.3] points "
         "(adjusted p 0.004); age and sex not told apart ("
     )
     # As significant, and worse than the networks: the best baseline comes first.
     (told,) = said(baselines_differ(analysis, 0.3), "Baselines")
-    assert told.startswith(f"Against {SOURCE}: age and sex not told apart (")
+    assert told.startswith(f"against {SOURCE}: age and sex not told apart (")
     assert told.endswith(
         "; voxels, ridge regression worse by 30.0 [28.0, 33.0] points (adjusted p 0.004)."
     )
@@ -170,6 +176,18 @@ def test_baselines_are_better_worse_or_not_told_apart(analysis):
     assert said(changed(analysis, p_holm=float("nan")), "Baselines") == [
         "No baseline could be compared with the networks."
     ]
+
+
+def test_baselines_of_several_networks_are_one_sentence(analysis):
+    rows = analysis.sections[0].differences
+    voxels = rows["second"].eq("baseline-voxels")
+    others = [rows[voxels].assign(first=f"cnn-{i}") for i in range(5)]
+    every = pd.concat([rows, *others], ignore_index=True)
+    (told,) = said(with_section(analysis, differences=every.assign(p_holm=0.2)), "Baselines")
+    assert told.count("against ") == 6
+    some = every.assign(p_holm=every["p_holm"].where(every["first"].ne("cnn-3"), float("nan")))
+    (told,) = said(with_section(analysis, differences=some), "Baselines")
+    assert told.endswith("; 1 more could not be tested.")
 
 
 def test_the_last_sentence_says_how_well_the_auc_is_known(analysis):
