@@ -107,6 +107,24 @@ def test_optimizer_state_exists_only_for_what_trains():
     assert sum(sizes) == 2 * head + 1
 
 
+def test_kernels_decay_by_the_rate_and_nothing_else_does(rng):
+    rate, decay, batch = 1e-2, 0.1, batch_of(rng)
+    plain, decaying = (
+        settings_for("high", optimizer=OptimizerSettings(rate, weight_decay=d))
+        for d in (0.0, decay)
+    )
+    begun = start(plain)
+    without, with_decay = (
+        leaves_by_path(run(s, start(s), [batch])[0].params) for s in (plain, decaying)
+    )
+    trains = leaves_by_path(freezing.trainable_mask(plain.rules, begun.params))
+    decayed = {path for path, on in trains.items() if on and path.endswith("/kernel")}
+    assert decayed == {"conv3/kernel", "fc1/kernel", "fc2/kernel"}
+    for path, before in leaves_by_path(begun.params).items():
+        expected = -rate * decay * before if path in decayed else np.zeros_like(before)
+        np.testing.assert_allclose(with_decay[path] - without[path], expected, atol=1e-7)
+
+
 def kernel_gradient_products(settings, rng):
     """Matrix products and convolutions in the step whose result is shaped like a conv kernel."""
     state, batch = start(settings), batch_of(rng)
