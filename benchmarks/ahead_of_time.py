@@ -1,6 +1,6 @@
 """What a training step needs on a device that is not there, as the device's compiler says.
 
-    python -m benchmarks.ahead_of_time                           # all cases, about an hour
+    python -m benchmarks.ahead_of_time                           # all cases, about half an hour
     python -m benchmarks.ahead_of_time cnn5:1:paper:2:bfloat16   # member:width:grid:batch:dtype
 
 Compiles for one core of a TPU v5e (16 GB of memory, 819 GB/s) on a machine without one. Needs the
