@@ -39,7 +39,7 @@ def calls(tmp_path, monkeypatch, cache):
 def test_a_library_is_built_once_for_its_owner_alone(cache, calls, capsys):
     library = kernels.built()
     assert library == kernels.built()
-    assert calls.read_text(encoding="utf-8") == "called\n"
+    assert calls.read_text(encoding="utf-8") == "called\n" * 3  # two compile, one links
     assert library.read_text(encoding="utf-8") == "library\n"
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     assert stat.S_IMODE(library.stat().st_mode) == 0o600

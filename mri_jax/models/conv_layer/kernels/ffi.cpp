@@ -133,7 +133,12 @@ auto handler_of(ffi::Error (*function)(ffi::ThreadPool, Buffers...)) {
     static auto* const handler = handler_of(__VA_ARGS__);        \
     return handler->Call(call);                                  \
   }
+// Two translation units, compiled side by side: one for each way.
+#ifdef CONV3_FORWARD
 CONV3_TARGET(conv3_forward_f32, Forward<ffi::F32>)
 CONV3_TARGET(conv3_forward_f64, Forward<ffi::F64>)
+#endif
+#ifdef CONV3_BACKWARD
 CONV3_TARGET(conv3_backward_f32, Backward<ffi::F32>)
 CONV3_TARGET(conv3_backward_f64, Backward<ffi::F64>)
+#endif
