@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mri_jax import allocator
-from mri_jax.models.choice import FORMS
+from mri_jax.models.choice import ASKED
 
 if __name__ == "__main__":
     if not allocator.kept_stock(sys.argv):
@@ -50,8 +50,9 @@ _ALLOCATOR = flags.DEFINE_enum(
     "allocator", "tuned", ["tuned", "stock"], "tuned: large pages for this process (Linux, CPU)."
 )
 _FORMS = flags.DEFINE_enum(
-    "forms", None, FORMS,
-    "How conv layers are computed; by default by native kernels on a CPU with a C++ compiler.",
+    "forms", None, ASKED,
+    "How conv layers are computed; by default by native kernels on a CPU with a C++ compiler, by "
+    "what is measured to be the fastest on a GPU or TPU.",
 )  # fmt: skip
 
 

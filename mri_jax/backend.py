@@ -46,6 +46,13 @@ _SWITCHES: dict[str, Any] = {
 }
 # XLA reads its flags itself, before anything could be set.
 _INEXACT = re.compile(r"--\w*(?:fast_math|fast_min_max|excess_precision)\w*(?:=\w+)?")
+# What XLA and CUDA say, by regular expression, and what it means.
+_MEANINGS = {
+    "RESOURCE_EXHAUSTED|out of memory": "out of memory",
+    r"no algorithm worked|all algorithms tried|cudnn.*(?:algorithm|NOT_SUPPORTED)": (
+        "cuDNN finds no algorithm for it"
+    ),
+}
 
 
 def start() -> list[jax.Device]:
@@ -91,3 +98,18 @@ def devices() -> list[jax.Device]:
             f"JAX_PLATFORMS: {asked!r} cannot start on this machine{reason}; unset "
             "JAX_PLATFORMS to use the best device of the machine, or set it to cpu"
         ) from None
+
+
+def reason(error: Exception) -> str:
+    """Returns in a few words why a program could not be compiled or run.
+
+    Example:
+      >>> from mri_jax.backend import reason
+      >>> reason(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes."))
+      'out of memory'
+    """
+    text = " ".join(str(error).split())
+    for words, meaning in _MEANINGS.items():
+        if re.search(words, text, re.IGNORECASE):
+            return meaning
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

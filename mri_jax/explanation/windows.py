@@ -198,7 +198,7 @@ def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Arr
         Features(around),
         Parameters(kernel, norm["scale"], norm["bias"]),
         Moments(stats["mean"], stats["var"]),
-        Setting(False, spec.epsilon, form=choice.resolved(None)),
+        Setting(False, spec.epsilon, form=choice.of_this_machine()),
     )
     output = whole.activated()[:, 1:-1, 1:-1, 1:-1]
     return max_pool(output) if spec.pool_after[layer - 1] else output

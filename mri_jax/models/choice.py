@@ -1,6 +1,7 @@
 """How conv layers are computed: one owner of the choice, for networks and for command lines.
 
-Every form computes one function, up to rounding (`mri_jax.models.conv_layer`):
+Every form computes one function, up to rounding (`mri_jax.models.conv_layer`). All layers take one
+form, by its name, or each layer its own, as was measured (`mri_jax.models.chosen`).
 
 - ``native``: on CPUs by the kernels of `mri_jax.models.conv_layer.kernels`, which a C++ compiler
   builds at first use; accelerators as ``xla``.
@@ -15,11 +16,21 @@ import sys
 from functools import cache
 
 from mri_jax.errors import UserError
+from mri_jax.models.chosen import Forms
 
 NATIVE, XLA, LANES, REFERENCE = FORMS = ("native", "xla", "lanes", "reference")
+MEASURE = "measure"
+"""What ``--forms`` takes beside them: each layer's form is measured before a study trains."""
+ASKED = (*FORMS, MEASURE)
 
 
-def resolved(forms: str | None) -> str:
+def name(forms: Forms | None) -> str:
+    """Returns the form of all layers, or ``measure`` where each has its own."""
+    found = forms if forms == MEASURE else resolved(forms)
+    return found if isinstance(found, str) else MEASURE
+
+
+def resolved(forms: Forms | None) -> Forms:
     """Returns the forms that were chosen, or those of this machine where None were.
 
     Raises:
@@ -34,13 +45,15 @@ def resolved(forms: str | None) -> str:
     """
     if forms is None:
         return of_this_machine()
-    if forms not in FORMS:
+    if isinstance(forms, str) and forms not in FORMS:
         raise UserError(f"forms: {forms!r} must be one of {', '.join(FORMS)}")
     return forms
 
 
 def required(forms: str | None) -> str:
-    """Returns what `resolved` does, of a command line's ``--forms``, where it can be had.
+    """Returns how a study computes by a command line's ``--forms``, where it can be had.
+
+    Without one a CPU has a fixed form, and GPUs and TPUs measure.
 
     Raises:
       UserError: ``native`` is asked for where no CPU computes, or where kernels cannot be had.
@@ -59,7 +72,9 @@ def required(forms: str | None) -> str:
             kernels.register()
         except UserError as error:
             raise UserError(f"--forms={NATIVE}: {error}") from None
-    return resolved(forms)
+    if forms == MEASURE or (forms is None and jax.default_backend() != "cpu"):
+        return MEASURE
+    return name(forms)
 
 
 @cache
@@ -84,8 +99,9 @@ def of_this_machine() -> str:
     return NATIVE
 
 
-def kernel_library(forms: str) -> str | None:
+def kernel_library(forms: Forms) -> str | None:
     """Returns the file name of the kernels that some forms use; None where they use none."""
     from mri_jax.models.conv_layer import kernels
 
-    return kernels.built().name if forms == NATIVE else None
+    used = {forms} if isinstance(forms, str) else {choice.form for choice in forms}
+    return kernels.built().name if NATIVE in used else None

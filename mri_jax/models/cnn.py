@@ -12,6 +12,7 @@ from jax import Array
 from mri_jax.backend import FEW_PASSES
 from mri_jax.keys import typed_key
 from mri_jax.models import choice, split
+from mri_jax.models.chosen import Forms, of_layer
 from mri_jax.models.conv_layer import (
     Features,
     Moments,
@@ -131,9 +132,9 @@ class CNN(nn.Module):
       batch_axis: Mapped axis over which a batch is split, each device holding as many of its
         volumes; batch statistics and dropout are those of the whole batch. None: it is in one
         piece.
-      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; all compute one
-        function up to rounding. None: the choice of this machine. Where intermediates are kept,
-        and where parameters are drawn, it is the reference.
+      forms: How conv layers are computed: one of `mri_jax.models.choice.FORMS`, or a measured
+        choice for each layer; all compute one function up to rounding. None: the choice of this
+        machine. Where intermediates are kept, and where parameters are drawn, it is the reference.
 
     Example:
       >>> import jax
@@ -149,7 +150,7 @@ class CNN(nn.Module):
 
     spec: CNNSpec
     batch_axis: str | None = None
-    forms: str | None = None
+    forms: Forms | None = None
 
     def setup(self):
         """Declares the layers under their flat names."""
@@ -236,8 +237,10 @@ class CNN(nn.Module):
             uses_batch = train and f"bn{i}" not in frozen
             parameters = Parameters(getattr(self, f"conv{i}")(), *norm())
             running = None if uses_batch else norm.running()
-            setting = Setting(spec.pool_after[i - 1], spec.epsilon, self.batch_axis, forms)
-            if forms == choice.REFERENCE:
+            pool, filters = spec.pool_after[i - 1], spec.conv_filters[i - 1]
+            form = of_layer(forms, features.value.shape, filters, pool, spec.dtype)
+            setting = Setting(pool, spec.epsilon, self.batch_axis, form)
+            if form == choice.REFERENCE:
                 maps = features.activated()
                 stages, stats = reference.conv_layer(maps, parameters, running, setting)
                 features = Features(stages.output)

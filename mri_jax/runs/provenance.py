@@ -7,6 +7,7 @@ from typing import Any
 from etils import epath
 
 from mri_jax import files
+from mri_jax.models.chosen import Choice
 from mri_jax.typed import build
 
 NAME = "provenance.json"
@@ -43,7 +44,9 @@ class Provenance:
       platform: Operating system and processor.
       versions: Versions of the packages that it computed with.
       devices: Platform and kind of each device.
-      forms: How conv layers were computed: ``native``, ``xla`` or ``reference``.
+      forms: How conv layers were computed: ``native``, ``xla``, ``lanes``, ``reference``, or
+        ``measure``.
+      choices: With ``measure``, the form of each layer, and the seconds of all that were tried.
       kernels: File name of the native kernels, which tells source, processor and compiler; None
         where none were used.
       command: The command line.
@@ -64,6 +67,7 @@ class Provenance:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
     forms: str | None = None
+    choices: tuple[Choice, ...] = ()
     kernels: str | None = None
     command: tuple[str, ...] = ()
     near_duplicates: Mapping[str, float] | None = None

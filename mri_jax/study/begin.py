@@ -5,6 +5,7 @@ from typing import Any
 from etils import epath
 
 from mri_jax.errors import UserError
+from mri_jax.models.chosen import Forms
 from mri_jax.planning.plan import Plan
 from mri_jax.problems import counted
 from mri_jax.runs import results
@@ -55,7 +56,7 @@ def write(
     plan: Plan,
     volumes: Volumes,
     folders: StageFolders,
-    forms: str,
+    forms: Forms | None,
 ) -> None:
     """Writes what is asked, of which scans, how they came to be, by what forms, and the plan."""
     study.write(workdir / results.CONFIG)

@@ -76,6 +76,8 @@ class Costs:
         wave = self.wave
         device = [wave.devices[0].device_kind, wave.folds, wave.split, jax.__version__]
         device.append(wave.computed)
+        if isinstance(wave.forms, tuple):
+            device.append([[str(each.layer), each.layer.dtype, each.form] for each in wave.forms])
         name = files.fingerprint([_VERSION, *about, *device])
         path = self._root / "measured" / f"{name[:16]}.json"
 

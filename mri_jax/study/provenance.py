@@ -15,6 +15,7 @@ from etils import epath
 import mri_jax
 from mri_jax import files
 from mri_jax.models import choice
+from mri_jax.models.chosen import Forms
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan
 from mri_jax.runs import results
@@ -25,7 +26,11 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def write_provenance(
-    workdir: epath.Path, plan: Plan, catalogue: Catalogue, store: VolumeStore, forms: str
+    workdir: epath.Path,
+    plan: Plan,
+    catalogue: Catalogue,
+    store: VolumeStore,
+    forms: Forms | None,
 ) -> None:
     """Writes ``provenance.json`` of a study that is about to run.
 
@@ -34,7 +39,7 @@ def write_provenance(
       plan: The plan.
       catalogue: The scans.
       store: Their volumes.
-      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`.
+      forms: How conv layers are computed; None: the machine's choice.
     """
     scans = catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
     place = results.written_path("store", store.path, workdir)
@@ -46,8 +51,9 @@ def write_provenance(
         platform=platform.platform(),
         versions={name: _version(name) for name in _PACKAGES},
         devices=tuple(f"{d.platform}:{d.device_kind}" for d in jax.local_devices()),
-        forms=forms,
-        kernels=choice.kernel_library(forms),
+        forms=choice.name(forms),
+        kernels=choice.kernel_library(choice.resolved(forms)),
+        choices=forms if isinstance(forms, tuple) else (),
         command=tuple(sys.argv),
         near_duplicates=asdict(catalogue.searched) if catalogue.searched else None,
         despite_exclusion=len(catalogue.excluded_among(plan.rows())),

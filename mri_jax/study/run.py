@@ -4,7 +4,7 @@ from etils import epath
 
 from mri_jax.locks import folder_locked
 from mri_jax.settings.study import Study
-from mri_jax.study import begin, conclude
+from mri_jax.study import begin, choosing, conclude
 from mri_jax.study.announce import announcement
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, check_volumes
@@ -43,13 +43,14 @@ def run(
         how.say(announcement(study, plan, volumes.catalogue, folders))
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
+        wave = choosing.with_forms(how.devices, plan, volumes.shape[:3], folders, how.say)
         # A refused study leaves nothing behind, so that the corrected one finds its folder free.
-        begin.write(workdir, study, plan, volumes, folders, how.forms)
+        begin.write(workdir, study, plan, volumes, folders, wave.forms)
         Executor(
             folders=folders,
             volumes=volumes,
-            feeds=Feeds(volumes, study.data, how.devices),
-            wave=how.devices,
+            feeds=Feeds(volumes, study.data, wave),
+            wave=wave,
             interrupted=how.interrupted,
             on_epoch=epoch_writer(workdir, plan),
             save_seconds=study.save_seconds,

@@ -37,11 +37,6 @@ class Running:
         return self.wave or devices.one_fold_each()
 
     @property
-    def forms(self) -> str:
-        """How conv layers are computed, of `mri_jax.models.choice.FORMS`."""
-        return self.devices.computed
-
-    @property
     def said(self) -> str:
         """A line on where and how is computed."""
         return devices.described(self.devices)

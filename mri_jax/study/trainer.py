@@ -11,6 +11,7 @@ import numpy as np
 from mri_jax import files
 from mri_jax.planning.plan import TrainStage
 from mri_jax.progress import Progress
+from mri_jax.study import choosing
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import of_training
@@ -56,7 +57,8 @@ class Trainer:
         feed, settings = self.feeds.of(rows, stages[0].reference), stages[0].fit
         trainings = []
         for stage in stages:
-            folder, forms = self.folders.folder(stage) / "training", programs.wave.forms
+            folder = self.folders.folder(stage) / "training"
+            forms = choosing.recorded(programs.wave, settings, self.volumes.shape[:3])
             checkpoints = TrainingCheckpoints(folder, self.say, forms)
             trainings.append(resume(settings, self._job(stage), checkpoints))
             progress.advance(int(trainings[-1].state.stopping.epochs))

@@ -152,8 +152,8 @@ class TrainingCheckpoints:
     Args:
       folder: Of the states.
       say: Where remarks about states that cannot be used go.
-      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the machine's
-        choice.
+      forms: How conv layers are computed, as `mri_jax.models.chosen.recorded` has it; None: as is
+        the machine's choice.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class TrainingCheckpoints:
     ):
         self.folder = files.absolute(folder)
         self._say = say
-        self._forms = choice.resolved(forms)
+        self._forms = choice.name(None) if forms is None else forms
         self._usable: list[int] = []
         with _disk_errors_in_one_line(self.folder):
             if self.folder.exists() and not self.folder.is_dir():
@@ -205,8 +205,8 @@ class TrainingCheckpoints:
                 note = _read_note(place)
                 if note["forms"] != self._forms:
                     self._say(
-                        f"{self.folder}: was begun with --forms={note['forms']}, and goes on only "
-                        f"with these; with --forms={self._forms} this network starts anew"
+                        f"{self.folder}: was begun with {_flag(note['forms'])}, and goes on only "
+                        f"with these; with {_flag(self._forms)} this network starts anew"
                     )
                     return None
                 found = _load_state(place, note, like)
@@ -230,6 +230,11 @@ class TrainingCheckpoints:
             if path.name not in kept:
                 with contextlib.suppress(OSError):
                     path.rmtree() if path.is_dir() else path.unlink()
+
+
+def _flag(forms: str) -> str:
+    """Returns how a user asks for some forms: one for all layers by name, others by measuring."""
+    return f"measured forms ({forms})" if "," in forms else f"--forms={forms}"
 
 
 def _unfinished(place: epath.Path) -> bool:

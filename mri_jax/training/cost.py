@@ -98,7 +98,7 @@ def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progra
     evaluate = programs.evaluate(fit.step.spec, trained.step.first)
     validate = _Timed(evaluate, stacked, seen, tested)
     steps = _measure_steps(trained, variables, seen, programs)
-    saved = _measure_saving(trained, variables, wave.forms)
+    saved = _measure_saving(trained, variables)
     return ProgramCost(
         compile_seconds=steps.first + sum(t.first for t in (whole, prefix) if t),
         step_seconds=steps.again,
@@ -158,12 +158,12 @@ def _job(fit: FitSettings, variables: Any) -> Job:
     return Job(0, ("calibration",), variables, rows, rows[:0], rows % 2, ones)
 
 
-def _measure_saving(fit: FitSettings, variables: Any, forms: str | None) -> dict[str, float]:
+def _measure_saving(fit: FitSettings, variables: Any) -> dict[str, float]:
     """On the local disk, as a stage does it."""
     with tempfile.TemporaryDirectory() as name:
         folder = epath.Path(name)
         started = time.perf_counter()
-        checkpoints = TrainingCheckpoints(folder / "training", forms=forms)
+        checkpoints = TrainingCheckpoints(folder / "training", forms="")
         state = begin(fit, _job(fit, variables))
         checkpoints.save(state)
         between = time.perf_counter()

@@ -12,6 +12,7 @@ from etils import epath
 from mri_jax import backend
 from mri_jax.errors import UserError
 from mri_jax.models import choice
+from mri_jax.models.chosen import Forms
 from mri_jax.showing.numbers import gibibytes
 from mri_jax.training.folds import Wave
 
@@ -20,6 +21,7 @@ _COMPUTED = {
     choice.XLA: " with XLA's own convolutions",
     choice.LANES: " by blocks of planes",
     choice.REFERENCE: " in the plain form that others are compared with",
+    choice.MEASURE: " in the forms that are the fastest here",
 }
 # More than cores only wait for each other; so many are worth no message.
 _MOST_FOLDS = 16
@@ -43,7 +45,7 @@ def start(
       stages: Compiled programs are kept under it (a local folder or a bucket).
       debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
-      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the choice of
+      forms: How conv layers are computed, of `mri_jax.models.choice.ASKED`; None: the choice of
         this machine.
 
     Returns:
@@ -81,7 +83,7 @@ def compiled_programs(stages: epath.Path) -> epath.Path:
     return stages / "xla"
 
 
-def one_fold_each(forms: str | None = None) -> Wave:
+def one_fold_each(forms: Forms | None = None) -> Wave:
     """Returns every device with a fold of its own, or one device while NaNs are looked for."""
     devices = tuple(jax.local_devices())
     return Wave(devices[:1] if jax.debug_nans.value else devices, forms=forms)

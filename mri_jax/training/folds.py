@@ -24,8 +24,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mri_jax.models import CNN, CNNSpec
-from mri_jax.models.choice import resolved
+from mri_jax.models import CNN, CNNSpec, choice
+from mri_jax.models.chosen import Forms
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch, TrainState
 from mri_jax.training.step import StepSettings, step_keys, train_step
@@ -64,7 +64,8 @@ class Wave:
     Attributes:
       devices: Those of the first fold, then those of the second, and so on.
       split: How many devices each fold has; its batches are split over them.
-      forms: How they compute conv layers (`mri_jax.models.choice`); None: the machine's choice.
+      forms: How they compute conv layers (`mri_jax.models.choice`); None: the machine's choice;
+        ``measure`` until each layer has its own.
 
     Raises:
       ValueError: The devices are not a multiple of ``split``.
@@ -72,7 +73,7 @@ class Wave:
 
     devices: tuple[jax.Device, ...]
     split: int = 1
-    forms: str | None = None
+    forms: Forms | None = None
 
     def __post_init__(self):
         if len(self.devices) % self.split:
@@ -85,8 +86,8 @@ class Wave:
 
     @property
     def computed(self) -> str:
-        """Returns how conv layers are computed, of `mri_jax.models.choice.FORMS`."""
-        return resolved(self.forms)
+        """Returns how conv layers are computed, of `mri_jax.models.choice.ASKED`."""
+        return choice.name(self.forms)
 
     def first(self, folds: int) -> "Wave":
         """Returns the devices of the first few folds."""

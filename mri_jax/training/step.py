@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from mri_jax.errors import UserError
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec, split
+from mri_jax.models.chosen import Forms
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training import freezing
 from mri_jax.training.state import Batch, TrainState
@@ -200,7 +201,7 @@ def train_step(
     state: TrainState,
     batch: Batch,
     batch_axis: str | None = None,
-    forms: str | None = None,
+    forms: Forms | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Takes one step of Adam on what trains.
 

@@ -9,6 +9,7 @@ import pytest
 
 from mri_jax.errors import UserError
 from mri_jax.models import CNN, CNNSpec, choice
+from mri_jax.models.chosen import Choice, layers_of, of_layer, recorded
 from mri_jax.models.conv_layer import kernels
 from tests.conftest import ROOT, needs_compiler
 from tests.networks import drawn
@@ -75,6 +76,54 @@ def test_other_forms_are_refused_by_name():
         UserError, match=r"^forms: 'fast' must be one of native, xla, lanes, reference$"
     ):
         choice.resolved("fast")
+
+
+def test_each_layer_may_have_a_form_of_its_own(rng):
+    spec = CNNSpec(repetitions=(1, 2), filters=(8, 16), fc=(), dropout=(0,))
+    layers = layers_of(spec, SHAPE, 2, "cpu", "0.10")
+    assert [(x.size, x.channels, x.filters, x.pool) for x in layers] == [
+        ((6, 5, 7), 1, 8, True), ((3, 2, 3), 8, 16, False), ((3, 2, 3), 16, 16, True),
+    ]  # fmt: skip
+    forms = tuple(
+        Choice(layer, form, {})
+        for layer, form in zip(layers, ("xla", "reference", "lanes"), strict=True)
+    )
+    for layer, form in zip(layers, ("xla", "reference", "lanes"), strict=True):
+        shape = (8, *layer.size, layer.channels)
+        assert of_layer(forms, shape, layer.filters, layer.pool, layer.dtype) == form
+    assert recorded(forms, layers) == "xla,reference,lanes"
+    assert choice.name(forms) == "measure"
+    x, variables = rng.normal(size=(2, *SHAPE, 1)).astype(np.float32), drawn(spec, SHAPE, rng)
+
+    def results(forms):
+        def loss(params):
+            logits, _ = CNN(spec, forms=forms).apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            )
+            return (logits**2).sum(), logits
+
+        (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        return jax.tree.leaves((logits, gradient))
+
+    for found, expected in zip(results(forms), results("reference"), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_takes_the_choice_of_the_nearest_and_a_layer_without_one_is_an_error():
+    few, many = (layers_of(SPEC, SHAPE, batch, "cpu", "0.10")[0] for batch in (2, 16))
+    forms = (Choice(many, "xla", {}), Choice(few, "native", {}))
+    about = (8, True, "float32")
+    assert of_layer(forms, (1, *SHAPE, 1), *about) == "native"
+    assert of_layer(forms, (9, *SHAPE, 1), *about) == "native"
+    assert of_layer(forms, (10, *SHAPE, 1), *about) == "xla"
+    with pytest.raises(ValueError, match="no form was chosen for a conv layer"):
+        of_layer(forms, (1, *SHAPE, 1), 8, True, "bfloat16")
+
+
+def test_gpus_measure_unless_a_form_is_named_and_cpus_where_they_are_asked(unbuilt, monkeypatch):
+    assert choice.required("measure") == "measure"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [choice.required(forms) for forms in (None, "xla")] == ["measure", "xla"]
 
 
 def test_a_command_line_names_the_forms_without_jax():

@@ -1,0 +1,266 @@
+"""Which form of a conv layer is the fastest on a device, by running each of them.
+
+A candidate is compiled, compared with the reference in float32 and timed as a layer of a training
+step: the forward pass with the statistics of the batch, and every gradient that training needs. The
+volumes are small whole numbers, half of them a constant background, so that no form rounds a sum of
+the convolution, in bfloat16 either: equal voxels tie in every form, and a form that breaks ties
+otherwise than by the first maximum is found out.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from mri_jax.backend import FEW_PASSES, reason
+from mri_jax.errors import UserError
+from mri_jax.models import choice
+from mri_jax.models.chosen import Choice, LayerKind
+from mri_jax.models.conv_layer import (
+    Features,
+    Moments,
+    Parameters,
+    Setting,
+    conv_layer,
+    lanes,
+    reference,
+)
+from mri_jax.models.conv_layer.arguments import Norm
+
+# Largest distance from the reference, as a share of its length (Euclidean); accelerators multiply
+# float32 in fewer digits. A wrong plane at the edge of 200 is 7e-2.
+_TOLERANCE = 1e-2
+# In bfloat16 a form may be so many times as far from float32 as the reference is, which rounds the
+# gradient of the pre-activation, all over the background in the same direction.
+_AS_FAR = 2.0
+# A form is run again until it was timed so often, or for so many seconds.
+_RUNS, _SECONDS = 5, 0.5
+# A form whose first run takes so many times as long as the fastest one so far is run once.
+_HOPELESS = 4.0
+_EPSILON = 1e-5
+
+Compute = Callable[[Features, Parameters, Setting], tuple[Array, Moments]]
+"""A form of the layer: returns the activated output, (N, X', Y', Z', F), and the statistics."""
+
+
+def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
+    """Returns the forms that a platform may compute a layer by.
+
+    On TPUs ``xla`` is ``lanes`` where that pays. On CPUs only ``native`` and ``xla`` have a chance.
+
+    Args:
+      layer: The layer.
+      platform: ``cpu``, ``gpu`` or ``tpu``.
+    """
+    pays = lanes.pays((3, 3, 3, layer.channels, layer.filters))
+    names = {
+        choice.NATIVE: platform == "cpu" and choice.of_this_machine() == choice.NATIVE,
+        choice.XLA: True,
+        choice.LANES: platform == "gpu" and pays,
+        choice.REFERENCE: platform != "cpu",
+    }
+    return {name: _by(name) for name, may in names.items() if may}
+
+
+def measured(
+    layer: LayerKind,
+    forms: Mapping[str, Compute],
+    device: jax.Device,
+    tried: Callable[[str], None] = lambda form: None,
+) -> Choice:
+    """Returns the form of a layer that agrees with the reference and takes the least time.
+
+    Args:
+      layer: The layer.
+      forms: What may compute it, by name.
+      device: Where.
+      tried: Called with the name of each form before it is tried.
+
+    Raises:
+      UserError: No form agrees, or none can be computed; each is named with the reason.
+    """
+    inputs = jax.device_put(_inputs(layer), device)
+    check = _Check(layer, device)
+    seconds: dict[str, float] = {}
+    refused: dict[str, str] = {}
+    with ThreadPoolExecutor(len(forms)) as threads:
+        programs = {f: threads.submit(_compiled, c, layer, inputs) for f, c in forms.items()}
+    for form, compute in forms.items():
+        tried(form)
+        try:
+            program = programs[form].result()
+            wrong = check.fault(compute, program, inputs)
+            if wrong:
+                refused[form] = wrong
+            else:
+                seconds[form] = _seconds(program, inputs, min(seconds.values(), default=np.inf))
+        except Exception as error:  # compilers and drivers raise many kinds
+            refused[form] = reason(error)
+    if not seconds:
+        each = "; ".join(f"{form}: {why}" for form, why in refused.items())
+        raise UserError(
+            f"--forms={choice.MEASURE}: a conv layer of {layer} in {layer.dtype}, batch "
+            f"{layer.batch}, cannot be computed on {layer.device}: {each}"
+        )
+    return Choice(layer, min(seconds, key=seconds.__getitem__), seconds, refused)
+
+
+class _Inputs(NamedTuple):
+    """What a layer is given: maps, their norm, parameters, the gradient of the output."""
+
+    value: Any
+    norm: Norm | None
+    parameters: Parameters
+    weight: Any
+
+
+def _by(form: str) -> Compute:
+    def compute(x: Features, parameters: Parameters, setting: Setting) -> tuple[Array, Moments]:
+        if form == choice.REFERENCE:
+            stages, stats = reference.conv_layer(x.activated(), parameters, None, setting)
+            return stages.output, stats
+        features, stats = conv_layer(x, parameters, None, setting._replace(form=form))
+        return features.activated(), stats
+
+    return compute
+
+
+def _inputs(layer: LayerKind) -> _Inputs:
+    """Returns whole numbers whose convolution, of at most some 200, is exact in bfloat16."""
+    rng = np.random.default_rng(0)
+    c, f, shape = layer.channels, layer.filters, (layer.batch, *layer.size)
+    value = rng.integers(-1, 3, (*shape, c), dtype=np.int8)
+    value[:, : layer.size[0] // 2] = 1  # the background
+    # So few taps that are not 0 that the sum has a standard deviation of at most 40.
+    share = min(2 / 3, 1000 / (27 * c))
+    kernel = rng.choice(3, (3, 3, 3, c, f), p=(share / 2, 1 - share, share / 2)) - 1.0
+    scale = rng.choice((-1.0, 1.0), f) * rng.uniform(0.5, 1.5, f)
+    halved = tuple(n // 2 for n in layer.size) if layer.pool else layer.size
+    weight = rng.integers(-2, 3, (layer.batch, *halved, f), dtype=np.int8)
+    plain = np.float64 if layer.dtype == "float64" else np.float32
+
+    def small(*arrays: Any) -> tuple[Any, ...]:
+        return tuple(array.astype(plain) for array in arrays)
+
+    # Of the first layer's input, a volume, no gradient is wanted, and nothing is applied to it.
+    norm = None if c == 1 else Norm(*small(np.zeros(c), np.ones(c), np.zeros(c)))
+    parameters = Parameters(*small(kernel, scale, rng.normal(size=f)))
+    dtype = jnp.dtype(layer.dtype)
+    return _Inputs(value.astype(dtype), norm, parameters, weight.astype(dtype))
+
+
+def _results(compute: Compute, setting: Setting, inputs: _Inputs) -> dict[str, Any]:
+    value, norm, parameters, weight = inputs
+
+    def of_volume(parameters: Parameters) -> Any:
+        return compute(Features(value), parameters, setting)
+
+    def of_maps(parameters: Parameters, x: Features) -> Any:
+        return compute(x, parameters, setting)
+
+    (output, stats), pull = (
+        jax.vjp(of_volume, parameters)
+        if norm is None
+        else jax.vjp(of_maps, parameters, Features(value, norm))
+    )
+    gradients = pull((weight, jax.tree.map(jnp.zeros_like, stats)))
+    found = {"output": output, **stats._asdict()}
+    found |= {f"gradient of the {k}": g for k, g in gradients[0]._asdict().items()}
+    if norm is not None:
+        found["gradient of the input"] = gradients[1].value
+        found |= {f"gradient of the norm's {k}": g for k, g in gradients[1].norm._asdict().items()}
+    return found
+
+
+def _compiled(
+    compute: Compute, layer: LayerKind, inputs: _Inputs, **options: Any
+) -> jax.stages.Compiled:
+    setting = Setting(layer.pool, _EPSILON)
+    program = jax.jit(lambda given: _results(compute, setting, given), **options)
+    return program.lower(inputs).compile()
+
+
+class _Check:
+    """Compares forms with the reference, computed once in float32.
+
+    Where the device has no room for the reference, all are compared on smaller volumes.
+    """
+
+    def __init__(self, layer: LayerKind, device: jax.Device):
+        self._layer, size = layer, layer.size
+        while True:
+            try:
+                self._expected = _reference(replace(layer, size=size, dtype=_exact(layer)), device)
+                break
+            except Exception as error:  # compilers and drivers raise many kinds
+                if min(size) < 4:
+                    raise UserError(
+                        f"--forms={choice.MEASURE}: the reference of a conv layer of {layer} "
+                        f"cannot be computed on {layer.device} ({reason(error)})"
+                    ) from None
+                size = (size[0] // 2, size[1] // 2, size[2] // 2)
+        self._inputs: _Inputs | None = None
+        if size != layer.size:
+            self._layer = replace(layer, size=size)
+            self._inputs = jax.device_put(_inputs(self._layer), device)
+        self._allowed = dict.fromkeys(self._expected, _TOLERANCE)
+        if layer.dtype != _exact(layer):
+            for name, apart in self._distances(_reference(self._layer, device)).items():
+                self._allowed[name] = max(_TOLERANCE, _AS_FAR * apart)
+
+    def fault(self, compute: Compute, program: jax.stages.Compiled, inputs: _Inputs) -> str:
+        """Returns in what a form differs from the reference; nothing where it agrees.
+
+        Args:
+          compute: The form.
+          program: Compiled for the layer.
+          inputs: The layer's.
+        """
+        if self._inputs is not None:
+            program, inputs = _compiled(compute, self._layer, self._inputs), self._inputs
+        for name, apart in self._distances(_on_host(program(inputs))).items():
+            if not apart <= self._allowed[name]:
+                return f"its {name} is not the reference's ({apart:.2g} apart)"
+        return ""
+
+    def _distances(self, found: dict[str, np.ndarray]) -> dict[str, float]:
+        return {
+            name: float(np.linalg.norm(found[name] - expected) / (np.linalg.norm(expected) or 1))
+            for name, expected in self._expected.items()
+        }
+
+
+def _reference(layer: LayerKind, device: jax.Device) -> dict[str, np.ndarray]:
+    options = {"compiler_options": FEW_PASSES} if device.platform == "cpu" else {}
+    inputs = jax.device_put(_inputs(layer), device)
+    with jax.default_matmul_precision("highest"):
+        program = _compiled(_by(choice.REFERENCE), layer, inputs, **options)
+    return _on_host(program(inputs))
+
+
+def _exact(layer: LayerKind) -> str:
+    """Returns the dtype that a form is judged by."""
+    return "float64" if layer.dtype == "float64" else "float32"
+
+
+def _on_host(found: dict[str, Any]) -> dict[str, np.ndarray]:
+    arrays = jax.device_get(found)
+    return {name: np.asarray(array, np.float32).ravel() for name, array in arrays.items()}
+
+
+def _seconds(program: jax.stages.Compiled, inputs: _Inputs, fastest: float) -> float:
+    """Returns the least seconds of a few runs, once it ran for the check."""
+    times: list[float] = []
+    while len(times) < _RUNS and sum(times) < _SECONDS:
+        asked = time.perf_counter()
+        jax.block_until_ready(program(inputs))
+        times.append(time.perf_counter() - asked)
+        if times[0] > _HOPELESS * fastest:
+            break
+    return min(times)
