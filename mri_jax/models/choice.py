@@ -7,6 +7,7 @@ form, by its name, or each layer its own, as was measured (`mri_jax.models.chose
   builds at first use; accelerators as ``xla``.
 - ``xla``: by XLA, in the form that suits the platform.
 - ``lanes``: by XLA, as 2D convolutions of blocks of planes, the form of TPUs, on every platform.
+- ``volume``: by XLA, as 3D convolutions, the form of GPUs, on every platform.
 - ``reference``: by XLA, plainly: convolution, BatchNorm, ReLU, max pooling.
 
 JAX is imported when a choice is made, so that a command line can name the forms without it.
@@ -18,7 +19,13 @@ from functools import cache
 from mri_jax.errors import UserError
 from mri_jax.models.chosen import Forms
 
-NATIVE, XLA, LANES, REFERENCE = FORMS = ("native", "xla", "lanes", "reference")
+NATIVE, XLA, LANES, VOLUME, REFERENCE = FORMS = (
+    "native",
+    "xla",
+    "lanes",
+    "volume",
+    "reference",
+)
 MEASURE = "measure"
 """What ``--forms`` takes beside them: each layer's form is measured before a study trains."""
 ASKED = (*FORMS, MEASURE)

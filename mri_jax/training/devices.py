@@ -20,6 +20,7 @@ _COMPUTED = {
     choice.NATIVE: " with compiled kernels",
     choice.XLA: " with XLA's own convolutions",
     choice.LANES: " by blocks of planes",
+    choice.VOLUME: " with 3D convolutions",
     choice.REFERENCE: " in the plain form that others are compared with",
     choice.MEASURE: " in the forms that are the fastest here",
 }

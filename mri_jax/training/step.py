@@ -257,7 +257,11 @@ def train_step(
         state,
         params=freezing.merge(
             lax.platform_dependent(
-                keep_if_broken(stepped, vector), tpu=partial(_in_pieces, trained), default=unravel
+                keep_if_broken(stepped, vector),
+                cpu=unravel,
+                tpu=partial(_in_pieces, trained),
+                # Without the barrier XLA takes the step anew where each piece is cut out.
+                default=lambda v: unravel(lax.optimization_barrier(v)),
             ),
             fixed,
         ),

@@ -3,25 +3,21 @@
 A form computes the pre-activation ``z`` of activated maps, the moments of each volume and the
 selection of maxima, and the way back through all of it. On CPUs the `native` kernels are taken, or
 where they are not wanted a sum of 2D convolutions (`planes`); on TPUs blocks of planes (`lanes`)
-where channels are few; elsewhere XLA's own 3D convolution. The form follows the platform that a
-program is lowered for, not the default one.
+where channels are few; elsewhere XLA's own 3D convolution (`volume`). The form follows the platform
+that a program is lowered for, not the default one.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jax import Array, lax
 
 from mri_jax.models import choice
-from mri_jax.models.conv_layer import lanes, native, planes, reference, volume
+from mri_jax.models.conv_layer import lanes, native, planes, volume
 from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
-from mri_jax.models.conv_layer.moments import Moments, of_volumes
-from mri_jax.models.conv_layer.pooling import Selection, scatter_windows, select_windows
-
-Convolve = Callable[[Array, Array], Array]
+from mri_jax.models.conv_layer.moments import Moments
+from mri_jax.models.conv_layer.pooling import Selection
 
 
 class Forward(NamedTuple):
@@ -133,8 +129,8 @@ def backward(
 
 def _taken(layer: Layer, kernel: Array) -> dict[str, _Form]:
     """Returns the form of each platform, and of those that are not named (``default``)."""
-    if layer.form == choice.LANES:
-        return {"default": _LANES}
+    if layer.form in _EVERYWHERE:
+        return {"default": _EVERYWHERE[layer.form]}
     by_platform = {
         "cpu": _NATIVE if layer.form == choice.NATIVE else _PLANES,
         "default": _VOLUME,
@@ -142,52 +138,9 @@ def _taken(layer: Layer, kernel: Array) -> dict[str, _Form]:
     return by_platform | ({"tpu": _LANES} if lanes.pays(kernel.shape) else {})
 
 
-def _of_convolution(convolve: Convolve, kernel_gradient: Convolve) -> _Form:
-    """Returns the form that a convolution and the gradient of its kernel make."""
-
-    def forward(
-        x: Features, kernel: Array, sign: Array, *, pool: bool, with_moments: bool, keep_z: bool
-    ) -> tuple[Selection, Moments | None, Array | None]:
-        z = convolve(x.activated(), kernel)
-        nowhere = jnp.zeros((), jnp.int8)
-        return (
-            select_windows(z, sign) if pool else Selection(z, nowhere),
-            of_volumes(z) if with_moments else None,
-            z if keep_z else None,
-        )
-
-    def gradients(
-        x: Features,
-        kernel: Array,
-        given: PreActivationGradient,
-        *,
-        pool: bool,
-        for_input: bool,
-        for_kernel: bool,
-    ) -> Gradients:
-        maps, back = jax.vjp(Features.activated, x)
-        dz = given.selected
-        if pool:
-            dz = scatter_windows(dz, given.offset, (*maps.shape[:-1], kernel.shape[-1]))
-        if given.everywhere is not None:
-            z = convolve(maps, kernel) if given.z is None else given.z
-            constant, slope = (p[:, None, None, None] for p in given.everywhere)
-            dz = dz + (constant + slope * z)
-        dz = dz.astype(maps.dtype)
-        # The gradient of the input is a convolution with the flipped kernel.
-        dx = back(convolve(dz, flipped(kernel)))[0] if for_input else None
-        dk = kernel_gradient(maps, dz).astype(kernel.dtype) if for_kernel else None
-        return Gradients(dx, dk)
-
-    return _Form(forward, gradients)
-
-
-def flipped(kernel: Array) -> Array:
-    """Returns the kernel of the transposed convolution, (3, 3, 3, F, C) of (3, 3, 3, C, F)."""
-    return jnp.swapaxes(kernel[::-1, ::-1, ::-1], 3, 4)
-
-
 _NATIVE = _Form(native.forward, native.gradients)
+_PLANES = _Form(planes.forward, planes.gradients)
+_VOLUME = _Form(volume.forward, volume.gradients)
 _LANES = _Form(lanes.forward, lanes.gradients)
-_PLANES = _of_convolution(planes.convolve, planes.kernel_gradient)
-_VOLUME = _of_convolution(reference.convolve, volume.kernel_gradient)
+# Forms that are taken on whatever platform they are asked for.
+_EVERYWHERE = {choice.LANES: _LANES, choice.VOLUME: _VOLUME}

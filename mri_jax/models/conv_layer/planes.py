@@ -6,13 +6,58 @@ over three planes of 2D convolutions: the same sum in another order.
 
 from itertools import product
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from mri_jax.models.conv_layer.arguments import Features
+from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
+from mri_jax.models.conv_layer.moments import Moments, of_volumes
+from mri_jax.models.conv_layer.pooling import Selection, scatter_windows, select_windows
+from mri_jax.models.conv_layer.reference import flipped
 
 # Numbers that one pass of a loop over planes gathers: enough to amortise its calls, few enough to
 # stay in cache.
 SLAB_NUMBERS = 2_200_000
 _PLANES = ("NHWC", "HWIO", "NHWC")
+
+
+def forward(
+    x: Features, kernel: Array, sign: Array, *, pool: bool, with_moments: bool, keep_z: bool
+) -> tuple[Selection, Moments | None, Array | None]:
+    """Returns what `forms.Forward` holds; see `forms.forward`."""
+    z = convolve(x.activated(), kernel)
+    nowhere = jnp.zeros((), jnp.int8)
+    return (
+        select_windows(z, sign) if pool else Selection(z, nowhere),
+        of_volumes(z) if with_moments else None,
+        z if keep_z else None,
+    )
+
+
+def gradients(
+    x: Features,
+    kernel: Array,
+    given: PreActivationGradient,
+    *,
+    pool: bool,
+    for_input: bool,
+    for_kernel: bool,
+) -> Gradients:
+    """Returns what `forms.backward` does."""
+    maps, back = jax.vjp(Features.activated, x)
+    dz = given.selected
+    if pool:
+        dz = scatter_windows(dz, given.offset, (*maps.shape[:-1], kernel.shape[-1]))
+    if given.everywhere is not None:
+        z = convolve(maps, kernel) if given.z is None else given.z
+        constant, slope = (p[:, None, None, None] for p in given.everywhere)
+        dz = dz + (constant + slope * z)
+    dz = dz.astype(maps.dtype)
+    # The gradient of the input is a convolution with the flipped kernel.
+    dx = back(convolve(dz, flipped(kernel)))[0] if for_input else None
+    dk = kernel_gradient(maps, dz).astype(kernel.dtype) if for_kernel else None
+    return Gradients(dx, dk)
 
 
 def convolve(x: Array, kernel: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from mri_jax.models.conv_layer.arguments import Norm, Parameters, Setting, activated
@@ -40,6 +41,11 @@ def convolve(x: Array, kernel: Array) -> Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NXYZC", "XYZIO", "NXYZC")
     )
+
+
+def flipped(kernel: Array) -> Array:
+    """Returns the kernel of the transposed convolution, (3, 3, 3, F, C) of (3, 3, 3, C, F)."""
+    return jnp.swapaxes(kernel[::-1, ::-1, ::-1], 3, 4)
 
 
 def max_pool(x: Array) -> Array:
