@@ -98,6 +98,14 @@ def main(argv: list[str]) -> int:
             raise
         print(f"error: {error.filename or 'workdir'}: the disk is full", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        from mri_jax import device_faults
+
+        line = device_faults.explained(error)
+        if not line:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
 
 
 def _main(argv: list[str]) -> int:

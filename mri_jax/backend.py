@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.extend.backend
 
+from mri_jax import device_faults
 from mri_jax.errors import UserError
 
 # Options of `jax.jit` for programs that draw normal numbers on a CPU. LLVM spends seconds of
@@ -46,13 +47,6 @@ _SWITCHES: dict[str, Any] = {
 }
 # XLA reads its flags itself, before anything could be set.
 _INEXACT = re.compile(r"--\w*(?:fast_math|fast_min_max|excess_precision)\w*(?:=\w+)?")
-# What XLA and CUDA say, by regular expression, and what it means.
-_MEANINGS = {
-    "RESOURCE_EXHAUSTED|out of memory": "out of memory",
-    r"no algorithm worked|all algorithms tried|cudnn.*(?:algorithm|NOT_SUPPORTED)": (
-        "cuDNN finds no algorithm for it"
-    ),
-}
 
 
 def start() -> list[jax.Device]:
@@ -65,7 +59,7 @@ def start() -> list[jax.Device]:
       UserError: The backend cannot start, or XLA_FLAGS ask for other arithmetic.
     """
     settle()
-    return devices()
+    return device_faults.devices()
 
 
 def settle() -> None:
@@ -80,36 +74,3 @@ def settle() -> None:
     for name, value in _SWITCHES.items():
         if name in jax.config.values:  # versions differ in what there is
             jax.config.update(name, value)
-
-
-def devices() -> list[jax.Device]:
-    """Returns the devices of this machine.
-
-    Raises:
-      UserError: The backend that JAX_PLATFORMS names cannot start.
-    """
-    try:
-        return jax.local_devices()
-    except (RuntimeError, AssertionError) as error:  # an assertion where CUDA is not installed
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        why = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0]
-        reason = f" ({why[:200]})" if why else ""
-        raise UserError(
-            f"JAX_PLATFORMS: {asked!r} cannot start on this machine{reason}; unset "
-            "JAX_PLATFORMS to use the best device of the machine, or set it to cpu"
-        ) from None
-
-
-def reason(error: Exception) -> str:
-    """Returns in a few words why a program could not be compiled or run.
-
-    Example:
-      >>> from mri_jax.backend import reason
-      >>> reason(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes."))
-      'out of memory'
-    """
-    text = " ".join(str(error).split())
-    for words, meaning in _MEANINGS.items():
-        if re.search(words, text, re.IGNORECASE):
-            return meaning
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__

@@ -122,6 +122,12 @@ def main(argv: Sequence[str] | None = None, interruption: Interruption | None = 
             raise
         print(f"error: {error.filename or name}: the disk is full", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        line = import_module("mri_jax.device_faults").explained(error)
+        if not line:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         if not interruption.asked():
             raise

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mri_jax.backend import FEW_PASSES, reason
+from mri_jax.backend import FEW_PASSES
+from mri_jax.device_faults import reason
 from mri_jax.errors import UserError
 from mri_jax.models import choice
 from mri_jax.models.chosen import Choice, LayerKind

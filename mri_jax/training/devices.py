@@ -4,12 +4,13 @@ import contextlib
 import ctypes
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from etils import epath
 
-from mri_jax import backend
+from mri_jax import backend, device_faults
 from mri_jax.errors import UserError
 from mri_jax.models import choice
 from mri_jax.models.chosen import Forms
@@ -55,7 +56,8 @@ def start(
     Raises:
       UserError: ``cpu_folds`` is out of range, or above 1 where it cannot be used: on a machine
         that does not compute on a CPU, or while NaNs are looked for. Or native kernels are asked
-        for where no CPU computes, or where they cannot be had. Or the backend cannot start.
+        for where no CPU computes, or where they cannot be had. Or the backend cannot start, or
+        devices are of several kinds.
     """
     most = max(_MOST_FOLDS, usable_cores())
     if not 1 <= cpu_folds <= most:
@@ -70,13 +72,28 @@ def start(
     return_memory_after_compiling()
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
-    devices = backend.devices()
+    devices = device_faults.devices()
+    _refuse_unlike(devices)
     chosen = choice.required(forms)
     if devices[0].platform != "cpu":
         if cpu_folds > 1:
             raise UserError(f"--cpu_folds: {cpu_folds} is for CPUs; this machine has a GPU or TPU")
         return one_fold_each(chosen)
     return Wave(tuple(devices), forms=chosen)
+
+
+def _refuse_unlike(devices: Sequence[jax.Device]) -> None:
+    """Refuses devices of several kinds: side by side they would compute other numbers, and wait."""
+    kinds = Counter(device.device_kind for device in devices)
+    if len(kinds) > 1:
+        each = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        first = ",".join(
+            str(i) for i, d in enumerate(devices) if d.device_kind == devices[0].device_kind
+        )
+        raise UserError(
+            f"devices: are of {len(kinds)} kinds ({each}), which compute different numbers; choose "
+            f"those of one kind, such as CUDA_VISIBLE_DEVICES={first}"
+        )
 
 
 def compiled_programs(stages: epath.Path) -> epath.Path:
