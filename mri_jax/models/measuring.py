@@ -64,6 +64,7 @@ def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
         choice.NATIVE: platform == "cpu" and choice.of_this_machine() == choice.NATIVE,
         choice.XLA: True,
         choice.LANES: platform == "gpu" and pays,
+        choice.PALLAS: platform == "gpu" and layer.pool and layer.channels == 1,
         choice.REFERENCE: platform != "cpu",
     }
     return {name: _by(name) for name, may in names.items() if may}

@@ -17,9 +17,7 @@ T = TypeVar("T")
 ROOT = "config"
 """What stands before the names of fields, in messages and on the command line."""
 # Fields of earlier versions, and what is there in their place.
-RETIRED = {
-    "model.form": "--forms=native|xla|lanes|volume|reference chooses how conv layers are computed"
-}
+RETIRED = {"model.form": "--forms (launch.py --help) chooses how conv layers are computed"}
 # Characters of a value that a message shows.
 _SHOWN = 80
 

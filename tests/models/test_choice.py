@@ -73,7 +73,8 @@ def test_drawing_parameters_needs_no_kernels(unbuilt):
 
 def test_other_forms_are_refused_by_name():
     with pytest.raises(
-        UserError, match=r"^forms: 'fast' must be one of native, xla, lanes, volume, reference$"
+        UserError,
+        match=r"^forms: 'fast' must be one of native, xla, lanes, volume, pallas, reference$",
     ):
         choice.resolved("fast")
 
@@ -133,4 +134,4 @@ def test_a_command_line_names_the_forms_without_jax():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     )
-    assert done.stdout == "('native', 'xla', 'lanes', 'volume', 'reference') False\n"
+    assert done.stdout == "('native', 'xla', 'lanes', 'volume', 'pallas', 'reference') False\n"

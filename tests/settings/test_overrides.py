@@ -36,7 +36,7 @@ def test_fields_are_found_in_every_form():
         ("--config.batch=1", "batch: no such field; did you mean config.train.batch?"),
         (
             "--config.model.form=native",
-            "model.form: is no field any more; --forms=native|xla|lanes|volume|reference chooses ",
+            "model.form: is no field any more; --forms (launch.py --help) chooses how conv layers",
         ),
         ("--config.train.q=1", "train.q: no such field; config.train has batch, learning_rate"),
         ("--config.train=1", "train: is a section; give a field of it: config.train.batch, "),

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import ahead_of_time
 from benchmarks.ahead_of_time import ENVIRONMENT, PAPER, Case, compiled_step
-from mri_jax.models import CNNSpec
+from mri_jax.models import CNNSpec, choice
 from mri_jax.volumes.grids import GRIDS
 
 pytestmark = pytest.mark.slow
@@ -63,6 +63,18 @@ def test_a_step_on_a_tpu_needs_little_memory_and_moves_few_bytes():
 def test_a_batch_of_eight_fits_a_tpu():
     found = needs("v5e", Case("cnn5", 1.0, "paper", 8, "bfloat16"))
     assert found.arguments + found.temporaries < 16e9
+
+
+@FOR_GPU
+def test_with_its_first_block_in_kernels_a_step_keeps_nothing_of_full_size_but_the_volumes():
+    found = needs("h100", CNN5, forms=choice.PALLAS)
+    assert found.moved < 1.5e9
+    assert len(found.kernels) <= 170
+    made = [array for kernel in found.kernels for array in kernel.made]
+    voxels = CNN5.batch * prod(GRIDS["paper"].shape)
+    # The second layer's pre-activation: twice the filters, an eighth of the voxels.
+    assert max(array.size for array in made) < 2.1 * voxels
+    assert max(array.size for array in made if array.dtype == "f32") < voxels / 2
 
 
 @FOR_GPU

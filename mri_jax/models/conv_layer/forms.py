@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jax import Array, lax
 
 from mri_jax.models import choice
-from mri_jax.models.conv_layer import lanes, native, planes, volume
+from mri_jax.models.conv_layer import lanes, native, pallas, planes, volume
 from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
 from mri_jax.models.conv_layer.moments import Moments
@@ -91,7 +91,7 @@ def forward(
 
         return run
 
-    branches = {name: pass_of(form) for name, form in _taken(layer, kernel).items()}
+    branches = {name: pass_of(form) for name, form in _taken(layer, x, kernel).items()}
     return lax.platform_dependent(x, kernel, sign, **branches)
 
 
@@ -123,11 +123,11 @@ def backward(
 
         return run
 
-    branches = {name: pass_of(form) for name, form in _taken(layer, kernel).items()}
+    branches = {name: pass_of(form) for name, form in _taken(layer, x, kernel).items()}
     return lax.platform_dependent(x, kernel, gradient, **branches)
 
 
-def _taken(layer: Layer, kernel: Array) -> dict[str, _Form]:
+def _taken(layer: Layer, x: Features, kernel: Array) -> dict[str, _Form]:
     """Returns the form of each platform, and of those that are not named (``default``)."""
     if layer.form in _EVERYWHERE:
         return {"default": _EVERYWHERE[layer.form]}
@@ -135,12 +135,17 @@ def _taken(layer: Layer, kernel: Array) -> dict[str, _Form]:
         "cpu": _NATIVE if layer.form == choice.NATIVE else _PLANES,
         "default": _VOLUME,
     }
-    return by_platform | ({"tpu": _LANES} if lanes.pays(kernel.shape) else {})
+    if lanes.pays(kernel.shape):
+        by_platform["tpu"] = _LANES
+    if layer.form == choice.PALLAS and pallas.fits(x, kernel, pool=layer.pool):
+        by_platform["cuda"] = _PALLAS
+    return by_platform
 
 
 _NATIVE = _Form(native.forward, native.gradients)
 _PLANES = _Form(planes.forward, planes.gradients)
 _VOLUME = _Form(volume.forward, volume.gradients)
 _LANES = _Form(lanes.forward, lanes.gradients)
+_PALLAS = _Form(pallas.forward, pallas.gradients)
 # Forms that are taken on whatever platform they are asked for.
 _EVERYWHERE = {choice.LANES: _LANES, choice.VOLUME: _VOLUME}
