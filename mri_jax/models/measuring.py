@@ -38,8 +38,9 @@ from mri_jax.models.conv_layer.arguments import Norm
 # float32 in fewer digits. A wrong plane at the edge of 200 is 7e-2.
 _TOLERANCE = 1e-2
 # In bfloat16 a form may be so many times as far from float32 as the reference is, which rounds the
-# gradient of the pre-activation, all over the background in the same direction.
-_AS_FAR = 2.0
+# gradient of the pre-activation, all over the background in the same direction. What the norm gets
+# is a sum over all voxels that nearly cancels: there rounding may be half of it.
+_AS_FAR, _CANCELLED = 4.0, 0.5
 # A form is run again until it was timed so often, or for so many seconds.
 _RUNS, _SECONDS = 5, 0.5
 # A form whose first run takes so many times as long as the fastest one so far is run once.
@@ -53,7 +54,8 @@ Compute = Callable[[Features, Parameters, Setting], tuple[Array, Moments]]
 def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
     """Returns the forms that a platform may compute a layer by.
 
-    On TPUs ``xla`` is ``lanes`` where that pays. On CPUs only ``native`` and ``xla`` have a chance.
+    ``xla`` is ``lanes`` on TPUs where that pays, and ``volume`` on GPUs. On CPUs only ``native`` and
+    ``xla`` have a chance.
 
     Args:
       layer: The layer.
@@ -65,6 +67,7 @@ def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
         choice.XLA: True,
         choice.LANES: platform == "gpu" and pays,
         choice.PALLAS: platform == "gpu" and layer.pool and layer.channels == 1,
+        choice.VOLUME: platform == "tpu" and pays,
         choice.REFERENCE: platform != "cpu",
     }
     return {name: _by(name) for name, may in names.items() if may}
@@ -214,7 +217,8 @@ class _Check:
         self._allowed = dict.fromkeys(self._expected, _TOLERANCE)
         if layer.dtype != _exact(layer):
             for name, apart in self._distances(_reference(self._layer, device)).items():
-                self._allowed[name] = max(_TOLERANCE, _AS_FAR * apart)
+                least = _CANCELLED if "norm's" in name else _TOLERANCE
+                self._allowed[name] = max(least, _AS_FAR * apart)
 
     def fault(self, compute: Compute, program: jax.stages.Compiled, inputs: _Inputs) -> str:
         """Returns in what a form differs from the reference; nothing where it agrees.

@@ -134,4 +134,5 @@ def test_each_platform_has_its_candidates():
     assert list(candidates(first, "gpu")) == ["xla", "lanes", "pallas", "reference"]
     assert list(candidates(LATER, "gpu")) == ["xla", "lanes", "reference"]
     assert list(candidates(wide, "gpu")) == ["xla", "reference"]
-    assert list(candidates(LATER, "tpu")) == ["xla", "reference"]
+    assert list(candidates(LATER, "tpu")) == ["xla", "volume", "reference"]
+    assert list(candidates(wide, "tpu")) == ["xla", "reference"]
