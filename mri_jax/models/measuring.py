@@ -54,8 +54,8 @@ Compute = Callable[[Features, Parameters, Setting], tuple[Array, Moments]]
 def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
     """Returns the forms that a platform may compute a layer by.
 
-    ``xla`` is ``lanes`` on TPUs where that pays, and ``volume`` on GPUs. On CPUs only ``native`` and
-    ``xla`` have a chance.
+    ``xla`` is ``lanes`` on TPUs where that pays, and ``volume`` on GPUs. On CPUs only ``native``
+    and ``xla`` have a chance.
 
     Args:
       layer: The layer.

@@ -135,6 +135,11 @@ def _stopping(analysis: Analysis) -> str:
     )
 
 
+def _narrow(study: Study) -> str | None:
+    """Returns the type of activations where it is not float32."""
+    return None if study.model.dtype == "float32" else study.model.dtype
+
+
 def _training(analysis: Analysis, tuned: bool) -> list[str]:
     """Returns how the networks were trained, as far as the configs say it and agree."""
     clauses = [
@@ -142,6 +147,7 @@ def _training(analysis: Analysis, tuned: bool) -> list[str]:
         ("batches of {}", _shared(analysis, lambda study: study.train.batch)),
         ("weight decay {:g}", _shared(analysis, lambda study: study.train.weight_decay) or None),
         ("at most {} epochs", _shared(analysis, lambda study: study.train.max_epochs)),
+        ("activations in {}", _shared(analysis, _narrow)),
     ]
     known = [words.format(value) for words, value in clauses if value is not None]
     if not known:

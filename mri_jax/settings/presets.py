@@ -47,6 +47,7 @@ PRESETS: dict[str, Preset] = {
         {
             "simulation.grid": "dev",
             "simulation.subjects_per_class": 100,
+            "model.dtype": "auto",
             "train.min_steps": 2400,  # of 80 an epoch
             "train.patience_steps": 800,
         },
@@ -54,7 +55,11 @@ PRESETS: dict[str, Preset] = {
     ),
     "paper": Preset(
         "1 mm, what the paper states plus the assumptions listed in BUILD_NOTES.md",
-        {"simulation.grid": "paper", "simulation.paper_counts": True},
+        {
+            "simulation.grid": "paper",
+            "simulation.paper_counts": True,
+            "model.dtype": "auto",
+        },
         grid="paper",
     ),
     "smoke": Preset(

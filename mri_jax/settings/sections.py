@@ -25,6 +25,8 @@ from mri_jax.settings.fields import (
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.normalise import METHODS, Normalisation
 
+AUTO = "auto"
+"""The type of activations that suits what computes."""
 SEED = Whole(0, 2**63 - 1)
 NAME, NO_NAME = Text(), Text(empty=True)
 PATH = Text(longest=4096, empty=True)
@@ -159,16 +161,22 @@ class Model:
         Number(0, 1, open_most=True), "momentum of BatchNorm's running statistics", 0.99
     )
     epsilon: float = field(Number(0, 1, open_least=True), "added to BatchNorm's variance", 1e-5)
-    dtype: str = field(Choice(("float32", "bfloat16")), "type of the activations", "float32")
+    dtype: str = field(
+        Choice(("float32", "bfloat16", AUTO)),
+        "type of the activations; auto: bfloat16 on GPUs and TPUs, float32 on CPUs",
+        "float32",
+    )
 
     @property
     def spec(self) -> CNNSpec:
-        """The architecture.
+        """The architecture; of type ``auto`` that on a CPU.
 
         Raises:
           UserError: Its fields contradict each other; the message begins with one of them.
         """
         values = asdict(self)
+        if self.dtype == AUTO:
+            values["dtype"] = "float32"
         preset = values.pop("preset")
         if not preset:
             return CNNSpec.from_dict(values)

@@ -31,6 +31,7 @@ from mri_jax.settings.fields import (
     shown,
 )
 from mri_jax.settings.sections import (
+    AUTO,
     COHORTS,
     LAYER_SETS,
     NAME,
@@ -190,6 +191,25 @@ class Study:
                     f"{at}.{name}: is one for all variants; they may change {', '.join(VARIED)}"
                 )
         return _run(read(Study, merged(everything, variant), at), at)
+
+    def with_dtype(self, dtype: str) -> "Study":
+        """Returns the study with a type of activations in place of every ``auto``.
+
+        Example:
+          >>> from mri_jax.settings.study import Study
+          >>> from mri_jax.settings.sections import Model
+          >>> Study(model=Model(dtype="auto")).with_dtype("bfloat16").model.dtype
+          'bfloat16'
+        """
+
+        def settled(model: Mapping[str, Any]) -> dict[str, Any]:
+            return {**model, **({"dtype": dtype} if model.get("dtype") == AUTO else {})}
+
+        variants = tuple(
+            {**each, "model": settled(each["model"])} if "model" in each else each
+            for each in self.variants
+        )
+        return replace(self, model=Model(**settled(asdict(self.model))), variants=variants)
 
     @property
     def smoke(self) -> bool:

@@ -25,10 +25,22 @@ _KINDS = {
 
 def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageFolders) -> str:
     """Returns what is said of a study before it runs."""
-    told = [unmeant(study.preset, catalogue.grid.spacing), *notes_on(plan, catalogue)]
+    told = [
+        unmeant(study.preset, catalogue.grid.spacing),
+        _narrow(study),
+        *notes_on(plan, catalogue),
+    ]
     notes = [f"note: {note}" for note in told if note]
     again = trained_again(study, plan, catalogue, folders)
     return "\n".join([summary(plan, folders), *again, *lengths(study, plan), *notes])
+
+
+def _narrow(study: Study) -> str:
+    """Returns what is said of networks that do not compute in float32; nothing where all do."""
+    narrow = [run.name for run in study.runs if run.spec.dtype == "bfloat16"]
+    which = "" if len(narrow) == len(study.runs) else f" of {listed(narrow)}"
+    said = "are of bfloat16, parameters, statistics and loss of float32"
+    return f"activations{which} {said} ({named('model.dtype')})" if narrow else ""
 
 
 def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:

@@ -18,6 +18,31 @@ from mri_jax.study.stages import StageFolders
 _SHOWN = 4
 
 
+def settled(workdir: epath.Path, study: Study, on_host: bool) -> Study:
+    """Returns the study with its activations' type where that is left to the device.
+
+    A study that has begun keeps its type; another one takes bfloat16 on GPUs and TPUs.
+
+    Args:
+      workdir: The results folder.
+      study: What is asked.
+      on_host: Whether a CPU computes.
+    """
+    here = study.with_dtype("float32" if on_host else "bfloat16")
+    if here == study or not _begun(workdir):
+        return here
+    try:
+        before = Study.read(workdir / results.CONFIG).model.dtype
+    except UserError:  # of another version, which `check_config` tells
+        return here
+    return study.with_dtype(before)
+
+
+def _begun(workdir: epath.Path) -> bool:
+    # A config without a plan was written by versions that wrote it before they checked the plan.
+    return (workdir / results.CONFIG).exists() and (workdir / results.PLAN).exists()
+
+
 def check_config(workdir: epath.Path, study: Study) -> None:
     """Check that ``config.json``, where a study has begun, is the same.
 
@@ -28,8 +53,7 @@ def check_config(workdir: epath.Path, study: Study) -> None:
     for name, kind in (("store.json", "a store of volumes"), ("model.json", "an exported model")):
         if (workdir / name).exists():
             raise UserError(f"--workdir: {workdir} is {kind}; choose another folder for results")
-    # A config without a plan was written by versions that wrote it before they checked the plan.
-    if not (workdir / results.CONFIG).exists() or not (workdir / results.PLAN).exists():
+    if not _begun(workdir):
         return
     other = "choose another --workdir (finished stages are found all the same)"
     try:

@@ -23,6 +23,7 @@ def print_plan(
       UserError: What `run` would refuse.
     """
     how = how or Running()
+    study = begin.settled(epath.Path(workdir), study, how.devices.on_host)
     begin.check_config(epath.Path(workdir), study)
     folders = StageFolders(stages, how.say)
     catalogue, plan = planned(study, folders, how.store)

@@ -33,6 +33,7 @@ def run(
     how = how or Running()
     workdir, folders = epath.Path(workdir), StageFolders(stages, how.say)
     with folder_locked(workdir, "work directory"):
+        study = begin.settled(workdir, study, how.devices.on_host)
         begin.check_config(workdir, study)
         store = open_store(study) if how.store is None else how.store
         catalogue, plan = planned(study, folders, store)

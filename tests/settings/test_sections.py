@@ -16,6 +16,8 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     found, model = resolved(*config.split(":")), RECORDED[config]["model"]
     assert model["form"] == "fast"
     kept = {name: value for name, value in model.items() if name != "form"}  # the field is retired
+    if config.endswith((":dev", ":paper")):  # by what computes, since there are forms for GPUs
+        kept["dtype"] = "auto"
     assert repr(found) == repr({**RECORDED[config], "model": kept})
 
 

@@ -4,7 +4,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.runs import results
-from mri_jax.study.begin import check_config
+from mri_jax.study.begin import check_config, settled
 from tests import studies
 
 
@@ -50,3 +50,30 @@ def test_a_field_that_came_later_is_none_of_another_config_at_its_value(tmp_path
     assert files.read_json(tmp_path / "config.json")["train"]["min_steps"] == 0
     with pytest.raises(UserError, match=r"config.train.min_steps is 0, not 576"):
         begin(epath.Path(tmp_path), **none | {"train__min_steps": 576})
+
+
+def test_the_device_decides_the_type_of_activations_unless_the_study_has_begun(tmp_path):
+    workdir = epath.Path(tmp_path)
+    variants = ({"model": {"width": 1.0}}, {"model": {"width": 4.0, "dtype": "float32"}})
+    asked = studies.study("baseline", model__dtype="auto", variants=variants)
+    assert [run.spec.dtype for run in asked.runs] == ["float32", "float32"]
+    on_gpu, on_cpu = (settled(workdir, asked, on_host) for on_host in (False, True))
+    assert on_cpu == studies.study("baseline", variants=variants)
+    assert [run.spec.dtype for run in on_gpu.runs] == ["bfloat16", "float32"]
+    assert on_gpu == studies.study("baseline", model__dtype="bfloat16", variants=variants)
+    on_gpu.write(workdir / results.CONFIG)
+    assert settled(workdir, asked, True) == on_cpu
+    files.write_json(workdir / "plan.json", {"stages": []})
+    assert settled(workdir, asked, True) == on_gpu
+    # What is asked for by name is no question.
+    named = studies.study("baseline", model__dtype="float32", variants=variants)
+    assert settled(workdir, named, False) == named
+    files.write_json(workdir / "config.json", {"of": "another version"})
+    assert settled(workdir, asked, False) == on_gpu
+
+
+def test_a_variant_may_leave_its_type_to_the_device(tmp_path):
+    variants = ({"model": {"width": 1.0, "dtype": "auto"}}, {"model": {"width": 4.0}})
+    asked = studies.study("baseline", variants=variants)
+    found = settled(epath.Path(tmp_path), asked, False)
+    assert [run.spec.dtype for run in found.runs] == ["bfloat16", "float32"]
