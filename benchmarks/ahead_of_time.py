@@ -17,7 +17,6 @@ import os
 import time
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +25,17 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks import hlo
 from mri_jax.models import CNN, CNNSpec, choice
-from mri_jax.training.state import Batch
+from mri_jax.training.state import Batch, TrainState
 from mri_jax.training.step import StepSettings, init_state, train_step
 from mri_jax.volumes.grids import GRIDS
 
-# Read by libtpu when it is loaded: it asks no network for what machine it is on.
+# Read by libtpu when it is loaded: it asks no network for what machine it is on, and several
+# processes may have it, since none has a TPU.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 # What XLA asks of a card: an H100 with 80 GB, as its driver describes it.
 _H100 = """
@@ -122,13 +123,30 @@ MORE = (
 )
 
 
+def cores(topology: str) -> list[jax.Device]:
+    """Returns the cores of TPUs, such as ``v5e:2x4``, to compile for; `ENVIRONMENT` must be set."""
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+
+
 def device(name: str) -> jax.Device:
     """Returns what to compile for, ``h100`` or a core of a ``v5e``; `ENVIRONMENT` must be set."""
     if name == "v5e":
-        return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices[0]
+        return cores("v5e:2x2")[0]
     return topologies.get_topology_desc(
         platform="cuda", topology_name="1x1x1", topology="1x1x1", target_config=_H100
     ).devices[0]
+
+
+def settings_and_state(case: Case) -> tuple[StepSettings, TrainState]:
+    """Returns what a step is, and the shapes of its state."""
+    settings = StepSettings(CNNSpec.preset(case.member, width=case.width, dtype=case.dtype))
+
+    def begin(words: jax.Array) -> TrainState:
+        volume = jax.ShapeDtypeStruct((1, *GRIDS[case.grid].shape, 1), jnp.float32)
+        key = jax.random.wrap_key_data(words)
+        return init_state(settings, CNN(settings.spec).lazy_init(key, volume, train=False), words)
+
+    return settings, jax.eval_shape(begin, jax.ShapeDtypeStruct((2,), jnp.uint32))
 
 
 def compiled_step(case: Case, device: jax.Device, forms: str = choice.XLA) -> jax.stages.Compiled:
@@ -142,16 +160,8 @@ def compiled_step(case: Case, device: jax.Device, forms: str = choice.XLA) -> ja
     Raises:
       jax.errors.JaxRuntimeError: It does not fit into the device's memory.
     """
-    spec = CNNSpec.preset(case.member, width=case.width, dtype=case.dtype)
-    settings = StepSettings(spec)
+    settings, state = settings_and_state(case)
     shape = GRIDS[case.grid].shape
-
-    def begin(words: jax.Array) -> Any:
-        volume = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-        key = jax.random.wrap_key_data(words)
-        return init_state(settings, CNN(spec).lazy_init(key, volume, train=False), words)
-
-    state = jax.eval_shape(begin, jax.ShapeDtypeStruct((2,), jnp.uint32))
     batch = Batch(
         image=jax.ShapeDtypeStruct((case.batch, *shape, 1), jnp.float32),
         label=jax.ShapeDtypeStruct((case.batch,), jnp.int32),
@@ -190,7 +200,7 @@ def main() -> None:
     parser.add_argument(
         "--kernels", type=int, default=0, help="of a GPU: print so many, and of the largest arrays"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     os.environ.update(ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")
     there = device(arguments.device)

@@ -9,6 +9,8 @@ import pytest
 from benchmarks import ahead_of_time
 from benchmarks.ahead_of_time import ENVIRONMENT, PAPER, Case, compiled_step
 from mri_jax.models import CNNSpec, choice
+from mri_jax.training.augment import AugmentSettings
+from mri_jax.training.folds import Programs, Steps, Wave
 from mri_jax.volumes.grids import GRIDS
 
 pytestmark = pytest.mark.slow
@@ -22,7 +24,7 @@ def needs_compiler(module, extra):
 
 
 FOR_TPU = needs_compiler("libtpu", "tpu")
-FOR_GPU = needs_compiler("jax_plugins.xla_cuda12", "cuda12")
+FOR_GPU = needs_compiler("jax_cuda12_plugin", "cuda12")
 CNN5 = Case("cnn5", 1.0, "paper", 2, "bfloat16")
 CNN10 = Case("cnn10", 1.0, "paper", 2, "bfloat16")
 
@@ -63,6 +65,35 @@ def test_a_step_on_a_tpu_needs_little_memory_and_moves_few_bytes():
 def test_a_batch_of_eight_fits_a_tpu():
     found = needs("v5e", Case("cnn5", 1.0, "paper", 8, "bfloat16"))
     assert found.arguments + found.temporaries < 16e9
+
+
+# A v5e-8 and a v4-32. Five folds have a device each, or two where batches are split, as far as
+# there are devices.
+@FOR_TPU
+@pytest.mark.parametrize("split", [1, 2])
+@pytest.mark.parametrize("topology", ["v5e:2x4", "v4:2x2x4"])
+def test_folds_compile_for_many_tpus(topology, split):
+    cores = ahead_of_time.cores(topology)
+    folds = min(5, len(cores) // split)
+    wave = Wave(tuple(cores[: folds * split]), split, choice.XLA)
+    settings, state = ahead_of_time.settings_and_state(CNN5)
+
+    def of_folds(*shape, dtype):
+        return jax.ShapeDtypeStruct((folds, *shape), dtype)
+
+    batches = (wave.steps_per_program, CNN5.batch)
+    steps = Steps(
+        row=of_folds(*batches, dtype="int32"),
+        label=of_folds(*batches, dtype="int32"),
+        weight=of_folds(*batches, dtype="float32"),
+        active=of_folds(wave.steps_per_program, dtype="bool"),
+    )
+    volumes = of_folds(8, *GRIDS["paper"].shape, 1, dtype="float32")
+    states = jax.tree.map(lambda a: of_folds(*a.shape, dtype=a.dtype), state)
+    program = Programs(wave).train(settings, AugmentSettings())
+    memory = program.lower(states, volumes, steps).compile().memory_analysis()
+    # Of each core, beside the volumes that it holds.
+    assert memory.temp_size_in_bytes < 3e9
 
 
 @FOR_GPU
