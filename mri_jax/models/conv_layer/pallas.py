@@ -12,7 +12,7 @@ the eight outputs of a window are products of two matrices, 64 voxels by 64 (pla
 filter), which tensor cores compute.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
@@ -32,7 +32,8 @@ from mri_jax.models.conv_layer.moments import Moments
 from mri_jax.models.conv_layer.pooling import OFFSETS, Selection, select_first_maximum
 
 FILTERS = 8  # Of a program.
-_BLOCK = 128  # Windows of a block.
+# Windows of a block, forward and back: as many as leave an H100's registers enough.
+_FORWARD, _BACKWARD = 128, 64
 _PROGRAMS = 256  # At most so many share a volume on the way back, each with a sum of its own.
 _PATCH = tuple(product(range(4), repeat=3))  # The voxels of a window's outputs.
 _COMPILER = triton.CompilerParams(num_warps=4, num_stages=1)
@@ -44,9 +45,11 @@ class _Cut:
 
     Attributes:
       size: (X, Y, Z) of a volume.
+      block: Windows of a block.
     """
 
     size: tuple[int, int, int]
+    block: int
 
     @property
     def windows(self) -> tuple[int, int, int]:
@@ -69,7 +72,7 @@ class _Cut:
     @property
     def blocks(self) -> int:
         """Returns the blocks of a volume."""
-        return ceil(prod(self.windows) / _BLOCK)
+        return ceil(prod(self.windows) / self.block)
 
     @property
     def voxels(self) -> np.ndarray:
@@ -77,7 +80,7 @@ class _Cut:
         pairs = zip(self.size, self.windows, strict=True)
         along = [np.minimum(2, size - 2 * np.arange(count)) for size, count in pairs]
         of_windows = np.einsum("i,j,k->ijk", *along).ravel()
-        return np.add.reduceat(of_windows, np.arange(0, len(of_windows), _BLOCK))
+        return np.add.reduceat(of_windows, np.arange(0, len(of_windows), self.block))
 
 
 def fits(x: Features, kernel: Array, *, pool: bool) -> bool:
@@ -87,7 +90,7 @@ def fits(x: Features, kernel: Array, *, pool: bool) -> bool:
     """
     first = pool and x.value.shape[-1] == 1 and x.norm is None
     n, *size, _ = x.value.shape
-    numbers = n * kernel.shape[-1] * prod(_Cut((size[0], size[1], size[2])).padded)
+    numbers = n * kernel.shape[-1] * prod(_Cut((size[0], size[1], size[2]), _FORWARD).padded)
     known = kernel.shape[-1] % FILTERS == 0 and x.value.dtype != jnp.float64
     return first and known and numbers < 2**31
 
@@ -109,7 +112,7 @@ def forward(
     assert pool
     assert not keep_z  # A first block keeps none.
     n, *size, _ = x.value.shape
-    cut, filters = _Cut((size[0], size[1], size[2])), kernel.shape[-1]
+    cut, filters = _Cut((size[0], size[1], size[2]), _FORWARD), kernel.shape[-1]
     wide = jnp.promote_types(x.value.dtype, jnp.float32)
     chosen = n * filters * prod(cut.whole)
     sums = [ShapeDtypeStruct((n * cut.blocks * filters,), wide)] * (2 if with_moments else 0)
@@ -132,7 +135,7 @@ def forward(
 
     moments = None
     if with_moments:
-        moments = _merged(cut.voxels, *(of.reshape(n, cut.blocks, filters) for of in found))
+        moments = _merged(cut.voxels, *(of.reshape(n, filters, cut.blocks) for of in found))
     return Selection(shaped(value), shaped(offset)), moments, None
 
 
@@ -153,7 +156,7 @@ def gradients(
     if not for_kernel:
         return Gradients(of_input, None)
     n, *size, _ = x.value.shape
-    cut, filters = _Cut((size[0], size[1], size[2])), kernel.shape[-1]
+    cut, filters = _Cut((size[0], size[1], size[2]), _BACKWARD), kernel.shape[-1]
     groups = filters // FILTERS
     wide = jnp.promote_types(x.value.dtype, jnp.float32)
     everywhere = given.everywhere
@@ -176,9 +179,7 @@ def gradients(
         *(of.astype(wide).ravel() for of in everywhere),
     )
     sums = sums.reshape(-1, groups, side, len(OFFSETS), FILTERS).sum(0)
-    taps, voxels, places = np.array(list(_reading())).T
-    dk = jnp.zeros((groups, 27, FILTERS), wide).at[:, taps].add(sums[:, voxels, places])
-    return Gradients(of_input, jnp.moveaxis(dk, 0, 1).reshape(kernel.shape).astype(kernel.dtype))
+    return Gradients(of_input, _of_taps(sums).reshape(kernel.shape).astype(kernel.dtype))
 
 
 def _padded(maps: Array, cut: _Cut) -> Array:
@@ -189,20 +190,30 @@ def _padded(maps: Array, cut: _Cut) -> Array:
     return lax.optimization_barrier(padded).ravel()
 
 
-def _reading() -> Iterator[tuple[int, int, int]]:
-    """Yields (tap, voxel of the patch, place in the window): a place reads a voxel by a tap."""
-    for (voxel, at), (place, of) in product(enumerate(_PATCH), enumerate(OFFSETS)):
-        i, j, k = (a - o for a, o in zip(at, of, strict=True))
-        if all(0 <= tap < 3 for tap in (i, j, k)):
-            yield 9 * i + 3 * j + k, voxel, place
+def _tap(voxel: int, place: int) -> int | None:
+    """Returns by which of 27 taps a place in the window reads a voxel of the patch, if at all."""
+    along = [a - o for a, o in zip(_PATCH[voxel], OFFSETS[place], strict=True)]
+    return int(np.dot(along, (9, 3, 1))) if all(0 <= tap < 3 for tap in along) else None
+
+
+_TAPS = [[_tap(voxel, place) for place in range(8)] for voxel in range(64)]
 
 
 def _as_matrices(kernel: Array) -> Array:
     """Returns the kernel as matrices, (groups, voxels of a patch, places x filters of a group)."""
-    taps, voxels, places = np.array(list(_reading())).T
     by_group = jnp.moveaxis(kernel.reshape(27, -1, FILTERS), 0, 1)
-    empty = jnp.zeros((len(by_group), len(_PATCH), len(OFFSETS), FILTERS), kernel.dtype)
-    return empty.at[:, voxels, places].set(by_group[:, taps])
+    read = np.array([[tap is not None for tap in taps] for taps in _TAPS])
+    taps = np.array([[tap or 0 for tap in taps] for taps in _TAPS])
+    return jnp.where(read[..., None], by_group[:, taps], 0)
+
+
+def _of_taps(sums: Array) -> Array:
+    """Returns the transpose of `_as_matrices`, (27, F) of (groups, 64, 8, filters of a group)."""
+    pairs = [
+        [(v, p) for p in range(8) for v in range(64) if _TAPS[v][p] == tap] for tap in range(27)
+    ]
+    voxels, places = np.moveaxis(np.array(pairs), 2, 0)
+    return jnp.moveaxis(sums[:, voxels, places].sum(2), 0, 1).reshape(27, -1)
 
 
 def _merged(voxels: np.ndarray, sums: Array, squares: Array) -> Moments:
@@ -210,19 +221,19 @@ def _merged(voxels: np.ndarray, sums: Array, squares: Array) -> Moments:
 
     Args:
       voxels: (blocks,), how many a block has.
-      sums: (N, blocks, F).
-      squares: (N, blocks, F), the sum of squared distances from the mean of the block.
+      sums: (N, F, blocks).
+      squares: (N, F, blocks), the sum of squared distances from the mean of the block.
     """
-    mean = sums.sum(1) / voxels.sum()
-    count = jnp.asarray(voxels, sums.dtype)[:, None]
-    between = count * jnp.square(sums / count - mean[:, None])
-    return Moments(mean, (squares + between).sum(1) / voxels.sum())
+    mean = sums.sum(2) / voxels.sum()
+    count = jnp.asarray(voxels, sums.dtype)
+    between = count * jnp.square(sums / count - mean[..., None])
+    return Moments(mean, (squares + between).sum(2) / voxels.sum())
 
 
 def _windows(cut: _Cut, block: Array) -> tuple[Array, list[Array]]:
     """Returns whether there are the windows of a block, and their place along each axis."""
     _, y, z = cut.windows
-    asked = block * _BLOCK + lax.iota(jnp.int32, _BLOCK)
+    asked = block * cut.block + lax.iota(jnp.int32, cut.block)
     window = jnp.minimum(asked, prod(cut.windows) - 1)
     row, at_z = _split(window, z)
     return asked < prod(cut.windows), [*_split(row, y), at_z]
@@ -280,11 +291,11 @@ def _forward_kernel(*refs: Any, cut: _Cut, filters: int) -> None:
     first = _first_voxels(cut, n, at)
     _, y, z = cut.padded
     taps = [triton.load(kernel.at[tap * filters + of])[None] for tap in range(27)]
-    places = [jnp.zeros((_BLOCK, FILTERS), kernel.dtype)] * len(OFFSETS)
+    places = [jnp.zeros((cut.block, FILTERS), kernel.dtype)] * len(OFFSETS)
     for voxel, (i, j, k) in enumerate(_PATCH):
         numbers = triton.load(x.at[first + ((i * y + j) * z + k)]).astype(kernel.dtype)[:, None]
-        for tap, read, place in _reading():
-            if read == voxel:
+        for place, tap in enumerate(_TAPS[voxel]):
+            if tap is not None:
                 places[place] = places[place] + numbers * taps[tap]
     selection = select_first_maximum(places, triton.load(sign.at[of])[None])
     to, whole = _selected(cut, (n * filters + of)[None], at, there)
@@ -300,7 +311,7 @@ def _forward_kernel(*refs: Any, cut: _Cut, filters: int) -> None:
         summed = total(places)
         mean = (summed / triton.load(voxels.at[block]))[None]
         squares = total([jnp.square(of_place - mean) for of_place in places])
-        to = (n * cut.blocks + block) * filters + of
+        to = (n * filters + of) * cut.blocks + block
         for ref, found in zip(sums, (summed, squares), strict=True):
             triton.store(ref.at[to], found)
 
@@ -331,9 +342,7 @@ def _backward_kernel(*refs: Any, cut: _Cut, filters: int, programs: int) -> None
     square = lane[:, None] * side + lane[None]
     weights = triton.load(matrices.at[group * side * side + square])
     added, factor = (triton.load(ref.at[n * filters + of])[None] for ref in (constant, slope))
-    multiply = partial(
-        lax.dot_general, precision=lax.Precision.HIGHEST, preferred_element_type=sums.dtype
-    )
+    multiply = partial(lax.dot_general, preferred_element_type=sums.dtype)
 
     def add(step: Array, total: Array) -> Array:
         block = step * programs + program
