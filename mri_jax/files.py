@@ -344,7 +344,12 @@ def _check_rows(path: epath.PathLike, content: str) -> list[str]:
 
 
 def write_csv(path: epath.PathLike, frame: pd.DataFrame) -> None:
-    """Write a table as CSV without its index; floats keep their shortest exact form.
+    """Write the `csv_text` of a table."""
+    write_text(path, csv_text(frame))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Returns a table as CSV without its index; floats keep their shortest exact form.
 
     Text that a spreadsheet would run is made harmless (`mri_jax.cells`); `read_csv` undoes it.
     """
@@ -352,7 +357,7 @@ def write_csv(path: epath.PathLike, frame: pd.DataFrame) -> None:
     text = harmless.to_csv(index=False, lineterminator="\n")
     if "\r" in text:  # which the writer leaves bare, and readers take for the end of a row
         text = harmless.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    write_text(path, text)
+    return text
 
 
 def write_npy(path: epath.PathLike, array: np.ndarray) -> None:

@@ -30,7 +30,7 @@ def operating_points(
     for entry in table:
         if entry.split != "test" or entry.scores is None:
             continue
-        for point, threshold, note in _points(predictions, family, entry):
+        for point, threshold, note in points_of(predictions, family, entry):
             if note:
                 entry_ = MethodScores(entry.method, entry.cohort, entry.split, None, note)
                 rows += metric_rows(family, entry_, point, None, seed)
@@ -40,9 +40,14 @@ def operating_points(
     return frame[frame["metric"] != "auc"].reset_index(drop=True)
 
 
-def _points(
+def points_of(
     predictions: pd.DataFrame, family: Family, entry: MethodScores
 ) -> list[tuple[str, np.ndarray | None, str]]:
+    """Returns each operating point of a tested method: its name, the thresholds, and a note.
+
+    Thresholds are (J,), one a network, on the logit difference; None at argmax, and where the note
+    says why there is none.
+    """
     scores, method = entry.scores, entry.method
     assert scores is not None
     points: list[tuple[str, np.ndarray | None, str]] = [(operating.ARGMAX, None, "")]

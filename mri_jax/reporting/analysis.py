@@ -1,5 +1,6 @@
 """Results folders in, everything a report shows out: each table's statistics, and cautions."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ import pandas as pd
 from mri_jax.errors import UserError
 from mri_jax.evaluation import differences, families, summary, thresholds
 from mri_jax.evaluation.cells import MethodScores, entries
-from mri_jax.evaluation.families import Family
+from mri_jax.evaluation.families import Family, Method
 from mri_jax.evaluation.predictions import KEY
 from mri_jax.evaluation.variants import UNKNOWN, Variant, described, of_rows
 from mri_jax.problems import counted
-from mri_jax.runs import results
+from mri_jax.runs import labels, results
 from mri_jax.runs.results import Results
 
 TOLERANCE = 1e-4
@@ -57,9 +58,24 @@ class FamilyAnalysis:
         ]
 
     @property
+    def title(self) -> str:
+        """What the table shows, in people's words."""
+        first = self.family.networks[0]
+        return self.family.title.replace(f" of {first.run}:", f" of {labels.of_run(first)}:")
+
+    @property
+    def short(self) -> str:
+        """The first words of the title, which tell it from those of the other tables."""
+        return self.title.partition(":")[0]
+
+    @property
     def cohorts(self) -> list[str]:
         """Target cohorts, in order."""
         return list(dict.fromkeys(e.cohort for e in self.entries if e.split == "test"))
+
+    def label(self, method: str) -> str:
+        """Returns the label of a method for people; its own name where the table has it not."""
+        return next((labels.label(m) for m in self.family.methods if m.name == method), method)
 
     def subjects(self, cohort: str) -> str:
         """Returns ``32 AD, 41 CN``: who stands behind every figure of a cohort."""
@@ -106,10 +122,22 @@ class Analysis:
         frames = [run.plan for run in self.runs if len(run.plan)]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
+    @functools.cached_property
+    def variants(self) -> dict[str, Variant]:
+        """What each run is, by its name."""
+        return of_rows(self.predictions)
+
+    def method(self, run: str, stage: str) -> Method:
+        """Returns a run at a stage, with what the run is."""
+        return Method(run, stage, self.variants.get(run, UNKNOWN))
+
+    def label(self, run: str, stage: str) -> str:
+        """Returns the label of a run at a stage for people."""
+        return labels.label(self.method(run, stage))
+
     def ordered(self, runs: Iterable[str]) -> list[str]:
         """Returns runs by training set, depth, width, and name."""
-        variants = of_rows(self.predictions)
-        return sorted(runs, key=lambda run: (variants.get(run, UNKNOWN).order, run))
+        return sorted(runs, key=lambda run: (self.variants.get(run, UNKNOWN).order, run))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Filters or feature maps of all runs."""

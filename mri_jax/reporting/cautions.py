@@ -10,6 +10,7 @@ from mri_jax.evaluation.operating import INNER
 from mri_jax.evaluation.scores import Scores
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
+from mri_jax.runs.labels import titled
 from mri_jax.runs.results import Results
 from mri_jax.settings.presets import unmeant
 from mri_jax.showing.numbers import class_named
@@ -52,7 +53,7 @@ def cautions(analysis: Analysis) -> list[str]:
     lines += trainings.left_out(analysis)
     lines += _of_baselines(analysis)
     for section in analysis.sections:
-        lines += _of_section(section)
+        lines += _of_section(section, alone=len(analysis.sections) == 1)
     return list(dict.fromkeys(lines))
 
 
@@ -75,21 +76,22 @@ def _of_baselines(analysis: Analysis) -> list[str]:
             fitted = set(group["covariates"].dropna().explode())
             left_out = [name for name in baseline.covariates if name not in fitted]
             if left_out and fitted:
+                name = titled(analysis.label(run, SOURCE))
                 lines.append(
-                    f"{run} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is "
+                    f"{name} was fitted on {' and '.join(sorted(fitted))} alone: {left_out[0]} is "
                     "unknown for the training subjects, or is itself the label (it tells the two "
                     "classes apart without an error)."
                 )
     return lines
 
 
-def _of_section(section: FamilyAnalysis) -> list[str]:
+def _of_section(section: FamilyAnalysis, alone: bool) -> list[str]:
     lines = []
     for cohort in section.cohorts:
-        where = f"{cohort} ({section.family.key})"
+        where = cohort if alone else f"{cohort} ({section.short})"
         cells = section.tested(cohort)
         for cell in (e for e in section.entries if e.cohort == cohort and e.note):
-            lines.append(f"{where}: {cell.method.name} is not shown: {cell.note}.")
+            lines.append(f"{where}: {section.label(cell.method.name)} is not shown: {cell.note}.")
         if cells and cells[0].scores is not None:
             few = []
             for count, name in zip(cells[0].scores.counts, section.classes[::-1], strict=True):
@@ -106,12 +108,12 @@ def _of_section(section: FamilyAnalysis) -> list[str]:
                 )
         lines += _of_intervals(section, cohort, where)
     if section.family.exploratory:
-        lines.append(f"{section.family.title}: exploratory; not planned for inference.")
+        lines.append(f"{section.title}: exploratory; not planned for inference.")
     tuned = [m for m in section.family.methods if m.stage != SOURCE]
     inner = section.points["point"].eq(INNER) & section.points["mean"].notna()
     if tuned and not inner.any():
         lines.append(
-            f"{section.family.title}: the run holds no cross-validated scores of the adaptation "
+            f"{section.title}: the run holds no cross-validated scores of the adaptation "
             "part, so tuned networks have no refitted threshold and no temperature."
         )
     return lines
@@ -131,7 +133,7 @@ def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]
             f"methods span more than {WIDE:.0f} points, the widest {width.max():.0f}."
         )
     for row in rows.to_dict("records"):
-        name = row["method"]
+        name = section.label(row["method"])
         if row["networks"] == 1 and row["run"] not in section.family.baselines:
             lines.append(f"{where}: {name} is a single network; there is no SD and no interval B.")
         if row["mean"] in (0.0, 1.0):
@@ -142,12 +144,13 @@ def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]
         scores = cell.scores
         if scores is None or cell.method.variant.is_baseline:
             continue
-        lines += _one_class(cell.method.name, scores, where)
+        name = section.label(cell.method.name)
+        lines += _one_class(name, scores, where)
         if len(scores.score) < 2:
             continue
         if scores.tested.all() and np.ptp(scores.score, axis=0).max() == 0.0:
             lines.append(
-                f"{where}: all networks of {cell.method.name} give identical scores; their spread "
+                f"{where}: all networks of {name} give identical scores; their spread "
                 "says nothing about retraining."
             )
     return lines

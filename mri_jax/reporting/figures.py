@@ -1,23 +1,24 @@
 """Figures of scores: the paper's Figs. 2, 3 and 5 with intervals, ROC, depth, width, layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mri_jax import seeding
 from mri_jax.evaluation.cells import MethodScores
 from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.metrics import METRICS
+from mri_jax.evaluation.operating import ARGMAX, INNER, REFITTED
 from mri_jax.evaluation.scores import Scores, estimate
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
-from mri_jax.showing.figures import LINES, MARKERS, Picture, drawn
+from mri_jax.runs.labels import of_run, of_stage, titled
+from mri_jax.showing.figures import LINES, MARKERS, Picture, drawn, wrapped
 
 PLAIN = "0.35"
 """Colour of the baselines."""
-FEW_LINES = 4
-"""More baselines than this would hide the networks' ROC curves."""
 SHOWN_AS = {
     "finetune": "Figs. 2 and 3", "task": "Fig. 5", "depth": "Table 1", "width": "Table 2",
     "source": "tables",
@@ -41,7 +42,7 @@ def score_figures(analysis: Analysis) -> list[Picture]:
             made.append(_layers(section, analysis))
         for cohort in cohorts:
             if any(min(e.scores.counts) > 0 for e in section.tested(cohort) if e.scores):
-                made.append(_roc(section, cohort, analysis))
+                made += _roc(section, cohort, analysis)
     return made
 
 
@@ -61,80 +62,136 @@ def _scores(section: FamilyAnalysis, cohort: str, simulated: bool) -> Picture:
     lowest = np.nanmin(np.concatenate([[50.0], limits.ravel(), *shown.values()]))
     least = 10 * np.floor(lowest / 10) - 2
 
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(METRICS), sharey=True)
-        for axes, metric in zip(panels, METRICS, strict=True):
-            for place, entry in enumerate(entries):
-                row = rows.loc[(entry.method.name, metric)]
-                if pd.isna(row["mean"]):
-                    continue
-                plain = entry.method.variant.is_baseline
-                colour = PLAIN if plain else f"C{place % 8}"
-                each = shown[(entry.method.name, metric)]
-                spread = place + np.linspace(-0.22, 0.22, len(each)) if len(each) > 1 else [place]
-                axes.plot(each, spread, ".", color=colour, markersize=4, alpha=0.7, mec="none")
-                for name, thickness in (("b", 0.8), ("a", 2.6)):
-                    limits = (100 * row[f"{name}_low"], 100 * row[f"{name}_high"])
-                    axes.hlines(place, *limits, color=colour, linewidth=thickness)
-                marker, fill = ("s", "white") if plain else (MARKERS[place % 8], colour)
-                axes.plot(100 * row["mean"], place, marker, mfc=fill, mec=colour, markersize=4.5)
-            axes.axvline(50, color="0.5", linewidth=0.7, linestyle=":")
-            axes.set_title(metric.upper())
-            axes.set_xlabel("percent")
-            axes.set_xlim(least, 102)
-        panels[0].set_yticks(range(len(entries)), [e.method.name for e in entries])
-        panels[0].set_ylim(len(entries) - 0.4, -0.6)
+    def drawing(down: bool) -> Callable[[Figure], None]:
+        def draw(figure: Figure) -> None:
+            across = (len(METRICS), 1) if down else (1, len(METRICS))
+            panels = figure.subplots(*across, sharex=down, sharey=True)
+            for axes, metric in zip(panels, METRICS, strict=True):
+                for place, entry in enumerate(entries):
+                    row = rows.loc[(entry.method.name, metric)]
+                    if pd.notna(row["mean"]):
+                        _score_row(axes, place, entry, row, shown[(entry.method.name, metric)])
+                axes.axvline(50, color="0.5", linewidth=0.7, linestyle=":")
+                axes.set_title(metric.upper())
+                axes.set_xlim(least, 102)
+                if axes is panels[-1] or not down:
+                    axes.set_xlabel("percent")
+            named = [wrapped(titled(section.label(e.method.name)), 28) for e in entries]
+            panels[0].set_yticks(range(len(entries)), named, linespacing=1.0)
+            panels[0].set_ylim(len(entries) - 0.4, -0.6)
+            for axes in panels:
+                axes.tick_params(axis="y", labelsize=8)
+
+        return draw
 
     caption = (
-        f"{section.family.title}, tested on {cohort} ({section.subjects(cohort)}); the paper's "
+        f"{section.title}, tested on {cohort} ({section.subjects(cohort)}); the paper's "
         f"{SHOWN_AS[section.family.key.split('-')[0]]}. Marker: mean over networks; dots: each "
         f"network; open squares: baselines. {INTERVALS} Dotted: 50%."
     )
     name = f"{section.family.key}-scores-{cohort}"
-    height = 1.15 + 0.27 * max(len(entries), 3)
+    lines = sum(1 + wrapped(section.label(e.method.name), 28).count("\n") for e in entries)
+    height = 0.14 * max(lines, 3) + 0.16 * max(len(entries), 3)
     title = f"Tested on {cohort} ({section.subjects(cohort)})"
-    return Picture(name, caption, drawn(draw, 9.4, height, simulated, title))
+    wide = drawn(drawing(False), 9.4, 1.15 + height, simulated, title)
+    narrow = drawn(drawing(True), 4.2, 0.6 + len(METRICS) * (0.35 + height), simulated, title)
+    return Picture(name, caption, wide, narrow)
 
 
-def _roc(section: FamilyAnalysis, cohort: str, analysis: Analysis) -> Picture:
-    networks = [e for e in section.tested(cohort) if not e.method.variant.is_baseline]
-    plain = [e for e in section.tested(cohort) if e.method.variant.is_baseline]
-    left_out = len(plain) > FEW_LINES
-    entries = networks if left_out else [*networks, *plain]
+def _score_row(
+    axes: Axes, place: int, entry: MethodScores, row: pd.Series, each: np.ndarray
+) -> None:
+    """Draws the score of a method, of each of its networks, and both intervals."""
+    plain = entry.method.variant.is_baseline
+    colour = PLAIN if plain else f"C{place % 8}"
+    spread = place + np.linspace(-0.22, 0.22, len(each)) if len(each) > 1 else [place]
+    axes.plot(each, spread, ".", color=colour, markersize=4, alpha=0.7, mec="none")
+    for name, thickness in (("b", 0.8), ("a", 2.6)):
+        limits = (100 * row[f"{name}_low"], 100 * row[f"{name}_high"])
+        axes.hlines(place, *limits, color=colour, linewidth=thickness)
+    marker, fill = ("s", "white") if plain else (MARKERS[place % 8], colour)
+    axes.plot(100 * row["mean"], place, marker, mfc=fill, mec=colour, markersize=4.5)
 
-    def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        grid = np.linspace(0, 1, 401)
-        for place, entry in enumerate(entries):
-            scores = entry.scores
-            if scores is None or min(scores.counts) == 0:
-                continue
-            mean = _mean_roc(scores, grid, None)
-            area = float(estimate("auc", scores).value.mean())
-            label = f"{entry.method.name} ({100 * area:.1f})"
-            if entry.method.variant.is_baseline:
-                line = LINES[1 + (place - len(networks)) % (len(LINES) - 1)]
-                axes.plot(grid, mean, color=PLAIN, linestyle=line, linewidth=1.0, label=label)
-                continue
-            # Beyond eight networks the colours come again, with other dashes.
-            colour, line = f"C{place % 8}", LINES[(place + place // 8) % len(LINES)]
-            low, high = _roc_band(scores, grid, analysis.seed)
-            axes.plot(grid, mean, color=colour, linestyle=line, label=label)
-            axes.fill_between(grid, low, high, color=colour, alpha=0.13, linewidth=0)
-        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
-        axes.set_aspect("equal")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="method (mean AUC, %)")
 
-    caption = (
-        f"ROC curves on {cohort} ({section.subjects(cohort)}): mean sensitivity over the networks "
-        "at each specificity, with pointwise 95% bands over new subjects (class-stratified "
-        "bootstrap; networks only)."
-    )
-    caption += f" The {len(plain)} baselines stand in the table." if left_out else ""
-    name = f"{section.family.key}-roc-{cohort}"
-    title = f"ROC, tested on {cohort} ({section.subjects(cohort)})"
-    return Picture(name, caption, drawn(draw, 7.4, 4.2, analysis.simulated, title))
+def _roc(section: FamilyAnalysis, cohort: str, analysis: Analysis) -> Iterator[Picture]:
+    """Yields the curves of the networks, and those of the baselines."""
+    entries = [e for e in section.tested(cohort) if e.scores and min(e.scores.counts) > 0]
+    for name, plain in (("networks", False), ("baselines", True)):
+        side = [e for e in entries if e.method.variant.is_baseline == plain]
+        if not side:
+            continue
+
+        def draw(figure: Figure, side: Sequence[MethodScores] = side) -> None:
+            axes = figure.add_subplot()
+            _roc_panel(axes, section, cohort, side, analysis.seed)
+            axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+            axes.set_aspect("equal")
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14))
+
+        caption = (
+            f"ROC curves of the {name} on {cohort} ({section.subjects(cohort)}): mean sensitivity "
+            "over the networks at each specificity, and their mean AUC in percent. Filled marker: "
+            "argmax; open marker: refitted threshold. Shaded: pointwise 95% band over new subjects "
+            "(class-stratified bootstrap) of the first curve, and of others that leave it."
+        )
+        lines = sum(1 + _curve_label(section, e).count("\n") for e in side)
+        figure = drawn(
+            draw, 4.4, 4.3 + 0.15 * lines, analysis.simulated, f"ROC of the {name}, {cohort}"
+        )
+        end = "-baselines" if plain else ""
+        yield Picture(f"{section.family.key}-roc{end}-{cohort}", caption, figure)
+
+
+def _curve_label(section: FamilyAnalysis, entry: MethodScores) -> str:
+    assert entry.scores is not None
+    area = float(estimate("auc", entry.scores).value.mean())
+    return wrapped(f"{titled(section.label(entry.method.name))} ({100 * area:.1f})", 44)
+
+
+def _roc_panel(
+    axes: Axes,
+    section: FamilyAnalysis,
+    cohort: str,
+    entries: Sequence[MethodScores],
+    seed: int,
+) -> None:
+    """Draws some methods' curves and operating points, and the bands that can be told apart."""
+    grid = np.linspace(0, 1, 201)
+    bands: list[tuple[np.ndarray, np.ndarray]] = []
+    for place, entry in enumerate(entries):
+        scores, method = entry.scores, entry.method
+        assert scores is not None
+        mean = _mean_roc(scores, grid, None)
+        # Beyond eight methods the colours come again, with other dashes.
+        plain = method.variant.is_baseline
+        colour = f"{0.1 + 0.5 * place / len(entries):.2f}" if plain else f"C{place % 8}"
+        axes.plot(
+            grid, mean, color=colour, linestyle=LINES[(place + place // 8) % len(LINES)],
+            linewidth=1.2, label=_curve_label(section, entry),
+        )  # fmt: skip
+        for point, fill in ((ARGMAX, colour), (REFITTED, "white"), (INNER, "white")):
+            sensitivity, specificity = _at(section.points, cohort, method.name, point)
+            axes.plot(
+                1 - specificity, sensitivity, MARKERS[place % 8], mfc=fill, mec=colour,
+                markersize=5.5, zorder=3,
+            )  # fmt: skip
+        if not bands or _apart(mean, bands):
+            bands.append(_roc_band(scores, grid, seed))
+            axes.fill_between(grid, *bands[-1], color=colour, alpha=0.13, linewidth=0)
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+
+
+def _apart(mean: np.ndarray, bands: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Returns whether a curve leaves every band for at least a tenth of the specificities."""
+    return all(np.mean((mean < low) | (mean > high)) >= 0.1 for low, high in bands)
+
+
+def _at(points: pd.DataFrame, cohort: str, method: str, point: str) -> tuple[float, float]:
+    """Returns mean sensitivity and specificity of a method at a threshold; NaN where unknown."""
+    rows = points[
+        points["cohort"].eq(cohort) & points["method"].eq(method) & points["point"].eq(point)
+    ].set_index("metric")["mean"]
+    return float(rows.get("sen", np.nan)), float(rows.get("spe", np.nan))
 
 
 def _mean_roc(scores: Scores, grid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
@@ -200,8 +257,8 @@ def _curve(section: FamilyAnalysis, what: str, simulated: bool) -> Picture:
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="tested on")
 
     shown = SHOWN_AS[section.family.key.split("-")[0]]
-    caption = f"{section.family.title} (the paper's {shown}): mean over networks. {INTERVALS}"
-    figure = drawn(draw, 9.4, 3.2, simulated, section.family.title)
+    caption = f"{section.title} (the paper's {shown}): mean over networks. {INTERVALS}"
+    figure = drawn(draw, 9.4, 3.2, simulated, section.title)
     return Picture(f"{section.family.key}-curve", caption, figure)
 
 
@@ -216,7 +273,7 @@ def _layers(section: FamilyAnalysis, analysis: Analysis) -> Picture:
     methods = list(section.family.networks)
     labels = []
     for method in methods:
-        shown = "none (source)" if method.stage == SOURCE else method.stage.removeprefix("tuned-")
+        shown = "none (source)" if method.stage == SOURCE else wrapped(of_stage(method.stage), 14)
         count = counts.get((method.run, method.stage))
         trained = count is not None and method.stage != SOURCE
         labels.append(f"{shown}\n{_short(count)} trained" if trained and count else shown)
@@ -246,7 +303,7 @@ def _layers(section: FamilyAnalysis, analysis: Analysis) -> Picture:
         f"moved; exploratory: not planned for inference. {INTERVALS}"
     )
     width = max(7.0, 0.95 * len(methods) + 2)
-    title = f"{methods[0].run}: which layers were tuned (exploratory)"
+    title = f"{of_run(methods[0])}: which layers were tuned (exploratory)"
     figure = drawn(draw, width, 3.4, analysis.simulated, title)
     return Picture(f"{section.family.key}-layers", caption, figure)
 

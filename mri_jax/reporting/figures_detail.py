@@ -17,7 +17,8 @@ from mri_jax.evaluation.scores import Scores
 from mri_jax.evaluation.thresholds import temperatures
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.figures import cohorts_of
-from mri_jax.showing.figures import LINES, Picture, drawn
+from mri_jax.runs.labels import label, titled
+from mri_jax.showing.figures import LINES, Picture, drawn, wrapped
 
 CONFUSION = (
     "Decisions at argmax on {who}: share of each true class, and how many subjects that is for one "
@@ -95,7 +96,7 @@ def _confusion(entries: list[MethodScores], classes: tuple[str, str]) -> Callabl
             axes.set_yticks((0, 1), classes, rotation=90, va="center")
             axes.grid(False)
             axes.set_xlabel("decided")
-            axes.set_title(_wrapped(entry.method.name), fontsize=8)
+            axes.set_title(wrapped(titled(label(entry.method)), 26), fontsize=8)
         panels[0].set_ylabel("true class")
 
     return draw
@@ -140,7 +141,7 @@ def _distribution(
             axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle=":")
             axes.set_xlim(0, 1)
             axes.set_xlabel(f"probability of {classes[1]}")
-            axes.set_title(_wrapped(entry.method.name), fontsize=8)
+            axes.set_title(wrapped(titled(label(entry.method)), 26), fontsize=8)
         panels[0].set_ylabel("density")
         _legend_beside(figure, panels[0])
 
@@ -175,7 +176,7 @@ def _calibration(
             axes.set(
                 xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=f"predicted share of {positive}"
             )
-            axes.set_title(_wrapped(entry.method.name), fontsize=8)
+            axes.set_title(wrapped(titled(label(entry.method)), 26), fontsize=8)
         panels[0].set_ylabel(f"observed share of {positive}")
         _legend_beside(figure, panels[0])
 
@@ -196,10 +197,6 @@ def _pooled_reliability(scores: Scores, divisor: np.ndarray) -> pd.DataFrame:
     return table
 
 
-def _wrapped(name: str) -> str:
-    return name.replace(" ", "\n", 1)
-
-
 def training_figures(analysis: Analysis) -> list[Picture]:
     """Loss per epoch of every fold, with the epoch that was kept."""
     history = analysis.history
@@ -213,7 +210,7 @@ def training_figures(analysis: Analysis) -> list[Picture]:
         shown = rows[rows["repeat"] == rows["repeat"].min()]
         count = rows["repeat"].nunique()
         part = f" (the first of {count} fifths)" if count > 1 else ""
-        title = f"{run}, {stage}{part}"
+        title = f"{analysis.label(run, stage)}{part}"
         caption = f"Training of {title}: loss of each fold"
         if _held_out(shown):
             caption += "; the ring marks the epoch kept."

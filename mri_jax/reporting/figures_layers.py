@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from mri_jax.errors import UserError
+from mri_jax.evaluation.families import SOURCE
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs import results
-from mri_jax.showing.figures import Picture, drawn
+from mri_jax.runs.labels import of_run, of_stage
+from mri_jax.showing.figures import Picture, drawn, wrapped
 
 SHOWN = 8
 PLANES = ("sagittal", "coronal", "axial")
@@ -26,7 +28,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     filters = _by_network(analysis.arrays(results.FILTERS))
     for run in analysis.ordered({run for run, _ in filters}):
         stages = {stage: array for (name, stage), array in filters.items() if name == run}
-        made.append(_filters(run, stages, analysis.simulated))
+        made.append(_filters(analysis, run, stages))
     if share and not analysis.simulated:
         return made
     arrays = analysis.arrays(results.FEATURE_MAPS)
@@ -34,7 +36,7 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     maps = _by_network(arrays)
     for run in analysis.ordered({run for run, _ in maps}):
         stages = {stage: array for (name, stage), array in maps.items() if name == run}
-        made.append(_maps(run, stages, scan, analysis.simulated))
+        made.append(_maps(analysis, run, stages, scan))
     return made
 
 
@@ -48,7 +50,8 @@ def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarr
     return found
 
 
-def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Picture:
+def _filters(analysis: Analysis, run: str, stages: dict[str, np.ndarray]) -> Picture:
+    network = of_run(analysis.method(run, SOURCE))
     distinct, unchanged = _distinct(stages)
     shown = dict(list(distinct.items())[:4])
     for stage, kernel in shown.items():
@@ -65,7 +68,7 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
         [np.take(shown[stage][..., 0, index], 1, axis=plane) for index in range(count)]
         for stage, plane in rows
     ]
-    names = [f"{stage}, {PLANES[plane]}" for stage, plane in rows]
+    names = [f"{wrapped(of_stage(stage), 22)},\n{PLANES[plane]}" for stage, plane in rows]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -75,10 +78,12 @@ def _filters(run: str, stages: dict[str, np.ndarray], simulated: bool) -> Pictur
         figure.colorbar(image, ax=axes, shrink=0.5, label="weight")
 
     caption = (
-        f"First-layer filters of {run} (fold 0): the three planes through the centre of each, "
+        f"First-layer filters of {network} (fold 0): the three planes through the centre of each, "
         f"{when}. One colour scale for all.{_changes(shown)}{unchanged}"
     )
-    figure = drawn(draw, 8.4, _height(tiles, 6.0, gap=1), simulated, f"{run}: filters of conv1")
+    figure = drawn(
+        draw, 8.4, _height(tiles, 6.0, gap=1), analysis.simulated, f"{network}: filters of conv1"
+    )
     return Picture(f"filters-{run}", caption, figure)
 
 
@@ -89,7 +94,7 @@ def _distinct(stages: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str
     source = stages["source"]
     same = [s for s, a in stages.items() if s != "source" and np.array_equal(a, source)]
     kept = {stage: array for stage, array in stages.items() if stage not in same}
-    return kept, f" Those of {', '.join(same)} are the source's." if same else ""
+    return kept, f" Those with {', '.join(map(of_stage, same))} are the source's." if same else ""
 
 
 def _changes(stages: dict[str, np.ndarray]) -> str:
@@ -97,14 +102,15 @@ def _changes(stages: dict[str, np.ndarray]) -> str:
     if "source" not in stages or len(stages) < 2:
         return ""
     moved = [
-        f"{stage} {float(np.abs(kernel - stages['source']).max()):.2g}"
+        f"{of_stage(stage)} {float(np.abs(kernel - stages['source']).max()):.2g}"
         for stage, kernel in stages.items()
         if stage != "source" and kernel.shape == stages["source"].shape
     ]
     return f" Largest change of a weight from the source: {', '.join(moved)}."
 
 
-def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -> Picture:
+def _maps(analysis: Analysis, run: str, stages: dict[str, np.ndarray], scan: str) -> Picture:
+    network = of_run(analysis.method(run, SOURCE))
     distinct, unchanged = _distinct(stages)
     shown = dict(list(distinct.items())[:4])
     count = min(SHOWN, next(iter(shown.values())).shape[-1])
@@ -116,14 +122,20 @@ def _maps(run: str, stages: dict[str, np.ndarray], scan: str, simulated: bool) -
         tiles.append([plane[..., index] / limit for index in range(count)])
 
     def draw(figure: Figure) -> None:
-        image = _mosaic(figure.add_subplot(), tiles, list(shown), gap=2)
+        image = _mosaic(
+            figure.add_subplot(), tiles, [wrapped(of_stage(stage), 22) for stage in shown], gap=2
+        )
         image.set(cmap="gray", clim=(0.0, 1.0))
 
-    caption = f"First-layer feature maps of {run} (fold 0), middle axial plane of one scan"
+    caption = f"First-layer feature maps of {network} (fold 0), middle axial plane of one scan"
     caption += f" ({scan})." if scan else "."
     caption += unchanged
     figure = drawn(
-        draw, 9.6, _height(tiles, 8.3, gap=2), simulated, f"{run}: feature maps of conv1"
+        draw,
+        9.6,
+        _height(tiles, 8.3, gap=2),
+        analysis.simulated,
+        f"{network}: feature maps of conv1",
     )
     return Picture(f"feature-maps-{run}", caption, figure)
 

@@ -60,7 +60,7 @@ def findings(analysis: Analysis) -> list[Finding]:
     return [
         Finding(
             table=section.family.key,
-            title=section.family.title + (" (exploratory)" if section.family.exploratory else ""),
+            title=section.title + (" (exploratory)" if section.family.exploratory else ""),
             cohort=cohort,
             subjects=section.subjects(cohort),
             claims=tuple(claims(section, cohort)),
@@ -74,7 +74,7 @@ def findings(analysis: Analysis) -> list[Finding]:
 
 def wrong(analysis: Analysis) -> list[str]:
     """Returns a sentence for each network that failed or has hardly learnt."""
-    return list(faults.sentences(trainings.troubled(analysis)))
+    return list(faults.sentences(trainings.troubled(analysis), analysis.label))
 
 
 def claims(section: FamilyAnalysis, cohort: str) -> Iterator[Claim]:
@@ -145,7 +145,7 @@ def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     pair = plain.loc[both, "difference"].abs().idxmax()
     tuned, threshold = plain.loc[pair], refitted.loc[pair]
     yield (
-        f"{_named(section, pair[0])}: balanced accuracy {_change(tuned)} points against the source "
+        f"{section.label(pair[0])}: balanced accuracy {_change(tuned)} points against the source "
         f"network ({_p(tuned)}), {_change(threshold)} against the source network with a threshold "
         f"refitted on the adaptation part ({_p(threshold)})"
         f"{'' if section.family.exploratory else _meaning(tuned, threshold)}."
@@ -177,7 +177,7 @@ def _baselines(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     parts = []
     for network, group in tested.sort_values("difference").groupby("first", sort=False):
         told = "; ".join(_plain(section, row) for _, row in group.iterrows())
-        parts.append(f"against {_named(section, str(network))}: {told}")
+        parts.append(f"against {section.label(str(network))}: {told}")
     yield f"{'; '.join(parts)}{_untested(rows, tested)}."
 
 
@@ -191,7 +191,7 @@ def _untested(rows: pd.DataFrame, tested: pd.DataFrame) -> str:
 
 
 def _plain(section: FamilyAnalysis, row: pd.Series) -> str:
-    name, low, high = _named(section, row["second"]), row["low"], row["high"]
+    name, low, high = section.label(row["second"]), row["low"], row["high"]
     if row["p_holm"] >= ALPHA:
         change = f"{signed(-row['difference'])} {interval(-high, -low)}".rstrip()
         return f"{name} not told apart ({change} points, {_p(row)})"
@@ -225,12 +225,8 @@ def _auc_of(section: FamilyAnalysis, cohort: str, method: str) -> pd.Series | No
     return found.iloc[0] if len(found) else None
 
 
-def _named(section: FamilyAnalysis, name: str) -> str:
-    return next((label(m) for m in section.family.methods if m.name == name), name)
-
-
 def _pair(section: FamilyAnalysis, row: pd.Series) -> str:
-    first, second = _named(section, row["first"]), _named(section, row["second"])
+    first, second = section.label(row["first"]), section.label(row["second"])
     return f"{first} minus {second} {_change(row)} points ({_p(row)})"
 
 

@@ -1,10 +1,11 @@
 """Tables of what was run: the studies, and the networks of each."""
 
 from mri_jax.evaluation.families import Method
-from mri_jax.evaluation.variants import of_baselines, of_rows
+from mri_jax.evaluation.variants import of_baselines
 from mri_jax.problems import counted
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis
+from mri_jax.runs.labels import titled
 from mri_jax.showing.numbers import DASH
 from mri_jax.showing.table import Cell, Table, from_rows, text, without_empty
 
@@ -48,7 +49,7 @@ def networks_table(analysis: Analysis) -> Table:
     rows = []
     plan, marks = analysis.plan, trainings.marks(analysis)
     frame = analysis.predictions.groupby(["run", "stage"], sort=False)
-    variants = of_rows(analysis.predictions)
+    variants = analysis.variants
     for (run, stage), group in sorted(frame, key=lambda item: variants[item[0][0]].is_baseline):
         count = len(group[["repeat", "fold"]].drop_duplicates())
         if stage == "source":
@@ -62,6 +63,7 @@ def networks_table(analysis: Analysis) -> Table:
         value = float(trained.replace(",", "")) if trained else float("nan")
         rows.append(
             (
+                text(titled(analysis.label(run, stage))),
                 text(run),
                 text("" if variants[run].is_baseline else stage),
                 Cell(str(count), float(count)),
@@ -70,9 +72,12 @@ def networks_table(analysis: Analysis) -> Table:
                 text(marks.get(Method(run, stage).name, "")),
             )
         )
-    header = ("Run", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks")
+    header = (
+        "Method", "Variant", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks",
+    )  # fmt: skip
     columns, shown = without_empty(header, rows)
-    return Table("networks", "Networks", columns, shown)
+    note = "Variant and stage are the method's name in files, commands and the downloaded tables."
+    return Table("networks", "Networks", columns, shown, note)
 
 
 def subtitle(analysis: Analysis) -> str:

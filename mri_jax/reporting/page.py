@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from mri_jax.errors import UserError
-from mri_jax.reporting import demographics, overview
+from mri_jax.reporting import confusions, demographics, overview
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.findings import findings, wrong
@@ -48,10 +48,12 @@ def render(
     sections = [
         {
             "key": s.family.key,
-            "short": s.family.key.replace("-", " "),
-            "title": s.family.title,
+            "short": s.short,
+            "title": s.title,
             "tables": tables[s.family.key],
             "pictures": pictures.get(s.family.key, []),
+            "decisions": confusions.of_section(s, analysis.predictions),
+            "classes": s.classes,
             "details": pictures.get(f"{s.family.key}/details", []),
         }
         for s in analysis.sections

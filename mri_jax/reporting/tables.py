@@ -9,16 +9,20 @@ from mri_jax.evaluation.metrics import METRICS
 from mri_jax.evaluation.operating import REFITTED
 from mri_jax.reporting.analysis import FamilyAnalysis
 from mri_jax.reporting.published import published_p
+from mri_jax.runs.labels import titled
+from mri_jax.showing.forms import TESTED
 from mri_jax.showing.numbers import (
     DASH,
     interval,
-    mean_sd,
     p_value,
     percent,
     ratio,
     signed,
 )
 from mri_jax.showing.table import Cell, Table, text, without_empty
+
+SPREAD = "SD over the networks and interval B"
+"""What a page folds below a score."""
 
 
 def tables_of(
@@ -31,7 +35,7 @@ def tables_of(
     Args:
       section: The section.
       published: Values that a paper printed.
-      marks: What is wrong with networks, by method; it stands below the method's name.
+      marks: What is wrong with networks, by method; it stands below the method's label.
     """
     made = [
         scores_table(section, published, marks),
@@ -50,48 +54,69 @@ def scores_table(
     published: pd.DataFrame | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> Table:
-    """Returns mean ± SD over networks for each cohort, as in the paper, with intervals A and B."""
+    """Returns the mean over networks for each cohort with interval A; SD and interval B folded."""
     rows = []
     frame = section.summary[section.summary["split"] == "test"]
     for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):
-        rows.append(_scores_row(cohort, method, group, marks))
+        rows.append(_scores_row(section, cohort, method, group, marks))
         if group.iloc[0]["run"] not in section.family.baselines:
-            rows += _published_rows(published, section.family.key, cohort, method)
+            rows += _published_rows(section, published, cohort, method)
     note = (
-        "Mean ± SD (n − 1) over the networks, percent, at argmax. A: these networks on new "
+        "Mean over the networks in percent, at argmax, with interval A: these networks on new "
         "subjects (DeLong with the networks' covariance for the AUC, class-stratified bootstrap "
-        "for the rest). B: new subjects and retrained networks."
+        "for the rest). SD (n − 1) over the networks; B: new subjects and retrained networks."
     )
-    counted = f"Subjects ({section.classes[1]} + {section.classes[0]})"
-    header = ("Test cohort", "Network", counted, *(m.upper() for m in METRICS))
+    header = ("Method", TESTED, _subjects(section), *(m.upper() for m in METRICS))
     title = "Scores" if not section.family.exploratory else "Scores (exploratory)"
-    return Table(f"{section.family.key}-scores", title, header, tuple(rows), note, frame)
+    key, data = f"{section.family.key}-scores", _with_labels(section, frame)
+    return Table(key, title, header, tuple(rows), note, data, details=SPREAD)
 
 
 def held_out_table(section: FamilyAnalysis, marks: Mapping[str, str] | None = None) -> Table:
     """Returns the same scores on the held-out folds of the source."""
     frame = section.summary[section.summary["split"] == "validation"]
     rows = [
-        _scores_row(cohort, method, group, marks)
+        _scores_row(section, cohort, method, group, marks)
         for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False)
     ]
     note = (
         "As the scores above, on the source: each network on the fold that it was not trained on. "
         "These folds chose the epoch, so the scores are a little too good."
     )
-    header = ("Source", "Network", "Subjects", *(m.upper() for m in METRICS))
-    key = f"{section.family.key}-held-out"
-    return Table(key, "Held-out source folds", header, tuple(rows), note, frame)
+    header = ("Method", "Source", "Subjects", *(m.upper() for m in METRICS))
+    key, data = f"{section.family.key}-held-out", _with_labels(section, frame)
+    return Table(
+        key, "Held-out source folds", header, tuple(rows), note, data, details=SPREAD,
+        lead="The same scores on the source's own subjects.",
+    )  # fmt: skip
+
+
+def _subjects(section: FamilyAnalysis) -> str:
+    return f"Subjects ({section.classes[1]} + {section.classes[0]})"
+
+
+def _with_labels(section: FamilyAnalysis, frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns the data of a table with the labels of its methods beside their names."""
+    frame = frame.copy()
+    for name, label in (("method", "label"), ("first", "first_label"), ("second", "second_label")):
+        if name in frame.columns:
+            labels = [section.label(method) for method in frame[name]]
+            frame.insert(frame.columns.get_loc(name) + 1, label, labels)
+    return frame
 
 
 def _scores_row(
-    cohort: str, method: str, group: pd.DataFrame, marks: Mapping[str, str] | None
+    section: FamilyAnalysis,
+    cohort: str,
+    method: str,
+    group: pd.DataFrame,
+    marks: Mapping[str, str] | None,
 ) -> tuple[Cell, ...]:
     by_metric = group.set_index("metric")
     scores = [_score(by_metric.loc[metric]) for metric in METRICS]
-    mark = (marks or {}).get(method)
-    named = Cell(f"{method}\n{mark}" if mark else method, method)
-    return (text(cohort), named, _counted(group.iloc[0]), *scores)
+    mark, label = (marks or {}).get(method), titled(section.label(method))
+    named = Cell(f"{label}\n{mark}" if mark else label, label)
+    return (named, text(cohort), _counted(group.iloc[0]), *scores)
 
 
 def _counted(row: pd.Series) -> Cell:
@@ -105,29 +130,29 @@ def _score(row: pd.Series) -> Cell:
     mean = float(row["mean"]) if pd.notna(row["mean"]) else float("nan")
     if np.isnan(mean):
         return Cell("undefined" if str(row["note"]).startswith("undefined") else DASH, -1.0)
-    shown = mean_sd(mean, row["sd"])
-    notes = [row["a_note"], row["b_note"]]
-    if notes[0] and notes[0] == notes[1]:
-        return Cell(f"{shown}\nno interval:\n{notes[0]}", mean)
-    for name, note in zip("ab", notes, strict=True):
-        limits = interval(row[f"{name}_low"], row[f"{name}_high"])
-        shown += f"\n{name.upper()} {limits or f'none: {note}'}"
-    return Cell(shown, mean)
+    spread = "" if pd.isna(row["sd"]) else f"SD {percent(row['sd'])}"
+    a, b = (interval(row[f"{name}_low"], row[f"{name}_high"]) for name in "ab")
+    lines = [spread, "" if a else f"no interval: {row['a_note']}"]
+    if a or row["a_note"] != row["b_note"]:
+        lines.append("B " + (b or f"none: {row['b_note']}"))
+    details = "\n".join(filter(None, lines))
+    return Cell(f"{percent(mean)} {a}".rstrip(), mean, details)
 
 
 def _published_rows(
-    published: pd.DataFrame | None, family: str, cohort: str, method: str
+    section: FamilyAnalysis, published: pd.DataFrame | None, cohort: str, method: str
 ) -> list[tuple[Cell, ...]]:
     if published is None or published.empty:
         return []
     chosen = published[
-        published["family"].eq(family)
+        published["family"].eq(section.family.key)
         & published["cohort"].eq(cohort)
         & published["run"].eq(method)
     ].set_index("metric")
     if not set(METRICS) & set(chosen.index):
         return []
-    cells = [text(cohort), text(f"{method} as published (real data)"), Cell(DASH, -1.0)]
+    label = f"{titled(section.label(method))}, as published (real data)"
+    cells = [text(label), text(cohort), Cell(DASH, -1.0)]
     for metric in METRICS:
         if metric not in chosen.index:
             cells.append(Cell(DASH, -1.0))
@@ -144,27 +169,29 @@ def ensemble_table(section: FamilyAnalysis) -> Table:
     rows = []
     for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False):
         by_metric = group.set_index("metric")
-        cells = [text(cohort), text(method), _counted(group.iloc[0])]
+        cells = [text(titled(section.label(method))), text(cohort), _counted(group.iloc[0])]
         for metric in METRICS:
             if metric not in by_metric.index:
                 cells.append(Cell(DASH, -1.0))
                 continue
             row = by_metric.loc[metric]
             limits = interval(row["ensemble_low"], row["ensemble_high"])
-            limits = limits or f"no interval:\n{row['ensemble_note']}"
-            shown = f"{percent(row['ensemble'])}\n{limits}"
-            cells.append(Cell(shown, float(row["ensemble"])))
+            missing = "" if limits else f"no interval: {row['ensemble_note']}"
+            shown = f"{percent(row['ensemble'])} {limits}".rstrip()
+            cells.append(Cell(shown, float(row["ensemble"]), missing))
         rows.append(tuple(cells))
     note = (
         "Mean probability over the networks, percent, with 95% intervals over new subjects: DeLong "
         "(AUC), Wilson (ACC, SEN, SPE), class-stratified bootstrap (BAC)."
     )
-    counted = f"Subjects ({section.classes[1]} + {section.classes[0]})"
-    header = ("Test cohort", "Network", counted, *(m.upper() for m in METRICS))
+    header = ("Method", TESTED, _subjects(section), *(m.upper() for m in METRICS))
     columns = ["family", "method", "cohort", "metric", "ensemble", "ensemble_low", "ensemble_high"]
-    title = "The ensembles"
-    key = f"{section.family.key}-ensembles"
-    return Table(key, title, header, tuple(rows), note, frame[columns])
+    key, data = f"{section.family.key}-ensembles", _with_labels(section, frame[columns])
+    missing = "why there is no interval" if any(c.details for row in rows for c in row) else ""
+    return Table(
+        key, "The ensembles", header, tuple(rows), note, data, details=missing,
+        lead="The networks of all folds as one classifier.",
+    )  # fmt: skip
 
 
 def differences_table(section: FamilyAnalysis) -> Table:
@@ -176,9 +203,10 @@ def differences_table(section: FamilyAnalysis) -> Table:
         frame.groupby(key, sort=False) if len(frame) else ()
     ):
         by_metric = group.set_index("metric")
-        at = f"{second}, threshold refitted" if point == REFITTED else second
-        cells = [text(cohort if split == "test" else f"{cohort} (held-out folds)")]
-        cells += [text(f"{first}\nminus {at}")]
+        labels = titled(section.label(first)), section.label(second)
+        at = ", threshold refitted" if point == REFITTED else ""
+        cells = [text(f"{labels[0]} minus {labels[1]}{at}")]
+        cells += [text(cohort if split == "test" else f"{cohort} (held-out folds)")]
         cells += [_change(by_metric.loc[m]) if m in by_metric.index else text("") for m in METRICS]
         cells += [_mcnemar(by_metric.loc["acc"]), text(_tested(group))]
         rows.append(tuple(cells))
@@ -195,24 +223,27 @@ def differences_table(section: FamilyAnalysis) -> Table:
             "difference near zero means that a new threshold does what fine-tuning does; Holm "
             "within these rows."
         )
-    header = ("Test cohort", "Methods", *(m.upper() for m in METRICS), "McNemar", "Test")
+    header = ("Methods", TESTED, *(m.upper() for m in METRICS), "McNemar", "Test")
     columns, shown = without_empty(header, rows)
     title = "Differences between methods"
-    return Table(f"{section.family.key}-differences", title, columns, shown, note, frame)
+    data = _with_labels(section, frame)
+    return Table(
+        f"{section.family.key}-differences", title, columns, shown, note, data, details="p-values",
+        lead="Every planned pair on the same subjects.",
+    )  # fmt: skip
 
 
 def _change(row: pd.Series) -> Cell:
     change = float(row.get("difference", np.nan))
     if np.isnan(change):
         return Cell(DASH, change)
-    shown = signed(change)
     limits = interval(row["low"], row["high"])
-    shown += f"\n{limits}" if limits else ""
+    lines = []
     if pd.notna(row["p"]):
-        shown += f"\np {p_value(row['p'])}\nHolm {p_value(row['p_holm'])}"
+        lines += [f"p {p_value(row['p'])}", f"Holm {p_value(row['p_holm'])}"]
     if pd.notna(row.get("p_delong", np.nan)):
-        shown += f"\nDeLong p {p_value(row['p_delong'])}"
-    return Cell(shown, change)
+        lines.append(f"DeLong p {p_value(row['p_delong'])}")
+    return Cell(f"{signed(change)} {limits}".rstrip(), change, "\n".join(lines))
 
 
 def _mcnemar(row: pd.Series) -> Cell:
@@ -220,8 +251,7 @@ def _mcnemar(row: pd.Series) -> Cell:
     if np.isnan(odds):
         return Cell("", odds)
     values = (ratio(row[name]) for name in ("odds", "odds_low", "odds_high"))
-    shown = "{}\n[{}, {}]\np {}".format(*values, p_value(row["p_mcnemar"]))
-    return Cell(shown, odds)
+    return Cell("{} [{}, {}]".format(*values), odds, f"p {p_value(row['p_mcnemar'])}")
 
 
 def _tested(group: pd.DataFrame) -> str:
@@ -246,8 +276,8 @@ def anova_table(section: FamilyAnalysis, published: pd.DataFrame | None = None) 
         eta = DASH if np.isnan(row["eta_squared"]) else f"{row['eta_squared']:.2f}{limits}"
         rows.append(
             (
-                text(row["cohort"]),
                 text(row["metric"].upper()),
+                text(row["cohort"]),
                 Cell(str(int(row["methods"])), float(row["methods"])),
                 Cell(eta, float(row["eta_squared"])),
                 Cell(p_value(row["p"]), float(row["p"])),
@@ -265,10 +295,13 @@ def anova_table(section: FamilyAnalysis, published: pd.DataFrame | None = None) 
             " For accuracy in its Table 1 (real data, three target cohorts) the paper prints p = "
             "0.5278, 0.5431 and 0.2348."
         )
-    header = ("Test cohort", "Score", "Methods", "η² [95%]", "p", "p as published")
+    header = ("Score", TESTED, "Methods", "η² [95%]", "p", "p as published")
     columns, shown = without_empty(header, rows)
-    title = "The paper's test: ANOVA, folds taken as independent"
-    return Table(f"{section.family.key}-anova", title, columns, shown, note, frame)
+    title = "The paper's test: ANOVA"
+    return Table(
+        f"{section.family.key}-anova", title, columns, shown, note, frame,
+        lead="What the paper tested, which takes folds for independent.",
+    )  # fmt: skip
 
 
 def points_table(section: FamilyAnalysis) -> Table:
@@ -280,8 +313,8 @@ def points_table(section: FamilyAnalysis) -> Table:
         note = str(group["note"].iloc[0])
         missing = by_metric["mean"].isna().all()
         cells = [
+            text(titled(section.label(method))),
             text(cohort),
-            text(method),
             text(f"{point}: {note}" if missing and note else point),
         ]
         cells += [_score(by_metric.loc[m]) for m in METRICS if m != "auc"]
@@ -294,9 +327,12 @@ def points_table(section: FamilyAnalysis) -> Table:
         "adaptation part. "
         "None is fitted on subjects that the network trained on, nor on test subjects."
     )
-    header = ("Test cohort", "Network", "Threshold", "ACC", "BAC", "SEN", "SPE")
-    key = f"{section.family.key}-operating-points"
-    return Table(key, "Operating points", header, tuple(rows), note, frame)
+    header = ("Method", TESTED, "Threshold", "ACC", "BAC", "SEN", "SPE")
+    key, data = f"{section.family.key}-operating-points", _with_labels(section, frame)
+    return Table(
+        key, "Operating points", header, tuple(rows), note, data, details=SPREAD,
+        lead="Sensitivity and specificity at argmax and at thresholds that were fitted.",
+    )  # fmt: skip
 
 
 def calibration_table(section: FamilyAnalysis) -> Table:
@@ -308,16 +344,20 @@ def calibration_table(section: FamilyAnalysis) -> Table:
         cells = [
             Cell(DASH if np.isnan(row[n]) else f"{row[n]:.3f}", float(row[n])) for n in numbers
         ]
-        rows.append((text(row["cohort"]), text(row["method"]), *cells, text(row["note"])))
+        label = titled(section.label(row["method"]))
+        rows.append((text(label), text(row["cohort"]), *cells, text(row["note"])))
     note = (
         "Means over the networks. Temperatures come from each network's held-out source fold "
         "(tuned networks: cross-validated scores inside the adaptation part); shown is their mean. "
         "(A model card states the one temperature of the pooled folds, which differs from it.)"
     )
     header = (
-        "Test cohort", "Network", "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",
+        "Method", TESTED, "ECE", "Brier", "Temperature", "ECE scaled", "Brier scaled",
         "Note",
     )  # fmt: skip
     columns, shown = without_empty(header, rows)
-    key = f"{section.family.key}-calibration"
-    return Table(key, "Calibration", columns, shown, note, frame)
+    key, data = f"{section.family.key}-calibration", _with_labels(section, frame)
+    return Table(
+        key, "Calibration", columns, shown, note, data,
+        lead="Whether the predicted probabilities can be taken at their word.",
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs import faults
 from mri_jax.runs.faults import KEY, folds
+from mri_jax.runs.labels import titled
 
 
 def troubled(analysis: Analysis) -> pd.DataFrame:
@@ -34,9 +35,9 @@ def left_out(analysis: Analysis) -> Iterator[str]:
         return
     steps = history.groupby(KEY, sort=False)["not_finite"].sum().reset_index()
     for (run, stage), group in steps[steps["not_finite"] > 0].groupby(["run", "stage"], sort=False):
-        name = Method(run, stage).name
+        name = analysis.label(run, stage)
         left = counted(int(group["not_finite"].sum()), "training step was", "training steps were")
         yield (
-            f"{name}: {left} left out, because loss "
+            f"{titled(name)}: {left} left out, because loss "
             f"or gradient was not finite ({folds(group['fold'])})."
         )

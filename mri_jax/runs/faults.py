@@ -1,6 +1,6 @@
 """Networks of a results folder whose training failed or taught hardly anything, in sentences."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pandas as pd
 
@@ -53,25 +53,35 @@ def told_of(run: Results, variant: str, stages: Iterable[str]) -> list[str]:
     return list(sentences(rows[asked]))
 
 
+def method_name(run: str, stage: str) -> str:
+    """Returns the name of a run at a stage in tables and files."""
+    return Method(run, stage).name
+
+
 def word(stage: str, what: str) -> str:
     """Returns what is said of a network in a table's cell."""
     return learning.INHERITED if what == HARDLY and stage != SOURCE else what
 
 
-def sentences(rows: pd.DataFrame) -> Iterator[str]:
+def sentences(
+    rows: pd.DataFrame,
+    named: Callable[[str, str], str] = method_name,
+) -> Iterator[str]:
     """Yields a sentence for source networks that share a fault, with those tuned from them.
 
     Args:
       rows: From `of_run`, of one run or of several.
+      named: Returns what a run at a stage is called.
     """
     own, cause = rows["stage"].eq(SOURCE), pd.MultiIndex.from_frame(rows[["run", "fold", "what"]])
     inherited = ~own & cause.isin(cause[own])
     groups = rows[~inherited].groupby(["run", "stage", "what", "reason"], sort=False)
     for (run, stage, what, reason), group in groups:
-        who = f"{folds(group['fold']).capitalize()} of {Method(run, stage).name}"
+        who = f"{folds(group['fold']).capitalize()} of {named(run, stage)}"
         heirs = inherited & rows["run"].eq(run) & rows["fold"].isin(group["fold"])
         stages = rows.loc[heirs & rows["what"].eq(what), "stage"].drop_duplicates()
-        too = _HEIRS[what].format(", ".join(stages)) if len(stages) else ""
+        tuned = "; ".join(named(run, stage) for stage in stages)
+        too = _HEIRS[what].format(tuned) if tuned else ""
         yield f"{who}: {what}: {reason}; {_CONSEQUENCE[what]}{too}."
 
 

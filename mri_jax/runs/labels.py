@@ -21,14 +21,31 @@ def label(method: Method) -> str:
     ('CNN-5, width 4, source', 'age and sex')
     """
     variant = method.variant
+    if variant.is_baseline or variant.family != CNN:
+        return of_run(method) if method.stage == SOURCE else method.name
+    return f"{of_run(method)}, {of_stage(method.stage)}"
+
+
+def of_run(method: Method) -> str:
+    """Returns what people call a method's run, whatever its stage.
+
+    >>> from mri_jax.evaluation.variants import Variant
+    >>> of_run(Method("cnn7-w2", "tuned-low", Variant("cnn", "CNN-AD1", 7, 2.0)))
+    'CNN-7, width 2, trained on CNN-AD1'
+    """
+    variant = method.variant
+    trained = f", trained on {variant.source}" if variant.source else ""
     if variant.is_baseline:
-        after = f", trained on {variant.source}" if variant.source else ""
-        return _baseline(variant.family) + after
+        return _baseline(variant.family) + trained
     if variant.family != CNN:
-        return method.name
+        return method.run
     width = f", width {variant.width:g}" if variant.width not in (None, 1.0) else ""
-    trained = f" trained on {variant.source}" if variant.source else ""
-    return f"CNN-{variant.depth}{width}{trained}, {_stage(method.stage)}"
+    return f"CNN-{variant.depth}{width}{trained}"
+
+
+def titled(label: str) -> str:
+    """Returns a label with a capital at its beginning, as a row of a table has it."""
+    return label[:1].upper() + label[1:]
 
 
 def _baseline(family: str) -> str:
@@ -41,7 +58,8 @@ def _baseline(family: str) -> str:
     return family
 
 
-def _stage(stage: str) -> str:
+def of_stage(stage: str) -> str:
+    """Returns what people call a stage: ``source``, or which layers were fine-tuned."""
     if stage == SOURCE or not stage.startswith(_TUNED):
         return stage
     layers = stage.removeprefix(_TUNED).removesuffix(_ADAPTED)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from mri_jax import files
 from mri_jax.filenames import safe_name
+from mri_jax.showing import addresses
 from mri_jax.showing.simulated import MARK
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -33,11 +35,13 @@ class Picture:
       key: File name without extension.
       caption: What it shows, plain text.
       figure: The drawing.
+      narrow: The same for a narrow screen; None where the drawing is narrow enough.
     """
 
     key: str
     caption: str
     figure: Figure
+    narrow: Figure | None = None
 
     @functools.cached_property
     def png(self) -> bytes:
@@ -49,10 +53,30 @@ class Picture:
         """Whether the drawing takes the whole width of a page."""
         return self.figure.get_figwidth() > WIDE
 
-    @property
+    @functools.cached_property
     def svg(self) -> bytes:
         """The drawing as SVG."""
         return image(self.figure, "svg")
+
+    @property
+    def address(self) -> str:
+        """The drawing as a page holds it: the shorter of SVG and PNG."""
+        return _shorter(self.svg, self.png)
+
+    @property
+    def narrow_address(self) -> str:
+        """The drawing for a narrow screen as a page holds it; empty without one."""
+        drawing = self.narrow
+        return "" if drawing is None else _shorter(image(drawing, "svg"), image(drawing, "png"))
+
+
+def _shorter(svg: bytes, png: bytes) -> str:
+    return min(addresses.of_svg(svg), addresses.of_png(png), key=len)
+
+
+def wrapped(label: str, width: int = 30) -> str:
+    """Returns a label in lines of about so many characters, for a drawing."""
+    return textwrap.fill(label, width, break_long_words=False)
 
 
 def write(folder: epath.Path, picture: Picture) -> None:

@@ -1,17 +1,24 @@
 """The forms of a table: Markdown, LaTeX and CSV; its form in HTML is a macro of the pages."""
 
+import textwrap
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 
 from etils import epath
 
 from mri_jax import files
 from mri_jax.filenames import safe_name
 from mri_jax.showing.simulated import labelled
-from mri_jax.showing.table import Cell, Table
+from mri_jax.showing.table import Cell, Table, condensed, parted
 
 LINES = 36
 """Lines of a LaTeX table that fit on a page below a long caption."""
+_COLUMN = 34
+"""Characters of a line of text in a LaTeX table."""
+
+TESTED = "Test cohort"
+"""The column by which LaTeX parts a table."""
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -24,10 +31,14 @@ _LATEX = {
 def write(folder: epath.Path, table: Table, simulated: bool) -> None:
     """Writes a table as ``KEY.md``, ``KEY.tex`` and ``KEY.csv``, which say if it is SIMULATED."""
     place = folder / safe_name(table.key, keep="_")
-    data = table.data.assign(simulated=True) if simulated else table.data
     files.write_markdown(f"{place}.md", markdown(table, simulated))
     files.write_text(f"{place}.tex", latex(table, simulated))
-    files.write_csv(f"{place}.csv", data)
+    files.write_text(f"{place}.csv", csv(table, simulated))
+
+
+def csv(table: Table, simulated: bool) -> str:
+    """Returns the tidy data of a table as CSV."""
+    return files.csv_text(table.data.assign(simulated=True) if simulated else table.data)
 
 
 def markdown(table: Table, simulated: bool) -> str:
@@ -45,7 +56,7 @@ def grid(table: Table) -> str:
     |---------|------------|
     | cnn5-w1 | 82.1 ± 2.0 |
     """
-    texts = [table.header, *([cell.text for cell in row] for row in table.rows)]
+    texts = [table.header, *([cell.whole for cell in row] for row in table.rows)]
     cells = [[_escaped(text) for text in row] for row in texts]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(table.header))]
     lines = [
@@ -81,17 +92,15 @@ def latex(table: Table, simulated: bool) -> str:
     """
     if not table.rows:
         return ""
-    apart = table.header[0] == "Test cohort"
-    cohorts = dict.fromkeys(row[0].text for row in table.rows) if apart else {"": None}
     parts = []
-    for place, cohort in enumerate(cohorts):
-        rows = [row[apart:] for row in table.rows if not apart or row[0].text == cohort]
+    for place, (cohort, of_cohort) in enumerate(parted(table, TESTED).items()):
         title = labelled(table.title.removesuffix("."), simulated)
-        title += f", tested on {cohort}." if apart else "."
-        caption = f"{title} {table.note}".rstrip() if place == 0 else title
-        for number, chunk in enumerate(_pages(rows)):
-            again = f"{title} Continued." if number else caption
-            parts.append(_float(table.header[apart:], chunk, again, table.condensed))
+        title += f", tested on {cohort}." if cohort else "."
+        for number, rows in enumerate(_pages(of_cohort.rows)):
+            part, same = condensed(replace(of_cohort, rows=tuple(rows)))
+            note = " Continued." if number else f" {table.note}" if place == 0 else ""
+            said = [f" {name}: {text}." for name, text in same]
+            parts.append(_float(part, "".join([title, note.rstrip(), *said])))
     return "\n".join(parts)
 
 
@@ -100,7 +109,7 @@ def _pages(rows: Sequence[tuple[Cell, ...]]) -> list[list[tuple[Cell, ...]]]:
     parts: list[list[tuple[Cell, ...]]] = [[]]
     used = 0
     for row in rows:
-        lines = max(cell.text.count("\n") + 1 for cell in row)
+        lines = max(len(_lines(cell)) for cell in row)
         if parts[-1] and used + lines > LINES:
             parts.append([])
             used = 0
@@ -109,21 +118,16 @@ def _pages(rows: Sequence[tuple[Cell, ...]]) -> list[list[tuple[Cell, ...]]]:
     return parts
 
 
-def _float(
-    header: Sequence[str], rows: Sequence[tuple[Cell, ...]], caption: str, condensed: bool
-) -> str:
-    texts = [{row[column].text for row in rows} for column in range(len(header))]
-    kept = [
-        column
-        for column, found in enumerate(texts)
-        if not condensed or len(found) > 1 or len(rows) == 1
+def _lines(cell: Cell) -> list[str]:
+    """Returns the lines of a cell in a LaTeX table, long ones broken between words."""
+    return [
+        part for line in cell.whole.split("\n") for part in textwrap.wrap(line, _COLUMN) or [""]
     ]
-    for column in sorted(set(range(len(header))) - set(kept)):
-        if texts[column] != {""}:
-            caption += f" {header[column]}: {texts[column].pop()}."
-    header = [header[column] for column in kept]
-    wide = len(header) > 5
-    body = tabular(header, [tuple(row[column] for column in kept) for row in rows])
+
+
+def _float(table: Table, caption: str) -> str:
+    wide = len(table.header) > 5
+    body = tabular(table.header, table.rows)
     return "\n".join(
         [
             r"\begin{table}[htbp]",
@@ -145,7 +149,7 @@ def tabular(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
         r"\hline",
     ]
     for row in rows:
-        split = [cell.text.split("\n") for cell in row]
+        split = [_lines(cell) for cell in row]
         for index in range(max(len(parts) for parts in split)):
             shown = [parts[index] if index < len(parts) else "" for parts in split]
             lines.append(" & ".join(_latex_cell(c) for c in shown) + r" \\")

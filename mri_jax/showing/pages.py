@@ -1,6 +1,5 @@
 """HTML pages that need no network: one environment, one layout and one style sheet for all."""
 
-import base64
 import functools
 from importlib import resources
 
@@ -8,7 +7,10 @@ import jinja2
 from markupsafe import Markup
 
 from mri_jax import __version__
+from mri_jax.filenames import safe_name
+from mri_jax.showing import addresses, forms, glossary
 from mri_jax.showing.simulated import COHORTS, SCANS
+from mri_jax.showing.table import condensed
 
 
 def render(template: str, **parts: object) -> str:
@@ -27,11 +29,6 @@ def asset(room: str, name: str) -> str:
     return (resources.files(f"mri_jax.{room}") / "assets" / name).read_text("utf-8")
 
 
-def encoded(image: bytes) -> str:
-    """Returns the bytes of an image as a ``data:`` address holds them."""
-    return base64.b64encode(image).decode()
-
-
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -45,8 +42,16 @@ def _environment() -> jinja2.Environment:
         "version": __version__,
         "simulated_scans": SCANS,
         "simulated_cohorts": COHORTS,
+        "terms": {glossary.key(term): (term, told) for term, told in glossary.TERMS.items()},
         "asset": lambda room, name: Markup(asset(room, name)),
     }
-    environment.filters["encoded"] = encoded
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
+    environment.filters |= {
+        "encoded": addresses.encoded,
+        "percent": lambda value: f"{100 * value:.1f}%",
+        "condensed": condensed,
+        "csv_address": lambda table, simulated: addresses.of_csv(forms.csv(table, simulated)),
+        "latex": forms.latex,
+        "explained": glossary.explained,
+        "file_name": lambda name: safe_name(name, keep="_"),
+    }
     return environment

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from scipy import ndimage
 
 from mri_jax.problems import counted
-from mri_jax.showing import pages
+from mri_jax.showing import addresses, pages
 from mri_jax.showing.simulated import BANNER, labelled
 from mri_jax.volumes import outliers, quality
 from mri_jax.volumes.grids import Grid
@@ -86,7 +86,7 @@ def pictures(store: VolumeStore, template: Template) -> Iterator[str]:
         outline = np.asarray(store.mask(*key)) if _is_rigid(store) else brain
         row = row_of_slices(store.volume(*key), grid, outline)
         Pillow.fromarray(row).save(buffer, "WEBP", quality=60, method=2)
-        yield pages.encoded(buffer.getvalue())
+        yield addresses.encoded(buffer.getvalue())
 
 
 def page(

@@ -193,7 +193,10 @@ def test_nan_scores_are_stated_and_never_averaged_away(run):
     rewritten(run, one_nan)
     analysis = analysed(run)
     lines = "\n".join(cautions(analysis))
-    assert "cnn5-w1 tuned-high is not shown: cnn5-w1 tuned-high ADNI2: 1 of" in lines
+    assert (
+        "CNN-5, last conv and FC layers fine-tuned is not shown: cnn5-w1 tuned-high ADNI2: 1 of"
+        in lines
+    )
     rows = analysis.sections[0].summary.query("stage == 'tuned-high' and cohort == 'ADNI2'")
     assert rows["mean"].isna().all()
     pairs = analysis.sections[0].differences
@@ -208,7 +211,7 @@ def test_a_single_class_leaves_auc_undefined(run):
     rows = analysis.sections[0].summary.query("cohort == 'AIBL'")
     assert rows.query("metric in ('auc', 'bac', 'sen')")["mean"].isna().all()
     assert rows.query("metric == 'spe'")["mean"].notna().all()
-    assert any("AIBL (finetune): no AD subject" in line for line in cautions(analysis))
+    assert any("AIBL: no AD subject" in line for line in cautions(analysis))
 
 
 def test_identical_networks_are_pointed_out(run):
@@ -253,7 +256,7 @@ def test_several_scans_of_a_subject_are_refused_by_the_intervals(run):
 
 
 def test_small_classes_are_pointed_out(analysis):
-    assert any("AIBL (finetune): only 11 AD subjects" in line for line in cautions(analysis))
+    assert any("AIBL: only 11 AD subjects" in line for line in cautions(analysis))
 
 
 def test_operating_points_of_tuned_networks_need_inner_scores(tmp_path, analysis):

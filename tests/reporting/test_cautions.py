@@ -3,8 +3,10 @@ import pandas as pd
 import synthetic_run
 
 from mri_jax import files
+from mri_jax.reporting import confusions
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
+from mri_jax.reporting.report import write_report
 from mri_jax.runs import results
 from tests.reporting.recorded import recorded
 
@@ -35,7 +37,7 @@ def test_scans_analysed_although_quality_control_left_them_out_are_counted(tmp_p
 
 def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
-    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts)
+    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts, baselines=())
     table = pd.read_csv(folder / results.PREDICTIONS)
     chosen = table["split"].eq("test") & table["run"].eq("cnn5-w1") & table["fold"].eq(3)
     flat = table.assign(
@@ -44,5 +46,13 @@ def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     )
     probability = 1 / (1 + np.exp(flat["logit_0"] - flat["logit_1"]))
     files.write_csv(folder / results.PREDICTIONS, flat.assign(probability=probability))
-    said = "AIBL (source): fold 3 of cnn5-w1 decides every subject negative at argmax"
-    assert any(line.startswith(said) for line in cautions(analyse(load_runs([str(folder)]))))
+    said = "AIBL: fold 3 of CNN-5, source decides every subject negative at argmax"
+    analysis = analyse(load_runs([str(folder)]))
+    assert any(line.startswith(said) for line in cautions(analysis))
+    (section,) = analysis.sections
+    drawn = {d.label: d for d in confusions.of_section(section, analysis.predictions)}
+    assert [c.alike for c in drawn["CNN-5, source"].argmax] == [k == 3 for k in range(5)]
+    assert drawn["CNN-5, source"].argmax[3].shares == ((0.0, 1.0), (0.0, 1.0))
+    shown = write_report([str(folder)]).page.read_text(encoding="utf-8")
+    assert shown.count('class="confusion alike"') == 1
+    assert "fold 3: 0.0% of AD right, 100.0% of CN right; decides every subject alike" in shown

@@ -222,9 +222,9 @@ def with_held_out(analysis, strength, fold=2):
 
 
 SAID = (
-    "Fold 2 of cnn5-w1: has hardly learnt: its probabilities are hardly better than guessing "
-    "(held-out loss 0.688, guessing 0.691; held-out AUC 100%); it counts in every mean, SD and "
-    "interval"
+    "Fold 2 of CNN-5, source: has hardly learnt: its probabilities are hardly better than "
+    "guessing (held-out loss 0.688, guessing 0.691; held-out AUC 100%); it counts in every mean, "
+    "SD and interval"
 )
 
 
@@ -247,7 +247,8 @@ def test_the_networks_tuned_from_it_are_told_in_the_same_sentence(analysis):
     plan["not_learnt"] = plan["not_learnt"].mask(fold, "inherited").mask(own, told)
     recorded = dataclasses.replace(analysis, runs=(dataclasses.replace(run, plan=plan),))
     assert (fold & ~own).sum() == 2
-    assert wrong(recorded) == [f"{SAID}, as do the networks tuned from it (tuned-high)."]
+    heirs = "CNN-5, last conv and FC layers fine-tuned"
+    assert wrong(recorded) == [f"{SAID}, as do the networks tuned from it ({heirs})."]
     assert trainings.marks(recorded) == {
         "cnn5-w1": "fold 2: has hardly learnt",
         "cnn5-w1 tuned-high": "fold 2: was tuned from a network that has hardly learnt",

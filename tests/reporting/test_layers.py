@@ -24,5 +24,8 @@ def test_filters_are_drawn_the_right_way_up(tmp_path):
     # Rows: sagittal (Y, Z), coronal (X, Z), axial (X, Y); columns of the second filter start at 4.
     lit = np.argwhere(np.nan_to_num(drawn[:11]) == 5.0).tolist()
     assert lit == [[10, 6]], "axial: right is at the right, posterior at the bottom"
-    assert "Largest change of a weight from the source: tuned-low 0.25." in picture.caption
-    assert "Those of tuned-high are the source's." in picture.caption
+    assert (
+        "Largest change of a weight from the source: first conv layer fine-tuned 0.25."
+        in picture.caption
+    )
+    assert "Those with last conv and FC layers fine-tuned are the source's." in picture.caption

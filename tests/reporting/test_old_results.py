@@ -54,8 +54,8 @@ def test_its_networks_are_judged_by_its_predictions(page):
     assert unlearnt["loss"].tolist() == pytest.approx(noted[[0, 1]].tolist(), abs=1e-6)
     assert noted[2] < 0.95 * np.log(2) < noted[1]
     for fold, reason in unlearnt["reason"].items():
-        assert f"Fold {fold} of cnn2-w1: has hardly learnt: {reason}; it counts in" in page
-    assert "Fold 2 of cnn2-w1" not in page
+        assert f"Fold {fold} of CNN-2, source: has hardly learnt: {reason}; it counts in" in page
+    assert "Fold 2 of CNN-2" not in page
 
 
 def test_its_config_is_still_a_study():

@@ -52,7 +52,7 @@ def test_published_values_are_marked_as_real(tmp_path):
     )
     assert main(["report", str(folder), "--published", str(values)]) == 0
     page = (folder / results.REPORT).read_text(encoding="utf-8")
-    assert "cnn7-w1 as published (real data)" in page
+    assert "CNN-7, source, as published (real data)" in page
     assert "91.25 ± 0.75" in page
     assert ">88.50<" in page
     assert "0.1234 printed (real data)" in page

@@ -150,10 +150,13 @@ def test_the_page_holds_the_numbers_of_the_table(run, analysis):
     row = section.summary.query(
         "method == 'cnn5-w1' and cohort == 'AIBL' and metric == 'auc'"
     ).iloc[0]
-    shown = f"{100 * row['mean']:.1f} ± {100 * row['sd']:.1f}"
-    assert shown in page
-    assert f"A [{100 * row['a_low']:.1f}, {100 * row['a_high']:.1f}]" in page
-    assert shown in (run / results.TABLES / "finetune-scores.md").read_text(encoding="utf-8")
+    limits = f"[{100 * row['a_low']:.1f}, {100 * row['a_high']:.1f}]"
+    shown = f"{100 * row['mean']:.1f} {limits}"
+    folded = f"SD {100 * row['sd']:.1f}\nB [{100 * row['b_low']:.1f}, {100 * row['b_high']:.1f}]"
+    assert f'{shown}<span class="details">{folded}</span>' in page
+    assert f"{shown} SD {100 * row['sd']:.1f} B" in (
+        run / results.TABLES / "finetune-scores.md"
+    ).read_text(encoding="utf-8")
     assert "Nadeau" in page
 
 
@@ -212,14 +215,14 @@ def test_shareable_leaves_out_people_places_and_scans(tmp_path):
     )
     full = write_report([str(folder)]).page.read_text(encoding="utf-8")
     assert "/home/me" in full
-    assert "feature maps of cnn5-w1" in full
+    assert "feature maps of CNN-5" in full
     written = write_report([str(folder)], share=True)
     shared = written.page.read_text(encoding="utf-8")
     assert written.page.name == SHAREABLE
-    for secret in ("/home/me", "2031-05-06", "feature maps of cnn5-w1", "secret"):
+    for secret in ("/home/me", "2031-05-06", "feature maps of CNN-5", "secret"):
         assert secret not in shared
     assert not re.search(r"(ADNI1|ADNI2|AIBL)_[AC]\d{4}", shared)
-    assert "First-layer filters of cnn5-w1" in shared
+    assert "First-layer filters of CNN-5" in shared
     assert "abc" in shared
     assert "Run 1: metrics.jsonl is absent." in shared
 

@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.showing import forms
-from mri_jax.showing.table import Table, from_frame, from_rows, text
+from mri_jax.showing.table import Cell, Table, from_frame, from_rows, text
 
 
 def test_a_long_latex_table_is_continued_on_the_next_page():
-    rows = tuple((text("AIBL"), text(f"row {k}\n95%\nx")) for k in range(30))
-    long = Table("k", "Scores", ("Test cohort", "Network"), rows, "A note.")
+    rows = tuple((Cell(f"row {k}", k, "95%\nx"), text("AIBL")) for k in range(30))
+    long = Table("k", "Scores", ("Method", "Test cohort"), rows, "A note.")
     made = forms.latex(long, simulated=True)
     assert made.count(r"\begin{table}") == 3
     assert made.count("A note.") == 1
@@ -29,13 +29,13 @@ def test_latex_escapes_what_latex_would_read():
 
 
 def test_a_column_that_says_the_same_in_every_row_may_stand_in_the_caption():
-    rows = [["cnn5-w1", "source", "1"], ["cnn5-w1", "tuned-high", "2"]]
-    table = from_rows("k", "T", ["run", "stage", "n"], rows)
+    rows = [["source", "cnn5-w1", "1"], ["source", "cnn5-w1", "2"]]
+    table = from_rows("k", "T", ["stage", "run", "n"], rows)
     condensed = forms.latex(table, simulated=False)
     assert r"\caption{T. run: cnn5-w1.}" in condensed
-    assert r"stage & n \\" in condensed
+    assert r"stage & n \\" in condensed  # the first column names the rows
     whole = Table("k", "T", table.header, table.rows, condensed=False)
-    assert r"run & stage & n \\" in forms.latex(whole, simulated=False)
+    assert r"stage & run & n \\" in forms.latex(whole, simulated=False)
 
 
 def test_markdown_lines_up_and_keeps_its_columns():

@@ -19,12 +19,19 @@ for (const table of document.querySelectorAll(".scroll table")) {
     body.append(...rows.map(({ row }) => row));
   }));
 }
+// Copying takes a script, so its buttons are there only with one.
+for (const button of document.querySelectorAll("button[data-copied]")) {
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copied);
+    button.textContent = "Copied";
+  });
+}
 const dialog = document.querySelector("dialog");
 for (const button of document.querySelectorAll("figure button")) {
   button.addEventListener("click", () => {
     const small = button.querySelector("img");
     const large = dialog.querySelector("img");
-    large.src = small.src;
+    large.src = small.currentSrc;
     large.alt = small.alt;
     dialog.querySelector("p").textContent = small.alt;
     dialog.showModal();
