@@ -74,8 +74,15 @@ class FamilyAnalysis:
         return list(dict.fromkeys(e.cohort for e in self.entries if e.split == "test"))
 
     def label(self, method: str) -> str:
-        """Returns the label of a method for people; its own name where the table has it not."""
-        return next((labels.label(m) for m in self.family.methods if m.name == method), method)
+        """Returns the label of a method of the table for people."""
+        return labels.label(self._named(method))
+
+    def pair(self, first: str, second: str) -> str:
+        """Returns what the difference between two methods of the table is called."""
+        return labels.pair(self._named(first), self._named(second))
+
+    def _named(self, method: str) -> Method:
+        return next((m for m in self.family.methods if m.name == method), Method(method))
 
     def subjects(self, cohort: str) -> str:
         """Returns ``32 AD, 41 CN``: who stands behind every figure of a cohort."""

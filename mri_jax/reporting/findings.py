@@ -146,8 +146,8 @@ def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     tuned, threshold = plain.loc[pair], refitted.loc[pair]
     yield (
         f"{section.label(pair[0])}: balanced accuracy {_change(tuned)} points against the source "
-        f"network ({_p(tuned)}), {_change(threshold)} against the source network with a threshold "
-        f"refitted on the adaptation part ({_p(threshold)})"
+        f"network ({_p(tuned)}), {_change(threshold)} against it with a refitted threshold "
+        f"({_p(threshold)})"
         f"{'' if section.family.exploratory else _meaning(tuned, threshold)}."
     )
 
@@ -226,8 +226,7 @@ def _auc_of(section: FamilyAnalysis, cohort: str, method: str) -> pd.Series | No
 
 
 def _pair(section: FamilyAnalysis, row: pd.Series) -> str:
-    first, second = section.label(row["first"]), section.label(row["second"])
-    return f"{first} minus {second} {_change(row)} points ({_p(row)})"
+    return f"{section.pair(row['first'], row['second'])} {_change(row)} points ({_p(row)})"
 
 
 def _change(row: pd.Series) -> str:

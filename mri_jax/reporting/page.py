@@ -8,6 +8,7 @@ from mri_jax.errors import UserError
 from mri_jax.reporting import confusions, demographics, overview
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
+from mri_jax.reporting.compared import compared
 from mri_jax.reporting.findings import findings, wrong
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
 from mri_jax.runs.results import Results
@@ -27,6 +28,7 @@ def render(
     analysis: Analysis,
     tables: dict[str, list[Table]],
     pictures: dict[str, list[Picture]],
+    beside: Table | None,
     share: bool,
 ) -> str:
     """Returns the page.
@@ -36,6 +38,7 @@ def render(
       tables: For each family's key, its tables.
       pictures: For each family's key, its figures; ``KEY/details``, ``training`` and ``layers``
         beside.
+      beside: Our scores beside those that a paper printed; None without any.
       share: Leave out subjects, dates, scan images and feature maps of real scans.
 
     Raises:
@@ -66,6 +69,8 @@ def render(
         subtitle=overview.subtitle(analysis),
         simulated=analysis.simulated,
         share=share,
+        compared=compared(analysis),
+        beside=beside,
         findings=findings(analysis),
         wrong=wrong(analysis),
         meaningless=any(run.study is not None and run.study.smoke for run in analysis.runs),

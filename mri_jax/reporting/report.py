@@ -9,9 +9,11 @@ from etils import epath
 from mri_jax import files
 from mri_jax.reporting import demographics, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
+from mri_jax.reporting.compared import published_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
+from mri_jax.reporting.words import in_words
 from mri_jax.runs import results
 from mri_jax.showing import figures, forms
 from mri_jax.showing.figures import Picture
@@ -27,12 +29,13 @@ class Written:
       page: The HTML file.
       tables: How many tables (each in three forms).
       figures: How many figures (each in two forms); 0 for a shareable page, which embeds them.
-      cautions: The warnings of the page.
+      words: What was found, in a few lines.
     """
 
     page: epath.Path
     tables: int
     figures: int
+    words: list[str]
 
 
 def write_report(
@@ -63,20 +66,21 @@ def write_report(
     folder = epath.Path(out) if out is not None else _default_folder(analysis)
     made = {s.family.key: tables.tables_of(s, published, marks) for s in analysis.sections}
     drawn = _figures(analysis, share)
-    text = page.render(analysis, made, drawn, share)
+    beside = published_table(analysis, published)
+    text = page.render(analysis, made, drawn, beside, share)
     if share:
         files.write_text(folder / SHAREABLE, text)
-        return Written(folder / SHAREABLE, sum(map(len, made.values())), 0)
+        return Written(folder / SHAREABLE, sum(map(len, made.values())), 0, in_words(analysis))
     every = [table for group in made.values() for table in group]
     people = [demographics.demographics_table(analysis), demographics.flow_table(analysis)]
-    every += [table for table in people if table.rows]
+    every += [table for table in people if table.rows] + ([beside] if beside else [])
     for table in every:
         forms.write(folder / results.TABLES, table, analysis.simulated)
     pictures = [picture for group in drawn.values() for picture in group]
     for picture in pictures:
         figures.write(folder / results.FIGURES, picture)
     files.write_text(folder / results.REPORT, text)
-    return Written(folder / results.REPORT, len(every), len(pictures))
+    return Written(folder / results.REPORT, len(every), len(pictures), in_words(analysis))
 
 
 def _default_folder(analysis: Analysis) -> epath.Path:

@@ -203,9 +203,8 @@ def differences_table(section: FamilyAnalysis) -> Table:
         frame.groupby(key, sort=False) if len(frame) else ()
     ):
         by_metric = group.set_index("metric")
-        labels = titled(section.label(first)), section.label(second)
         at = ", threshold refitted" if point == REFITTED else ""
-        cells = [text(f"{labels[0]} minus {labels[1]}{at}")]
+        cells = [text(f"{titled(section.pair(first, second))}{at}")]
         cells += [text(cohort if split == "test" else f"{cohort} (held-out folds)")]
         cells += [_change(by_metric.loc[m]) if m in by_metric.index else text("") for m in METRICS]
         cells += [_mcnemar(by_metric.loc["acc"]), text(_tested(group))]

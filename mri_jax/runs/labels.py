@@ -43,6 +43,21 @@ def of_run(method: Method) -> str:
     return f"CNN-{variant.depth}{width}{trained}"
 
 
+def pair(first: Method, second: Method) -> str:
+    """Returns what a difference between two methods is called; what they share is said once.
+
+    >>> from mri_jax.evaluation.variants import Variant
+    >>> cnn, deep = Variant("cnn", "", 5, 1.0), Variant("cnn", "", 7, 1.0)
+    >>> pair(Method("cnn5-w1", "tuned-low", cnn), Method("cnn5-w1", "source", cnn))
+    'CNN-5: first conv layer fine-tuned minus source'
+    >>> pair(Method("cnn7-w1", "source", deep), Method("cnn5-w1", "source", cnn))
+    'CNN-7, source minus CNN-5, source'
+    """
+    if first.run == second.run and first.variant.family == CNN:
+        return f"{of_run(first)}: {of_stage(first.stage)} minus {of_stage(second.stage)}"
+    return f"{label(first)} minus {label(second)}"
+
+
 def titled(label: str) -> str:
     """Returns a label with a capital at its beginning, as a row of a table has it."""
     return label[:1].upper() + label[1:]

@@ -40,7 +40,6 @@ def write_results(
         say("\n" + "\n".join(effects))
     if study.smoke:
         say("\nPreset smoke: a few subjects and epochs; these scores mean nothing.")
-    say(f"\nresults: {workdir}")
 
 
 def _classes(study: Study) -> tuple[str, str]:
@@ -50,9 +49,10 @@ def _classes(study: Study) -> tuple[str, str]:
 
 
 def write_report(workdir: epath.Path, say: Callable[[str], None]) -> None:
-    """Writes figures, tables and ``report.html``."""
+    """Writes figures, tables and ``report.html``, and says what was found."""
     # Its packages take seconds to import, and a study that is refused needs none of them.
     from mri_jax.reporting import report
 
     written = report.write_report([str(workdir)])
-    say(f"report: {written.page}")
+    say("\n" + "\n".join(written.words))
+    say(f"\nreport:  {written.page}")

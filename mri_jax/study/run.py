@@ -60,3 +60,4 @@ def run(
         conclude.write_results(study, workdir, plan, volumes, folders)
         if how.report:
             conclude.write_report(workdir, how.say)
+        how.say(f"results: {workdir}")

@@ -34,6 +34,7 @@ def with_section(analysis, **parts):
 
 SOURCE = "CNN-5, source"
 TUNED = "CNN-5, last conv and FC layers fine-tuned"
+PAIR = "CNN-5: last conv and FC layers fine-tuned minus source"
 
 
 def said(analysis, about, cohort="ADNI2"):
@@ -71,7 +72,7 @@ def test_the_first_sentence_is_the_source_networks_auc_with_its_interval_and_cha
 def test_one_pair_of_networks_is_spelled_out_and_has_a_verdict_where_none_differs(analysis):
     row = pairs(analysis).query("second == 'cnn5-w1' and point == 'argmax'").iloc[0]
     (told,) = said(changed(analysis, p_holm=0.2), "Networks")
-    assert told.startswith(f"{TUNED} minus {SOURCE} {signed(row['difference'])} [")
+    assert told.startswith(f"{PAIR} {signed(row['difference'])} [")
     assert told.endswith(" points (adjusted p 0.200): no difference beyond chance.")
     (told,) = said(changed(analysis, p_holm=0.01), "Networks")
     assert told.endswith(" points (adjusted p 0.010).")
@@ -94,7 +95,7 @@ def test_several_pairs_are_counted_and_the_largest_spelled_out(analysis):
         "None of 2 pairs of networks differs in AUC beyond chance; most of all: other minus "
     )
     # The one that differs is spelled out, not the largest.
-    assert f"1 of 2 pairs of networks differs in AUC beyond chance; most of all: {TUNED} " in (
+    assert f"1 of 2 pairs of networks differs in AUC beyond chance; most of all: {PAIR} " in (
         with_p(0.01, 0.5)
     )
     assert with_p(0.01, 0.01).startswith("2 of 2 pairs of networks differ in AUC")

@@ -153,7 +153,8 @@ def test_the_page_holds_the_numbers_of_the_table(run, analysis):
     limits = f"[{100 * row['a_low']:.1f}, {100 * row['a_high']:.1f}]"
     shown = f"{100 * row['mean']:.1f} {limits}"
     folded = f"SD {100 * row['sd']:.1f}\nB [{100 * row['b_low']:.1f}, {100 * row['b_high']:.1f}]"
-    assert f'{shown}<span class="details">{folded}</span>' in page
+    whole = shown.replace(", ", ",\u00a0")  # an interval is never broken
+    assert f'{whole}<span class="details">{folded}</span>' in page
     assert f"{shown} SD {100 * row['sd']:.1f} B" in (
         run / results.TABLES / "finetune-scores.md"
     ).read_text(encoding="utf-8")

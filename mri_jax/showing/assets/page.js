@@ -1,6 +1,6 @@
 "use strict";
 // Tables sort by the value behind a cell, not by its text; NaN and empty cells stay last.
-for (const table of document.querySelectorAll(".scroll table")) {
+for (const table of document.querySelectorAll(".scroll:not(.map) table")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
     const up = head.getAttribute("aria-sort") !== "ascending";
