@@ -13,6 +13,7 @@ from mri_jax.explanation.check import Checked
 from mri_jax.explanation.collect import Collected
 from mri_jax.explanation.sanity import failures
 from mri_jax.explanation.setting import ExplanationSetting
+from mri_jax.runs.labels import of_stage
 from mri_jax.showing.figures import Picture
 from mri_jax.showing.simulated import prefixed
 from mri_jax.volumes.export import nifti_bytes
@@ -56,10 +57,12 @@ class Folder:
     checked: Sequence[Checked]
 
     def title(self, method: str, stage: str) -> str:
-        """Returns ``METHOD, STAGE``, and which checks the method failed there."""
+        """Returns ``METHOD, STAGE`` in people's words, and which checks the method failed there."""
         found = [v for c in self.checked if c.stage == stage for v in c.verdicts]
         failed = failures(found, method)
-        return f"{method}, {stage}" + (f"{pictures.FAILED_MARK}{failed}" if failed else "")
+        return f"{method}, {of_stage(stage)}" + (
+            f"{pictures.FAILED_MARK}{failed}" if failed else ""
+        )
 
     def nifti(self, name: str, values: np.ndarray, words: str) -> str:
         """Write one map; ``words`` go to its header. Returns the name."""

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from nilearn import plotting
 
 from mri_jax.explanation.sanity import ABSOLUTE_LIMIT, SIGNED_LIMIT, Similarity
+from mri_jax.runs.labels import of_stage
 from mri_jax.showing.figures import ALARM, LINES, MARKERS, Picture, drawn
 from mri_jax.showing.simulated import MARK
 from mri_jax.volumes.grids import Grid
@@ -215,7 +216,8 @@ def cascade_figure(
         panels[0].set_ylabel("rank correlation with the trained network")
         panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
-    caption = f"Cascading randomisation, {stage}. Dotted: what a map may keep at the end to pass."
+    caption = f"Cascading randomisation, {of_stage(stage)}. "
+    caption += "Dotted: what a map may keep at the end to pass."
     return Picture(f"cascade-{stage}", caption, drawn(draw, 9.6, 3.8, simulated))
 
 

@@ -1,6 +1,7 @@
 """The parts of the page, each with the files it shows."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import FAILED, RULES
 from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.filenames import joined_name, safe_name
+from mri_jax.runs.labels import of_stage, titled
 from mri_jax.runs.trained import SOURCE
 from mri_jax.showing.numbers import class_named
 from mri_jax.showing.table import from_frame, from_rows
@@ -35,7 +37,7 @@ def about(facts: Facts, count: int) -> Section:
         else "each scan by the networks that had it as a test subject, their maps averaged"
     )
     rows = [
-        ("Run", f"{facts.run}, {facts.variant}, {', '.join(facts.stages)}"),
+        ("Run", f"{facts.run}, {facts.variant}: {'; '.join(map(of_stage, facts.stages))}"),
         ("Scans", f"{count} of {facts.cohort}: {_counts(facts.scans)}; {who}"),
         ("Score", f"{facts.score}; positive values speak for {facts.learned.positive}"),
         ("Regions", facts.regions),
@@ -202,7 +204,7 @@ def comparisons(to: Folder) -> list[Section]:
         for method in (m.name for m in to.setting.methods):
             source, tuned = (_over_all(to.collected, s, method) for s in (SOURCE, stage))
             change = tuned - source
-            words = f"{method}, {stage} minus {SOURCE}"
+            words = f"{method}, {of_stage(stage)} minus {SOURCE}"
             name = f"maps/{safe_name(stage)}/{method}/minus-source.nii.gz"
             links.append((f"{words} (NIfTI)", to.nifti(name, change, words)))
             caption = f"{words}: means over all scans; red: more for {to.setting.learned[1]}."
@@ -211,11 +213,13 @@ def comparisons(to: Folder) -> list[Section]:
             title = words + (f"{pictures.FAILED_MARK}{failed}" if failed else "")
             lines = [
                 Line(SOURCE, source, "means"),
-                Line(stage, tuned, "means"),
-                Line(f"{stage}\n− {SOURCE}", change, "difference"),
+                Line(textwrap.fill(of_stage(stage), 18), tuned, "means"),
+                Line(f"difference\nfrom {SOURCE}", change, "difference"),
             ]
             drawn.append(to.mosaic(key, title, caption, lines))
-        sections.append(Section(f"{stage} against {SOURCE}", pictures=drawn, links=links))
+        sections.append(
+            Section(f"{titled(of_stage(stage))}, against {SOURCE}", pictures=drawn, links=links)
+        )
     return sections
 
 
@@ -234,7 +238,7 @@ def subjects(to: Folder, scans: Sequence[ExplainedScan], named: Sequence[str]) -
     for scan in scans if named else shown_scans(scans):
         mine = table.loc[[scan.key]].to_dict("records")
         diagnosis = to.setting.classes[scan.label]
-        name = f"{' '.join(filter(None, scan.key))}, {diagnosis}, {stage}"
+        name = f"{' '.join(filter(None, scan.key))}, {diagnosis}, {of_stage(stage)}"
         key = f"subject-{joined_name(*filter(None, scan.key))}"
         lines = []
         for row in mine:

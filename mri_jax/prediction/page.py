@@ -5,13 +5,14 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image as Pillow
 
 from mri_jax.prediction import page_tables
 from mri_jax.prediction.card import DISCLAIMER
 from mri_jax.prediction.model import FAR_PERCENT, MEANING, PERCENTS, PortableModel, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
-from mri_jax.problems import counted
+from mri_jax.runs.labels import of_stage
 from mri_jax.showing import pages
 from mri_jax.showing.figures import drawn, image
 from mri_jax.showing.simulated import TRAINING_BANNER
@@ -50,6 +51,7 @@ def page(model: PortableModel, prediction: Prediction) -> str:
         figures=page_tables.figures_table(model, prediction),
         picture=_slices(model, prediction),
         scores=image(score_figure(model, first), "png"),
+        stage=of_stage(first.ensemble.stage),
         far_percent=f"{FAR_PERCENT:g}",
         kinds=MEANING,
         settings=model.settings.to_json() if model.settings else {},
@@ -61,7 +63,7 @@ def warnings(model: PortableModel, prediction: Prediction) -> list[str]:
     lines = []
     if prediction.known:
         counts = "; ".join(
-            f"{o.trained_on} of {counted(len(o.probabilities), f'{o.ensemble.stage} network')}"
+            f"{of_stage(o.ensemble.stage)}: {o.trained_on} of {len(o.probabilities)}"
             for o in prediction.opinions
             if o.trained_on
         )
@@ -71,7 +73,7 @@ def warnings(model: PortableModel, prediction: Prediction) -> list[str]:
         )
     for kind, meaning in MEANING.items():
         far = [
-            f"{o.ensemble.stage} {o.distances[kind]:.2f}, "
+            f"{of_stage(o.ensemble.stage)}: {o.distances[kind]:.2f}, "
             f"limit {o.ensemble.distance_limits[kind]:.2f}"
             for o in prediction.opinions
             if kind in o.far
@@ -103,7 +105,9 @@ def score_figure(model: PortableModel, opinion: Opinion) -> Figure:
 
     def draw(figure: Figure) -> None:
         # Wider than usual: the labels of groups are long, and a little wider in the file.
-        figure.set_layout_engine("constrained", w_pad=0.15)
+        engine = figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(w_pad=0.15)
         axes = figure.subplots()
         percents = np.array(PERCENTS)
         for row, group in enumerate(groups):
@@ -117,11 +121,9 @@ def score_figure(model: PortableModel, opinion: Opinion) -> Figure:
             axes.plot([ends[2]] * 2, [row - 0.25, row + 0.25], color=colour, linewidth=2)
         axes.axvline(opinion.point.threshold, color="0.45", linestyle="--", linewidth=1)
         axes.axvline(opinion.score, color="black", linewidth=2)
-        # Beside the line where the word SIMULATED stands above the right half.
-        side = "right" if opinion.score > sum(axes.get_xlim()) / 2 else "center"
         axes.annotate(
             "this scan", (opinion.score, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 3), textcoords="offset points", ha=side, fontsize=8, weight="bold",
+            xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8, weight="bold",
         )  # fmt: skip
         axes.set_yticks(range(len(groups)), [_label(group) for group in groups])
         axes.invert_yaxis()

@@ -5,6 +5,7 @@ import numpy as np
 from mri_jax.prediction.card import with_limits
 from mri_jax.prediction.model import MEANING, PortableModel, ScoreGroup
 from mri_jax.prediction.opinion import Opinion, Prediction
+from mri_jax.runs.labels import of_stage, titled
 from mri_jax.showing.numbers import DASH
 from mri_jax.showing.table import Cell, Table, from_rows, text
 from mri_jax.volumes import quality
@@ -43,7 +44,7 @@ def networks_table(model: PortableModel, prediction: Prediction) -> Table:
     rows = []
     for opinion in prediction.opinions:
         calibrated = opinion.calibrated
-        cells = [text(opinion.ensemble.stage)]
+        cells = [text(titled(of_stage(opinion.ensemble.stage)))]
         cells += [_probability(value) for value in (*opinion.probabilities, opinion.probability)]
         cells.append(text(DASH) if calibrated is None else _probability(calibrated, bar=False))
         cells.append(text(model.positive if opinion.positive else model.negative))

@@ -174,7 +174,7 @@ def test_run_and_export_predict_the_same_bytes_and_the_folder_names_nobody(
     assert cli.main(["predict", str(tmp_path / "m"), store, *page]) == 0
     known = told[told == 3].index[0]
     html = (tmp_path / "d" / "pages" / f"{'__'.join(known)}.html").read_text(encoding="utf-8")
-    assert "trained on this very scan (3 of 3 tuned-high networks)" in html
+    assert "trained on this very scan (last conv and FC layers fine-tuned: 3 of 3)" in html
     text = b"".join(p.read_bytes() for p in (tmp_path / "m").rglob("*") if p.is_file())
     assert not any(name.encode() in text for name in rows["subject_id"])
     assert b"pickle" not in text
