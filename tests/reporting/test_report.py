@@ -14,13 +14,14 @@ from mri_jax import files
 from mri_jax.cli import main
 from mri_jax.evaluation.variants import completed
 from mri_jax.reporting.analysis import analyse, load_runs
-from mri_jax.reporting.figures import score_figures
+from mri_jax.reporting.figures import _apart, score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.overview import runs_table
 from mri_jax.reporting.report import SHAREABLE, write_report
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Provenance
+from mri_jax.showing import glossary
 from tests import studies
 from tests.reporting.recorded import rewritten
 
@@ -245,6 +246,35 @@ def test_latex_compiles(which, request, tmp_path):
     assert not re.findall(r"Float too large|Overfull .hbox.*", done.stdout)
 
 
+def test_curves_of_networks_and_baselines_are_apart_and_coinciding_bands_are_left_out(analysis):
+    drawn = {picture.key: picture for picture in score_figures(analysis)}
+    (networks,) = drawn["finetune-roc-ADNI2"].figure.axes
+    (baselines,) = drawn["finetune-roc-baselines-ADNI2"].figure.axes
+    labels = [text.get_text() for text in networks.get_legend().get_texts()]
+    assert [label.replace("\n", " ").partition(" (")[0] for label in labels] == [
+        "CNN-5, source", "CNN-5, last conv and FC layers fine-tuned",
+    ]  # fmt: skip
+    assert len(baselines.get_legend().get_texts()) == len(analysis.sections[0].family.baselines)
+    points = (
+        analysis.sections[0]
+        .points.query("cohort == 'ADNI2' and method == 'cnn5-w1' and point == 'argmax'")
+        .set_index("metric")["mean"]
+    )
+    marks = [tuple(map(float, np.ravel(line.get_data()))) for line in networks.lines]
+    assert (pytest.approx(1 - points["spe"]), pytest.approx(points["sen"])) in marks
+    assert _apart(np.full(10, 0.5), [(np.zeros(10), np.full(10, 0.4))])
+    assert not _apart(np.full(10, 0.5), [(np.zeros(10), np.ones(10))])
+
+
+def test_five_panels_stand_in_a_column_on_a_narrow_screen(analysis, run):
+    drawn = next(p for p in score_figures(analysis) if p.key == "finetune-scores-ADNI2")
+    assert drawn.narrow.get_figwidth() < 4.5
+    across = {round(axes.get_position().x0, 3) for axes in drawn.narrow.axes}
+    assert len(drawn.narrow.axes) == 5
+    assert len(across) == 1
+    assert (run / results.REPORT).read_text("utf-8").count('media="(max-width: 700px)"') == 2
+
+
 PROBE = """
 <script>
 window.addEventListener("load", () => {
@@ -258,9 +288,17 @@ window.addEventListener("load", () => {
   const down = values();
   const images = [...document.querySelectorAll("figure img")];
   document.querySelector("figure button").click();
+  const unfolded = document.querySelector(".unfold");
+  const details = unfolded.nextElementSibling.querySelector(".details");
+  const folded = details.checkVisibility();
+  unfolded.open = true;
+  const shown = details.checkVisibility();
+  document.querySelector(".term").click();
+  const explained = document.querySelector("[popover]:popover-open").textContent;
   const enlarged = document.querySelector("dialog").open;
   const loaded = images.filter((i) => i.complete && i.naturalWidth > 100).length;
-  document.body.dataset.probe = JSON.stringify({up, down, images: images.length, loaded, enlarged});
+  document.body.dataset.probe = JSON.stringify({up, down, images: images.length, loaded, enlarged,
+    folded, shown, explained});
 });
 </script></body>"""
 
@@ -298,6 +336,8 @@ def test_in_a_browser_tables_sort_figures_load_and_enlarge(run, tmp_path):
     assert len(set(probe["up"])) > 5
     assert probe["images"] == probe["loaded"] >= 10
     assert probe["enlarged"]
+    assert [probe["folded"], probe["shown"]] == [False, True]
+    assert probe["explained"] in {f"{term} {told}" for term, told in glossary.TERMS.items()}
 
 
 def test_a_users_mistake_gives_one_line_and_code_two(tmp_path, capsys):

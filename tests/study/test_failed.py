@@ -47,7 +47,7 @@ def test_a_fold_that_failed_is_neither_tuned_nor_scored(one_fold):
         f"Fold {fold} of cnn2-w1: training failed: {reason}; no score is given for it, and none"
     )
     assert [line.startswith(ending) for line in said.splitlines()].count(True) == 1
-    assert said.count("; the networks tuned from it (tuned-high) failed with it.\n") == 1
+    assert said.count("; the networks tuned from it (cnn2-w1 tuned-high) failed with it.\n") == 1
     plan = found.plan[found.plan["kind"].isin(("source", "tune"))].set_index(["stage", "fold"])
     failed = plan["failed"].dropna()
     assert failed.to_dict() == {
@@ -80,9 +80,9 @@ def test_tables_and_page_name_the_fold_and_give_no_number_for_the_mean(one_fold)
     assert "±" in table.loc[("baseline-age-sex", ""), "AUC"]
     assert table.loc[("baseline-age-sex", ""), "note"] == ""
     page = write_report([str(run)]).page.read_text(encoding="utf-8")
-    assert f"Fold {fold} of cnn2-w1: training failed: no epoch had a finite held-out" in page
+    assert f"Fold {fold} of CNN-2, source: training failed: no epoch had a finite held-out" in page
     scores = (run / "tables" / "finetune-scores.md").read_text(encoding="utf-8")
-    assert f"| cnn2-w1 fold {fold}: training failed; " in scores
+    assert f"| CNN-2, source fold {fold}: training failed; " in scores
     tests = pd.read_csv(run / "tables" / "finetune-differences.csv")
     assert tests["p"].isna().all()
     assert tests["note"].str.contains(f"scores are NaN (fold {fold})", regex=False).all()
@@ -111,6 +111,6 @@ def test_a_study_whose_every_network_failed_ends_with_a_report_that_says_so(ever
     assert found.plan["failed"].notna().sum() == 6
     assert found.predictions.query("run == 'cnn2-w1'")["probability"].isna().all()
     page = write_report([str(every_fold)]).page.read_text(encoding="utf-8")
-    assert "Folds 0, 1, 2 of cnn2-w1: training failed" in page
+    assert "Folds 0, 1, 2 of CNN-2, source: training failed" in page
     assert not (every_fold / results.FILTERS).exists()
     assert "baseline-age-sex" in page
