@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report and say where it is."""
+    """Write the report, and say what was found and where it is."""
     published = read_published(args.published) if args.published else None
     written = write_report(args.runs, args.out, args.shareable, published, args.seed)
+    print("\n".join(written.words))
     if args.shareable:
         print(f"wrote {written.page}")
     else:
