@@ -2,15 +2,18 @@
 
 Reads a case as JSON from its first argument, warms up, prints ``ready``, then for every line on
 standard input takes one step and prints its seconds; at the end of input it prints its peak memory
-in MiB and its library's version.
+in MiB (of the process, and of the device where it has its own), its library's version and, of ours,
+what XLA says of the program.
 """
 
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +21,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mri_jax.models import CNNSpec
+    from mri_jax.training.folds import Wave
 
-SHAPES = {"demo": (48, 56, 48), "dev": (96, 112, 96), "paper": (181, 217, 181)}
+SHAPES = {
+    "tiny": (32, 35, 33),
+    "demo": (48, 56, 48),
+    "dev": (96, 112, 96),
+    "paper": (181, 217, 181),
+}
 BACKGROUND = -1.25
 
 
@@ -30,11 +39,13 @@ class Steps(NamedTuple):
       run: Takes them and waits for them.
       version: Of its library, and what it runs on.
       at_once: How many steps ``run`` takes.
+      program: Of ours: bytes and arithmetic of a step as XLA counts them, temporaries, forms.
     """
 
     run: Callable[[], object]
     version: str
     at_once: int = 1
+    program: dict[str, Any] | None = None
 
 
 def volumes(case: dict) -> np.ndarray:
@@ -46,47 +57,87 @@ def volumes(case: dict) -> np.ndarray:
 
 
 def jax_step(case: dict) -> Steps:
-    """A step of this project, of all layers or the head (``ours-head``), or of another form.
+    """A step of this project, of all layers or the head (``ours-head``), by a form (``ours-xla``).
 
-    Run as `launch.py` runs it: on a CPU as one device, by native kernels that use all its cores.
+    Run as `launch.py` runs it: on a CPU as one device, by native kernels that use all its cores, on
+    an accelerator by the forms that are measured to be the fastest.
     """
     import jax
     from etils import epath
 
     from mri_jax.keys import random_key
-    from mri_jax.models import CNNSpec
+    from mri_jax.models import CNNSpec, choice
     from mri_jax.models.cnn import fresh_variables
     from mri_jax.training import devices, folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
 
-    forms = {"linen": "reference", "ours-xla": "xla"}.get(case["contender"])
+    one = {"linen": "reference"} | {f"ours-{form}": form for form in choice.FORMS}
+    forms = one.get(case["contender"])
     jax.config.update("jax_enable_compilation_cache", False)
     nowhere = epath.Path("no programs are kept")
+    if "at_once" in case:
+        folds._STEPS_PER_PROGRAM = case["at_once"]
     wave = devices.start(nowhere, forms=forms).first(1)
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
+    if wave.forms == choice.MEASURE:
+        wave = measured(wave, spec, case)
     variables = fresh_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
     used = f"{len(wave.devices)} x {wave.devices[0].device_kind}"
-    version = f"jax {jax.__version__} on {used}, {wave.forms}"
+    version = f"jax {jax.__version__} on {used}, {wave.computed}"
     there = wave.copies(volumes(case))
     rows = np.arange(case["batch"], dtype=np.int32)[None]
     if case["mode"] == "inference":
-        evaluate, stacked = folds.Programs(wave).evaluate(spec), wave.stack([variables])
-        return Steps(lambda: jax.block_until_ready(evaluate(stacked, there, rows)), version)
-    advance = folds.Programs(wave).train(settings, AugmentSettings())
+        stacked = wave.stack([variables])
+        evaluate = folds.Programs(wave).evaluate(spec).lower(stacked, there, rows).compile()
+        said = about(evaluate, wave)
+        return Steps(
+            lambda: jax.block_until_ready(evaluate(stacked, there, rows)), version, 1, said
+        )
+    train = folds.Programs(wave).train(settings, AugmentSettings())
     state = wave.stack([step.init_state(settings, variables, random_key(0, "dropout"))])
     rows = np.repeat(rows[:, None], wave.steps_per_program, axis=1)
     now = folds.Steps(
         rows, rows % 2, np.ones(rows.shape, np.float32), np.ones(rows.shape[:2], bool)
     )
 
+    advance = train.lower(state, there, now).compile()
+
     def run() -> None:
         nonlocal state
         state, metrics = advance(state, there, now)
         jax.block_until_ready(metrics)
 
-    return Steps(run, version, wave.steps_per_program)
+    return Steps(run, version, wave.steps_per_program, about(advance, wave))
+
+
+def measured(wave: "Wave", spec: "CNNSpec", case: dict) -> "Wave":
+    """A wave with the fastest form of each layer, measured, or read from ``case["choices"]``."""
+    from etils import epath
+
+    from mri_jax.study import choosing
+
+    with tempfile.TemporaryDirectory() as folder:
+        kept = choosing.Kept(epath.Path(case.get("choices", folder)), wave, _say)
+        layers = choosing.layers_on(wave, spec, SHAPES[case["grid"]], case["batch"])
+        return replace(wave, forms=tuple(kept.of(layers, case["member"]).values()))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def about(program: Any, wave: "Wave") -> dict[str, Any]:
+    """What XLA says of a compiled program (of a scan it counts one step), and its forms."""
+    cost, memory = program.cost_analysis() or {}, program.memory_analysis()
+    forms = wave.forms if isinstance(wave.forms, tuple) else ()
+    return {
+        "flops": cost.get("flops"),
+        "bytes": cost.get("bytes accessed"),
+        "temporaries": memory.temp_size_in_bytes if memory else None,
+        "forms": [each.form for each in forms] or wave.computed,
+    }
 
 
 def torch_network(spec: "CNNSpec", size: tuple[int, ...]) -> "nn.Sequential":
@@ -132,7 +183,7 @@ def torch_step(case: dict) -> Steps:
         device, dtype=torch.bfloat16, enabled=case["dtype"] == "bfloat16", cache_enabled=False
     )
     version = f"torch {torch.__version__} on {device}"
-    if device == "cuda":
+    if device == "cuda" and case["contender"] != "torch-eager":
         model = torch.compile(model)
 
     def finish() -> None:
@@ -176,7 +227,20 @@ def main() -> None:
         steps.run()
         print((time.perf_counter() - start) / steps.at_once, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"peak_mib": round(peak), "version": steps.version}), flush=True)
+    figures = {"peak_mib": round(peak), "device_mib": device_peak(case["contender"])}
+    print(json.dumps({**figures, "version": steps.version, **(steps.program or {})}), flush=True)
+
+
+def device_peak(contender: str) -> int | None:
+    """The most memory that was used of a device that has its own, MiB; else None."""
+    if contender.startswith("torch"):
+        import torch
+
+        return torch.cuda.max_memory_allocated() >> 20 if torch.cuda.is_available() else None
+    import jax
+
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats["peak_bytes_in_use"] >> 20 if "peak_bytes_in_use" in stats else None
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ to the system, with ``stock`` none. Needs the extra ``bench``.
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
 import re
 import runpy
+import select
 import statistics
 import subprocess
 import sys
@@ -36,17 +38,22 @@ sys.path.insert(0, str(ROOT))
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
 KEPT = re.sub(r"(mmap_threshold)=\d+", r"\1=17179869184", TUNED)
 ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}
-OURS = ("ours", "ours-xla", "ours-head", "linen")
-CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last")
+OURS = ("ours", "ours-xla", "ours-lanes", "ours-volume", "ours-pallas", "ours-head", "linen")
+CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last", "torch-eager")
+USUAL = ("ours", "ours-xla", "ours-head", "linen", "torch-contiguous", "torch-channels-last")
 
 
 class Contender:
-    """A process of `contenders.py`, warmed up and waiting."""
+    """A process of `contenders.py`, which warms up; `wait` returns once it waits."""
 
     def __init__(self, name: str, allocator: str, case: dict):
         self.name, self.allocator = name, allocator
         environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-        environment |= {**ALLOCATORS[allocator], "PYTHONPATH": str(ROOT)}
+        there = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        environment |= {**ALLOCATORS[allocator], "PYTHONPATH": there}
+        # Contenders share a device: none takes its memory beforehand.
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -56,11 +63,45 @@ class Contender:
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
             encoding="utf-8",
         )
         self.seconds: list[float] = []
+
+    def wait(self, seconds: float | None = None) -> "Contender":
+        """Wait until it is warmed up.
+
+        Raises:
+          RuntimeError: It ended, or it took longer; then it is killed.
+        """
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            self.kill()
+            raise RuntimeError(f"{self.name}: took longer than {seconds:.0f} s to start")
         if self._read() != "ready":
-            raise RuntimeError(f"{name} ({allocator}) did not start")
+            raise RuntimeError(f"{self.name} ({self.allocator}) did not start: {self._told()}")
+        return self
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._end()
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):  # what was not read yet
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _told(self) -> str:
+        """Returns the last line of what it said on standard error."""
+        self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
 
     def _read(self) -> str:
         assert self._process.stdout is not None
@@ -71,7 +112,10 @@ class Contender:
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        seconds = float(self._read())
+        said = self._read()
+        if not said:
+            raise RuntimeError(f"{self.name} ({self.allocator}) ended: {self._told()}")
+        seconds = float(said)
         if counted:
             self.seconds.append(seconds)
 
@@ -80,7 +124,7 @@ class Contender:
         assert self._process.stdin is not None
         self._process.stdin.close()
         figures = json.loads(self._read())
-        self._process.wait()
+        self._end()
         return {
             "contender": self.name,
             "allocator": self.allocator,
@@ -133,7 +177,9 @@ def measure(
       turns: How many turns each takes, and how many steps a turn.
       peak: Measures the processor's peak after every turn of ours; None: it is not measured.
     """
-    running = [Contender(name, allocator, case) for allocator in allocators for name in contenders]
+    running = [
+        Contender(name, allocator, case).wait() for allocator in allocators for name in contenders
+    ]
     rounds, in_a_row = turns
     peaks = []
     for _ in range(rounds):
@@ -211,7 +257,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=["train", "inference"], default="train")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--in-a-row", type=int, default=4, metavar="STEPS", help="in every turn")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(USUAL))
     parser.add_argument(
         "--allocators", nargs="+", choices=list(ALLOCATORS), default=["stock", "tuned"]
     )

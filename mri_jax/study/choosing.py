@@ -51,7 +51,7 @@ def with_forms(
     """
     if wave.forms != choice.MEASURE:
         return wave
-    kept = _Kept(folders.root / FOLDER, wave, say)
+    kept = Kept(folders.root / FOLDER, wave, say)
     found: dict[LayerKind, Choice] = {}
     for (spec, batch), (label, pending) in _networks(plan, folders).items():
         layers = layers_on(wave, spec, size, batch)
@@ -88,11 +88,18 @@ def _networks(plan: Plan, folders: StageFolders) -> dict[tuple[CNNSpec, int], tu
     return found
 
 
-class _Kept:
-    """Choices in a folder, a file each, made where they are absent or damaged."""
+class Kept:
+    """Choices in a folder, a file each, made where they are absent or damaged.
+
+    Args:
+      folder: The folder.
+      wave: The devices, the first of which measures.
+      say: Where remarks go.
+    """
 
     def __init__(self, folder: epath.Path, wave: Wave, say: Callable[[str], None]):
         self._folder, self._device, self._say = folder, wave.devices[0], say
+        self._damaged: set[epath.Path] = set()
 
     def there(self, layers: Sequence[LayerKind]) -> dict[LayerKind, Choice]:
         """Returns those that were made before."""
@@ -104,22 +111,33 @@ class _Kept:
         found = self.there(layers)
         if len(found) == len(layers):
             return found
-        with locks.lock_of(self._folder / ".lock").acquire(timeout=-1):
-            found = self.there(layers)
-            rest = [layer for layer in layers if layer not in found]
-            candidates = {
-                layer: measuring.candidates(layer, self._device.platform) for layer in rest
-            }
-            total = sum(map(len, candidates.values()))
-            with Progress(total, "form", f"measuring conv layers of {label}") as progress:
-                for layer, forms in candidates.items():
-
-                    def tried(form: str, layer: LayerKind = layer) -> None:
-                        progress.advance(layer=str(layer), form=form)
-
-                    found[layer] = measuring.measured(layer, forms, self._device, tried)
-                    self._write(found[layer])
+        made, lock = locks.to_make(self._folder), self._folder / ".lock"
+        with locks.lock_of(lock).acquire(timeout=-1):
+            try:
+                self._measure(found, layers, label)
+            finally:
+                locks.forget([lock], made)
         return found
+
+    def _measure(
+        self, found: dict[LayerKind, Choice], layers: Sequence[LayerKind], label: str
+    ) -> None:
+        """Adds the choices that are still absent; another process may have made some by now."""
+        found |= self.there(layers)
+        forms = {
+            layer: measuring.candidates(layer, self._device.platform)
+            for layer in layers
+            if layer not in found
+        }
+        total = sum(map(len, forms.values()))
+        with Progress(total, "form", f"measuring conv layers of {label}") as progress:
+            for layer, candidates in forms.items():
+
+                def tried(form: str, layer: LayerKind = layer) -> None:
+                    progress.advance(layer=str(layer), form=form)
+
+                found[layer] = measuring.measured(layer, candidates, self._device, tried)
+                self._write(found[layer])
 
     def _path(self, layer: LayerKind) -> epath.Path:
         name = files.fingerprint([_VERSION, asdict(layer)])
@@ -132,7 +150,9 @@ class _Kept:
         try:
             return build(Choice, sealed.read(path)["value"], str(path))
         except (UserError, KeyError) as error:
-            self._say(f"{error}; the forms of this layer are measured again")
+            if path not in self._damaged:
+                self._say(f"{error}; the forms of this layer are measured again")
+            self._damaged.add(path)
             return None
 
     def _write(self, made: Choice) -> None:

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from mri_jax import files
+from mri_jax.errors import UserError
 from mri_jax.models import measuring
 from mri_jax.models.chosen import Choice
 from mri_jax.runs import provenance
@@ -95,16 +96,26 @@ def test_a_damaged_choice_is_made_again_and_a_training_of_other_forms_anew(tmp_p
     forms[1] = "native"
     said = study(tmp_path, stop=4)
     assert [x.channels for x in asked] == [1, 4, 4]
-    assert (
-        f"{second}: is not as it was written (its SHA-256 differs); the forms of this layer are "
-        "measured again"
-    ) in said
+    line = f"{second}: is not as it was written (its SHA-256 differs); the forms of this layer are "
+    assert said.count(line + "measured again") == 1
     (saved,) = (tmp_path / "stages").glob("source-*/training")
     assert (
         f"{saved}: was begun with measured forms (reference,xla), and goes on only with these; "
         "with measured forms (reference,native) this network starts anew"
     ) in said
     assert files.read_json(first)["value"]["form"] == "reference"
+
+
+def test_a_study_that_no_form_can_compute_leaves_nothing(tmp_path, monkeypatch):
+    def none(layer, candidates, device, tried):
+        raise UserError("--forms=measure: a conv layer cannot be computed")
+
+    monkeypatch.setattr(measuring, "measured", none)
+    wave = Wave(tuple(jax.local_devices()[:1]), forms="measure")
+    with pytest.raises(UserError, match="cannot be computed"):
+        make_run(tmp_path, how=Running(wave, report=False), **SMALL)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "stages").exists()
 
 
 def test_one_form_in_all_layers_is_that_form(tmp_path, prescribed):
