@@ -74,7 +74,7 @@ def cases(asked: argparse.Namespace) -> list[Case]:
     if asked.tiny:
         return [Case("cnn5", 0.25, "tiny", 2, "float32", "train", ("ours",))]
     if asked.cpu:
-        ours = ("ours", "ours-xla", "linen", "torch-contiguous", "torch-channels-last")
+        ours = ("ours", "ours-measure", "linen", "torch-contiguous", "torch-channels-last")
         return [
             Case("cnn5", 1.0, "demo", 2, "float32", "train", ours),
             Case("cnn5", 1.0, "demo", 2, "float32", "inference", ("ours", "torch-contiguous")),

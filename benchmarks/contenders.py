@@ -71,7 +71,7 @@ def jax_step(case: dict) -> Steps:
     from mri_jax.training import devices, folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
 
-    one = {"linen": "reference"} | {f"ours-{form}": form for form in choice.FORMS}
+    one = {"linen": "reference"} | {f"ours-{form}": form for form in choice.ASKED}
     forms = one.get(case["contender"])
     jax.config.update("jax_enable_compilation_cache", False)
     nowhere = epath.Path("no programs are kept")

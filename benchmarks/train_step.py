@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
 KEPT = re.sub(r"(mmap_threshold)=\d+", r"\1=17179869184", TUNED)
 ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}
-OURS = ("ours", "ours-xla", "ours-lanes", "ours-volume", "ours-pallas", "ours-head", "linen")
-CONTENDERS = (*OURS, "torch-contiguous", "torch-channels-last", "torch-eager")
+OURS = ("ours", "ours-xla", "ours-lanes", "ours-volume", "ours-pallas", "ours-measure")
+CONTENDERS = (*OURS, "ours-head", "linen", "torch-contiguous", "torch-channels-last", "torch-eager")
 USUAL = ("ours", "ours-xla", "ours-head", "linen", "torch-contiguous", "torch-channels-last")
 
 

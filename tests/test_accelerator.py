@@ -3,10 +3,15 @@
 import json
 import subprocess
 import sys
+import zipfile
 
+import jax
 import pytest
 
-from benchmarks import accelerator_parts
+from benchmarks import accelerator_parts, contenders
+from mri_jax.models import CNNSpec, measuring
+from mri_jax.models.chosen import Choice
+from mri_jax.training.folds import Wave
 from tests.conftest import ROOT
 
 
@@ -72,6 +77,44 @@ def test_a_part_that_fails_is_on_record_and_the_others_go_on(tmp_path, monkeypat
 
 def test_without_a_timed_step_nothing_is_extrapolated():
     assert accelerator_parts.extrapolated({"found": {}}) == {"failed": "no step was timed"}
+
+
+def test_ours_takes_the_forms_that_are_measured_or_were(tmp_path, monkeypatch):
+    asked = []
+
+    def found(layer, candidates, device, tried):
+        asked.append(layer)
+        return Choice(layer, "xla" if layer.channels == 1 else "reference", {"xla": 1.0})
+
+    monkeypatch.setattr(measuring, "measured", found)
+    spec = CNNSpec.preset("cnn5", width=0.25)
+    case = {"member": "cnn5", "grid": "tiny", "batch": 2, "choices": str(tmp_path)}
+    wave = Wave(tuple(jax.local_devices()[:1]), forms="measure")
+    first, again = (contenders.measured(wave, spec, case) for _ in range(2))
+    assert first == again
+    assert len(asked) == 5
+    assert [each.form for each in first.forms] == ["xla", *["reference"] * 4]
+    assert asked[1].size == (16, 17, 16)
+
+
+def test_a_wheel_of_what_is_missing_is_installed_without_network(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import accelerator
+
+    wheel = tmp_path / "not_there-1.0-py3-none-any.whl"
+    about = "not_there-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("not_there.py", "VALUE = 7\n")
+        named = "Metadata-Version: 2.1\nName: not-there\nVersion: 1.0\n"
+        file.writestr(f"{about}/METADATA", named)
+        plain = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        file.writestr(f"{about}/WHEEL", plain)
+        file.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    accelerator.install(accelerator.missing_wheels(tmp_path), str(tmp_path / "target"))
+    code = "import not_there; print(not_there.VALUE)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.split() == [b"7"]
 
 
 def test_wheels_of_what_is_there_are_left_alone(tmp_path, monkeypatch):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mri_jax.errors import UserError
-from mri_jax.models import measuring
-from mri_jax.models.chosen import LayerKind
-from mri_jax.models.conv_layer import reference
+from mri_jax.models import CNNSpec, measuring
+from mri_jax.models.chosen import LayerKind, layers_of
+from mri_jax.models.conv_layer import Setting, reference
 from mri_jax.models.measuring import candidates, measured
 from tests.conftest import needs_compiler
 
@@ -136,3 +136,22 @@ def test_each_platform_has_its_candidates():
     assert list(candidates(wide, "gpu")) == ["xla", "reference"]
     assert list(candidates(LATER, "tpu")) == ["xla", "volume", "reference"]
     assert list(candidates(wide, "tpu")) == ["xla", "reference"]
+
+
+@pytest.mark.parametrize(("platform", "key"), [("cuda", "gpu"), ("tpu", "tpu")])
+def test_what_is_measured_can_be_lowered_for_a_card_that_is_not_there(platform, key):
+    network = CNNSpec(repetitions=(1, 1), filters=(8, 16), fc=(), dropout=(0,), dtype="bfloat16")
+    triton = jax.export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
+    kernels = set()
+    for layer in layers_of(network, (9, 8, 11), 2, "card", "0.10"):
+        inputs = measuring._inputs(layer)
+        for name, compute in candidates(layer, key).items():
+            program = jax.jit(
+                lambda given, compute=compute, pool=layer.pool: measuring._results(
+                    compute, Setting(pool, 1e-5), given
+                )
+            )
+            lowered = jax.export.export(program, platforms=[platform], disabled_checks=[triton])
+            text = lowered(inputs).mlir_module()
+            kernels |= {name} if "xla.gpu.triton" in text else set()
+    assert kernels == ({"pallas"} if key == "gpu" else set())
