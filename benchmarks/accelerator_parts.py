@@ -85,7 +85,8 @@ def parity(asked: dict[str, Any]) -> dict[str, Any]:
             layers += chosen.layers_of(spec, size, 2, device.device_kind, "")[:count]
     found = []
     for layer in layers:
-        made = measuring.measured(layer, measuring.candidates(layer, device.platform), device)
+        forms = measuring.candidates(layer, device.platform)
+        made = measuring.measured(measuring.prepared(layer, forms, device), device)
         found.append(
             {"layer": str(layer), "dtype": layer.dtype, **asdict(made), "pool": layer.pool}
         )

@@ -82,10 +82,15 @@ def test_without_a_timed_step_nothing_is_extrapolated():
 def test_ours_takes_the_forms_that_are_measured_or_were(tmp_path, monkeypatch):
     asked = []
 
-    def found(layer, candidates, device, tried):
+    def found(prepared, device, tried):
+        layer = prepared.layer
         asked.append(layer)
         return Choice(layer, "xla" if layer.channels == 1 else "reference", {"xla": 1.0})
 
+    def uncompiled(layer, forms, device):
+        return measuring.Prepared(layer, forms, {}, RuntimeError(), None)
+
+    monkeypatch.setattr(measuring, "prepared", uncompiled)
     monkeypatch.setattr(measuring, "measured", found)
     spec = CNNSpec.preset("cnn5", width=0.25)
     case = {"member": "cnn5", "grid": "tiny", "batch": 2, "choices": str(tmp_path)}

@@ -9,7 +9,6 @@ otherwise than by the first maximum is found out.
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import SingleDeviceSharding
 
 from mri_jax.backend import FEW_PASSES
 from mri_jax.device_faults import reason
@@ -47,6 +47,7 @@ _RUNS, _SECONDS = 5, 0.5
 _HOPELESS = 4.0
 _EPSILON = 1e-5
 
+Program = jax.stages.Compiled | Exception
 Compute = Callable[[Features, Parameters, Setting], tuple[Array, Moments]]
 """A form of the layer: returns the activated output, (N, X', Y', Z', F), and the statistics."""
 
@@ -73,33 +74,58 @@ def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
     return {name: _by(name) for name, may in names.items() if may}
 
 
+class Prepared(NamedTuple):
+    """A layer's programs, compiled for a device; what could not be compiled is its error.
+
+    Attributes:
+      layer: The layer.
+      forms: What may compute it, by name.
+      programs: Of each form.
+      expected: The reference in the dtype that forms are judged by.
+      own: The reference in the layer's dtype; None where that is the same.
+    """
+
+    layer: LayerKind
+    forms: Mapping[str, Compute]
+    programs: Mapping[str, Program]
+    expected: Program
+    own: Program | None
+
+
+def prepared(layer: LayerKind, forms: Mapping[str, Compute], device: jax.Device) -> Prepared:
+    """Returns the programs of a layer; several layers may be prepared side by side."""
+    exact = replace(layer, dtype=_exact(layer))
+    return Prepared(
+        layer,
+        forms,
+        {form: _tried(compute, layer, device) for form, compute in forms.items()},
+        _tried(_by(choice.REFERENCE), exact, device, reference=True),
+        None if exact == layer else _tried(_by(choice.REFERENCE), layer, device, reference=True),
+    )
+
+
 def measured(
-    layer: LayerKind,
-    forms: Mapping[str, Compute],
-    device: jax.Device,
-    tried: Callable[[str], None] = lambda form: None,
+    found: Prepared, device: jax.Device, tried: Callable[[str], None] = lambda form: None
 ) -> Choice:
     """Returns the form of a layer that agrees with the reference and takes the least time.
 
     Args:
-      layer: The layer.
-      forms: What may compute it, by name.
-      device: Where.
+      found: The layer's programs.
+      device: What they were compiled for.
       tried: Called with the name of each form before it is tried.
 
     Raises:
       UserError: No form agrees, or none can be computed; each is named with the reason.
     """
+    layer = found.layer
+    check = _Check(found, device)
     inputs = jax.device_put(_inputs(layer), device)
-    check = _Check(layer, device)
     seconds: dict[str, float] = {}
     refused: dict[str, str] = {}
-    with ThreadPoolExecutor(len(forms)) as threads:
-        programs = {f: threads.submit(_compiled, c, layer, inputs) for f, c in forms.items()}
-    for form, compute in forms.items():
+    for form, compute in found.forms.items():
         tried(form)
         try:
-            program = programs[form].result()
+            program = _usable(found.programs[form])
             wrong = check.fault(compute, program, inputs)
             if wrong:
                 refused[form] = wrong
@@ -160,6 +186,20 @@ def _inputs(layer: LayerKind) -> _Inputs:
     return _Inputs(value.astype(dtype), norm, parameters, weight.astype(dtype))
 
 
+def _shapes(layer: LayerKind, device: jax.Device) -> _Inputs:
+    """Returns the shapes of `_inputs` on a device."""
+    few = _inputs(replace(layer, batch=1, size=(2, 2, 2)))
+    sides = tuple(n // 2 for n in layer.size) if layer.pool else layer.size
+    placed = SingleDeviceSharding(device)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=placed), few)
+
+    def whole(given: Any, size: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        shape = (layer.batch, *size, given.shape[-1])
+        return jax.ShapeDtypeStruct(shape, given.dtype, sharding=placed)
+
+    return shapes._replace(value=whole(few.value, layer.size), weight=whole(few.weight, sides))
+
+
 def _results(compute: Compute, setting: Setting, inputs: _Inputs) -> dict[str, Any]:
     value, norm, parameters, weight = inputs
 
@@ -184,11 +224,29 @@ def _results(compute: Compute, setting: Setting, inputs: _Inputs) -> dict[str, A
 
 
 def _compiled(
-    compute: Compute, layer: LayerKind, inputs: _Inputs, **options: Any
+    compute: Compute, layer: LayerKind, device: jax.Device, *, reference: bool = False
 ) -> jax.stages.Compiled:
+    """Returns the program of a layer; that of the reference with all digits."""
     setting = Setting(layer.pool, _EPSILON)
-    program = jax.jit(lambda given: _results(compute, setting, given), **options)
-    return program.lower(inputs).compile()
+    few = FEW_PASSES if reference and device.platform == "cpu" else None
+    program = jax.jit(lambda given: _results(compute, setting, given), compiler_options=few)
+    with jax.default_matmul_precision("highest" if reference else None):
+        return program.lower(_shapes(layer, device)).compile()
+
+
+def _tried(
+    compute: Compute, layer: LayerKind, device: jax.Device, *, reference: bool = False
+) -> Program:
+    try:
+        return _compiled(compute, layer, device, reference=reference)
+    except Exception as error:  # compilers raise many kinds
+        return error
+
+
+def _usable(program: Program) -> jax.stages.Compiled:
+    if isinstance(program, Exception):
+        raise program
+    return program
 
 
 class _Check:
@@ -197,11 +255,14 @@ class _Check:
     Where the device has no room for the reference, all are compared on smaller volumes.
     """
 
-    def __init__(self, layer: LayerKind, device: jax.Device):
-        self._layer, size = layer, layer.size
+    def __init__(self, found: Prepared, device: jax.Device):
+        layer, self._device = found.layer, device
+        size, program, own = layer.size, found.expected, found.own
         while True:
+            self._layer = replace(layer, size=size)
+            exact = replace(self._layer, dtype=_exact(layer))
             try:
-                self._expected = _reference(replace(layer, size=size, dtype=_exact(layer)), device)
+                self._expected = _run(_usable(program), exact, device)
                 break
             except Exception as error:  # compilers and drivers raise many kinds
                 if min(size) < 4:
@@ -209,14 +270,16 @@ class _Check:
                         f"--forms={choice.MEASURE}: the reference of a conv layer of {layer} "
                         f"cannot be computed on {layer.device} ({reason(error)})"
                     ) from None
-                size = (size[0] // 2, size[1] // 2, size[2] // 2)
+            size, own = (size[0] // 2, size[1] // 2, size[2] // 2), None
+            smaller = replace(exact, size=size)
+            program = _tried(_by(choice.REFERENCE), smaller, device, reference=True)
         self._inputs: _Inputs | None = None
-        if size != layer.size:
-            self._layer = replace(layer, size=size)
+        if self._layer != layer:
             self._inputs = jax.device_put(_inputs(self._layer), device)
         self._allowed = dict.fromkeys(self._expected, _TOLERANCE)
-        if layer.dtype != _exact(layer):
-            for name, apart in self._distances(_reference(self._layer, device)).items():
+        if exact != self._layer:
+            own = own or _tried(_by(choice.REFERENCE), self._layer, device, reference=True)
+            for name, apart in self._distances(_run(_usable(own), self._layer, device)).items():
                 least = _CANCELLED if "norm's" in name else _TOLERANCE
                 self._allowed[name] = max(least, _AS_FAR * apart)
 
@@ -229,7 +292,7 @@ class _Check:
           inputs: The layer's.
         """
         if self._inputs is not None:
-            program, inputs = _compiled(compute, self._layer, self._inputs), self._inputs
+            program, inputs = _compiled(compute, self._layer, self._device), self._inputs
         for name, apart in self._distances(_on_host(program(inputs))).items():
             if not apart <= self._allowed[name]:
                 return f"its {name} is not the reference's ({apart:.2g} apart)"
@@ -242,12 +305,10 @@ class _Check:
         }
 
 
-def _reference(layer: LayerKind, device: jax.Device) -> dict[str, np.ndarray]:
-    options = {"compiler_options": FEW_PASSES} if device.platform == "cpu" else {}
-    inputs = jax.device_put(_inputs(layer), device)
-    with jax.default_matmul_precision("highest"):
-        program = _compiled(_by(choice.REFERENCE), layer, inputs, **options)
-    return _on_host(program(inputs))
+def _run(
+    program: jax.stages.Compiled, layer: LayerKind, device: jax.Device
+) -> dict[str, np.ndarray]:
+    return _on_host(program(jax.device_put(_inputs(layer), device)))
 
 
 def _exact(layer: LayerKind) -> str:

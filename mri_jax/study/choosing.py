@@ -5,7 +5,9 @@ other one that shares the folder, computes as the first did.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 
@@ -18,6 +20,7 @@ from mri_jax.models.chosen import Choice, LayerKind
 from mri_jax.planning.plan import EvaluateStage, Plan, TrainStage
 from mri_jax.progress import Progress
 from mri_jax.study.stages import StageFolders
+from mri_jax.training import devices
 from mri_jax.training.folds import Wave
 from mri_jax.training.loop import FitSettings
 from mri_jax.typed import build
@@ -25,6 +28,8 @@ from mri_jax.typed import build
 FOLDER = "forms"
 # Rises with another set of forms, and when they are measured otherwise.
 _VERSION = 1
+# Layers that are compiled at once: each takes some hundred MB of the host.
+_SIDE_BY_SIDE = 8
 
 
 def with_forms(
@@ -129,15 +134,19 @@ class Kept:
             for layer in layers
             if layer not in found
         }
-        total = sum(map(len, forms.values()))
-        with Progress(total, "form", f"measuring conv layers of {label}") as progress:
-            for layer, candidates in forms.items():
+        total, name = sum(map(len, forms.values())), f"measuring conv layers of {label}"
+        with Progress(total, "form", name, compiles=True) as progress:
+            # All are compiled before the first one is timed, for compiling takes the cores.
+            with ThreadPoolExecutor(min(_SIDE_BY_SIDE, devices.usable_cores())) as threads:
+                prepare = partial(measuring.prepared, device=self._device)
+                prepared = list(threads.map(prepare, forms.keys(), forms.values()))
+            for each in prepared:
 
-                def tried(form: str, layer: LayerKind = layer) -> None:
+                def tried(form: str, layer: LayerKind = each.layer) -> None:
                     progress.advance(layer=str(layer), form=form)
 
-                found[layer] = measuring.measured(layer, candidates, self._device, tried)
-                self._write(found[layer])
+                found[each.layer] = measuring.measured(each, self._device, tried)
+                self._write(found[each.layer])
 
     def _path(self, layer: LayerKind) -> epath.Path:
         name = files.fingerprint([_VERSION, asdict(layer)])

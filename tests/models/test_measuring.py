@@ -12,12 +12,16 @@ from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec, measuring
 from mri_jax.models.chosen import LayerKind, layers_of
 from mri_jax.models.conv_layer import Setting, reference
-from mri_jax.models.measuring import candidates, measured
+from mri_jax.models.measuring import candidates, prepared
 from tests.conftest import needs_compiler
 
 FIRST = LayerKind("cpu", "0.10", (9, 7, 6), 1, 3, True, 2, "float32")
 LATER = replace(FIRST, channels=3, filters=4)
 DEVICE = jax.devices("cpu")[0]
+
+
+def measured(layer, forms, tried=lambda form: None):
+    return measuring.measured(prepared(layer, forms, DEVICE), DEVICE, tried)
 
 
 def plain(x, parameters, setting):
@@ -73,7 +77,7 @@ def test_the_fastest_form_that_agrees_is_taken(layer, dtype):
         "plain": plain,
     }
     tried = []
-    found = measured(replace(layer, dtype=dtype), forms, DEVICE, tried.append)
+    found = measured(replace(layer, dtype=dtype), forms, tried.append)
     assert tried == list(forms)
     assert found.form == "plain"
     assert found.layer == replace(layer, dtype=dtype)
@@ -89,7 +93,7 @@ def test_the_fastest_form_that_agrees_is_taken(layer, dtype):
 
 def test_without_a_form_that_agrees_one_line_names_each():
     with pytest.raises(UserError) as told:
-        measured(FIRST, {"large": too_large, "ties": ties_shared}, DEVICE)
+        measured(FIRST, {"large": too_large, "ties": ties_shared})
     assert str(told.value).startswith(
         "--forms=measure: a conv layer of 1 to 3 channels at 9 x 7 x 6 in float32, batch 2, cannot "
         "be computed on cpu: large: out of memory; ties: its gradient of the kernel is not the "
@@ -105,7 +109,7 @@ def test_where_the_reference_has_no_room_forms_are_compared_on_smaller_volumes(m
         return (compute if x.value[0, ..., 0].size < 100 else too_large)(x, parameters, setting)
 
     monkeypatch.setattr(measuring, "_by", lambda form: small_alone)
-    found = measured(replace(FIRST, size=(9, 8, 12)), {"plain": plain, "t": ties_shared}, DEVICE)
+    found = measured(replace(FIRST, size=(9, 8, 12)), {"plain": plain, "t": ties_shared})
     assert sizes == [(9, 8, 12), (4, 4, 6)]
     assert found.form == "plain"
     assert list(found.refused) == ["t"]
@@ -116,14 +120,14 @@ def test_where_the_reference_has_no_room_forms_are_compared_on_smaller_volumes(m
 
     monkeypatch.setattr(measuring, "_by", lambda form: never)
     with pytest.raises(UserError, match=r"the reference of .* on cpu \(out of memory\)$"):
-        measured(FIRST, {"plain": plain}, DEVICE)
+        measured(FIRST, {"plain": plain})
 
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_candidate_of_a_cpu_agrees(dtype):
     layer = replace(LATER, channels=8, filters=8, dtype=dtype)
-    found = measured(layer, candidates(layer, "cpu"), DEVICE)
+    found = measured(layer, candidates(layer, "cpu"))
     assert sorted(found.seconds) == ["native", "xla"]
     assert found.refused == {}
 

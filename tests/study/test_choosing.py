@@ -10,6 +10,7 @@ from mri_jax import files
 from mri_jax.errors import UserError
 from mri_jax.models import measuring
 from mri_jax.models.chosen import Choice
+from mri_jax.models.measuring import Prepared
 from mri_jax.runs import provenance
 from mri_jax.study.running import Running
 from mri_jax.training.folds import Wave
@@ -21,18 +22,24 @@ from tests.tiny import make_cohorts
 SMALL = {"finetune": {"layers": ()}, "train": {"folds": 2}}
 
 
+def uncompiled(layer, forms, device):
+    return Prepared(layer, forms, {}, RuntimeError(), None)
+
+
 @pytest.fixture
 def prescribed(monkeypatch):
     """Let nothing be measured; returns the forms to take, first layer first, and who asked."""
     forms, asked = ["reference", "xla"], []
 
-    def found(layer, candidates, device, tried):
+    def found(prepared, device, tried):
+        layer = prepared.layer
         form = forms[min(layer.channels, 2) - 1]
         asked.append(layer)
         tried(form)
         refused = {} if layer.channels == 1 else {"lanes": "out of memory"}
         return Choice(layer, form, {"xla": 2e-3, form: 1e-3}, refused)
 
+    monkeypatch.setattr(measuring, "prepared", uncompiled)
     monkeypatch.setattr(measuring, "measured", found)
     return forms, asked
 
@@ -107,9 +114,10 @@ def test_a_damaged_choice_is_made_again_and_a_training_of_other_forms_anew(tmp_p
 
 
 def test_a_study_that_no_form_can_compute_leaves_nothing(tmp_path, monkeypatch):
-    def none(layer, candidates, device, tried):
+    def none(prepared, device, tried):
         raise UserError("--forms=measure: a conv layer cannot be computed")
 
+    monkeypatch.setattr(measuring, "prepared", uncompiled)
     monkeypatch.setattr(measuring, "measured", none)
     wave = Wave(tuple(jax.local_devices()[:1]), forms="measure")
     with pytest.raises(UserError, match="cannot be computed"):
