@@ -8,8 +8,9 @@ form, by its name, or each layer its own, as was measured (`mri_jax.models.chose
 - ``xla``: by XLA, in the form that suits the platform.
 - ``lanes``: by XLA, as 2D convolutions of blocks of planes, the form of TPUs, on every platform.
 - ``volume``: by XLA, as 3D convolutions, the form of GPUs, on every platform.
-- ``pallas``: on NVIDIA GPUs the first block by two kernels of `mri_jax.models.conv_layer.pallas`;
-  other layers and platforms as ``xla``.
+- ``pallas``: the first block by two kernels, on NVIDIA GPUs those of
+  `mri_jax.models.conv_layer.triton`, on TPUs those of `mri_jax.models.conv_layer.mosaic`; other
+  layers and platforms as ``xla``.
 - ``reference``: by XLA, plainly: convolution, BatchNorm, ReLU, max pooling.
 
 JAX is imported when a choice is made, so that a command line can name the forms without it.

@@ -67,7 +67,7 @@ def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
         choice.NATIVE: platform == "cpu" and choice.of_this_machine() == choice.NATIVE,
         choice.XLA: True,
         choice.LANES: platform == "gpu" and pays,
-        choice.PALLAS: platform == "gpu" and layer.pool and layer.channels == 1,
+        choice.PALLAS: platform != "cpu" and layer.pool and layer.channels == 1,
         choice.VOLUME: platform == "tpu" and pays,
         choice.REFERENCE: platform != "cpu",
     }

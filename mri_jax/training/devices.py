@@ -22,7 +22,7 @@ _COMPUTED = {
     choice.XLA: " with XLA's own convolutions",
     choice.LANES: " by blocks of planes",
     choice.VOLUME: " with 3D convolutions",
-    choice.PALLAS: " with the first block in kernels of its own where a GPU computes",
+    choice.PALLAS: " with the first block in kernels of its own",
     choice.REFERENCE: " in the plain form that others are compared with",
     choice.MEASURE: " in the forms that are the fastest here",
 }

@@ -136,6 +136,7 @@ def test_each_platform_has_its_candidates():
     wide = replace(LATER, channels=64, filters=128)
     first = replace(LATER, channels=1, pool=True)
     assert list(candidates(first, "gpu")) == ["xla", "lanes", "pallas", "reference"]
+    assert list(candidates(first, "tpu")) == ["xla", "pallas", "reference"]
     assert list(candidates(LATER, "gpu")) == ["xla", "lanes", "reference"]
     assert list(candidates(wide, "gpu")) == ["xla", "reference"]
     assert list(candidates(LATER, "tpu")) == ["xla", "volume", "reference"]

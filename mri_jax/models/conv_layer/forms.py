@@ -13,7 +13,7 @@ from typing import NamedTuple
 from jax import Array, lax
 
 from mri_jax.models import choice
-from mri_jax.models.conv_layer import lanes, native, pallas, planes, volume
+from mri_jax.models.conv_layer import lanes, mosaic, native, planes, triton, volume
 from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
 from mri_jax.models.conv_layer.moments import Moments
@@ -137,8 +137,10 @@ def _taken(layer: Layer, x: Features, kernel: Array) -> dict[str, _Form]:
     }
     if lanes.pays(kernel.shape):
         by_platform["tpu"] = _LANES
-    if layer.form == choice.PALLAS and pallas.fits(x, kernel, pool=layer.pool):
-        by_platform["cuda"] = _PALLAS
+    if layer.form == choice.PALLAS and triton.fits(x, kernel, pool=layer.pool):
+        by_platform["cuda"] = _TRITON
+    if layer.form == choice.PALLAS and mosaic.fits(x, kernel, pool=layer.pool):
+        by_platform["tpu"] = _MOSAIC
     return by_platform
 
 
@@ -146,6 +148,7 @@ _NATIVE = _Form(native.forward, native.gradients)
 _PLANES = _Form(planes.forward, planes.gradients)
 _VOLUME = _Form(volume.forward, volume.gradients)
 _LANES = _Form(lanes.forward, lanes.gradients)
-_PALLAS = _Form(pallas.forward, pallas.gradients)
+_TRITON = _Form(triton.forward, triton.gradients)
+_MOSAIC = _Form(mosaic.forward, mosaic.gradients)
 # Forms that are taken on whatever platform they are asked for.
 _EVERYWHERE = {choice.LANES: _LANES, choice.VOLUME: _VOLUME}

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, ShapeDtypeStruct, lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
+from jax.experimental.pallas import triton as pltriton
 
 from mri_jax.models.conv_layer import volume
 from mri_jax.models.conv_layer.arguments import Features
@@ -36,7 +36,7 @@ FILTERS = 8  # Of a program.
 _FORWARD, _BACKWARD = 128, 64
 _PROGRAMS = 256  # At most so many share a volume on the way back, each with a sum of its own.
 _PATCH = tuple(product(range(4), repeat=3))  # The voxels of a window's outputs.
-_COMPILER = triton.CompilerParams(num_warps=4, num_stages=1)
+_COMPILER = pltriton.CompilerParams(num_warps=4, num_stages=1)
 
 
 @dataclass(frozen=True)
@@ -290,17 +290,17 @@ def _forward_kernel(*refs: Any, cut: _Cut, filters: int) -> None:
     there, at = _windows(cut, block)
     first = _first_voxels(cut, n, at)
     _, y, z = cut.padded
-    taps = [triton.load(kernel.at[tap * filters + of])[None] for tap in range(27)]
+    taps = [pltriton.load(kernel.at[tap * filters + of])[None] for tap in range(27)]
     places = [jnp.zeros((cut.block, FILTERS), kernel.dtype)] * len(OFFSETS)
     for voxel, (i, j, k) in enumerate(_PATCH):
-        numbers = triton.load(x.at[first + ((i * y + j) * z + k)]).astype(kernel.dtype)[:, None]
+        numbers = pltriton.load(x.at[first + ((i * y + j) * z + k)]).astype(kernel.dtype)[:, None]
         for place, tap in enumerate(_TAPS[voxel]):
             if tap is not None:
                 places[place] = places[place] + numbers * taps[tap]
-    selection = select_first_maximum(places, triton.load(sign.at[of])[None])
+    selection = select_first_maximum(places, pltriton.load(sign.at[of])[None])
     to, whole = _selected(cut, (n * filters + of)[None], at, there)
-    triton.store(value.at[to], selection.value.astype(value.dtype), mask=whole)
-    triton.store(offset.at[to], selection.offset, mask=whole)
+    pltriton.store(value.at[to], selection.value.astype(value.dtype), mask=whole)
+    pltriton.store(offset.at[to], selection.offset, mask=whole)
     if sums:
         inside = [_inside(cut, at, place, there)[:, None] for place in OFFSETS]
 
@@ -309,11 +309,11 @@ def _forward_kernel(*refs: Any, cut: _Cut, filters: int) -> None:
             return reduce(jnp.add, within).sum(0)
 
         summed = total(places)
-        mean = (summed / triton.load(voxels.at[block]))[None]
+        mean = (summed / pltriton.load(voxels.at[block]))[None]
         squares = total([jnp.square(of_place - mean) for of_place in places])
         to = (n * filters + of) * cut.blocks + block
         for ref, found in zip(sums, (summed, squares), strict=True):
-            triton.store(ref.at[to], found)
+            pltriton.store(ref.at[to], found)
 
 
 def _backward_kernel(*refs: Any, cut: _Cut, filters: int, programs: int) -> None:
@@ -340,19 +340,19 @@ def _backward_kernel(*refs: Any, cut: _Cut, filters: int, programs: int) -> None
     half, quarter = _split(place, 4)
     within = [half, *_split(quarter, 2)]
     square = lane[:, None] * side + lane[None]
-    weights = triton.load(matrices.at[group * side * side + square])
-    added, factor = (triton.load(ref.at[n * filters + of])[None] for ref in (constant, slope))
+    weights = pltriton.load(matrices.at[group * side * side + square])
+    added, factor = (pltriton.load(ref.at[n * filters + of])[None] for ref in (constant, slope))
     multiply = partial(lax.dot_general, preferred_element_type=sums.dtype)
 
     def add(step: Array, total: Array) -> Array:
         block = step * programs + program
         there, at = _windows(cut, block)
-        patch = triton.load(x.at[_first_voxels(cut, n, at)[:, None] + voxel[None]])
+        patch = pltriton.load(x.at[_first_voxels(cut, n, at)[:, None] + voxel[None]])
         z = multiply(patch, weights, (((1,), (0,)), ((), ())))
         inside = _inside(cut, [a[:, None] for a in at], within, there[:, None])
         to, whole = _selected(cut, (n * filters + of)[None], at, there)
-        given = triton.load(selected.at[to], mask=whole, other=0).astype(sums.dtype)
-        stands = triton.load(offset.at[to], mask=whole, other=-1).astype(jnp.int32)
+        given = pltriton.load(selected.at[to], mask=whole, other=0).astype(sums.dtype)
+        stands = pltriton.load(offset.at[to], mask=whole, other=-1).astype(jnp.int32)
         dz = jnp.where(stands == place[None], given, 0)
         dz = dz + jnp.where(inside, added + factor * z, 0)
         return total + multiply(patch, dz.astype(patch.dtype), (((0,), (0,)), ((), ())))
@@ -360,4 +360,4 @@ def _backward_kernel(*refs: Any, cut: _Cut, filters: int, programs: int) -> None
     steps = ceil(cut.blocks / programs)
     total = lax.fori_loop(np.int32(0), np.int32(steps), add, jnp.zeros((side, side), sums.dtype))
     to = ((n * programs + program) * (filters // FILTERS) + group) * side * side
-    triton.store(sums.at[to + square], total)
+    pltriton.store(sums.at[to + square], total)
