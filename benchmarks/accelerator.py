@@ -182,7 +182,9 @@ def timed(case: Case, choices: str, report: Report) -> dict[str, Any]:
                 del running[name]
 
     each(lambda contender: contender.wait(max(report.left_for_steps, 5)))
-    for _ in range(TURNS):
+    for turn in range(TURNS):
+        if turn and report.left_for_steps < 0:
+            break
         for number in range(IN_A_ROW):
             each(lambda contender, number=number: contender.step(counted=number > 0))
     rows: list[dict[str, Any]] = []

@@ -34,12 +34,13 @@ from mri_jax.models.conv_layer import (
 )
 from mri_jax.models.conv_layer.arguments import Norm
 
-# Largest distance from the reference, as a share of its length (Euclidean); accelerators multiply
-# float32 in fewer digits. A wrong plane at the edge of 200 is 7e-2.
+# Largest distance from the reference, as a share of its length (Euclidean). A wrong plane at the
+# edge of 200 is 7e-2.
 _TOLERANCE = 1e-2
-# In bfloat16 a form may be so many times as far from float32 as the reference is, which rounds the
-# gradient of the pre-activation, all over the background in the same direction. What the norm gets
-# is a sum over all voxels that nearly cancels: there rounding may be half of it.
+# In bfloat16, and in float32 on accelerators, which multiply fewer digits, a form may be so many
+# times as far as the reference itself: the gradient of the pre-activation is rounded, all over the
+# background in the same direction. What the norm gets is a sum over all voxels that nearly cancels:
+# there rounding may be half of it.
 _AS_FAR, _CANCELLED = 4.0, 0.5
 # A form is run again until it was timed so often, or for so many seconds.
 _RUNS, _SECONDS = 5, 0.5
@@ -81,8 +82,8 @@ class Prepared(NamedTuple):
       layer: The layer.
       forms: What may compute it, by name.
       programs: Of each form.
-      expected: The reference in the dtype that forms are judged by.
-      own: The reference in the layer's dtype; None where that is the same.
+      expected: The reference in float32 with all digits, by which forms are judged.
+      own: The reference as rounded as the forms are; None where nothing is.
     """
 
     layer: LayerKind
@@ -94,14 +95,9 @@ class Prepared(NamedTuple):
 
 def prepared(layer: LayerKind, forms: Mapping[str, Compute], device: jax.Device) -> Prepared:
     """Returns the programs of a layer; several layers may be prepared side by side."""
-    exact = replace(layer, dtype=_exact(layer))
-    return Prepared(
-        layer,
-        forms,
-        {form: _tried(compute, layer, device) for form, compute in forms.items()},
-        _tried(_by(choice.REFERENCE), exact, device, reference=True),
-        None if exact == layer else _tried(_by(choice.REFERENCE), layer, device, reference=True),
-    )
+    programs = {form: _tried(compute, layer, device) for form, compute in forms.items()}
+    expected, own = _references(layer, device, programs.get(choice.REFERENCE))
+    return Prepared(layer, forms, programs, expected, own)
 
 
 def measured(
@@ -223,22 +219,37 @@ def _results(compute: Compute, setting: Setting, inputs: _Inputs) -> dict[str, A
     return found
 
 
+def _references(
+    layer: LayerKind, device: jax.Device, own: Program | None = None
+) -> tuple[Program, Program | None]:
+    """Returns the reference with all digits, and as rounded as forms are, where they are.
+
+    Args:
+      layer: The layer.
+      device: Where.
+      own: The latter, where it was compiled as a candidate.
+    """
+    form, on_cpu = _by(choice.REFERENCE), device.platform == "cpu"
+    few = FEW_PASSES if on_cpu else None
+    exact = layer if layer.dtype == "float64" else replace(layer, dtype="float32")
+    with jax.default_matmul_precision("highest"):
+        expected = _tried(form, exact, device, few)
+    if on_cpu and exact == layer:
+        return expected, None
+    return expected, own or _tried(form, layer, device, few)
+
+
 def _compiled(
-    compute: Compute, layer: LayerKind, device: jax.Device, *, reference: bool = False
+    compute: Compute, layer: LayerKind, device: jax.Device, options: Any = None
 ) -> jax.stages.Compiled:
-    """Returns the program of a layer; that of the reference with all digits."""
     setting = Setting(layer.pool, _EPSILON)
-    few = FEW_PASSES if reference and device.platform == "cpu" else None
-    program = jax.jit(lambda given: _results(compute, setting, given), compiler_options=few)
-    with jax.default_matmul_precision("highest" if reference else None):
-        return program.lower(_shapes(layer, device)).compile()
+    program = jax.jit(lambda given: _results(compute, setting, given), compiler_options=options)
+    return program.lower(_shapes(layer, device)).compile()
 
 
-def _tried(
-    compute: Compute, layer: LayerKind, device: jax.Device, *, reference: bool = False
-) -> Program:
+def _tried(compute: Compute, layer: LayerKind, device: jax.Device, options: Any = None) -> Program:
     try:
-        return _compiled(compute, layer, device, reference=reference)
+        return _compiled(compute, layer, device, options)
     except Exception as error:  # compilers raise many kinds
         return error
 
@@ -257,29 +268,33 @@ class _Check:
 
     def __init__(self, found: Prepared, device: jax.Device):
         layer, self._device = found.layer, device
-        size, program, own = layer.size, found.expected, found.own
+        self._layer = layer
+        programs: tuple[Program, Program | None] = found.expected, found.own
         while True:
-            self._layer = replace(layer, size=size)
-            exact = replace(self._layer, dtype=_exact(layer))
             try:
-                self._expected = _run(_usable(program), exact, device)
+                self._compute(*programs)
                 break
             except Exception as error:  # compilers and drivers raise many kinds
-                if min(size) < 4:
+                if min(self._layer.size) < 4:
                     raise UserError(
                         f"--forms={choice.MEASURE}: the reference of a conv layer of {layer} "
                         f"cannot be computed on {layer.device} ({reason(error)})"
                     ) from None
-            size, own = (size[0] // 2, size[1] // 2, size[2] // 2), None
-            smaller = replace(exact, size=size)
-            program = _tried(_by(choice.REFERENCE), smaller, device, reference=True)
-        self._inputs: _Inputs | None = None
-        if self._layer != layer:
-            self._inputs = jax.device_put(_inputs(self._layer), device)
+            x, y, z = self._layer.size
+            self._layer = replace(layer, size=(x // 2, y // 2, z // 2))
+            programs = _references(self._layer, device)
+        self._smaller = self._layer != layer
+
+    def _compute(self, expected: Program, own: Program | None) -> None:
+        """Sets what forms are compared with, and how far they may be apart."""
+        exact = self._layer
+        if exact.dtype == "bfloat16":
+            exact = replace(exact, dtype="float32")
+        self._expected = _run(expected, exact, self._device)
         self._allowed = dict.fromkeys(self._expected, _TOLERANCE)
-        if exact != self._layer:
-            own = own or _tried(_by(choice.REFERENCE), self._layer, device, reference=True)
-            for name, apart in self._distances(_run(_usable(own), self._layer, device)).items():
+        if own is not None:
+            rounded = self._distances(_run(own, self._layer, self._device))
+            for name, apart in rounded.items():
                 least = _CANCELLED if "norm's" in name else _TOLERANCE
                 self._allowed[name] = max(least, _AS_FAR * apart)
 
@@ -291,9 +306,11 @@ class _Check:
           program: Compiled for the layer.
           inputs: The layer's.
         """
-        if self._inputs is not None:
-            program, inputs = _compiled(compute, self._layer, self._device), self._inputs
-        for name, apart in self._distances(_on_host(program(inputs))).items():
+        if self._smaller:
+            found = _run(_compiled(compute, self._layer, self._device), self._layer, self._device)
+        else:
+            found = _on_host(program(inputs))
+        for name, apart in self._distances(found).items():
             if not apart <= self._allowed[name]:
                 return f"its {name} is not the reference's ({apart:.2g} apart)"
         return ""
@@ -305,15 +322,8 @@ class _Check:
         }
 
 
-def _run(
-    program: jax.stages.Compiled, layer: LayerKind, device: jax.Device
-) -> dict[str, np.ndarray]:
-    return _on_host(program(jax.device_put(_inputs(layer), device)))
-
-
-def _exact(layer: LayerKind) -> str:
-    """Returns the dtype that a form is judged by."""
-    return "float64" if layer.dtype == "float64" else "float32"
+def _run(program: Program, layer: LayerKind, device: jax.Device) -> dict[str, np.ndarray]:
+    return _on_host(_usable(program)(jax.device_put(_inputs(layer), device)))
 
 
 def _on_host(found: dict[str, Any]) -> dict[str, np.ndarray]:
