@@ -62,6 +62,13 @@ def test_a_step_on_a_tpu_needs_little_memory_and_moves_few_bytes():
 
 
 @FOR_TPU
+def test_with_its_first_block_in_kernels_a_step_on_a_tpu_needs_half_the_memory():
+    found = needs("v5e", CNN5, forms=choice.PALLAS)
+    assert found.temporaries < 0.7e9
+    assert found.moved < 10e9
+
+
+@FOR_TPU
 def test_a_batch_of_eight_fits_a_tpu():
     found = needs("v5e", Case("cnn5", 1.0, "paper", 8, "bfloat16"))
     assert found.arguments + found.temporaries < 16e9

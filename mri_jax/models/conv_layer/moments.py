@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
@@ -21,6 +22,20 @@ def of_volumes(z: Array) -> Moments:
     wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
     mean = wide.mean((1, 2, 3), keepdims=True)
     return Moments(mean[:, 0, 0, 0], jnp.square(wide - mean).mean((1, 2, 3)))
+
+
+def of_parts(voxels: np.ndarray, sums: Array, squares: Array) -> Moments:
+    """Returns the moments of volumes, (N, C), from those of their parts (Chan et al. 1983).
+
+    Args:
+      voxels: (P,), how many a part has.
+      sums: (N, C, P).
+      squares: (N, C, P), the sum of squared distances from the mean of the part.
+    """
+    mean = sums.sum(2) / voxels.sum()
+    count = jnp.asarray(voxels, sums.dtype)
+    between = count * jnp.square(sums / count - mean[..., None])
+    return Moments(mean, (squares + between).sum(2) / voxels.sum())
 
 
 def of_whole_batch(each: Moments, axis: str | None) -> Moments:

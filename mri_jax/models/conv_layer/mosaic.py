@@ -11,7 +11,7 @@ the outputs again.
 from collections.abc import Callable
 from functools import partial, reduce
 from itertools import product
-from math import ceil, prod
+from math import ceil
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jax.experimental.pallas import tpu as pltpu
 from mri_jax.models.conv_layer import lanes
 from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import Everywhere, Gradients, PreActivationGradient
-from mri_jax.models.conv_layer.moments import Moments
+from mri_jax.models.conv_layer.moments import Moments, of_parts
 from mri_jax.models.conv_layer.pooling import OFFSETS, Selection, select_first_maximum
 
 Size = tuple[int, int, int]
@@ -83,7 +83,10 @@ def forward(
         halves = (s // 2 for s in size)
         return jnp.moveaxis(windows, 2, -1)[(slice(None), *map(slice, halves))]
 
-    moments = _merged(sums[:, :, :, 0], squares[:, :, :, 0], size) if with_moments else None
+    moments = None
+    if with_moments:
+        parts = (jnp.moveaxis(of, 2, 1).reshape(n, filters, -1) for of in (sums, squares))
+        moments = of_parts(_voxels(size), *parts)
     return Selection(shaped(value), shaped(offset)), moments, None
 
 
@@ -170,20 +173,11 @@ def _of_program(shape: tuple[int, ...]) -> pl.BlockSpec:
     return pl.BlockSpec((1, 1, *shape[2:]), lambda volume, at: (volume, at, 0, 0, 0))
 
 
-def _merged(sums: Array, squares: Array, size: Size) -> Moments:
-    """Returns the moments (N, F) of volumes from those of parts (Chan et al. 1983).
-
-    Args:
-      sums: (N, X', F, Z').
-      squares: (N, X', F, Z'), the sum of squared distances from the mean of the part.
-      size: (X, Y, Z) of a volume.
-    """
+def _voxels(size: Size) -> np.ndarray:
+    """Returns how many voxels of a volume are in each part that is summed along Y, (X' x Z',)."""
     a, _, c = _windows(size)
     of_x, of_z = (np.minimum(2, s - 2 * np.arange(w)) for s, w in ((size[0], a), (size[2], c)))
-    count = jnp.asarray(of_x[:, None, None] * of_z * size[1], sums.dtype)
-    mean = sums.sum((1, 3)) / prod(size)
-    between = count * jnp.square(sums / count - mean[:, None, :, None])
-    return Moments(mean, (squares + between).sum((1, 3)) / prod(size))
+    return np.outer(of_x, of_z).ravel() * size[1]
 
 
 def _begin(low: Any, high: Any, patch: Any, size: Size) -> list[Array]:

@@ -7,9 +7,9 @@ resolution nothing is written but the volume itself, with zeros around it.
 A program takes blocks of windows, in the order of an array of windows, and eight filters. Triton
 knows arrays whose sizes are powers of two, and loads by index: a window and the 4 x 4 x 4 voxels
 that its eight outputs depend on are read by one index a voxel. Forward every output sums its 27
-taps in one order, so that equal neighbourhoods tie to the last bit. Back, where ties are decided,
-the eight outputs of a window are products of two matrices, 64 voxels by 64 (place in the window,
-filter), which tensor cores compute.
+taps in one order, so that equal neighbourhoods tie to the last bit. On the way back, which decides
+no tie, the eight outputs of windows are the product of two matrices, 64 voxels by 64 (place in the
+window, filter), which tensor cores compute; and so is the kernel's gradient.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from jax.experimental.pallas import triton as pltriton
 from mri_jax.models.conv_layer import volume
 from mri_jax.models.conv_layer.arguments import Features
 from mri_jax.models.conv_layer.gradient import Everywhere, Gradients, PreActivationGradient
-from mri_jax.models.conv_layer.moments import Moments
+from mri_jax.models.conv_layer.moments import Moments, of_parts
 from mri_jax.models.conv_layer.pooling import OFFSETS, Selection, select_first_maximum
 
 FILTERS = 8  # Of a program.
@@ -135,7 +135,7 @@ def forward(
 
     moments = None
     if with_moments:
-        moments = _merged(cut.voxels, *(of.reshape(n, filters, cut.blocks) for of in found))
+        moments = of_parts(cut.voxels, *(of.reshape(n, filters, cut.blocks) for of in found))
     return Selection(shaped(value), shaped(offset)), moments, None
 
 
@@ -214,20 +214,6 @@ def _of_taps(sums: Array) -> Array:
     ]
     voxels, places = np.moveaxis(np.array(pairs), 2, 0)
     return jnp.moveaxis(sums[:, voxels, places].sum(2), 0, 1).reshape(27, -1)
-
-
-def _merged(voxels: np.ndarray, sums: Array, squares: Array) -> Moments:
-    """Returns the moments (N, F) of volumes from those of their blocks (Chan et al. 1983).
-
-    Args:
-      voxels: (blocks,), how many a block has.
-      sums: (N, F, blocks).
-      squares: (N, F, blocks), the sum of squared distances from the mean of the block.
-    """
-    mean = sums.sum(2) / voxels.sum()
-    count = jnp.asarray(voxels, sums.dtype)
-    between = count * jnp.square(sums / count - mean[..., None])
-    return Moments(mean, (squares + between).sum(2) / voxels.sum())
 
 
 def _windows(cut: _Cut, block: Array) -> tuple[Array, list[Array]]:
