@@ -116,11 +116,12 @@ def measured(wave: "Wave", spec: "CNNSpec", case: dict) -> "Wave":
     """A wave with the fastest form of each layer, measured, or read from ``case["choices"]``."""
     from etils import epath
 
-    from mri_jax.study import choosing
+    from mri_jax.study.choosing import layers_on
+    from mri_jax.study.kept_forms import Kept
 
     with tempfile.TemporaryDirectory() as folder:
-        kept = choosing.Kept(epath.Path(case.get("choices", folder)), wave, _say)
-        layers = choosing.layers_on(wave, spec, SHAPES[case["grid"]], case["batch"])
+        kept = Kept(epath.Path(case.get("choices", folder)), wave.devices[0], _say)
+        layers = layers_on(wave, spec, SHAPES[case["grid"]], case["batch"])
         return replace(wave, forms=tuple(kept.of(layers, case["member"]).values()))
 
 

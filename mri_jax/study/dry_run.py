@@ -3,7 +3,7 @@
 from etils import epath
 
 from mri_jax.settings.study import Study
-from mri_jax.study import begin, choosing, estimate
+from mri_jax.study import begin, estimate
 from mri_jax.study.announce import announcement
 from mri_jax.study.making import scans_to_make
 from mri_jax.study.measured import Costs
@@ -31,6 +31,6 @@ def print_plan(
     check_memory(plan, catalogue, folders, how.memory)
     how.say(how.said)
     how.say(announcement(study, plan, catalogue, folders))
-    wave = choosing.with_forms(how.devices, plan, catalogue.grid.shape, folders, how.say)
+    wave = how.wave_of(plan, catalogue.grid.shape, folders)
     costs = Costs(folders.root, wave, study, how.say)
     how.say(estimate.report(plan, folders, costs, catalogue.grid, to_simulate))

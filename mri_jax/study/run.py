@@ -4,7 +4,7 @@ from etils import epath
 
 from mri_jax.locks import folder_locked
 from mri_jax.settings.study import Study
-from mri_jax.study import begin, choosing, conclude
+from mri_jax.study import begin, conclude
 from mri_jax.study.announce import announcement
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, check_volumes
@@ -44,7 +44,7 @@ def run(
         how.say(announcement(study, plan, volumes.catalogue, folders))
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
-        wave = choosing.with_forms(how.devices, plan, volumes.shape[:3], folders, how.say)
+        wave = how.wave_of(plan, volumes.shape[:3], folders)
         # A refused study leaves nothing behind, so that the corrected one finds its folder free.
         begin.write(workdir, study, plan, volumes, folders, wave.forms)
         Executor(

@@ -6,8 +6,11 @@ from functools import cached_property
 
 from etils import epath
 
+from mri_jax.planning.plan import Plan
 from mri_jax.settings.study import Study
+from mri_jax.study import choosing
 from mri_jax.study.scans import open_store
+from mri_jax.study.stages import StageFolders
 from mri_jax.training import devices
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
@@ -35,6 +38,10 @@ class Running:
     def devices(self) -> Wave:
         """What to train on."""
         return self.wave or devices.one_fold_each()
+
+    def wave_of(self, plan: Plan, size: tuple[int, int, int], folders: StageFolders) -> Wave:
+        """Returns the devices with the forms of a plan's layers; see `choosing.with_forms`."""
+        return choosing.with_forms(self.devices, plan, size, folders, self.say)
 
     @property
     def said(self) -> str:
