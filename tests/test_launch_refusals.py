@@ -33,7 +33,10 @@ MISTAKES = [
     ("--stages=~no-such-user/x", "no such home folder"),
     ("--config.train.min_delta=inf", "config.train.min_delta: inf must be a number from 0"),
     ("--config.data.clip=()", "config.data.clip: () must be a tuple of 2 values"),
-    ("--config.model.form=native", "config.model.form: is no field any more; --forms=native|xla|"),
+    (
+        "--config.model.form=native",
+        "config.model.form: is no field any more; --forms (launch.py --help) chooses how",
+    ),
     ("--forms=fast", "--forms: 'fast'"),
     ("--cpu_folds=0", "--cpu_folds: 0 must be a whole number from 1 to"),
     ("--cpu_folds=100000", "--cpu_folds: 100000 must be a whole number from 1 to"),

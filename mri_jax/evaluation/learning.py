@@ -60,8 +60,9 @@ def hardly(loss: float, chance: float, held_out_auc: float = float("nan")) -> st
     if not loss > (1 - MARGIN) * chance > 0:
         return ""
     known = "" if np.isnan(held_out_auc) else f"; held-out AUC {held_out_auc:.0%}"
+    how = "hardly" if loss < chance else "no"
     return (
-        "its probabilities are hardly better than guessing "
+        f"its probabilities are {how} better than guessing "
         f"(held-out loss {loss:.3f}, guessing {chance:.3f}{known})"
     )
 

@@ -130,7 +130,8 @@ def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]
     if (width > WIDE).any():
         lines.append(
             f"{where}: the AUC's 95% intervals are wide: {(width > WIDE).sum()} of {len(rows)} "
-            f"methods span more than {WIDE:.0f} points, the widest {width.max():.0f}."
+            f"methods span more than {WIDE:.0f} points, the widest "
+            f"{section.label(rows.loc[width.idxmax(), 'method'])} {width.max():.0f}."
         )
     for row in rows.to_dict("records"):
         name = section.label(row["method"])
@@ -166,8 +167,9 @@ def _one_class(name: str, scores: Scores, where: str) -> list[str]:
         both &= (scores.tested & (scores.label == 0)).any(axis=1)
         found = pd.Series(scores.fold[alike & both])
         if len(found):
+            verb = "decides" if len(found) == 1 else "decide"
             lines.append(
-                f"{where}: {trainings.folds(found)} of {name} decides every subject {word} at "
+                f"{where}: {trainings.folds(found)} of {name} {verb} every subject {word} at "
                 "argmax; the SD of SEN and SPE includes it."
             )
     return lines

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.metrics import METRICS
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs.labels import of_run, titled
@@ -19,7 +20,8 @@ class Compared:
       key: The key of its table.
       title: What is compared.
       networks: The networks, whatever their stage.
-      sources: The cohorts that they were trained on.
+      sources: What they were trained on.
+      tuned: The cohort that they were fine-tuned on; empty where none was.
       targets: The cohorts that they were tested on, with their subjects.
       runs: The results folders that hold them.
     """
@@ -28,31 +30,40 @@ class Compared:
     title: str
     networks: str
     sources: str
+    tuned: str
     targets: str
     runs: str
 
 
 def compared(analysis: Analysis) -> list[Compared]:
-    """Returns what each table compares; nothing where one run holds one table."""
-    if len(analysis.sections) == 1 and len(analysis.runs) == 1:
-        return []
+    """Returns what each table compares."""
     return [_of_section(analysis, section) for section in analysis.sections]
 
 
 def _of_section(analysis: Analysis, section: FamilyAnalysis) -> Compared:
     networks = section.family.networks
-    names: list[str] = []
-    sources: list[str] = []
+    wanted, names = {m.run for m in networks}, []
+    sources: dict[str, None] = {}
+    tuned: dict[str, None] = {}
     for name, run in zip(analysis.names, analysis.runs, strict=True):
-        if set(run.predictions["run"]) & {m.run for m in networks}:
+        rows = run.predictions[run.predictions["run"].isin(wanted)]
+        if len(rows):
             names.append(name)
-            sources += run.study.source.cohorts if run.study else ()
+        shown = rows["split"].eq("adaptation") & rows["stage"].isin({m.stage for m in networks})
+        tuned |= dict.fromkeys(rows.loc[shown & rows["stage"].ne(SOURCE), "cohort"])
+        for asked in run.study.runs if run.study else ():
+            if asked.name not in wanted:
+                continue
+            source = asked.source
+            of = f"{source.name}: {source.positive} against {source.negative} of "
+            sources[(of if source.name else "") + source.pooled] = None
     tested = [c for c in section.cohorts if section.tested(c)]
     return Compared(
         key=section.family.key,
         title=section.title,
         networks="; ".join(dict.fromkeys(map(of_run, networks))),
-        sources=", ".join(dict.fromkeys(sources)),
+        sources="; ".join(sources),
+        tuned=", ".join(tuned),
         targets="; ".join(f"{cohort} ({section.subjects(cohort)})" for cohort in tested),
         runs=", ".join(names),
     )

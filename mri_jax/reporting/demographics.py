@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.reporting.analysis import Analysis
+from mri_jax.runs.results import Results
 from mri_jax.showing.numbers import DASH
 from mri_jax.showing.table import Cell, Table, text
 
@@ -79,7 +80,10 @@ FLOW = ["stage", "step", "reason", "cohort", "class", "n"]
 def flow_table(analysis: Analysis) -> Table:
     """Returns what each step of the selection left, and why not the rest, a column a cohort."""
     flows = {
-        name: run.flow[FLOW].astype({"reason": object, "class": object}).fillna("")
+        name: pd.concat(
+            [run.flow[FLOW].astype({"reason": object, "class": object}).fillna(""), _parts(run)],
+            ignore_index=True,
+        )
         for name, run in zip(analysis.names, analysis.runs, strict=True)
         if set(FLOW) <= set(run.flow.columns)
     }
@@ -100,6 +104,21 @@ def flow_table(analysis: Analysis) -> Table:
     header = ("Stage", "Step", *cohorts) if shared else ("Run", "Stage", "Step", *cohorts)
     note = "Subjects found, left out and kept at each step of the selection, by class."
     return Table("flow", "Flow of subjects", header, tuple(rows), note, data)
+
+
+def _parts(run: Results) -> pd.DataFrame:
+    """Returns how many subjects of a cohort adapt and test, where networks are tuned on it."""
+    rows, people = run.predictions, run.cohort
+    rows = rows[rows["split"].isin(("adaptation", "test")) & rows["repeat"].eq(0)]
+    rows = rows[rows["cohort"].isin(rows.loc[rows["split"].eq("adaptation"), "cohort"])]
+    if not len(rows) or not {"subject_id", "diagnosis"} <= set(people.columns):
+        return pd.DataFrame(columns=FLOW)
+    diagnosis = people.drop_duplicates("subject_id").set_index("subject_id")["diagnosis"]
+    rows = rows.drop_duplicates(["cohort", "split", "subject_id"])
+    rows = rows.assign(**{"class": rows["subject_id"].map(diagnosis)}).dropna(subset=["class"])
+    counts = rows.groupby(["split", "cohort", "class"], sort=True).size().rename("n").reset_index()
+    step = counts["split"].map({"adaptation": "fine-tuned on", "test": "tested"})
+    return counts.assign(stage="fine-tuning", step=step, reason="")[FLOW]
 
 
 def _counts(rows: pd.DataFrame) -> Cell:

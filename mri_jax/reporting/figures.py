@@ -19,6 +19,8 @@ from mri_jax.showing.figures import LINES, MARKERS, Picture, drawn, wrapped
 
 PLAIN = "0.35"
 """Colour of the baselines."""
+CURVES = 8
+"""At most so many ROC curves stand in one figure."""
 SHOWN_AS = {
     "finetune": "Figs. 2 and 3", "task": "Fig. 5", "depth": "Table 1", "width": "Table 2",
     "source": "tables",
@@ -117,7 +119,8 @@ def _roc(section: FamilyAnalysis, cohort: str, analysis: Analysis) -> Iterator[P
     """Yields the curves of the networks, and those of the baselines."""
     entries = [e for e in section.tested(cohort) if e.scores and min(e.scores.counts) > 0]
     for name, plain in (("networks", False), ("baselines", True)):
-        side = [e for e in entries if e.method.variant.is_baseline == plain]
+        found = [e for e in entries if e.method.variant.is_baseline == plain]
+        side = found[:CURVES]
         if not side:
             continue
 
@@ -131,9 +134,12 @@ def _roc(section: FamilyAnalysis, cohort: str, analysis: Analysis) -> Iterator[P
         caption = (
             f"ROC curves of the {name} on {cohort} ({section.subjects(cohort)}): mean sensitivity "
             "over the networks at each specificity, and their mean AUC in percent. Filled marker: "
-            "argmax; open marker: refitted threshold. Shaded: pointwise 95% band over new subjects "
+            "argmax; open marker: refitted threshold; both are means over the networks and may lie "
+            "off the mean curve. Shaded: pointwise 95% band over new subjects "
             "(class-stratified bootstrap) of the first curve, and of others that leave it."
         )
+        if len(found) > CURVES:
+            caption += f" The first {CURVES} of {len(found)}; the others stand in the tables."
         lines = sum(1 + _curve_label(section, e).count("\n") for e in side)
         figure = drawn(
             draw, 4.4, 4.3 + 0.15 * lines, analysis.simulated, f"ROC of the {name}, {cohort}"
@@ -165,14 +171,14 @@ def _roc_panel(
         # Beyond eight methods the colours come again, with other dashes.
         plain = method.variant.is_baseline
         colour = f"{0.1 + 0.5 * place / len(entries):.2f}" if plain else f"C{place % 8}"
-        axes.plot(
-            grid, mean, color=colour, linestyle=LINES[(place + place // 8) % len(LINES)],
-            linewidth=1.2, label=_curve_label(section, entry),
-        )  # fmt: skip
+        line, marker = LINES[(place + place // 8) % len(LINES)], MARKERS[place % 8]
+        axes.plot(grid, mean, color=colour, linestyle=line, linewidth=1.2)
+        label = _curve_label(section, entry)
+        axes.plot([], [], color=colour, linestyle=line, marker=marker, linewidth=1.2, label=label)
         for point, fill in ((ARGMAX, colour), (REFITTED, "white"), (INNER, "white")):
             sensitivity, specificity = _at(section.points, cohort, method.name, point)
             axes.plot(
-                1 - specificity, sensitivity, MARKERS[place % 8], mfc=fill, mec=colour,
+                1 - specificity, sensitivity, marker, mfc=fill, mec=colour,
                 markersize=5.5, zorder=3,
             )  # fmt: skip
         if not bands or _apart(mean, bands):

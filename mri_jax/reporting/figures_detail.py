@@ -83,17 +83,18 @@ def _confusion(entries: list[MethodScores], classes: tuple[str, str]) -> Callabl
         for axes, entry in zip(panels, entries, strict=True):
             assert entry.scores is not None
             shares, counts = _confusion_of(entry.scores)
-            axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+            # The positive class first, as in the page's small pictures.
+            axes.imshow(shares[::-1, ::-1], vmin=0, vmax=1, cmap="Blues")
             for row in (0, 1):
                 for column in (0, 1):
                     share = shares[row, column]
                     shown = "–" if np.isnan(share) else f"{100 * share:.0f}%"
                     axes.text(
-                        column, row, f"{shown}\n{counts[row, column]:.1f}", ha="center",
-                        va="center", color="white" if share > 0.55 else "black",
+                        1 - column, 1 - row, f"{shown}\n{counts[row, column]:.1f}", ha="center",
+                        va="center", color="white" if share > 0.68 else "black",
                     )  # fmt: skip
-            axes.set_xticks((0, 1), classes)
-            axes.set_yticks((0, 1), classes, rotation=90, va="center")
+            axes.set_xticks((1, 0), classes)
+            axes.set_yticks((1, 0), classes, rotation=90, va="center")
             axes.grid(False)
             axes.set_xlabel("decided")
             axes.set_title(wrapped(titled(label(entry.method)), 26), fontsize=8)

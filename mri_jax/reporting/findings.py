@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
+from mri_jax.problems import counted
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.reporting.forest import Forest, forest
@@ -103,7 +104,7 @@ def _source(section: FamilyAnalysis, cohort: str) -> str:
     limits = interval(row["a_low"], row["a_high"])
     if not limits:
         return f"{told}, without an interval."
-    chance = "above" if row["a_low"] > 0.5 else "not told apart from"
+    chance = "above" if row["a_low"] > 0.5 else "not clearly different from"
     if row["a_high"] < 0.5:
         chance = "below"
     return f"{told} {limits}, {chance} chance."
@@ -125,14 +126,16 @@ def _networks(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
         return
     hold = tested[tested["p_holm"] < ALPHA]
     if len(tested) == 1:
-        verdict = "" if len(hold) else ": no difference beyond chance"
-        yield f"{pair}{verdict}{untested}."
+        yield f"{pair}: {'a' if len(hold) else 'no'} clear difference{untested}."
         return
-    count = f"{len(hold) or 'None'} of {len(tested)} pairs of networks"
-    differ = "differs" if len(hold) <= 1 else "differ"
-    if len(hold):
-        pair = _pair(section, hold.loc[hold["difference"].abs().idxmax()])
-    yield f"{count} {differ} in AUC beyond chance; most of all: {pair}{untested}."
+    if not len(hold):
+        none = f"no clear difference in AUC in {len(tested)} comparisons"
+        yield f"{none}; the largest: {pair}{untested}."
+        return
+    pair = _pair(section, hold.loc[hold["difference"].abs().idxmax()])
+    differ = "shows a clear difference" if len(hold) == 1 else "show clear differences"
+    count = f"{len(hold)} of {len(tested)} comparisons {differ} in AUC"
+    yield f"{count}; the largest: {pair}{untested}."
 
 
 def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
@@ -147,19 +150,21 @@ def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"{section.label(pair[0])}: balanced accuracy {_change(tuned)} points against the source "
         f"network ({_p(tuned)}), {_change(threshold)} against it with a refitted threshold "
-        f"({_p(threshold)})"
-        f"{'' if section.family.exploratory else _meaning(tuned, threshold)}."
+        f"({_p(threshold)}){'' if section.family.exploratory else _meaning(tuned, threshold)}."
     )
 
 
 def _meaning(tuned: pd.Series, threshold: pd.Series) -> str:
-    """Returns what two comparisons say together, where they say something."""
-    gains = tuned["p_holm"] < ALPHA and tuned["difference"] > 0
-    if gains and threshold["p_holm"] >= ALPHA:
-        return ": a new threshold is not told apart from the fine-tuning"
-    if gains and threshold["p_holm"] < ALPHA and threshold["difference"] > 0:
-        return ": fine-tuning does more than a new threshold"
-    return ""
+    """Returns what two comparisons say together."""
+    if pd.isna(tuned["p_holm"]) or pd.isna(threshold["p_holm"]):
+        return ""
+    if threshold["p_holm"] < ALPHA:
+        more = "more" if threshold["difference"] > 0 else "less"
+        return f": fine-tuning does {more} than a new threshold alone"
+    change = "a clear gain" if tuned["difference"] > 0 else "a clear loss"
+    if tuned["p_holm"] >= ALPHA:
+        change = "no clear change"
+    return f": {change}, and no clear difference from a new threshold alone"
 
 
 def _baselines(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
@@ -174,11 +179,13 @@ def _baselines(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
         largest = tested.loc[tested["difference"].abs().idxmax()]
         yield f"Against a baseline, not planned for inference: {_pair(section, largest)}."
         return
-    parts = []
-    for network, group in tested.sort_values("difference").groupby("first", sort=False):
-        told = "; ".join(_plain(section, row) for _, row in group.iterrows())
-        parts.append(f"against {section.label(str(network))}: {told}")
-    yield f"{'; '.join(parts)}{_untested(rows, tested)}."
+    first = section.family.networks[0].name
+    first = first if first in set(tested["first"]) else str(tested["first"].iloc[0])
+    mine = tested[tested["first"] == first].sort_values("difference")
+    told = "; ".join(_plain(section, row) for _, row in mine.iterrows())
+    others = len(tested["first"].unique()) - 1
+    more = f"; {counted(others, 'other network')} in the table" if others else ""
+    yield f"against {section.label(first)}: {told}{more}{_untested(rows, tested)}."
 
 
 def _tested(rows: pd.DataFrame) -> pd.DataFrame:
@@ -194,11 +201,11 @@ def _plain(section: FamilyAnalysis, row: pd.Series) -> str:
     name, low, high = section.label(row["second"]), row["low"], row["high"]
     if row["p_holm"] >= ALPHA:
         change = f"{signed(-row['difference'])} {interval(-high, -low)}".rstrip()
-        return f"{name} not told apart ({change} points, {_p(row)})"
+        return f"{name}: no clear difference ({change} points, {_p(row)})"
     better = row["difference"] < 0
     limits = interval(-high, -low) if better else interval(low, high)
     size = f"{percent(abs(row['difference']))} {limits}".rstrip()
-    return f"{name} {'better' if better else 'worse'} by {size} points ({_p(row)})"
+    return f"{name}: {'better' if better else 'worse'} by {size} points ({_p(row)})"
 
 
 def _certainty(section: FamilyAnalysis, cohort: str) -> Iterator[str]:
@@ -207,10 +214,11 @@ def _certainty(section: FamilyAnalysis, cohort: str) -> Iterator[str]:
     if row is None or pd.isna(row["a_low"]):
         return
     within, retrained = (percent((row[f"{k}_high"] - row[f"{k}_low"]) / 2) for k in "ab")
-    also = f", of networks trained anew to ±{retrained}" if pd.notna(row["b_low"]) else ""
+    also = f", ±{retrained} for networks trained anew" if pd.notna(row["b_low"]) else ""
+    first = section.label(section.family.networks[0].name)
     yield (
-        f"with {section.subjects(cohort)} the first AUC is known to about ±{within} points on new "
-        f"subjects{also}."
+        f"with {section.subjects(cohort)} the AUC of {first} has a margin of ±{within} points on "
+        f"new subjects{also}."
     )
 
 

@@ -6,10 +6,12 @@ from typing import TypeVar
 from mri_jax import __version__
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.comparisons import PERMUTATIONS
+from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.evaluation.variants import of_baselines
 from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis
+from mri_jax.runs.labels import of_run, of_stage
 from mri_jax.settings.study import Study
 
 T = TypeVar("T")
@@ -178,7 +180,8 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     folds = networks["fold"].nunique()
     cohorts = ", ".join(dict.fromkeys(networks.loc[networks["split"].eq("test"), "cohort"]))
     source = ", ".join(dict.fromkeys(networks.loc[networks["split"].eq("validation"), "cohort"]))
-    runs = ", ".join(dict.fromkeys(networks["run"]))
+    named = dict.fromkeys(of_run(analysis.method(run, SOURCE)) for run in networks["run"].unique())
+    runs = "; ".join(named)
     kind = "simulated scans" if analysis.simulated else "T1-weighted scans"
     paragraphs = []
     first = f"3D convolutional networks ({runs}) were trained from scratch on {kind}"
@@ -191,8 +194,10 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         repeats = networks["repeat"].nunique()
         parts = _shared(analysis, lambda study: study.finetune.parts)
         share = f"one of {parts} stratified parts" if parts else "a stratified part"
+        cohort = _shared(analysis, lambda study: study.finetune.cohort) or "the target"
+        ways = "; ".join(of_stage(stage) for stage in stages)
         first += (
-            f" Networks were fine-tuned ({', '.join(stages)}) on {share} of the target; "
+            f" Networks were fine-tuned on {share} of {cohort} ({ways}); "
             f"source and tuned networks are compared on the same remaining subjects"
             + (f", over {repeats} disjoint parts." if repeats > 1 else ".")
         )

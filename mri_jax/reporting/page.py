@@ -70,6 +70,7 @@ def render(
         simulated=analysis.simulated,
         share=share,
         compared=compared(analysis),
+        several=len(analysis.sections) > 1 or len(analysis.runs) > 1,
         beside=beside,
         findings=findings(analysis),
         wrong=wrong(analysis),

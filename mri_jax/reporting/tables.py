@@ -204,10 +204,12 @@ def differences_table(section: FamilyAnalysis) -> Table:
     ):
         by_metric = group.set_index("metric")
         at = ", threshold refitted" if point == REFITTED else ""
-        cells = [text(f"{titled(section.pair(first, second))}{at}")]
+        tests = ", ".join(test for test in dict.fromkeys(group["test"]) if test)
+        pair = f"{titled(section.pair(first, second))}{at}"
+        cells = [Cell(pair, pair, f"test: {tests}" if tests else "")]
         cells += [text(cohort if split == "test" else f"{cohort} (held-out folds)")]
         cells += [_change(by_metric.loc[m]) if m in by_metric.index else text("") for m in METRICS]
-        cells += [_mcnemar(by_metric.loc["acc"]), text(_tested(group))]
+        cells += [_mcnemar(by_metric.loc["acc"]), text(_missing(group))]
         rows.append(tuple(cells))
     note = (
         "First minus second on the same subjects, in percentage points, with its 95% interval over "
@@ -222,13 +224,13 @@ def differences_table(section: FamilyAnalysis) -> Table:
             "difference near zero means that a new threshold does what fine-tuning does; Holm "
             "within these rows."
         )
-    header = ("Methods", TESTED, *(m.upper() for m in METRICS), "McNemar", "Test")
+    header = ("Methods", TESTED, *(m.upper() for m in METRICS), "McNemar", "Note")
     columns, shown = without_empty(header, rows)
     title = "Differences between methods"
     data = _with_labels(section, frame)
     return Table(
-        f"{section.family.key}-differences", title, columns, shown, note, data, details="p-values",
-        lead="Every planned pair on the same subjects.",
+        f"{section.family.key}-differences", title, columns, shown, note, data,
+        details="tests and p-values", lead="Every planned pair on the same subjects.",
     )  # fmt: skip
 
 
@@ -253,9 +255,9 @@ def _mcnemar(row: pd.Series) -> Cell:
     return Cell("{} [{}, {}]".format(*values), odds, f"p {p_value(row['p_mcnemar'])}")
 
 
-def _tested(group: pd.DataFrame) -> str:
-    """Returns the test of a row, and for which scores something is missing, and why."""
-    parts = [test for test in dict.fromkeys(group["test"]) if test]
+def _missing(group: pd.DataFrame) -> str:
+    """Returns for which scores of a row something is missing, and why."""
+    parts = []
     noted = group[group["note"] != ""]
     for note, rows in noted.groupby("note", sort=False):
         which = ", ".join(rows["metric"].str.upper())
@@ -287,7 +289,7 @@ def anova_table(section: FamilyAnalysis, published: pd.DataFrame | None = None) 
         "One-way ANOVA over the networks' values, as in the paper. It treats folds as independent, "
         "which they are not: they share the test subjects and most training subjects. The paired "
         "tests stand in the table of differences. The interval is of the population's η² "
-        "(non-central F); where the means differ less than chance it closes on 0."
+        "(non-central F), corrected for chance: it may lie below the η² of these networks."
     )
     if section.family.key == "depth":
         note += (

@@ -11,6 +11,8 @@ from mri_jax.runs.results import Results
 
 KEY = ["run", "stage", "repeat", "fold"]
 COLUMNS = [*KEY, "what", "reason"]
+# More ways of fine-tuning than this are counted, not named.
+_NAMED = 3
 _CONSEQUENCE = {
     FAILED: "no score is given for it, and none for a mean over these networks",
     HARDLY: "it counts in every mean, SD and interval",
@@ -81,6 +83,8 @@ def sentences(
         heirs = inherited & rows["run"].eq(run) & rows["fold"].isin(group["fold"])
         stages = rows.loc[heirs & rows["what"].eq(what), "stage"].drop_duplicates()
         tuned = "; ".join(named(run, stage) for stage in stages)
+        if len(stages) > _NAMED:
+            tuned = f"of {len(stages)} ways of fine-tuning"
         too = _HEIRS[what].format(tuned) if tuned else ""
         yield f"{who}: {what}: {reason}; {_CONSEQUENCE[what]}{too}."
 

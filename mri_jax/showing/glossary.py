@@ -5,6 +5,9 @@ import re
 from markupsafe import Markup, escape
 
 TERMS = {
+    "ACC": "Accuracy: the share of subjects that are decided rightly.",
+    "adaptation part": "The part of a target's subjects, a fifth by default, on which networks are "
+    "fine-tuned; the others test.",
     "AUC": "Area under the ROC curve: the chance that a randomly chosen patient gets a higher "
     "score than a randomly chosen control; 50% is guessing.",
     "BAC": "Balanced accuracy: the mean of sensitivity and specificity; 50% is guessing, whatever "
@@ -18,6 +21,7 @@ TERMS = {
     "Brier": "Mean squared distance between the predicted probability and what was true; lower is "
     "better.",
     "calibration": "Whether subjects given a probability of 70% are patients in 70 of 100 cases.",
+    "corrected t": "A t-test that allows for the overlap of the folds' training subjects.",
     "DeLong": "A formula for the variance of the AUC, and for comparing two of them.",
     "ECE": "Expected calibration error: the mean distance between predicted probabilities and "
     "observed shares; lower is better.",
@@ -27,7 +31,7 @@ TERMS = {
     "Holm": "An adjustment of p-values for the number of tests of a table: with many tests some p "
     "are small by chance.",
     "interval A": "95% interval of these networks on new subjects of the same kind.",
-    "interval B": "95% interval of networks trained anew and tested on new subjects; wider than A.",
+    "interval B": "95% interval of networks trained anew and tested on new subjects.",
     "McNemar": "A test of whether two classifiers err on different subjects.",
     "permutation": "A test that swaps the two methods' scores of subjects at random, to see how "
     "large a difference chance alone makes.",
@@ -37,6 +41,8 @@ TERMS = {
     "fine-tuning, instead of the source's.",
     "temperature": "The number by which scores are divided before they become probabilities: above "
     "1 the network was too sure of itself.",
+    "Wilson": "A formula for the interval of a share, such as 40 of 50.",
+    "η²": "The share of the scores' variance that lies between methods, corrected for chance.",
     "trained anew": "With other subjects and another start, as another group would train them.",
 }
 """A term, as texts write it, and what it means."""

@@ -25,6 +25,23 @@ def test_a_third_sex_and_the_first_of_two_sessions():
     assert made.data["age_mean"].tolist() == [(70.0 + 60.0 + 61.0) / 3]
 
 
+def test_the_flow_tells_who_adapts_and_who_tests(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "ADNI2": (15, 20), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts, stages=("tuned-high",))
+    (folder / results.FLOW).write_text(
+        "stage,step,reason,cohort,class,n\ncohort,found,,ADNI2,all,35\n", encoding="utf-8"
+    )
+    analysis = analyse(load_runs([str(folder)]))
+    table = flow_table(analysis)
+    told = {row[1].text: [cell.text for cell in row[2:]] for row in table.rows[-2:]}
+    assert table.header[2:] == ("ADNI2",)
+    adapting, tested = told["fine-tuned on"][0], told["tested"][0]
+    rows = analysis.predictions.query("cohort == 'ADNI2' and repeat == 0 and split == 'adaptation'")
+    number = rows.drop_duplicates("subject_id")["label"].value_counts()
+    assert adapting == f"{number[1]} AD, {number[0]} CN"
+    assert tested == f"{15 - number[1]} AD, {20 - number[0]} CN"
+
+
 def test_the_flow_of_subjects_has_a_column_a_cohort(tmp_path):
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(tmp_path / "flow", cohorts=cohorts)

@@ -56,7 +56,7 @@ def test_the_first_sentence_is_the_source_networks_auc_with_its_interval_and_cha
     shown = f"{percent(source['mean'])}% [{percent(source['a_low'])}, {percent(source['a_high'])}]"
     assert said(analysis, "AUC")[0].startswith(f"{SOURCE}: a mean of {shown}, ")
     for low, high, told in (
-        (0.45, 0.65, "55.0% [45.0, 65.0], not told apart from chance."),
+        (0.45, 0.65, "55.0% [45.0, 65.0], not clearly different from chance."),
         (0.51, 0.65, "55.0% [51.0, 65.0], above chance."),
         (0.35, 0.49, "55.0% [35.0, 49.0], below chance."),
         (float("nan"), float("nan"), "55.0%, without an interval."),
@@ -73,9 +73,9 @@ def test_one_pair_of_networks_is_spelled_out_and_has_a_verdict_where_none_differ
     row = pairs(analysis).query("second == 'cnn5-w1' and point == 'argmax'").iloc[0]
     (told,) = said(changed(analysis, p_holm=0.2), "Networks")
     assert told.startswith(f"{PAIR} {signed(row['difference'])} [")
-    assert told.endswith(" points (adjusted p 0.200): no difference beyond chance.")
+    assert told.endswith(" points (adjusted p 0.200): no clear difference.")
     (told,) = said(changed(analysis, p_holm=0.01), "Networks")
-    assert told.endswith(" points (adjusted p 0.010).")
+    assert told.endswith(" points (adjusted p 0.010): a clear difference.")
     assert said(changed(analysis, p_holm=float("nan")), "Networks") == [
         "No pair of networks could be tested for a difference in AUC."
     ]
@@ -92,13 +92,13 @@ def test_several_pairs_are_counted_and_the_largest_spelled_out(analysis):
         return said(with_section(analysis, differences=both), "Networks")[0]
 
     assert with_p(0.5, 0.5).startswith(
-        "None of 2 pairs of networks differs in AUC beyond chance; most of all: other minus "
+        "no clear difference in AUC in 2 comparisons; the largest: other minus "
     )
     # The one that differs is spelled out, not the largest.
-    assert f"1 of 2 pairs of networks differs in AUC beyond chance; most of all: {PAIR} " in (
-        with_p(0.01, 0.5)
+    assert with_p(0.01, 0.5).startswith(
+        f"1 of 2 comparisons shows a clear difference in AUC; the largest: {PAIR} "
     )
-    assert with_p(0.01, 0.01).startswith("2 of 2 pairs of networks differ in AUC")
+    assert with_p(0.01, 0.01).startswith("2 of 2 comparisons show clear differences in AUC; ")
 
 
 def test_an_exploratory_table_gets_no_verdict(analysis):
@@ -136,12 +136,16 @@ def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
             frame.loc[chosen, ["difference", "p_holm"]] = difference, p
         return said(with_section(analysis, differences=frame), "Threshold")[0].rpartition(")")[2]
 
-    assert meaning((0.1, 0.01), (0.01, 0.6)) == (
-        ": a new threshold is not told apart from the fine-tuning."
+    alone = "and no clear difference from a new threshold alone."
+    assert meaning((0.1, 0.01), (0.01, 0.6)) == f": a clear gain, {alone}"
+    assert meaning((0.1, 0.2), (0.01, 0.6)) == f": no clear change, {alone}"
+    assert meaning((-0.1, 0.01), (-0.1, 0.6)) == f": a clear loss, {alone}"
+    assert meaning((0.1, 0.2), (0.08, 0.02)) == (
+        ": fine-tuning does more than a new threshold alone."
     )
-    assert meaning((0.1, 0.01), (0.08, 0.02)) == ": fine-tuning does more than a new threshold."
-    assert meaning((0.1, 0.2), (0.01, 0.6)) == "."
-    assert meaning((-0.1, 0.01), (-0.1, 0.6)) == "."
+    assert meaning((0.1, 0.2), (-0.08, 0.02)) == (
+        ": fine-tuning does less than a new threshold alone."
+    )
     # Without a test nothing is said of the two together.
     assert meaning((0.1, 0.01), (0.01, float("nan"))) == "."
     assert said(changed(analysis, difference=float("nan")), "Threshold") == []
@@ -160,17 +164,17 @@ def baselines_differ(analysis, by):
     )
 
 
-def test_baselines_are_better_worse_or_not_told_apart(analysis):
+def test_baselines_are_better_worse_or_not_clearly_different(analysis):
     (told,) = said(baselines_differ(analysis, -0.123), "Baselines")
     assert told.startswith(
-        f"against {SOURCE}: voxels, ridge regression better by 12.3 [9.3, 14.3] points "
-        "(adjusted p 0.004); age and sex not told apart ("
+        f"against {SOURCE}: voxels, ridge regression: better by 12.3 [9.3, 14.3] points "
+        "(adjusted p 0.004); age and sex: no clear difference ("
     )
     # As significant, and worse than the networks: the best baseline comes first.
     (told,) = said(baselines_differ(analysis, 0.3), "Baselines")
-    assert told.startswith(f"against {SOURCE}: age and sex not told apart (")
+    assert told.startswith(f"against {SOURCE}: age and sex: no clear difference (")
     assert told.endswith(
-        "; voxels, ridge regression worse by 30.0 [28.0, 33.0] points (adjusted p 0.004)."
+        "; voxels, ridge regression: worse by 30.0 [28.0, 33.0] points (adjusted p 0.004)."
     )
     (told,) = said(changed(analysis, p_holm=0.2), "Baselines")
     assert not {"better", "worse"} & set(told.split())
@@ -185,7 +189,8 @@ def test_baselines_of_several_networks_are_one_sentence(analysis):
     others = [rows[voxels].assign(first=f"cnn-{i}") for i in range(5)]
     every = pd.concat([rows, *others], ignore_index=True)
     (told,) = said(with_section(analysis, differences=every.assign(p_holm=0.2)), "Baselines")
-    assert told.count("against ") == 6
+    assert told.count("against ") == 1
+    assert told.endswith("; 5 other networks in the table.")
     some = every.assign(p_holm=every["p_holm"].where(every["first"].ne("cnn-3"), float("nan")))
     (told,) = said(with_section(analysis, differences=some), "Baselines")
     assert told.endswith("; 1 more could not be tested.")
@@ -196,8 +201,8 @@ def test_the_last_sentence_says_how_well_the_auc_is_known(analysis):
     given = section.summary.assign(a_low=0.6, a_high=0.78, b_low=0.55, b_high=0.79)
     (told,) = said(with_section(analysis, summary=given), "How sure")
     assert told == (
-        f"with {section.subjects('ADNI2')} the first AUC is known to about ±9.0 points on new "
-        "subjects, of networks trained anew to ±12.0."
+        f"with {section.subjects('ADNI2')} the AUC of {SOURCE} has a margin of ±9.0 points on new "
+        "subjects, ±12.0 for networks trained anew."
     )
     unknown = section.summary.assign(b_low=float("nan"))
     assert said(with_section(analysis, summary=unknown), "How sure")[0].endswith("new subjects.")
