@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -168,9 +167,7 @@ def test_switches_in_the_environment_change_no_number(cohorts, finished, tmp_pat
 
 
 @pytest.fixture
-def workdir(finished, tmp_path):
-    """A new work directory; its stages folder holds compiled programs and nothing else."""
-    shutil.copytree(finished[0].parent / "stages" / "xla", tmp_path / "stages" / "xla")
+def workdir(tmp_path):
     return tmp_path / "run"
 
 

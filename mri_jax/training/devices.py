@@ -45,7 +45,8 @@ def start(
     JAX_NUM_CPU_DEVICES say.
 
     Args:
-      stages: Compiled programs are kept under it (a local folder or a bucket).
+      stages: Compiled programs are kept under it (a local folder or a bucket), unless
+        JAX_COMPILATION_CACHE_DIR names another place.
       debug_nans: Stop at the first NaN; then one device is used.
       cpu_folds: How many folds a CPU trains at once.
       forms: How conv layers are computed, of `mri_jax.models.choice.ASKED`; None: the choice of
@@ -67,7 +68,8 @@ def start(
     if cpu_folds > 1 and debug_nans:
         raise UserError("--cpu_folds: must be 1 with --debug_nans, which trains one fold at a time")
     jax.config.update("jax_num_cpu_devices", cpu_folds)
-    jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_debug_nans", debug_nans)
     return_memory_after_compiling()
