@@ -135,9 +135,6 @@ def extrapolated(asked: dict[str, Any]) -> dict[str, Any]:
     from mri_jax.settings.study import Study
     from mri_jax.volumes.grids import GRIDS
 
-    study = Study.parse(paper.get_config("paper").to_dict())
-    plan = make_plan(study, simulated.catalogue_to_make(study))
-
     def work(spec: CNNSpec) -> float:
         return sum(each.multiply_adds for each in summary.layers(spec, GRIDS["paper"].shape))
 
@@ -155,6 +152,9 @@ def extrapolated(asked: dict[str, Any]) -> dict[str, Any]:
 
     if not rates:
         return {"failed": "no step was timed"}
+    preset = "smoke" if asked["tiny"] else "paper"
+    study = Study.parse(paper.get_config(preset).to_dict())
+    plan = make_plan(study, simulated.catalogue_to_make(study))
 
     def seconds(mode: str, spec: CNNSpec) -> float:
         """Of a volume: by its own network, else by the arithmetic of another one."""
@@ -175,7 +175,7 @@ def extrapolated(asked: dict[str, Any]) -> dict[str, Any]:
             spec = stage.network.fit.step.spec
             hours["evaluation"] += len(stage.tested) * seconds("inference", spec) / 3600
     return {
-        "study": "configs/paper.py:paper, all epochs, one device, without compiling and reading",
+        "study": f"configs/paper.py:{preset}, all epochs, one device, without compiling and reading",
         "stages": len(plan.stages()),
         "hours": dict(hours),
         "hours_in_all": sum(hours.values()),

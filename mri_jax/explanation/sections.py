@@ -19,8 +19,7 @@ from mri_jax.explanation.pictures import Line
 from mri_jax.explanation.sanity import FAILED, RULES
 from mri_jax.explanation.selection import ExplainedScan
 from mri_jax.filenames import joined_name, safe_name
-from mri_jax.runs.labels import of_stage, titled
-from mri_jax.runs.trained import SOURCE
+from mri_jax.runs.labels import SOURCE, of_stage, titled
 from mri_jax.showing.numbers import class_named
 from mri_jax.showing.table import from_frame, from_rows
 

@@ -1,7 +1,8 @@
 """What people call the methods of a run, beside the names that tables and files have."""
 
 from mri_jax.evaluation.baselines import BASELINES
-from mri_jax.evaluation.families import SOURCE, Method
+from mri_jax.evaluation.families import SOURCE as SOURCE
+from mri_jax.evaluation.families import Method
 from mri_jax.evaluation.variants import CNN
 from mri_jax.settings.sections import LAYER_SETS
 
