@@ -175,7 +175,7 @@ def extrapolated(asked: dict[str, Any]) -> dict[str, Any]:
             spec = stage.network.fit.step.spec
             hours["evaluation"] += len(stage.tested) * seconds("inference", spec) / 3600
     return {
-        "study": f"configs/paper.py:{preset}, all epochs, one device, without compiling and reading",
+        "study": f"configs/paper.py:{preset}, all epochs, one device, no compiling or reading",
         "stages": len(plan.stages()),
         "hours": dict(hours),
         "hours_in_all": sum(hours.values()),
