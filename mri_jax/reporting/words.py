@@ -21,7 +21,8 @@ def in_words(analysis: Analysis) -> list[str]:
     Where not all fits, each target's first sentence comes before any target's second.
     """
     found = findings(analysis)
-    first = [labelled("In short", analysis.simulated) + "; p is adjusted for several tests:"]
+    of = f", {found[0].cohort} ({found[0].subjects})" if len(found) == 1 else ""
+    first = [f"{labelled('In short', analysis.simulated)}{of}; p is adjusted for several tests:"]
     if trouble := wrong(analysis):
         said = counted(len(trouble), "sentence")
         first.append(f"  Networks failed or have hardly learnt: {said} in the report.")
@@ -45,7 +46,7 @@ def _written(found: Sequence[Finding], chosen: Sequence[Sequence[Claim]]) -> lis
     tables = {f.table for f in found}
     lines = []
     for finding, claims in zip(found, chosen, strict=True):
-        if claims:
+        if claims and len(found) > 1:
             of_table = f", {finding.title.partition(':')[0]}" if len(tables) > 1 else ""
             lines.append(f"  {finding.cohort} ({finding.subjects}){of_table}")
         for claim in claims:

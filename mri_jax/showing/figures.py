@@ -123,7 +123,8 @@ def drawn(
         layout = figure.get_layout_engine()
         if layout is not None:  # `draw` may have taken it away
             layout.execute(figure)
-            layout.execute(figure)
+            if any(axes.get_aspect() != "auto" for axes in figure.axes):
+                layout.execute(figure)
         figure.set_layout_engine(None)
     return figure
 

@@ -28,9 +28,10 @@ def test_a_single_target_is_told_whole(analysis):
     said = in_words(dataclasses.replace(analysis, sections=(one,)))
     assert len(said) <= LINES
     (found,) = findings(dataclasses.replace(analysis, sections=(one,)))
-    assert said[0] == "In short (SIMULATED scans); p is adjusted for several tests:"
+    assert said[0] == (
+        f"In short (SIMULATED scans), ADNI2 ({found.subjects}); p is adjusted for several tests:"
+    )
     assert said[1].startswith("  Networks failed or have hardly learnt: ")
-    assert said[2] == f"  ADNI2 ({found.subjects})"
     whole = " ".join(line.strip() for line in said)
     for claim in found.claims:
         assert f"- {claim.about}: {claim.text.replace('adjusted p', 'p')}" in whole
