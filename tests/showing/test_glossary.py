@@ -27,3 +27,13 @@ def test_every_term_has_a_sentence_and_an_id_of_its_own():
     )
     written = macro.render(interactive=True)
     assert re.findall(r'popover id="([^"]*)"', written) == ids
+
+
+def test_every_page_that_explains_words_holds_what_they_mean():
+    for room, name in (
+        ("reporting", "report.html.j2"),
+        ("explanation", "explanation.html.j2"),
+        ("prediction", "scan.html.j2"),
+    ):
+        template = pages.asset(room, name)
+        assert "{{ glossary() }}" in template
