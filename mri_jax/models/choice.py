@@ -67,7 +67,8 @@ def required(forms: str | None) -> str:
     Without one a CPU has a fixed form, and GPUs and TPUs measure.
 
     Raises:
-      UserError: ``native`` is asked for where no CPU computes, or where kernels cannot be had.
+      UserError: ``native`` is asked for where no CPU computes, or where kernels cannot be had; or
+        ``pallas`` where a CPU computes.
     """
     import jax
 
@@ -83,6 +84,8 @@ def required(forms: str | None) -> str:
             kernels.register()
         except UserError as error:
             raise UserError(f"--forms={NATIVE}: {error}") from None
+    if forms == PALLAS and jax.default_backend() == "cpu":
+        raise UserError("--forms: pallas kernels are for GPUs and TPUs; this machine has none")
     if forms == MEASURE or (forms is None and jax.default_backend() != "cpu"):
         return MEASURE
     return name(forms)

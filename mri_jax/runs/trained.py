@@ -20,6 +20,7 @@ from etils import epath
 
 from mri_jax import files, stage_note
 from mri_jax.errors import UserError
+from mri_jax.evaluation.families import SOURCE as SOURCE
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Provenance
 from mri_jax.runs.results import Results
@@ -28,8 +29,6 @@ from mri_jax.training.checkpoints import Network, load_params
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import KEY, VolumeStore
 from mri_jax.volumes.stream import Key, Reader
-
-SOURCE = "source"
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,13 @@ def test_a_batch_takes_the_choice_of_the_nearest_and_a_layer_without_one_is_an_e
         of_layer(forms, (1, *SHAPE, 1), 8, True, "bfloat16")
 
 
+def test_a_form_of_accelerators_alone_is_refused_where_a_cpu_computes(monkeypatch):
+    with pytest.raises(UserError, match=r"^--forms: pallas kernels are for GPUs and TPUs; "):
+        choice.required("pallas")
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert choice.required("pallas") == "pallas"
+
+
 def test_gpus_measure_unless_a_form_is_named_and_cpus_where_they_are_asked(unbuilt, monkeypatch):
     assert choice.required("measure") == "measure"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
