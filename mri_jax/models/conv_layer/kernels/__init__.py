@@ -145,7 +145,7 @@ def _processor() -> list[str]:
 
 
 def _build(compiler: str, library: Path) -> None:
-    print(f"building CPU kernels with {compiler} (once, about 15 s)", file=sys.stderr, flush=True)
+    print(f"building CPU kernels with {compiler} (once, about 20 s)", file=sys.stderr, flush=True)
     started = time.monotonic()
     for left in library.parent.glob(".*.tmp"):  # of a build that was killed; one builds at a time
         shutil.rmtree(left, ignore_errors=True)
