@@ -28,7 +28,7 @@ def drawn(spec: CNNSpec, shape: tuple[int, int, int], rng: np.random.Generator) 
         if array.dtype == np.int32:  # steps that the statistics are of
             return np.full(array.shape, 7, np.int32)
         name, normal = path[-1].key, rng.normal(size=array.shape)
-        if name == "kernel":
+        if name.endswith("kernel"):
             return normal * np.sqrt(2 / np.prod(array.shape[:-1]))
         if name == "scale":
             return rng.choice([-1, 1], array.shape) * (1 + 0.3 * normal)

@@ -67,7 +67,8 @@ def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
     features = kept[f"conv{last}/feature_map"]
 
     def score(features: Array) -> Array:
-        deep = layers(last + 1, len(spec.conv_filters), max_pool(features))
+        gated, _ = network.apply(variables, max_pool(features), last, method="gated")
+        deep = layers(last + 1, len(spec.conv_filters), gated)
         return difference(network.apply(variables, deep, train=False, method="head")).sum()
 
     weights = jax.grad(score)(features).mean((1, 2, 3), keepdims=True)

@@ -54,13 +54,15 @@ def plan_windows(spec: CNNSpec, size: int) -> tuple[LayerWindow, ...]:
       size: Edge of the patch in voxels.
 
     Returns:
-      A window for each of the first layers; none for a patch of odd size, which goes through the
-      whole network.
+      A window for each of the first layers, up to a gate, which sees the whole map; none for a
+      patch of odd size, which goes through the whole network.
     """
     windows: list[LayerWindow] = []
     whole: tuple[LayerWindow, ...] = ()
     offset, extent, shrink = 0, size, 1
     for layer, pools in enumerate(spec.pool_after, start=1):
+        if spec.gate_after[layer - 1]:
+            break
         first, last = offset - 1, offset + extent + 1
         before = first % 2 if pools else 0
         after = last % 2 if pools else 0

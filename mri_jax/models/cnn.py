@@ -1,7 +1,7 @@
 """The Flax module of the family."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ from jax import Array
 from mri_jax.backend import FEW_PASSES
 from mri_jax.keys import typed_key
 from mri_jax.models import choice, split
+from mri_jax.models.attention import Gate
 from mri_jax.models.chosen import Forms, of_layer
 from mri_jax.models.conv_layer import (
     Features,
@@ -21,12 +22,23 @@ from mri_jax.models.conv_layer import (
     conv_layer,
     reference,
 )
+from mri_jax.models.initialisers import CONV, UNIFORM
 from mri_jax.models.spec import CNNSpec
 
-# He et al. 2015 for conv layers. For FC layers a uniform draw within 1 / sqrt(fan in), so that the
-# first logits are near 0 (the default of PyTorch, in which the paper's networks were likely built).
-_CONV_INITIALISER = nn.initializers.he_normal()
-_FC_INITIALISER = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+class Outputs(NamedTuple):
+    """What a network computes of a batch, in whatever form its layers take.
+
+    Attributes:
+      logits: (N, classes), at least float32.
+      penultimate: Input of the last FC layer before its dropout, (N, last hidden size).
+      gates: By what gates multiplied: ``attI/channels`` (N, C), ``attI/gate`` (N, X, Y, Z), where
+        I is the number of a block.
+    """
+
+    logits: Array
+    penultimate: Array
+    gates: dict[str, Array]
 
 
 def blend(running: Moments, batch: Moments, count: Array, momentum: float) -> Moments:
@@ -60,7 +72,7 @@ class ConvKernel(nn.Module):
     def __call__(self) -> Array:
         """Returns the kernel."""
         shape = (3, 3, 3, self.channels, self.filters)
-        return self.param("kernel", _CONV_INITIALISER, shape, self.dtype)
+        return self.param("kernel", CONV, shape, self.dtype)
 
 
 class BatchNormState(nn.Module):
@@ -121,11 +133,12 @@ class Dropout(nn.Module):
 
 
 class CNN(nn.Module):
-    """A member of the family: conv layers ``conv1, bn1, ...``, then ``fc1, ...``.
+    """A member of the family: conv layers ``conv1, bn1, ...``, gates ``att5``, then ``fc1, ...``.
 
     ``CNN(spec).init(key, x, train=False)`` gives ``{"params": ..., "batch_stats": ...}`` with flat
     layer names: ``conv1/kernel``, ``bn1/scale``, ``bn1/bias``, ``fc1/kernel``, ``fc1/bias``;
-    statistics ``bn1/mean``, ``bn1/var`` and ``bn1/count`` (batches seen).
+    statistics ``bn1/mean``, ``bn1/var`` and ``bn1/count`` (batches seen). Gates are named after
+    their block: ``att5/kernel``; see `mri_jax.models.attention.Gate`.
 
     Attributes:
       spec: The network.
@@ -160,9 +173,11 @@ class CNN(nn.Module):
         for i, (c, f) in enumerate(pairwise(channels), start=1):
             setattr(self, f"conv{i}", ConvKernel(c, f, dtype))
             setattr(self, f"bn{i}", BatchNormState(f, spec.momentum, dtype))
+        for name in filter(None, spec.gate_after):
+            setattr(self, name, Gate(spec.attention, dtype))
         for i, size in enumerate((*spec.fc, spec.classes), start=1):
             layer = nn.Dense(
-                size, dtype=jnp.dtype(spec.dtype), param_dtype=dtype, kernel_init=_FC_INITIALISER
+                size, dtype=jnp.dtype(spec.dtype), param_dtype=dtype, kernel_init=UNIFORM
             )
             setattr(self, f"fc{i}", layer)
         self.dropouts = [Dropout(rate, self.batch_axis) for rate in spec.dropout]
@@ -186,22 +201,45 @@ class CNN(nn.Module):
             leave them unchanged, though ``train``.
           first: First conv layer to run; ``x`` is then the output of the layer before it (or of
             the last conv layer, for the number of conv layers plus 1).
-          intermediates: Also return what the layers compute on the way.
+          intermediates: Also return what the layers compute on the way, by the reference form.
 
         Returns:
           (N, classes) logits in float32 (float64 for a float64 spec); no softmax. With
           ``intermediates``, also a dict: ``convI/pre_activation``, ``convI/feature_map`` (after
-          BatchNorm and ReLU, before pooling), ``penultimate`` (N, last hidden size).
+          BatchNorm and ReLU, before pooling), the gates and ``penultimate`` as in `Outputs`.
+
+        Raises:
+          UserError: ``x`` has a wrong shape.
+        """
+        if not intermediates:
+            return self.outputs(x, train=train, frozen=frozen, first=first).logits
+        if first == 1:
+            self.spec.check_input(x.shape)
+        kept: dict[str, Array] = {}
+        features = self.trunk(x, train=train, frozen=frozen, first=first, kept=kept)
+        return self.head(features, train=train, kept=kept), kept
+
+    def outputs(
+        self, x: Array, *, train: bool, frozen: frozenset[str] = frozenset(), first: int = 1
+    ) -> Outputs:
+        """Returns the logits of a batch with the gates and the penultimate features.
+
+        Args:
+          x: As in `__call__`, the others too.
+          train: Whether the network trains.
+          frozen: Names of BatchNorm layers that keep to their running statistics.
+          first: First conv layer to run.
 
         Raises:
           UserError: ``x`` has a wrong shape.
         """
         if first == 1:
             self.spec.check_input(x.shape)
-        kept: dict[str, Array] | None = {} if intermediates else None
-        features = self.trunk(x, train=train, frozen=frozen, first=first, kept=kept)
-        logits = self.head(features, train=train, kept=kept)
-        return logits if kept is None else (logits, kept)
+        gates: dict[str, Array] = {}
+        features = self.trunk(x, train=train, frozen=frozen, first=first, gates=gates)
+        last: dict[str, Array] = {}
+        logits = self.head(features, train=train, kept=last)
+        return Outputs(logits, last["penultimate"], gates)
 
     def trunk(
         self,
@@ -212,8 +250,11 @@ class CNN(nn.Module):
         first: int = 1,
         last: int | None = None,
         kept: dict[str, Array] | None = None,
+        gates: dict[str, Array] | None = None,
     ) -> Array:
         """Runs conv layers ``first`` to ``last`` (counted from 1, both included; default: all).
+
+        The gate that follows a conv layer runs with it.
 
         Args:
           x: Input of conv layer ``first``, (N, X, Y, Z, C).
@@ -222,6 +263,7 @@ class CNN(nn.Module):
           first: First layer to run.
           last: Last layer to run; 0 runs none.
           kept: Where to put the intermediates; None keeps none.
+          gates: Where to put the gates' weights, in any form of the layers; None keeps none.
 
         Returns:
           Output of layer ``last``, (N, X', Y', Z', C').
@@ -251,7 +293,29 @@ class CNN(nn.Module):
                 features, stats = conv_layer(features, parameters, running, setting)
             if uses_batch:
                 norm.update(stats)
+            if spec.gate_after[i - 1]:
+                output, weights = self.gated(features.activated(), i)
+                features = Features(output)
+                for to in (kept, gates):
+                    if to is not None:
+                        to.update(weights)
         return features.activated()
+
+    def gated(self, x: Array, layer: int) -> tuple[Array, dict[str, Array]]:
+        """Runs the gate that follows a conv layer (from 1), where there is one.
+
+        Args:
+          x: Pooled output of the layer, (N, X, Y, Z, C).
+          layer: Which.
+
+        Returns:
+          Gated maps, and the gate's weights by name as in `Outputs`; ``x`` and none without a gate.
+        """
+        name = self.spec.gate_after[layer - 1]
+        if not name:
+            return x, {}
+        output, weights = getattr(self, name)(x)
+        return output, {f"{name}/{kind}": weight for kind, weight in weights.items()}
 
     def head(self, x: Array, *, train: bool, kept: dict[str, Array] | None = None) -> Array:
         """Runs the fully connected layers on the flattened output of the last conv layer.

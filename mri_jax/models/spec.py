@@ -20,6 +20,11 @@ PRESETS: dict[str, tuple[int, ...]] = {
 # Fields of earlier versions, which files still hold, with the values that mean what is done now.
 _RETIRED = {"in_channels": (1,), "form": ("fast", "native", "reference")}
 DTYPES = ("float32", "bfloat16", "float64")
+NO_ATTENTION = "none"
+ATTENTION = (NO_ATTENTION, "se", "spatial", "cbam", "map")
+# Gates of channels go through so many times fewer units (Hu et al. 2018), but at least through a
+# few: narrow networks would have one, which ReLU may switch off for good.
+_REDUCTION, _FEWEST = 16, 4
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class CNNSpec:
       epsilon: Added to the variance in BatchNorm.
       dtype: Of the activations: ``float32``, ``bfloat16`` (parameters and statistics stay float32)
         or ``float64`` (everything; needs ``jax_enable_x64``).
+      attention: Which gate stands after the pooling of some blocks, of `ATTENTION`; see
+        `mri_jax.models.attention.Gate`.
+      attention_blocks: Numbers of these blocks, from 1; () becomes the last two where there is
+        attention, and must be () where there is none.
 
     Raises:
       UserError: (a ValueError) A value breaks its rule.
@@ -58,16 +67,18 @@ class CNNSpec:
     momentum: float = 0.99
     epsilon: float = 1e-5
     dtype: str = "float32"
+    attention: str = NO_ATTENTION
+    attention_blocks: tuple[int, ...] = ()
 
     def __post_init__(self):
-        for name in ("repetitions", "filters", "fc", "dropout"):
+        for name in ("repetitions", "filters", "fc", "dropout", "attention_blocks"):
             value = getattr(self, name)
             if isinstance(value, str) or not hasattr(value, "__iter__"):
                 raise UserError(f"{name}: {value!r} must be a sequence of numbers")
             object.__setattr__(self, name, tuple(value))
         if not self.repetitions:
             raise UserError("repetitions: () must have at least one block")
-        for name in ("repetitions", "filters", "fc"):
+        for name in ("repetitions", "filters", "fc", "attention_blocks"):
             for value in getattr(self, name):
                 _require_int(name, value, least=1)
         _require_int("classes", self.classes, least=2)
@@ -83,10 +94,23 @@ class CNNSpec:
             ("momentum", 0 <= self.momentum < 1, "a number in [0, 1)"),
             ("epsilon", self.epsilon > 0, "a positive number"),
             ("dtype", self.dtype in DTYPES, f"one of {DTYPES}"),
+            ("attention", self.attention in ATTENTION, f"one of {ATTENTION}"),
+            ("attention_blocks", *self._blocks_rule()),
         )
         for name, holds, rule in rules:
             if not holds:
                 raise UserError(f"{name}: {getattr(self, name)!r} must be {rule}")
+        if self.attention != NO_ATTENTION and not self.attention_blocks:
+            blocks = range(1, len(self.repetitions) + 1)
+            object.__setattr__(self, "attention_blocks", tuple(blocks[-2:]))
+
+    def _blocks_rule(self) -> tuple[bool, str]:
+        given = self.attention_blocks
+        if self.attention == NO_ATTENTION:
+            return not given, "() where attention is 'none'"
+        blocks = range(1, len(self.repetitions) + 1)
+        rising = list(given) == sorted({*given} & {*blocks})
+        return rising, f"rising numbers of blocks, 1 to {blocks[-1]}"
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> "CNNSpec":
@@ -135,10 +159,30 @@ class CNNSpec:
         return tuple(i == n - 1 for n in self.repetitions for i in range(n))
 
     @property
+    def gate_after(self) -> tuple[str, ...]:
+        """Returns the name of the gate that follows conv1, conv2, ..., ``att5``; empty: none.
+
+        A gate is numbered as its block, and belongs to the conv layer that it follows.
+        """
+        ends = [sum(self.repetitions[:block]) for block in self.attention_blocks]
+        names = dict(zip(ends, self.attention_blocks, strict=True))
+        convs = range(1, len(self.conv_filters) + 1)
+        return tuple(f"att{names[i]}" if i in names else "" for i in convs)
+
+    def of_conv(self, i: int) -> tuple[str, ...]:
+        """Returns the layers that belong to conv layer ``i`` (from 1), itself first.
+
+        >>> CNNSpec(attention="se").of_conv(5)
+        ('conv5', 'bn5', 'att5')
+        """
+        gate = self.gate_after[i - 1]
+        return (f"conv{i}", f"bn{i}", gate) if gate else (f"conv{i}", f"bn{i}")
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """Returns ``conv1, bn1, conv2, ..., fc1, ...`` in the order of the forward pass."""
         convs = range(1, len(self.conv_filters) + 1)
-        blocks = [name for i in convs for name in (f"conv{i}", f"bn{i}")]
+        blocks = [name for i in convs for name in self.of_conv(i)]
         return (*blocks, *(f"fc{i}" for i in range(1, len(self.fc) + 2)))
 
     def check_input(self, shape: tuple[int, ...]) -> None:
@@ -155,6 +199,11 @@ class CNNSpec:
                 f"x: volume {shape[1:4]} must be at least {least} voxels along every axis for "
                 f"{len(self.repetitions)} poolings"
             )
+
+
+def hidden_units(channels: int) -> int:
+    """Returns through how many units a gate of channels goes."""
+    return max(_FEWEST, channels // _REDUCTION)
 
 
 def without_retired(values: Mapping[str, Any]) -> dict[str, Any]:

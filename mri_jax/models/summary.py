@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mri_jax.models.spec import CNNSpec
+from mri_jax.models.spec import CNNSpec, hidden_units
 from mri_jax.problems import counted
 
 # A training step holds about this many times the activations of the conv layers: they, their
@@ -17,13 +17,13 @@ _WEIGHT_COPIES = 5
 
 
 class LayerSummary(NamedTuple):
-    """One conv or FC layer with what belongs to it (BatchNorm, ReLU, pooling).
+    """One conv or FC layer with what belongs to it (BatchNorm, ReLU, pooling), or a gate.
 
     Attributes:
-      name: ``conv1``, ``fc1``, ...
+      name: ``conv1``, ``att5``, ``fc1``, ...
       output_shape: Shape of the output for one volume, after pooling: (X, Y, Z, C) or (features,).
       parameters: Parameters of the layer and its BatchNorm, running statistics not counted.
-      multiply_adds: For one volume, the convolution or product alone.
+      multiply_adds: For one volume, convolutions and products alone.
       activation_bytes: Bytes of the output for one volume, in the spec's dtype.
     """
 
@@ -43,8 +43,8 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
     spec.check_input((1, *shape, 1))
     width = 2 if spec.dtype == "bfloat16" else np.dtype(spec.dtype).itemsize
     found, size, channels = [], tuple(shape), 1
-    for i, (filters, pool) in enumerate(
-        zip(spec.conv_filters, spec.pool_after, strict=True), start=1
+    for i, (filters, pool, gate) in enumerate(
+        zip(spec.conv_filters, spec.pool_after, spec.gate_after, strict=True), start=1
     ):
         kernel = 27 * channels * filters
         arithmetic = math.prod(size) * kernel
@@ -55,6 +55,8 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
                 f"conv{i}", output, kernel + 2 * filters, arithmetic, math.prod(output) * width
             )
         )
+        if gate:
+            found.append(_gate(spec.attention, gate, output, width))
         channels = filters
     features = math.prod(size) * channels
     for i, units in enumerate((*spec.fc, spec.classes), start=1):
@@ -62,6 +64,23 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
         found.append(LayerSummary(f"fc{i}", (units,), product + units, product, units * width))
         features = units
     return tuple(found)
+
+
+def _gate(kind: str, name: str, output: tuple[int, ...], width: int) -> LayerSummary:
+    """Returns the summary of a gate on maps of (X, Y, Z, C)."""
+    voxels, channels = math.prod(output[:3]), output[3]
+    parameters = arithmetic = 0
+    if kind in ("se", "cbam"):
+        products = 2 * channels * hidden_units(channels)
+        parameters += products
+        arithmetic += products * (2 if kind == "cbam" else 1) + voxels * channels
+    if kind in ("spatial", "cbam"):
+        parameters += 2 * 27 + 1
+        arithmetic += voxels * 2 * 27 + voxels * channels
+    if kind == "map":
+        parameters += voxels
+        arithmetic += voxels * channels
+    return LayerSummary(name, output, parameters, arithmetic, math.prod(output) * width)
 
 
 def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
@@ -74,14 +93,19 @@ def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
       shape: (X, Y, Z) of a volume.
       batch: Volumes a step.
     """
-    size, floats = list(shape), 0
-    for wide, pooled in zip(spec.conv_filters, spec.pool_after, strict=True):
+    size, floats, weights = list(shape), 0, 0
+    channels = (1, *spec.conv_filters)
+    each = zip(pairwise(channels), spec.pool_after, spec.gate_after, strict=True)
+    for (before, wide), pooled, gate in each:
         floats += math.prod(size) * wide
+        weights += 27 * before * wide
         if pooled:
             size = [n // 2 for n in size]
-    channels = (1, *spec.conv_filters)
+        if gate:
+            found = _gate(spec.attention, gate, (*size, wide), width=4)
+            floats += math.prod(found.output_shape)
+            weights += found.parameters
     units = (math.prod(size) * channels[-1], *spec.fc, spec.classes)
-    weights = sum(27 * a * b for a, b in pairwise(channels))
     weights += sum(a * b for a, b in pairwise(units))
     return int(4 * (floats * batch * _ACTIVATION_COPIES + weights * _WEIGHT_COPIES))
 

@@ -59,6 +59,7 @@ FIELDS: dict[type, Fields] = {
             "epsilon",
             "dtype",
         ),
+        later={"attention": "none", "attention_blocks": ()},
         retired={"in_channels": 1, "form": "fast"},
     ),
     OptimizerSettings: Fields(("learning_rate", "weight_decay", "clip_norm")),

@@ -19,21 +19,22 @@ def rules_for(layers: str, spec: CNNSpec) -> Rules:
     """Returns the rules of a named set of layers.
 
     Args:
-      layers: ``all``; ``low`` (first conv layer and its BatchNorm); ``high`` (last conv layer, its
-        BatchNorm and all FC layers); ``head`` (FC layers); or a conv layer, ``conv3``, with its
-        BatchNorm.
+      layers: ``all``; ``low`` (first conv layer); ``high`` (last conv layer and all FC layers);
+        ``head`` (FC layers); or a conv layer, ``conv3``. A conv layer comes with its BatchNorm and
+        with the gate that follows it.
       spec: The network.
 
     Raises:
       UserError: The network has no such set.
     """
     convs = range(1, len(spec.conv_filters) + 1)
+    each = {i: "|".join(spec.of_conv(i)) for i in convs}
     trained = {
         "all": ".*",
-        "low": "(conv1|bn1)/.*",
-        "high": rf"(conv{convs[-1]}|bn{convs[-1]}|fc\d+)/.*",
+        "low": f"({each[1]})/.*",
+        "high": rf"({each[convs[-1]]}|fc\d+)/.*",
         "head": r"fc\d+/.*",
-        **{f"conv{i}": f"(conv{i}|bn{i})/.*" for i in convs},
+        **{f"conv{i}": f"({names})/.*" for i, names in each.items()},
     }
     if layers not in trained:
         raise UserError(f"layers: {layers!r} must be one of {', '.join(trained)}")
@@ -97,12 +98,12 @@ def frozen_norms(mask: Mapping[str, Any]) -> frozenset[str]:
 
 
 def frozen_prefix(mask: Mapping[str, Any], spec: CNNSpec) -> int:
-    """Returns how many conv layers at the input do not train at all (conv and BatchNorm).
+    """Returns how many conv layers at the input do not train at all, with what belongs to them.
 
     With frozen statistics and no augmentation, the output of that prefix is a constant of each
     volume; `CNN.trunk` computes it with ``last=frozen_prefix(...)``.
     """
     for i in range(1, len(spec.conv_filters) + 1):
-        if any(jax.tree.leaves((mask[f"conv{i}"], mask[f"bn{i}"]))):
+        if any(jax.tree.leaves([mask[name] for name in spec.of_conv(i)])):
             return i - 1
     return len(spec.conv_filters)

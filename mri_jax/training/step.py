@@ -106,7 +106,7 @@ def optimizer_of(settings: OptimizerSettings, trained: Any) -> optax.GradientTra
     def decay(updates: Array, vector: Array | None) -> Array:
         assert vector is not None
         kernels = jax.tree_util.tree_map_with_path(
-            lambda keys, p: jnp.full(p.shape, freezing.path_of(keys).endswith("/kernel")), trained
+            lambda keys, p: jnp.full(p.shape, freezing.path_of(keys).endswith("kernel")), trained
         )
         return updates + settings.weight_decay * jnp.where(ravel_pytree(kernels)[0], vector, 0)
 

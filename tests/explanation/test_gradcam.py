@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -20,10 +22,10 @@ def test_default_block_is_the_deepest_with_six_voxels(shape, block):
     assert default_block(CNN5, shape) == block
 
 
-@pytest.mark.parametrize("block", [1, 2])
-def test_weights_are_mean_gradients_of_the_feature_map(block):
+@pytest.mark.parametrize(("block", "attention"), [(1, "none"), (2, "none"), (1, "cbam")])
+def test_weights_are_mean_gradients_of_the_feature_map(block, attention):
     """Gradients by finite differences through a bias added to one channel of the feature map."""
-    spec, variables = network()
+    spec, variables = network(replace(SPEC, attention=attention))
     plain = CNN(spec, forms="reference")
     x = volume(1)[None]
     last = sum(SPEC.repetitions[:block])
@@ -35,7 +37,8 @@ def test_weights_are_mean_gradients_of_the_feature_map(block):
         pooled = jax.lax.reduce_window(
             maps, -np.inf, jax.lax.max, (1, 2, 2, 2, 1), (1, 2, 2, 2, 1), "VALID"
         )
-        logits = plain.apply(variables, pooled, train=False, first=last + 1)
+        gated, _ = plain.apply(variables, pooled, last, method="gated")
+        logits = plain.apply(variables, gated, train=False, first=last + 1)
         return (logits[:, 1] - logits[:, 0]).sum()
 
     assert float(rest(kept[f"conv{last}/feature_map"])) == pytest.approx(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,14 @@ def naive(asked: ScoredNetwork, x: np.ndarray, starts: np.ndarray, size: int) ->
 
 @pytest.mark.parametrize(
     ("spec", "size", "layers"),
-    [(SPEC, 4, 3), (SPEC, 2, 1), (CNNSpec((2, 1), (3, 4), fc=(6,), dropout=(0.0, 0.0)), 6, 2)],
+    [
+        (SPEC, 4, 3),
+        (SPEC, 2, 1),
+        (CNNSpec((2, 1), (3, 4), fc=(6,), dropout=(0.0, 0.0)), 6, 2),
+        # A gate sees the whole map.
+        (replace(SPEC, attention="cbam", attention_blocks=(2,)), 4, 1),
+        (replace(SPEC, attention="se"), 4, 0),
+    ],
 )
 def test_windows_give_what_whole_volumes_give(spec, size, layers):
     """At the faces, edges and corners of a volume of odd sides too."""

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_jax.models import CNNSpec
+from mri_jax.models.spec import ATTENTION, hidden_units
 
 FAMILY = {
     "cnn5": (8, 16, 32, 64, 128),
@@ -42,19 +43,37 @@ def test_a_spec_is_hashable_and_names_its_layers():
     assert spec.layer_names[-3:] == ("fc1", "fc2", "fc3")
 
 
+def test_gates_stand_after_the_last_two_blocks_unless_said():
+    assert CNNSpec().attention_blocks == ()
+    assert CNNSpec(attention="se") == CNNSpec(attention="se", attention_blocks=(4, 5))
+    assert CNNSpec((1,), (8,), attention="map").attention_blocks == (1,)
+    deep = CNNSpec.preset("cnn7", attention="spatial")
+    assert deep.gate_after == ("", "", "", "", "att4", "", "att5")
+    assert deep.layer_names[8:15] == ("conv5", "bn5", "att4", "conv6", "bn6", "conv7", "bn7")
+    first = CNNSpec(attention="cbam", attention_blocks=[1])
+    assert first.of_conv(1) == ("conv1", "bn1", "att1")
+    assert first.of_conv(5) == ("conv5", "bn5")
+
+
+def test_gates_of_channels_go_through_few_units_but_not_one():
+    assert [hidden_units(channels) for channels in (128, 64, 16, 512)] == [8, 4, 4, 32]
+
+
 @given(
+    attention=st.sampled_from(ATTENTION),
     blocks=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 256)), min_size=1, max_size=6),
     width=st.floats(0.01, 16),
     fc=st.lists(st.integers(1, 512), max_size=3),
     rate=st.floats(0, 0.99),
 )
-def test_json_round_trip(blocks, width, fc, rate):
+def test_json_round_trip(attention, blocks, width, fc, rate):
     spec = CNNSpec(
         repetitions=tuple(b[0] for b in blocks),
         filters=tuple(b[1] for b in blocks),
         width=width,
         fc=tuple(fc),
         dropout=(rate,) * (len(fc) + 1),
+        attention=attention,
     )
     assert CNNSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert min(spec.conv_filters) >= 1
@@ -76,6 +95,17 @@ def test_json_round_trip(blocks, width, fc, rate):
         ({"momentum": 1.0}, r"momentum: 1.0 must be a number in \[0, 1\)"),
         ({"classes": 1}, "classes: 1 must be an integer of at least 2"),
         ({"dtype": "float16"}, "dtype: 'float16' must be one of"),
+        ({"attention": "self"}, "attention: 'self' must be one of"),
+        ({"attention_blocks": (4,)}, r"attention_blocks: \(4,\) must be \(\) where attention is"),
+        (
+            {"attention": "se", "attention_blocks": (5, 4)},
+            "must be rising numbers of blocks, 1 to 5",
+        ),
+        (
+            {"attention": "se", "attention_blocks": (5, 5)},
+            "must be rising numbers of blocks, 1 to 5",
+        ),
+        ({"attention": "se", "attention_blocks": (6,)}, "must be rising numbers of blocks, 1 to 5"),
         ({"form": "native"}, "'form' is not a field"),
         ({"widht": 2.0}, "'widht' is not a field"),
     ],

@@ -7,12 +7,16 @@ import pytest
 from mri_jax.keys import random_key
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.cnn import fresh_variables
-from mri_jax.models.summary import layers, table
+from mri_jax.models.spec import ATTENTION
+from mri_jax.models.summary import layers, step_bytes, table
 
 
-@pytest.mark.parametrize("name", ["cnn5", "cnn12"])
-def test_totals_match_the_arrays(name):
-    spec, shape = CNNSpec.preset(name, width=0.5), (32, 48, 37)
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [("cnn5", "none"), ("cnn12", "none"), *(("cnn5", a) for a in ATTENTION[1:])],
+)
+def test_totals_match_the_arrays(name, attention):
+    spec, shape = CNNSpec.preset(name, width=0.5, attention=attention), (32, 48, 37)
     x = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
     variables = jax.eval_shape(lambda k, v: CNN(spec).init(k, v, train=False), jax.random.key(0), x)
     parameters = sum(p.size for p in jax.tree.leaves(variables["params"]))
@@ -27,6 +31,29 @@ def test_shapes_and_arithmetic_of_the_paper_grid():
     assert rows["conv5"].output_shape == (5, 6, 5, 128)
     assert rows["fc1"].parameters == 5 * 6 * 5 * 128 * 128 + 128
     assert rows["conv1"].activation_bytes == 90 * 108 * 90 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("attention", "multiply_adds"),
+    [
+        ("se", 2 * 128 * 8 + 27 * 128),
+        ("spatial", 27 * 54 + 27 * 128),
+        ("cbam", 4 * 128 * 8 + 27 * 54 + 2 * 27 * 128),
+        ("map", 27 * 128),
+    ],
+)
+def test_a_gate_is_counted(attention, multiply_adds):
+    shape = (96, 112, 96)
+    spec = CNNSpec.preset("cnn5", attention=attention)
+    rows = {row.name: row for row in layers(spec, shape)}
+    assert rows["att5"].output_shape == rows["conv5"].output_shape == (3, 3, 3, 128)
+    assert rows["att5"].multiply_adds == multiply_adds
+    # What a step holds more of: its output, in the copies of a step, and its weights.
+    plain = layers(CNNSpec.preset("cnn5"), shape)
+    weights = sum(r.parameters for r in rows.values()) - sum(r.parameters for r in plain)
+    floats = 6 * 7 * 6 * 64 + 27 * 128
+    more = step_bytes(spec, shape, 2) - step_bytes(CNNSpec.preset("cnn5"), shape, 2)
+    assert more == pytest.approx(4 * (2 * 3.5 * floats + 5 * weights), abs=4)
 
 
 def test_intermediates_have_the_summarised_shapes(rng):

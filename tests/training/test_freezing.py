@@ -13,8 +13,8 @@ from mri_jax.training import freezing
 FAMILY = ["cnn5", "cnn7", "cnn10", "cnn12"]
 
 
-def params_of(name):
-    spec = CNNSpec.preset(name, width=0.25)
+def params_of(name, **changes):
+    spec = CNNSpec.preset(name, width=0.25, **changes)
     variables = jax.eval_shape(
         partial(CNN(spec).lazy_init, train=False), jax.random.key(0), jnp.zeros((1, 32, 33, 34, 1))
     )
@@ -43,6 +43,27 @@ def test_named_sets_hold_for_every_member(name):
         assert freezing.frozen_prefix(mask, spec) == prefix[layers]
         norms = {n for n in params if n.startswith("bn")}
         assert freezing.frozen_norms(mask) == norms - names
+
+
+def test_a_gate_trains_with_the_conv_layer_that_it_follows():
+    spec, params = params_of("cnn7", attention="cbam", attention_blocks=(1, 4, 5))
+    head = {"fc1", "fc2", "fc3"}
+    expected = {
+        "low": {"conv1", "bn1", "att1"},
+        "high": {"conv7", "bn7", "att5"} | head,
+        "head": head,
+        "conv4": {"conv4", "bn4"},
+        "conv5": {"conv5", "bn5", "att4"},
+    }
+    prefix = {"low": 0, "high": 6, "head": 7, "conv4": 3, "conv5": 4}
+    for layers, names in expected.items():
+        mask = freezing.trainable_mask(freezing.rules_for(layers, spec), params)
+        assert layers_that_train(mask) == names
+        assert freezing.frozen_prefix(mask, spec) == prefix[layers]
+    # What is before a gate that trains alone is no prefix with it: its layer's output is gated.
+    mask = freezing.trainable_mask((("att4/up_kernel", True), (".*", False)), params)
+    assert layers_that_train(mask) == {"att4"}
+    assert freezing.frozen_prefix(mask, spec) == 4
 
 
 def test_the_documented_layers_of_each_set_are_those_that_train():

@@ -34,10 +34,14 @@ def batch_of(size):
     return Batch(jnp.asarray(image), jnp.arange(size) % 2, jnp.asarray(weight))
 
 
-@pytest.mark.parametrize(("forms", "size", "parts"), [("xla", 6, 3), ("reference", 4, 2)])
-def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts):
+@pytest.mark.parametrize(
+    ("forms", "size", "parts", "options"),
+    [("xla", 6, 3, {}), ("reference", 4, 2, {}), ("xla", 4, 2, {"attention": "cbam"})],
+)
+def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts, options):
     with jax.enable_x64(True):
-        spec = CNNSpec(repetitions=(1,), filters=(4,), fc=(8,), dropout=(0.5, 0.3), dtype="float64")
+        small = {"repetitions": (1,), "filters": (4,), "fc": (8,), "dropout": (0.5, 0.3)}
+        spec = CNNSpec(**small, dtype="float64", **options)
         settings = StepSettings(
             spec,
             OptimizerSettings(learning_rate=1e-2, clip_norm=1.0),
