@@ -68,9 +68,11 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
 
     What a run is, is read from its columns (`mri_jax.evaluation.variants`).
 
-    - depth: the networks of one width that come in at least two depths; each against the
+    - depth: the networks alike but for depth that come in at least two; each against the
       shallowest.
-    - width: the networks of one depth that come in at least two widths; each against the narrowest.
+    - width: the networks alike but for width that come in at least two; each against the narrowest.
+    - attention: the networks alike but for attention that come in at least two kinds, among them
+      none; each against the one without.
     - finetune: for each run with tuned stages, source and tuned; each tuned against the source.
       Exploratory where more than four sets of layers were tuned.
     - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
@@ -93,6 +95,7 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     families = [
         *_depths(networks, baselines),
         *_widths(networks, baselines),
+        *_attentions(networks, baselines),
         *_tunings(present, variants, baselines),
         *_tasks(networks, related or baselines),
     ]
@@ -126,37 +129,58 @@ def _stands_beside(source: str, network: Method, first: Method) -> bool:
     return source == network.variant.source if source else network == first
 
 
-def _groups(
-    networks: list[Method], key: Callable[[Variant], float | None]
-) -> list[tuple[float, list[Method]]]:
-    """Returns the networks by a number that they share, in its order; without those unknown."""
-    found: dict[float, list[Method]] = {}
+def _alike(
+    networks: list[Method], key: Callable[[Variant], tuple[str | float | None, ...]]
+) -> list[list[Method]]:
+    """Returns the networks that share what ``key`` says, at least two each, in its order.
+
+    Networks of which something of it is unknown, or whose training set has a name, are left out.
+    """
+    found: dict[tuple, list[Method]] = {}
     for method in networks:
         value = key(method.variant)
-        if value is not None:
+        if None not in value and not method.variant.source:
             found.setdefault(value, []).append(method)
-    return sorted(found.items())
+    return [members for _, members in sorted(found.items()) if len(members) > 1]
 
 
 def _depths(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    own = [m for m in networks if m.variant.depth is not None and not m.variant.source]
-    for width, members in _groups(own, lambda variant: variant.width):
-        if len(members) > 1:
-            rows = sorted(members, key=lambda m: m.variant.depth or 0)
-            key = "depth" if width == 1.0 else f"depth-w{width:g}"
-            found.append(_family(key, f"Network depth, width {width:g}", rows, baselines))
+    for members in _alike(networks, lambda v: (v.attention, v.width)):
+        rows = sorted(members, key=lambda m: m.variant.depth or 0)
+        width, kind = rows[0].variant.width, rows[0].variant.attention
+        key = "depth" if width == 1.0 else f"depth-w{width:g}"
+        title = f"Network depth, width {width:g}"
+        found.append(_family(_with(kind, key, "-"), _with(kind, title, ", "), rows, baselines))
     return found
 
 
 def _widths(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    own = [m for m in networks if m.variant.width is not None and not m.variant.source]
-    for depth, members in _groups(own, lambda variant: variant.depth):
-        if len(members) > 1:
-            rows = sorted(members, key=lambda m: (m.variant.width or 0.0, m.run))
-            key = "width" if depth == 5 else f"width-cnn{depth:g}"
-            found.append(_family(key, f"Network width, CNN-{depth:g}", rows, baselines))
+    for members in _alike(networks, lambda v: (v.attention, v.depth)):
+        rows = sorted(members, key=lambda m: (m.variant.width or 0.0, m.run))
+        depth, kind = rows[0].variant.depth, rows[0].variant.attention
+        key = "width" if depth == 5 else f"width-cnn{depth}"
+        title = f"Network width, CNN-{depth}"
+        found.append(_family(_with(kind, key, "-"), _with(kind, title, ", "), rows, baselines))
+    return found
+
+
+def _with(kind: str, text: str, between: str) -> str:
+    return f"{text}{between}{kind}" if kind else text
+
+
+def _attentions(networks: list[Method], baselines: list[Method]) -> list[Family]:
+    found = []
+    for members in _alike(networks, lambda v: (v.depth, v.width)):
+        rows = sorted(members, key=lambda m: (m.variant.attention, m.run))
+        kinds = [m.variant.attention for m in rows]
+        if kinds[0] or not any(kinds):
+            continue
+        depth, width = rows[0].variant.depth, rows[0].variant.width
+        key = "attention" if (depth, width) == (5, 1.0) else f"attention-cnn{depth}-w{width:g}"
+        title = f"Attention in CNN-{depth}, width {width:g}"
+        found.append(_family(key, title, rows, baselines))
     return found
 
 
@@ -187,10 +211,13 @@ def layer_order(stage: str) -> tuple[int, int, str]:
 
 
 def _tasks(networks: list[Method], baselines: list[Method]) -> list[Family]:
-    found = []
-    named = [m for m in networks if m.variant.source]
-    for width, rows in _groups(named, lambda variant: variant.width):
+    found: dict[float, list[Method]] = {}
+    for method in networks:
+        if method.variant.source and method.variant.width is not None:
+            found.setdefault(method.variant.width, []).append(method)
+    families = []
+    for width, rows in sorted(found.items()):
         pairs = [(b, a) for place, a in enumerate(rows) for b in rows[place + 1 :]]
         title = f"Training on a related task, width {width:g}"
-        found.append(_family(f"task-w{width:g}", title, rows, baselines, pairs))
-    return found
+        families.append(_family(f"task-w{width:g}", title, rows, baselines, pairs))
+    return families

@@ -6,6 +6,8 @@ Every file with a row a network says in these columns what stands in its rows:
 ``source``   the name of the training set where a study names it, e.g. ``CNN-AD2``; else empty
 ``depth``    conv layers; empty for a baseline
 ``width``    factor on the filters; empty for a baseline
+``attention``  the gate after some blocks, ``se``, and which where these are not the last two,
+             ``se-3-4-5``; empty where there is none
 
 A family of networks with further fields gets further columns. Where nothing is known of a run, as
 in a results folder of an earlier version without its config, all of them are empty.
@@ -31,12 +33,15 @@ class Variant:
       source: The name of the training set, where the study names it.
       depth: Conv layers; None of a baseline.
       width: Factor on the filters; None of a baseline.
+      attention: The gate after some blocks (`mri_jax.models.CNNSpec`), and which where these are
+        not the last two; empty where there is none.
     """
 
     family: str = ""
     source: str = ""
     depth: int | None = None
     width: float | None = None
+    attention: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -44,9 +49,9 @@ class Variant:
         return bool(self.family) and self.family not in NETWORKS
 
     @property
-    def order(self) -> tuple[str, int, float]:
-        """What sorts networks by training set, depth and width."""
-        return self.source, self.depth or 0, self.width or 0.0
+    def order(self) -> tuple[str, int, float, str]:
+        """What sorts networks by training set, depth, width and attention."""
+        return self.source, self.depth or 0, self.width or 0.0, self.attention
 
     @property
     def name(self) -> str:
@@ -54,11 +59,14 @@ class Variant:
 
         >>> Variant(CNN, "", 5, 1.0).name, Variant(CNN, "CNN-AD1", 5, 4.0).name
         ('cnn5-w1', 'CNN-AD1-w4')
+        >>> Variant(CNN, "", 5, 1.0, "se").name, Variant(CNN, "", 7, 2.0, "map-1-5").name
+        ('cnn5-se-w1', 'cnn7-map-1-5-w2')
         >>> Variant("baseline-voxels", "CNN-AD2").name
         'baseline-voxels-CNN-AD2'
         """
         if self.family == CNN:
-            return f"{self.source or f'{CNN}{self.depth}'}-w{self.width:g}"
+            kind = f"-{self.attention}" if self.attention else ""
+            return f"{self.source or f'{CNN}{self.depth}'}{kind}-w{self.width:g}"
         return f"{self.family}-{self.source}" if self.source else self.family
 
 
@@ -78,8 +86,9 @@ def of_rows(rows: pd.DataFrame) -> dict[str, Variant]:
             source="" if pd.isna(source) else str(source),
             depth=None if pd.isna(depth) else int(depth),
             width=None if pd.isna(width) else float(width),
+            attention="" if pd.isna(attention) else str(attention),
         )
-        for run, family, source, depth, width in told.itertuples(index=False)
+        for run, family, source, depth, width, attention in told.itertuples(index=False)
     }
 
 
@@ -105,6 +114,7 @@ def described(rows: pd.DataFrame, variants: Mapping[str, Variant]) -> pd.DataFra
         source=columns["source"].astype(object),
         depth=columns["depth"].astype("Int64"),
         width=columns["width"].astype(float),
+        attention=columns["attention"].astype(object),
     )
 
 

@@ -25,7 +25,7 @@ SHOWN_AS = {
     "finetune": "Figs. 2 and 3", "task": "Fig. 5", "depth": "Table 1", "width": "Table 2",
     "source": "tables",
 }  # fmt: skip
-"""Where the paper shows the like of each family of tables."""
+"""Where the paper shows the like of a family of tables, by the first word of its key."""
 INTERVALS = "Thick: 95% interval of these networks on new subjects (A); thin: retrained too (B)."
 
 
@@ -86,10 +86,11 @@ def _scores(section: FamilyAnalysis, cohort: str, simulated: bool) -> Picture:
 
         return draw
 
+    like = SHOWN_AS.get(section.family.key.split("-")[0])
+    paper = f"; the paper's {like}" if like else ""
     caption = (
-        f"{section.title}, tested on {cohort} ({section.subjects(cohort)}); the paper's "
-        f"{SHOWN_AS[section.family.key.split('-')[0]]}. Marker: mean over networks; dots: each "
-        f"network; open squares: baselines. {INTERVALS} Dotted: 50%."
+        f"{section.title}, tested on {cohort} ({section.subjects(cohort)}){paper}. Marker: mean "
+        f"over networks; dots: each network; open squares: baselines. {INTERVALS} Dotted: 50%."
     )
     name = f"{section.family.key}-scores-{cohort}"
     lines = sum(1 + wrapped(section.label(e.method.name), 28).count("\n") for e in entries)

@@ -6,6 +6,12 @@ from mri_jax.evaluation.families import Method
 from mri_jax.evaluation.variants import CNN
 from mri_jax.settings.sections import LAYER_SETS
 
+_ATTENTION = {
+    "se": "squeeze and excitation",
+    "spatial": "spatial attention",
+    "cbam": "channel and spatial attention",
+    "map": "a weight for each position",
+}
 _TUNED, _ADAPTED = "tuned-", "-adapt"
 
 
@@ -33,6 +39,10 @@ def of_run(method: Method) -> str:
     >>> from mri_jax.evaluation.variants import Variant
     >>> of_run(Method("cnn7-w2", "tuned-low", Variant("cnn", "CNN-AD1", 7, 2.0)))
     'CNN-7, width 2, trained on CNN-AD1'
+    >>> of_run(Method("", "source", Variant("cnn", "", 5, 1.0, "spatial-4")))
+    'CNN-5 with spatial attention after block 4'
+    >>> of_run(Method("", "source", Variant("cnn", "", 5, 4.0, "se")))
+    'CNN-5 with squeeze and excitation, width 4'
     """
     variant = method.variant
     trained = f", trained on {variant.source}" if variant.source else ""
@@ -41,7 +51,15 @@ def of_run(method: Method) -> str:
     if variant.family != CNN:
         return method.run
     width = f", width {variant.width:g}" if variant.width not in (None, 1.0) else ""
-    return f"CNN-{variant.depth}{width}{trained}"
+    return f"CNN-{variant.depth}{_attention(variant.attention)}{width}{trained}"
+
+
+def _attention(attention: str) -> str:
+    kind, *blocks = attention.split("-")
+    if not kind:
+        return ""
+    where = f" after block{'s' * (len(blocks) > 1)} {', '.join(blocks)}" if blocks else ""
+    return f" with {_ATTENTION.get(kind, kind)}{where}"
 
 
 def pair(first: Method, second: Method) -> str:

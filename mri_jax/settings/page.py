@@ -68,8 +68,9 @@ def _layer_sets(spec: CNNSpec) -> str:
     rows.append(("`conv2` (any)", "that conv layer", conv[1:2]))
     lines = [f"| {name} | {what} | {', '.join(layers)} |\n" for name, what, layers in rows]
     return (
-        "Values of `finetune.layers`; a conv layer trains with its BatchNorm, and the others keep "
-        "their weights. `python -m mri_jax summary` prints the layers of a network.\n\n"
+        "Values of `finetune.layers`; a conv layer trains with its BatchNorm and the gate that "
+        "follows it, and the others keep their weights. `python -m mri_jax summary` prints the "
+        "layers of a network.\n\n"
         f"| set | what is trained | in CNN-{len(conv)} |\n|---|---|---|\n"
         f"{''.join(lines)}"
     )

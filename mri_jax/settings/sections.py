@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import BASELINES
-from mri_jax.models.spec import PRESETS, CNNSpec
+from mri_jax.models.spec import ATTENTION, NO_ATTENTION, PRESETS, CNNSpec
 from mri_jax.settings.fields import (
     Choice,
     Either,
@@ -40,7 +40,10 @@ LAYER_SETS = {
     "high": "last conv and FC layers",
     "head": "FC layers",
 }
-"""Named sets of layers that a fine-tuning trains; the name of a conv layer is one, too."""
+"""Named sets of layers that a fine-tuning trains; the name of a conv layer is one, too.
+
+What belongs to a conv layer (`CNNSpec.of_conv`) trains with it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,18 @@ class Model:
         Choice(("float32", "bfloat16", AUTO)),
         "type of the activations; auto: bfloat16 on GPUs and TPUs, float32 on CPUs",
         "float32",
+    )
+    attention: str = field(
+        Choice(ATTENTION),
+        "the gate after the pooling of some blocks (docs/attention.md)",
+        NO_ATTENTION,
+        before=NO_ATTENTION,
+    )
+    attention_blocks: tuple[int, ...] = field(
+        Many(Whole(1, 10), 0, 10, rising=True),
+        "which blocks these are, from 1; empty: the last two, where there is attention",
+        (),
+        before=(),
     )
 
     @property

@@ -17,7 +17,7 @@ from mri_jax import files
 from mri_jax.errors import UserError, naming
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike, safe_name
-from mri_jax.models.spec import CNNSpec, without_retired
+from mri_jax.models.spec import NO_ATTENTION, CNNSpec, without_retired
 from mri_jax.settings.fields import (
     ROOT,
     Many,
@@ -329,7 +329,7 @@ def _run(study: Study, at: str) -> Run:
             f"{train.max_epochs}"
         )
     return Run(
-        variant=Variant(CNN, source.name, len(spec.conv_filters), spec.width),
+        variant=_variant_of(spec, source.name),
         spec=spec,
         task=task,
         source=source,
@@ -339,6 +339,14 @@ def _run(study: Study, at: str) -> Run:
         finetune=study.finetune,
         tunings=tunings,
     )
+
+
+def _variant_of(spec: CNNSpec, source: str) -> Variant:
+    """Returns what tables say of a network."""
+    attention = "" if spec.attention == NO_ATTENTION else spec.attention
+    if attention and spec != replace(spec, attention_blocks=()):
+        attention = "-".join([attention, *map(str, spec.attention_blocks)])
+    return Variant(CNN, source, len(spec.conv_filters), spec.width, attention)
 
 
 def _check_apart(study: Study, source: Source, tunings: Sequence[Tuning], at: str) -> None:

@@ -16,7 +16,13 @@ def frame(*runs, stage="source"):
 
 def test_columns_come_back_as_they_were_also_from_a_file(tmp_path):
     variants = {
-        v.name: v for v in (WIDE, Variant("baseline-voxels", "A"), Variant(CNN, "A", 7, 1.5))
+        v.name: v
+        for v in (
+            WIDE,
+            Variant("baseline-voxels", "A"),
+            Variant(CNN, "A", 7, 1.5),
+            Variant(CNN, "", 5, 1.0, "map-1-5"),
+        )
     }
     told = described(frame(*variants, "mine"), variants)
     assert of_rows(told) == variants | {"mine": UNKNOWN}
@@ -36,11 +42,37 @@ def test_a_table_that_contradicts_itself_is_refused():
     for column, value, rule in (("depth", 7, "described alike"), ("depth", 2.5, "1 or more"),
                                 ("width", 0.0, "above 0"), ("width", "x", "above 0"),
                                 ("family", "transformer", "of this version"),
+                                ("attention", "se 3", "such as se-3-4-5"),
                                 ("depth", [5], "text or a number")):  # fmt: skip
         wrong = told.assign(**{column: told[column].astype(object)})
         wrong.at[2, column] = value
         with pytest.raises(UserError, match=rf"row 4: .*{rule}"):
             validate(wrong, "x.csv")
+
+
+def test_networks_that_differ_in_attention_stand_in_a_table_of_their_own():
+    runs = {
+        "deep": Variant(CNN, "", 7, 1.0),
+        "plain": Variant(CNN, "", 5, 1.0),
+        "gated": Variant(CNN, "", 5, 1.0, "se"),
+        "gated early": Variant(CNN, "", 5, 1.0, "se-1"),
+        "deep and gated": Variant(CNN, "", 7, 1.0, "se"),
+        "alone": Variant(CNN, "", 5, 2.0, "map"),
+        "also alone": Variant(CNN, "", 5, 2.0, "spatial"),
+    }
+    found = {f.key: f for f in declare(described(frame(*runs), runs))}
+    rows = {key: [m.run for m in family.methods] for key, family in found.items()}
+    assert rows == {
+        "depth": ["plain", "deep"],
+        "depth-se": ["gated", "deep and gated"],
+        "attention": ["plain", "gated", "gated early"],
+        "attention-cnn7-w1": ["deep", "deep and gated"],
+        "source": ["alone", "also alone"],
+    }
+    assert found["attention"].pairs == (
+        (Method("gated"), Method("plain")),
+        (Method("gated early"), Method("plain")),
+    )
 
 
 def test_tables_follow_the_columns_and_not_the_names():

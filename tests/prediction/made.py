@@ -34,7 +34,14 @@ from mri_jax.volumes.resampling import Image, pull
 from mri_jax.volumes.store import StoreInfo, StoreWriter
 from mri_jax.volumes.templates import load_template
 
-SPEC = CNNSpec(repetitions=(1, 1, 1), filters=(2, 3, 4), fc=(6,), dropout=(0.0, 0.0))
+SPEC = CNNSpec(
+    repetitions=(1, 1, 1),
+    filters=(2, 3, 4),
+    fc=(6,),
+    dropout=(0.0, 0.0),
+    attention="cbam",
+    attention_blocks=(3,),
+)
 GRID = GRIDS["demo"]
 
 

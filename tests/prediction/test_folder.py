@@ -164,7 +164,7 @@ def test_a_malformed_description_is_one_line(saved, field, value, message):
     if isinstance(value, dict) and field in ("spec", "grid"):
         value = description[field] | value
         if field == "spec":
-            value |= {"dropout": [0.0] * (len(value["fc"]) + 1)}
+            value |= {"dropout": [0.0] * (len(value["fc"]) + 1), "attention_blocks": []}
     files.write_json(saved / "model.json", description | {field: value})
     relist(saved)
     with pytest.raises(UserError, match=message):

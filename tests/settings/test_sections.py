@@ -18,6 +18,8 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     kept = {name: value for name, value in model.items() if name != "form"}  # the field is retired
     if config.endswith((":dev", ":paper")):  # by what computes, since there are forms for GPUs
         kept["dtype"] = "auto"
+    later = {"attention": "none", "attention_blocks": {"tuple": []}}
+    kept = dict(sorted((kept | later).items()))
     assert repr(found) == repr({**RECORDED[config], "model": kept})
 
 

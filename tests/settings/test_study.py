@@ -52,6 +52,19 @@ def test_the_paper_preset_states_what_the_paper_states():
     assert run.spec.fc == (128, 64)
 
 
+def test_networks_are_named_by_their_attention():
+    names = [run.name for run in study_of("attention").runs]
+    assert names == ["cnn5-w1", "cnn5-se-w1", "cnn5-spatial-w1", "cnn5-map-w1"]
+    early = study_of("attention", model__attention_blocks=(1, 5)).runs
+    assert [run.name for run in early][:2] == ["cnn5-w1", "cnn5-se-1-5-w1"]
+    assert early[1].spec.gate_after == ("att1", "", "", "", "att5")
+    # The last two blocks, said or not, are one network.
+    same = study_of(model__attention="se", model__attention_blocks=(4, 5)).runs[0]
+    assert (same.name, same.spec) == ("cnn5-se-w1", study_of("attention").runs[1].spec)
+    named = study_of("task_transfer", model__attention="map").runs[0]
+    assert named.name == "CNN-AD1-map-w1"
+
+
 def test_adapting_statistics_is_left_out_where_nothing_is_frozen():
     study = study_of(finetune__layers=("all", "high"), finetune__statistics=("keep", "adapt"))
     stages = [tuning.stage for tuning in study.runs[0].tunings]
@@ -79,6 +92,15 @@ MISTAKES = [
     ({"model__preset": ""}, "model.repetitions: () must have at least one block"),
     ({"model__dropout": (0.5, 1.0, 0.0)}, "model.dropout: (0.5, 1.0, 0.0) must be a tuple of"),
     ({"model__dtype": "float64"}, "model.dtype: 'float64' must be one of 'float32', 'bfloat16'"),
+    ({"model__attention": "self"}, "model.attention: 'self' must be one of 'none', 'se',"),
+    (
+        {"model__attention_blocks": (5,)},
+        "model.attention_blocks: (5,) must be () where attention is 'none'",
+    ),
+    (
+        {"model__attention": "se", "model__attention_blocks": (6,)},
+        "model.attention_blocks: (6,) must be rising numbers of blocks, 1 to 5",
+    ),
     ({"task__negative": "AD"}, "task.positive: 'AD' must differ from config.task.negative"),
     ({"source__negative": "AD"}, "source.positive: 'AD' must differ from config.source.negative"),
     ({"source__name": "x" * 10**6}, "source.name: a text of 1000000 characters must be text"),
