@@ -152,6 +152,8 @@ class VolumeStore:
         _check_index(frame, str(path))
         self.index = frame.set_index(KEY, drop=False).sort_index()
         self._checked: set[epath.Path] = set()
+        # Bytes of a header and of eight a voxel; what is larger need not be read to be refused.
+        self._largest = (1 << 16) + 8 * math.prod(self.info.grid.shape)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -203,6 +205,7 @@ class VolumeStore:
         if path in self._checked:
             return self._map(path)
         _check_inside(self.path, path)
+        files.check_regular(path, self._largest)
         digest = row.get(_DIGESTS[column]) or None
         if digest and files.sha256_of_file(path) != digest:
             raise UserError(

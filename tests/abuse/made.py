@@ -1,6 +1,7 @@
 """What is damaged: small inputs of every door, made once and copied for every case."""
 
 import functools
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -40,9 +41,18 @@ def study_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+# What doors and commands import when they are first asked.
+_NEEDED = (
+    *("commands.cohort", "commands.preprocess", "commands.report", "commands.predict"),
+    *("evaluation.linear", "prediction.folder", "reporting.page", "runs.trained", "study.run"),
+)
+
+
 @functools.cache
 def warm(base: Path) -> None:
-    """Preprocess a scan here, so that children inherit what every scan needs of the template."""
+    """Import and preprocess a scan here, so that children inherit what all of them need."""
+    for name in _NEEDED:
+        importlib.import_module(f"mri_jax.{name}")
     settings = PreprocessSettings(grid="demo", n4=False, brain="mask")
     scan, mask = (base / "scans" / kind / "sub-01_T1w.nii" for kind in ("scans", "masks"))
     result = preprocess_scan(scan, settings, mask)

@@ -73,6 +73,18 @@ def test_a_store_takes_no_volumes_of_other_settings(store):
 
 
 @pytest.mark.parametrize("what", ["volumes", "masks"])
+def test_a_file_larger_than_any_volume_of_the_grid_is_refused_unread(store, monkeypatch, what):
+    monkeypatch.setattr(files, "sha256_of_file", None)
+    path = volume_of(store, what=what)
+    with open(path, "r+b") as file:
+        file.truncate(6 << 30)  # a hole: it takes no room on the disk
+    read = getattr(VolumeStore(store), what[:-1])
+    with pytest.raises(UserError, match="6,442,450,944 bytes; at most") as error:
+        read(*KEY)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("what", ["volumes", "masks"])
 @pytest.mark.parametrize("change", [mirrored, one_voxel, swapped])
 def test_bytes_that_are_not_the_indexs_are_refused_by_name(store, what, change):
     path = volume_of(store, what=what)
