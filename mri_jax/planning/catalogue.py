@@ -66,7 +66,7 @@ class Catalogue:
     excluded: frozenset[Key] = frozenset()
     masks: Mapping[Key, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def keys(self) -> tuple[Key, ...]:
         """(subject_id, session_id) of every row."""
         return tuple(map(tuple, self.frame[KEY].to_numpy().tolist()))
@@ -88,15 +88,12 @@ class Catalogue:
 
     def identity(self, examples: Examples) -> list[list[str | int]]:
         """Returns what determines a result about examples: ids, identities, masks and labels."""
-        columns, keys = self.frame[[*KEY, "identity"]].to_numpy(), self.keys
-        masks = [[self.masks[key]] if key in self.masks else [] for key in keys]
         pairs = zip(examples.rows, examples.labels, strict=True)
-        return [[*columns[row].tolist(), *masks[row], label] for row, label in pairs]
+        return [[*self._identities[row], label] for row, label in pairs]
 
     def triples(self, rows: tuple[int, ...]) -> list[tuple[str, str, str]]:
         """Returns (person, session_id, identity) of rows, as the leakage guard takes them."""
-        columns = self._triples
-        return [tuple(columns[row].tolist()) for row in rows]
+        return [self._triples[row] for row in rows]
 
     def excluded_among(self, rows: Sequence[int]) -> list[Key]:
         """Returns which scans of ``rows`` quality control leaves out."""
@@ -113,9 +110,17 @@ class Catalogue:
         return replace(self, frame=rows.assign(identity=self.frame["identity"].to_numpy()))
 
     @cached_property
-    def _triples(self) -> np.ndarray:
+    def _identities(self) -> list[list[str]]:
+        """Ids, identity and mask of every scan."""
+        columns = self.frame[[*KEY, "identity"]].to_numpy().tolist()
+        masks = [[self.masks[key]] if key in self.masks else [] for key in self.keys]
+        return [row + mask for row, mask in zip(columns, masks, strict=True)]
+
+    @cached_property
+    def _triples(self) -> list[tuple[str, str, str]]:
         people = same_people.people(self.frame, self.apart)
-        return self.frame.assign(subject_id=people)[[*KEY, "identity"]].to_numpy()
+        columns = self.frame.assign(subject_id=people)[[*KEY, "identity"]]
+        return list(map(tuple, columns.to_numpy().tolist()))
 
 
 def catalogue_of(
