@@ -22,7 +22,7 @@ def drawn(spec: CNNSpec, shape: tuple[int, int, int], rng: np.random.Generator) 
     """Returns variables with every parameter and statistic drawn, scales of both signs, float64."""
     volume = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
     init = partial(CNN(spec).init, train=False)
-    shapes = jax.eval_shape(init, jax.random.key(0), volume)
+    shapes = {"batch_stats": {}, **jax.eval_shape(init, jax.random.key(0), volume)}
 
     def draw(path: Any, array: Any) -> np.ndarray:
         if array.dtype == np.int32:  # steps that the statistics are of

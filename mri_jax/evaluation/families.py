@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from mri_jax.evaluation.baselines import LABELS
-from mri_jax.evaluation.variants import UNKNOWN, Variant, of_rows
+from mri_jax.evaluation.variants import OPTIONS, UNKNOWN, Variant, of_rows
 
 SOURCE = "source"
 
@@ -71,8 +71,8 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     - depth: the networks alike but for depth that come in at least two; each against the
       shallowest.
     - width: the networks alike but for width that come in at least two; each against the narrowest.
-    - attention: the networks alike but for attention that come in at least two kinds, among them
-      none; each against the one without.
+    - attention, norm, residual: the networks alike but for it that come in at least two kinds,
+      among them the paper's; each against that one.
     - finetune: for each run with tuned stages, source and tuned; each tuned against the source.
       Exploratory where more than four sets of layers were tuned.
     - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
@@ -95,7 +95,7 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     families = [
         *_depths(networks, baselines),
         *_widths(networks, baselines),
-        *_attentions(networks, baselines),
+        *(family for name in OPTIONS for family in _options(name, networks, baselines)),
         *_tunings(present, variants, baselines),
         *_tasks(networks, related or baselines),
     ]
@@ -146,9 +146,9 @@ def _alike(
 
 def _depths(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    for members in _alike(networks, lambda v: (v.attention, v.width)):
+    for members in _alike(networks, lambda v: (*v.options, v.width)):
         rows = sorted(members, key=lambda m: m.variant.depth or 0)
-        width, kind = rows[0].variant.width, rows[0].variant.attention
+        width, kind = rows[0].variant.width, _kind(rows[0].variant.options)
         key = "depth" if width == 1.0 else f"depth-w{width:g}"
         title = f"Network depth, width {width:g}"
         found.append(_family(_with(kind, key, "-"), _with(kind, title, ", "), rows, baselines))
@@ -157,30 +157,46 @@ def _depths(networks: list[Method], baselines: list[Method]) -> list[Family]:
 
 def _widths(networks: list[Method], baselines: list[Method]) -> list[Family]:
     found = []
-    for members in _alike(networks, lambda v: (v.attention, v.depth)):
+    for members in _alike(networks, lambda v: (*v.options, v.depth)):
         rows = sorted(members, key=lambda m: (m.variant.width or 0.0, m.run))
-        depth, kind = rows[0].variant.depth, rows[0].variant.attention
+        depth, kind = rows[0].variant.depth, _kind(rows[0].variant.options)
         key = "width" if depth == 5 else f"width-cnn{depth}"
         title = f"Network width, CNN-{depth}"
         found.append(_family(_with(kind, key, "-"), _with(kind, title, ", "), rows, baselines))
     return found
 
 
+def _kind(options: tuple[str, ...]) -> str:
+    return "-".join(filter(None, options))
+
+
 def _with(kind: str, text: str, between: str) -> str:
     return f"{text}{between}{kind}" if kind else text
 
 
-def _attentions(networks: list[Method], baselines: list[Method]) -> list[Family]:
+_OPTION_TITLES = {
+    "attention": "Attention",
+    "norm": "Normalisation",
+    "residual": "Residual blocks",
+}
+
+
+def _options(name: str, networks: list[Method], baselines: list[Method]) -> list[Family]:
+    others = [other for other in OPTIONS if other != name]
     found = []
-    for members in _alike(networks, lambda v: (v.depth, v.width)):
-        rows = sorted(members, key=lambda m: (m.variant.attention, m.run))
-        kinds = [m.variant.attention for m in rows]
-        if kinds[0] or not any(kinds):
+    for members in _alike(
+        networks, lambda v: (v.depth, v.width, *(getattr(v, other) for other in others))
+    ):
+        rows = sorted(members, key=lambda m: (getattr(m.variant, name), m.run))
+        kinds = {getattr(m.variant, name) for m in rows}
+        if len(kinds) < 2 or "" not in kinds:
             continue
-        depth, width = rows[0].variant.depth, rows[0].variant.width
-        key = "attention" if (depth, width) == (5, 1.0) else f"attention-cnn{depth}-w{width:g}"
-        title = f"Attention in CNN-{depth}, width {width:g}"
-        found.append(_family(key, title, rows, baselines))
+        first = rows[0].variant
+        kind = _kind(tuple(getattr(first, other) for other in others))
+        usual = (first.depth, first.width) == (5, 1.0)
+        key = name if usual else f"{name}-cnn{first.depth}-w{first.width:g}"
+        title = f"{_OPTION_TITLES[name]} in CNN-{first.depth}, width {first.width:g}"
+        found.append(_family(_with(kind, key, "-"), _with(kind, title, ", "), rows, baselines))
     return found
 
 

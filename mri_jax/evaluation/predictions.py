@@ -48,7 +48,7 @@ SPLITS = ("test", "validation", "adaptation", "inner")
 _NUMBERS = ("repeat", "fold", "logit_0", "logit_1", "probability")
 # Of a probability and the softmax of logits that were written in decimals.
 _TOLERANCE = 1e-6
-_ATTENTION = r"(?:[a-z]+(?:-\d+)*)?"
+_OPTION, _OPTION_RULE = r"(?:[a-z]+(?:-\d+)*)?", "a kind, or one with blocks as se-3-4-5, or empty"
 KEY = ["run", "stage", "repeat", "fold", "cohort", "split", "subject_id", "session_id"]
 
 
@@ -114,13 +114,13 @@ def check_runs(frame: pd.DataFrame, source: str, first: int = 2) -> None:
     plain = ~frame.map(lambda cell: isinstance(cell, list | dict))
     _refuse(frame, [(c, plain[c], "text or a number") for c in frame], source, first)
     depth, width = (pd.to_numeric(frame[c], errors="coerce") for c in ("depth", "width"))
-    gates = frame["attention"].astype(object).fillna("").astype(str).str.fullmatch(_ATTENTION)
+    texts = frame[list(variants.OPTIONS)].astype(object).fillna("").astype(str)
     families = ("", *variants.NETWORKS, *LABELS)
     rules = (
         ("family", frame["family"].isna() | frame["family"].isin(families), "of this version"),
         ("depth", frame["depth"].isna() | _counts(depth - 1), "1 or more, or empty"),
         ("width", frame["width"].isna() | ((width > 0) & np.isfinite(width)), "above 0, or empty"),
-        ("attention", gates, "a kind, or one with blocks such as se-3-4-5, or empty"),
+        *((name, texts[name].str.fullmatch(_OPTION), _OPTION_RULE) for name in texts),
         ("run", _alike(frame), "described alike in all its rows"),
     )
     _refuse(frame, rules, source, first)

@@ -8,6 +8,8 @@ Every file with a row a network says in these columns what stands in its rows:
 ``width``    factor on the filters; empty for a baseline
 ``attention``  the gate after some blocks, ``se``, and which where these are not the last two,
              ``se-3-4-5``; empty where there is none
+``norm``     ``instance`` or ``group``; empty: BatchNorm
+``residual`` ``residual``; empty where blocks are not
 
 A family of networks with further fields gets further columns. Where nothing is known of a run, as
 in a results folder of an earlier version without its config, all of them are empty.
@@ -15,6 +17,7 @@ in a results folder of an earlier version without its config, all of them are em
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import pandas as pd
 
@@ -35,6 +38,8 @@ class Variant:
       width: Factor on the filters; None of a baseline.
       attention: The gate after some blocks (`mri_jax.models.CNNSpec`), and which where these are
         not the last two; empty where there is none.
+      norm: The normalisation; empty: BatchNorm.
+      residual: ``residual`` where blocks are; else empty.
     """
 
     family: str = ""
@@ -42,6 +47,8 @@ class Variant:
     depth: int | None = None
     width: float | None = None
     attention: str = ""
+    norm: str = ""
+    residual: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -49,9 +56,14 @@ class Variant:
         return bool(self.family) and self.family not in NETWORKS
 
     @property
-    def order(self) -> tuple[str, int, float, str]:
-        """What sorts networks by training set, depth, width and attention."""
-        return self.source, self.depth or 0, self.width or 0.0, self.attention
+    def order(self) -> tuple[str, int, float, tuple[str, ...]]:
+        """What sorts networks by training set, depth, width and options."""
+        return self.source, self.depth or 0, self.width or 0.0, self.options
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """In what else than depth and width a network differs from the paper's: `OPTIONS`."""
+        return tuple(getattr(self, name) for name in OPTIONS)
 
     @property
     def name(self) -> str:
@@ -59,17 +71,19 @@ class Variant:
 
         >>> Variant(CNN, "", 5, 1.0).name, Variant(CNN, "CNN-AD1", 5, 4.0).name
         ('cnn5-w1', 'CNN-AD1-w4')
-        >>> Variant(CNN, "", 5, 1.0, "se").name, Variant(CNN, "", 7, 2.0, "map-1-5").name
-        ('cnn5-se-w1', 'cnn7-map-1-5-w2')
+        >>> Variant(CNN, "", 5, 1.0, "se").name, Variant(CNN, "", 7, 2.0, "map-1", "group").name
+        ('cnn5-se-w1', 'cnn7-map-1-group-w2')
         >>> Variant("baseline-voxels", "CNN-AD2").name
         'baseline-voxels-CNN-AD2'
         """
         if self.family == CNN:
-            kind = f"-{self.attention}" if self.attention else ""
-            return f"{self.source or f'{CNN}{self.depth}'}{kind}-w{self.width:g}"
+            which = self.source or f"{CNN}{self.depth}"
+            return "-".join(filter(None, (which, *self.options, f"w{self.width:g}")))
         return f"{self.family}-{self.source}" if self.source else self.family
 
 
+OPTIONS = ("attention", "norm", "residual")
+"""Columns of text, empty for networks as the paper has them."""
 COLUMNS = tuple(column.name for column in fields(Variant))
 UNKNOWN = Variant()
 
@@ -80,16 +94,13 @@ def of_rows(rows: pd.DataFrame) -> dict[str, Variant]:
     A run of which the columns say nothing, and every run of a table without them, is `UNKNOWN`.
     """
     told = rows.reindex(columns=["run", *COLUMNS]).drop_duplicates("run")
-    return {
-        str(run): Variant(
-            family="" if pd.isna(family) else str(family),
-            source="" if pd.isna(source) else str(source),
-            depth=None if pd.isna(depth) else int(depth),
-            width=None if pd.isna(width) else float(width),
-            attention="" if pd.isna(attention) else str(attention),
-        )
-        for run, family, source, depth, width, attention in told.itertuples(index=False)
-    }
+    return {str(row["run"]): _of_row(row) for row in told.to_dict("records")}
+
+
+def _of_row(row: Mapping[Any, Any]) -> Variant:
+    known = {name: row[name] for name in COLUMNS if not pd.isna(row[name])}
+    numbers = {"depth": int, "width": float}
+    return Variant(**{name: numbers.get(name, str)(value) for name, value in known.items()})
 
 
 def of_baselines(rows: pd.DataFrame) -> pd.Series:
@@ -109,13 +120,8 @@ def described(rows: pd.DataFrame, variants: Mapping[str, Variant]) -> pd.DataFra
         name: rows["run"].map({run: getattr(variant, name) for run, variant in told.items()})
         for name in COLUMNS
     }
-    return rows.assign(
-        family=columns["family"].astype(object),
-        source=columns["source"].astype(object),
-        depth=columns["depth"].astype("Int64"),
-        width=columns["width"].astype(float),
-        attention=columns["attention"].astype(object),
-    )
+    kinds = {"depth": "Int64", "width": float}
+    return rows.assign(**{n: column.astype(kinds.get(n, object)) for n, column in columns.items()})
 
 
 def completed(rows: pd.DataFrame, known: Iterable[Variant]) -> pd.DataFrame:

@@ -56,6 +56,7 @@ def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
     """
     network = CNN(spec)
     last = sum(spec.repetitions[:block])
+    begin = next(first for first, end in spec.stretches if end == last)
 
     def layers(first: int, end: int, features: Array, kept: dict | None = None) -> Array:
         return network.apply(
@@ -63,7 +64,7 @@ def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
         )
 
     kept: dict[str, Array] = {}
-    layers(last, last, layers(1, last - 1, x), kept)
+    layers(begin, last, layers(1, begin - 1, x), kept)
     features = kept[f"conv{last}/feature_map"]
 
     def score(features: Array) -> Array:

@@ -93,7 +93,7 @@ def cascade(
 ) -> Iterator[tuple[str, ScoredNetwork]]:
     """Yields the network with ever more layers drawn anew, from the last (``fc3``) down to conv1.
 
-    A conv layer's BatchNorm goes with it, its statistics included. Yields the name of the layer
+    A conv layer's normalisation goes with it, its statistics included. Yields the name of the layer
     that was added, and the network.
     """
     spec, variables = network
@@ -101,11 +101,13 @@ def cascade(
     key = key_data(stream_seed(seed, "explain", "cascade") % 2**32)
     fresh = jax.device_get(fresh_variables(spec, (x, y, z), key))
     params, stats_ = dict(variables["params"]), dict(variables["batch_stats"])
-    for name in reversed([n for n in spec.layer_names if not n.startswith("bn")]):
-        params[name] = fresh["params"][name]
-        norm = name.replace("conv", "bn")
-        if norm != name:
-            params[norm], stats_[norm] = fresh["params"][norm], fresh["batch_stats"][norm]
+    convs = (name for name in spec.layer_names if name.startswith("conv"))
+    norms = dict(zip(convs, spec.norm_names, strict=True))
+    for name in reversed([n for n in spec.layer_names if n not in spec.norm_names]):
+        for each in filter(None, (name, norms.get(name))):
+            params[each] = fresh["params"][each]
+            if each in stats_:
+                stats_[each] = fresh["batch_stats"][each]
         yield name, ScoredNetwork(spec, {"params": dict(params), "batch_stats": dict(stats_)})
 
 

@@ -27,6 +27,7 @@ from mri_jax.models.conv_layer import (
     conv_layer,
     max_pool,
 )
+from mri_jax.models.spec import BATCH
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ def plan_windows(spec: CNNSpec, size: int) -> tuple[LayerWindow, ...]:
       size: Edge of the patch in voxels.
 
     Returns:
-      A window for each of the first layers, up to a gate, which sees the whole map; none for a
-      patch of odd size, which goes through the whole network.
+      A window for each of the first layers, up to a gate, which sees the whole map. There is none
+      for a patch of odd size, and none where blocks are residual or a volume is normalised by its
+      own statistics: such patches go through the whole network.
     """
+    if spec.residual or spec.norm != BATCH:
+        return ()
     windows: list[LayerWindow] = []
     whole: tuple[LayerWindow, ...] = ()
     offset, extent, shrink = 0, size, 1

@@ -71,9 +71,11 @@ def layers_of(
     """
     layers = []
     pairs = pairwise((1, *spec.conv_filters))
-    for (channels, filters), pool in zip(pairs, spec.pool_after, strict=True):
+    for (channels, filters), pool, pools in zip(
+        pairs, spec.conv_pools, spec.pool_after, strict=True
+    ):
         layers.append(LayerKind(device, jaxlib, size, channels, filters, pool, batch, spec.dtype))
-        if pool:
+        if pools:
             size = (size[0] // 2, size[1] // 2, size[2] // 2)
     return tuple(layers)
 

@@ -20,10 +20,11 @@ from mri_jax.models.conv_layer import (
     Parameters,
     Setting,
     conv_layer,
+    joined,
     reference,
 )
 from mri_jax.models.initialisers import CONV, UNIFORM
-from mri_jax.models.spec import CNNSpec
+from mri_jax.models.spec import BATCH, CNNSpec
 
 
 class Outputs(NamedTuple):
@@ -75,6 +76,20 @@ class ConvKernel(nn.Module):
         return self.param("kernel", CONV, shape, self.dtype)
 
 
+class Projection(nn.Module):
+    """A 1 x 1 x 1 convolution without bias, ``kernel`` (in, out)."""
+
+    channels: int
+    filters: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Returns (N, X, Y, Z, out) of (N, X, Y, Z, in)."""
+        shape = (self.channels, self.filters)
+        return x @ self.param("kernel", CONV, shape, self.dtype).astype(x.dtype)
+
+
 class BatchNormState(nn.Module):
     """Holder of a BatchNorm's ``scale`` and ``bias``, and of its running statistics."""
 
@@ -112,6 +127,20 @@ class BatchNormState(nn.Module):
         self.count.value = self.count.value + 1
 
 
+class NormParameters(nn.Module):
+    """Holder of ``scale`` and ``bias`` of a normalisation without running statistics."""
+
+    filters: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        """Returns scale and bias, (C,) each."""
+        shape = (self.filters,)
+        scale = self.param("scale", nn.initializers.ones, shape, self.dtype)
+        return scale, self.param("bias", nn.initializers.zeros, shape, self.dtype)
+
+
 class Dropout(nn.Module):
     """Dropout whose draws are those of the whole batch, however it is split.
 
@@ -137,7 +166,8 @@ class CNN(nn.Module):
 
     ``CNN(spec).init(key, x, train=False)`` gives ``{"params": ..., "batch_stats": ...}`` with flat
     layer names: ``conv1/kernel``, ``bn1/scale``, ``bn1/bias``, ``fc1/kernel``, ``fc1/bias``;
-    statistics ``bn1/mean``, ``bn1/var`` and ``bn1/count`` (batches seen). Gates are named after
+    statistics ``bn1/mean``, ``bn1/var`` and ``bn1/count`` (batches seen). Other normalisations than
+    BatchNorm are ``norm1`` and have no statistics, and no ``batch_stats``. Gates are named after
     their block: ``att5/kernel``; see `mri_jax.models.attention.Gate`.
 
     Attributes:
@@ -172,7 +202,15 @@ class CNN(nn.Module):
         channels = (1, *spec.conv_filters)
         for i, (c, f) in enumerate(pairwise(channels), start=1):
             setattr(self, f"conv{i}", ConvKernel(c, f, dtype))
-            setattr(self, f"bn{i}", BatchNormState(f, spec.momentum, dtype))
+            norm = (
+                BatchNormState(f, spec.momentum, dtype)
+                if spec.norm == BATCH
+                else NormParameters(f, dtype)
+            )
+            setattr(self, spec.norm_names[i - 1], norm)
+        for first, last in spec.stretches:
+            if name := spec.projection_after[last - 1]:
+                setattr(self, name, Projection(channels[first - 1], channels[last], dtype))
         for name in filter(None, spec.gate_after):
             setattr(self, name, Gate(spec.attention, dtype))
         for i, size in enumerate((*spec.fc, spec.classes), start=1):
@@ -254,7 +292,8 @@ class CNN(nn.Module):
     ) -> Array:
         """Runs conv layers ``first`` to ``last`` (counted from 1, both included; default: all).
 
-        The gate that follows a conv layer runs with it.
+        What belongs to a conv layer (`CNNSpec.of_conv`) runs with it. ``first`` begins, and
+        ``last`` ends, one of `CNNSpec.stretches`.
 
         Args:
           x: Input of conv layer ``first``, (N, X, Y, Z, C).
@@ -270,29 +309,41 @@ class CNN(nn.Module):
         """
         spec = self.spec
         last = len(spec.conv_filters) if last is None else last
+        begins = dict(spec.stretches)
+        if first <= last and not (first in begins and last in begins.values()):
+            raise ValueError(f"conv layers {first} to {last} are not whole ones of {begins}")
         features = Features(x.astype(spec.dtype))
         # What is drawn depends on shapes alone: no kernels are built for it.
         plain = kept is not None or self.is_initializing()
         forms = choice.REFERENCE if plain else choice.resolved(self.forms)
         for i in range(first, last + 1):
-            norm: BatchNormState = getattr(self, f"bn{i}")
-            uses_batch = train and f"bn{i}" not in frozen
+            norm: BatchNormState | NormParameters = getattr(self, spec.norm_names[i - 1])
             parameters = Parameters(getattr(self, f"conv{i}")(), *norm())
-            running = None if uses_batch else norm.running()
-            pool, filters = spec.pool_after[i - 1], spec.conv_filters[i - 1]
+            batch_norm = norm if isinstance(norm, BatchNormState) else None
+            uses_batch = train and f"bn{i}" not in frozen
+            running = batch_norm.running() if batch_norm and not uses_batch else None
+            pool, filters = spec.conv_pools[i - 1], spec.conv_filters[i - 1]
             form = of_layer(forms, features.value.shape, filters, pool, spec.dtype)
-            setting = Setting(pool, spec.epsilon, self.batch_axis, form)
+            group = spec.norm_group(filters)
+            setting = Setting(pool, spec.epsilon, self.batch_axis, group, form)
+            if spec.residual and i in begins:
+                shortcut = features = Features(features.activated())
+            joins = spec.residual and spec.pool_after[i - 1]
+            beside = self._shortcut(shortcut.value, i) if joins else None
             if form == choice.REFERENCE:
                 maps = features.activated()
-                stages, stats = reference.conv_layer(maps, parameters, running, setting)
+                pooled = setting._replace(pool=spec.pool_after[i - 1])
+                stages, stats = reference.conv_layer(maps, parameters, running, pooled, beside)
                 features = Features(stages.output)
                 if kept is not None:
                     kept[f"conv{i}/pre_activation"] = stages.pre_activation
                     kept[f"conv{i}/feature_map"] = stages.feature_map
             else:
                 features, stats = conv_layer(features, parameters, running, setting)
-            if uses_batch:
-                norm.update(stats)
+                if beside is not None:
+                    features = Features(joined(features, beside))
+            if batch_norm and uses_batch:
+                batch_norm.update(stats)
             if spec.gate_after[i - 1]:
                 output, weights = self.gated(features.activated(), i)
                 features = Features(output)
@@ -300,6 +351,11 @@ class CNN(nn.Module):
                     if to is not None:
                         to.update(weights)
         return features.activated()
+
+    def _shortcut(self, x: Array, layer: int) -> Array:
+        """Returns what is added to the last conv layer of a block whose input is ``x``."""
+        name = self.spec.projection_after[layer - 1]
+        return getattr(self, name)(x) if name else x
 
     def gated(self, x: Array, layer: int) -> tuple[Array, dict[str, Array]]:
         """Runs the gate that follows a conv layer (from 1), where there is one.
@@ -345,6 +401,8 @@ def fresh_variables(
 ) -> dict[str, Any]:
     """Draws the parameters and statistics of a network; the bytes of `CNN.init`.
 
+    Networks without statistics have an empty ``batch_stats``.
+
     Args:
       spec: The network.
       shape: (X, Y, Z) of a volume.
@@ -356,7 +414,7 @@ def fresh_variables(
 def _drawn(spec: CNNSpec, shape: tuple[int, int, int], key: Array | np.ndarray) -> dict[str, Any]:
     # `lazy_init` makes no pass over a volume.
     volume = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-    return CNN(spec).lazy_init(typed_key(key), volume, train=False)
+    return {"batch_stats": {}, **CNN(spec).lazy_init(typed_key(key), volume, train=False)}
 
 
 _drawn_on_cpu = jax.jit(_drawn, static_argnums=(0, 1), compiler_options=FEW_PASSES)

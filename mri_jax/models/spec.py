@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from mri_jax.errors import UserError
@@ -22,6 +23,10 @@ _RETIRED = {"in_channels": (1,), "form": ("fast", "native", "reference")}
 DTYPES = ("float32", "bfloat16", "float64")
 NO_ATTENTION = "none"
 ATTENTION = (NO_ATTENTION, "se", "spatial", "cbam", "map")
+BATCH = "batch"
+NORMS = (BATCH, "instance", "group")
+# Channels that share statistics under ``group``, where their number is a multiple of it.
+_GROUP = 8
 # Gates of channels go through so many times fewer units (Hu et al. 2018), but at least through a
 # few: narrow networks would have one, which ReLU may switch off for good.
 _REDUCTION, _FEWEST = 16, 4
@@ -29,7 +34,7 @@ _REDUCTION, _FEWEST = 16, 4
 
 @dataclass(frozen=True)
 class CNNSpec:
-    """A 3D-CNN: blocks of (conv 3x3x3, BatchNorm, ReLU) ending in max pooling, then FC layers.
+    """A 3D-CNN: blocks of (conv 3x3x3, normalisation, ReLU) ending in max pooling, then FC layers.
 
     Attributes:
       repetitions: Conv layers in each block; 2 x 2 x 2 max pooling follows the last of a block.
@@ -39,13 +44,19 @@ class CNNSpec:
       dropout: Rate applied to the input of each fully connected layer, the last included.
       classes: Number of classes.
       momentum: Of the BatchNorm running statistics; see `mri_jax.models.cnn.blend`.
-      epsilon: Added to the variance in BatchNorm.
+      epsilon: Added to the variance in normalisations.
       dtype: Of the activations: ``float32``, ``bfloat16`` (parameters and statistics stay float32)
         or ``float64`` (everything; needs ``jax_enable_x64``).
       attention: Which gate stands after the pooling of some blocks, of `ATTENTION`; see
         `mri_jax.models.attention.Gate`.
       attention_blocks: Numbers of these blocks, from 1; () becomes the last two where there is
         attention, and must be () where there is none.
+      norm: What follows a convolution: ``batch`` (Ioffe & Szegedy 2015); ``instance``, each channel
+        of each volume by its own mean and variance, in evaluation too (Ulyanov et al. 2016); or
+        ``group``, the same for groups of channels (Wu & He 2018), see `norm_group`.
+      residual: Whether the input of a block is added to the normalised output of its last
+        convolution, before ReLU and pooling: as it is where both have as many channels, else
+        through a 1 x 1 x 1 convolution (He et al. 2016).
 
     Raises:
       UserError: (a ValueError) A value breaks its rule.
@@ -69,6 +80,8 @@ class CNNSpec:
     dtype: str = "float32"
     attention: str = NO_ATTENTION
     attention_blocks: tuple[int, ...] = ()
+    norm: str = BATCH
+    residual: bool = False
 
     def __post_init__(self):
         for name in ("repetitions", "filters", "fc", "dropout", "attention_blocks"):
@@ -94,6 +107,8 @@ class CNNSpec:
             ("momentum", 0 <= self.momentum < 1, "a number in [0, 1)"),
             ("epsilon", self.epsilon > 0, "a positive number"),
             ("dtype", self.dtype in DTYPES, f"one of {DTYPES}"),
+            ("residual", isinstance(self.residual, bool), "True or False"),
+            ("norm", self.norm in NORMS, f"one of {NORMS}"),
             ("attention", self.attention in ATTENTION, f"one of {ATTENTION}"),
             ("attention_blocks", *self._blocks_rule()),
         )
@@ -158,6 +173,55 @@ class CNNSpec:
         """Returns whether 2 x 2 x 2 max pooling follows conv1, conv2, ..."""
         return tuple(i == n - 1 for n in self.repetitions for i in range(n))
 
+    def norm_group(self, channels: int) -> int | None:
+        """Returns how many channels of a layer share the statistics of a volume; None: BatchNorm.
+
+        Groups are of 8 channels, or of the largest number below by which they can be divided.
+
+        >>> spec = CNNSpec(norm="group")
+        >>> spec.norm_group(64), spec.norm_group(12), CNNSpec(norm="instance").norm_group(64)
+        (8, 6, 1)
+        """
+        if self.norm == BATCH:
+            return None
+        sizes = range(_GROUP, 1, -1) if self.norm == "group" else ()
+        return next((size for size in sizes if channels % size == 0), 1)
+
+    @property
+    def norm_names(self) -> tuple[str, ...]:
+        """Returns the names of the normalisations after conv1, conv2, ...: ``bn1``, ``norm1``."""
+        kind = "bn" if self.norm == BATCH else "norm"
+        return tuple(f"{kind}{i}" for i in range(1, len(self.conv_filters) + 1))
+
+    @property
+    def conv_pools(self) -> tuple[bool, ...]:
+        """Returns whether conv1, conv2, ... pool by themselves: not where something joins them."""
+        return tuple(pool and not self.residual for pool in self.pool_after)
+
+    @property
+    def stretches(self) -> tuple[tuple[int, int], ...]:
+        """Returns (first, last) of conv layers that run apart from others, from 1, in their order.
+
+        Each layer by itself, or where the input of a block is needed at its end, each block.
+
+        >>> CNNSpec.preset("cnn7", residual=True).stretches
+        ((1, 1), (2, 2), (3, 3), (4, 5), (6, 7))
+        """
+        if not self.residual:
+            return tuple((i, i) for i in range(1, len(self.conv_filters) + 1))
+        ends = list(accumulate(self.repetitions))
+        return tuple((end - n + 1, end) for end, n in zip(ends, self.repetitions, strict=True))
+
+    @property
+    def projection_after(self) -> tuple[str, ...]:
+        """Returns the 1 x 1 x 1 convolution that joins conv1, ...: ``proj1``; empty: none does."""
+        names = [""] * len(self.conv_filters)
+        channels = (1, *self.conv_filters)
+        for block, (first, last) in enumerate(self.stretches if self.residual else (), start=1):
+            if channels[first - 1] != channels[last]:
+                names[last - 1] = f"proj{block}"
+        return tuple(names)
+
     @property
     def gate_after(self) -> tuple[str, ...]:
         """Returns the name of the gate that follows conv1, conv2, ..., ``att5``; empty: none.
@@ -175,8 +239,9 @@ class CNNSpec:
         >>> CNNSpec(attention="se").of_conv(5)
         ('conv5', 'bn5', 'att5')
         """
-        gate = self.gate_after[i - 1]
-        return (f"conv{i}", f"bn{i}", gate) if gate else (f"conv{i}", f"bn{i}")
+        of_block = self.projection_after[i - 1], self.gate_after[i - 1]
+        names = (f"conv{i}", self.norm_names[i - 1], *of_block)
+        return tuple(name for name in names if name)
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -17,12 +17,12 @@ _WEIGHT_COPIES = 5
 
 
 class LayerSummary(NamedTuple):
-    """One conv or FC layer with what belongs to it (BatchNorm, ReLU, pooling), or a gate.
+    """One conv or FC layer with its norm, ReLU and pooling; or a projection, or a gate.
 
     Attributes:
-      name: ``conv1``, ``att5``, ``fc1``, ...
+      name: ``conv1``, ``proj1``, ``att5``, ``fc1``, ...
       output_shape: Shape of the output for one volume, after pooling: (X, Y, Z, C) or (features,).
-      parameters: Parameters of the layer and its BatchNorm, running statistics not counted.
+      parameters: Parameters of the layer and its norm, running statistics not counted.
       multiply_adds: For one volume, convolutions and products alone.
       activation_bytes: Bytes of the output for one volume, in the spec's dtype.
     """
@@ -43,11 +43,13 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
     spec.check_input((1, *shape, 1))
     width = 2 if spec.dtype == "bfloat16" else np.dtype(spec.dtype).itemsize
     found, size, channels = [], tuple(shape), 1
+    outer = {last: (1, *spec.conv_filters)[first - 1] for first, last in spec.stretches}
     for i, (filters, pool, gate) in enumerate(
         zip(spec.conv_filters, spec.pool_after, spec.gate_after, strict=True), start=1
     ):
         kernel = 27 * channels * filters
         arithmetic = math.prod(size) * kernel
+        whole = (*size, filters)
         size = tuple(s // 2 for s in size) if pool else size
         output = (*size, filters)
         found.append(
@@ -55,6 +57,13 @@ def layers(spec: CNNSpec, shape: tuple[int, int, int]) -> tuple[LayerSummary, ..
                 f"conv{i}", output, kernel + 2 * filters, arithmetic, math.prod(output) * width
             )
         )
+        if name := spec.projection_after[i - 1]:
+            product = outer[i] * filters
+            found.append(
+                LayerSummary(
+                    name, whole, product, math.prod(whole) * outer[i], math.prod(whole) * width
+                )
+            )
         if gate:
             found.append(_gate(spec.attention, gate, output, width))
         channels = filters
@@ -97,7 +106,8 @@ def step_bytes(spec: CNNSpec, shape: tuple[int, ...], batch: int) -> int:
     channels = (1, *spec.conv_filters)
     each = zip(pairwise(channels), spec.pool_after, spec.gate_after, strict=True)
     for (before, wide), pooled, gate in each:
-        floats += math.prod(size) * wide
+        # What joins a convolution is as large as its output.
+        floats += math.prod(size) * wide * (2 if pooled and spec.residual else 1)
         weights += 27 * before * wide
         if pooled:
             size = [n // 2 for n in size]

@@ -59,7 +59,7 @@ FIELDS: dict[type, Fields] = {
             "epsilon",
             "dtype",
         ),
-        later={"attention": "none", "attention_blocks": ()},
+        later={"attention": "none", "attention_blocks": (), "norm": "batch", "residual": False},
         retired={"in_channels": 1, "form": "fast"},
     ),
     OptimizerSettings: Fields(("learning_rate", "weight_decay", "clip_norm")),

@@ -281,7 +281,7 @@ def _ensemble(
         name = _network_file(stage, fold)
         _check_file(folder, name, listed, arrays.most_bytes(expected))
         found = arrays.read(folder / name, expected)
-        variables: dict[str, Any] = {}
+        variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
         for key, array in found.items():
             if not key.startswith("features/"):
                 collection, layer, leaf = key.split("/")

@@ -72,9 +72,9 @@ def moments(x: Array) -> Array:
 def _program(spec: CNNSpec) -> Any:
     def ask(network: CNN, x: Array) -> tuple[Array, dict[str, Array]]:
         layers = []
-        # Layer by layer, not `intermediates=True`: that keeps the full-size maps of every layer.
-        for i in range(1, len(spec.conv_filters) + 1):
-            x = network.trunk(x, train=False, first=i, last=i)
+        # One by one, not `intermediates=True`: that keeps the full-size maps of every layer.
+        for first, last in spec.stretches:
+            x = network.trunk(x, train=False, first=first, last=last)
             layers.append(moments(x))
         kept: dict[str, Array] = {}
         logits = network.head(x, train=False, kept=kept)

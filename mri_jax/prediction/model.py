@@ -43,7 +43,8 @@ def digest_of(volume: np.ndarray) -> str:
 
 def widths(spec: CNNSpec) -> dict[str, int]:
     """Returns how many features of each kind a network has."""
-    return {PENULTIMATE: spec.fc[-1], LAYERS: 2 * sum(spec.conv_filters)}
+    maps = (spec.conv_filters[last - 1] for _, last in spec.stretches)
+    return {PENULTIMATE: spec.fc[-1], LAYERS: 2 * sum(maps)}
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,14 @@ from mri_jax.evaluation.families import Method
 from mri_jax.evaluation.variants import CNN
 from mri_jax.settings.sections import LAYER_SETS
 
-_ATTENTION = {
+_OPTIONS = {
     "se": "squeeze and excitation",
     "spatial": "spatial attention",
     "cbam": "channel and spatial attention",
     "map": "a weight for each position",
+    "instance": "instance normalisation",
+    "group": "group normalisation",
+    "residual": "residual blocks",
 }
 _TUNED, _ADAPTED = "tuned-", "-adapt"
 
@@ -43,6 +46,8 @@ def of_run(method: Method) -> str:
     'CNN-5 with spatial attention after block 4'
     >>> of_run(Method("", "source", Variant("cnn", "", 5, 4.0, "se")))
     'CNN-5 with squeeze and excitation, width 4'
+    >>> of_run(Method("", "source", Variant("cnn", "", 5, 1.0, "", "group", "residual")))
+    'CNN-5 with group normalisation and residual blocks'
     """
     variant = method.variant
     trained = f", trained on {variant.source}" if variant.source else ""
@@ -51,15 +56,15 @@ def of_run(method: Method) -> str:
     if variant.family != CNN:
         return method.run
     width = f", width {variant.width:g}" if variant.width not in (None, 1.0) else ""
-    return f"CNN-{variant.depth}{_attention(variant.attention)}{width}{trained}"
+    options = " and ".join(map(_option, filter(None, variant.options)))
+    kind = f" with {options}" if options else ""
+    return f"CNN-{variant.depth}{kind}{width}{trained}"
 
 
-def _attention(attention: str) -> str:
-    kind, *blocks = attention.split("-")
-    if not kind:
-        return ""
+def _option(option: str) -> str:
+    kind, *blocks = option.split("-")
     where = f" after block{'s' * (len(blocks) > 1)} {', '.join(blocks)}" if blocks else ""
-    return f" with {_ATTENTION.get(kind, kind)}{where}"
+    return f"{_OPTIONS.get(kind, kind)}{where}"
 
 
 def pair(first: Method, second: Method) -> str:

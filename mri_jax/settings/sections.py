@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import BASELINES
-from mri_jax.models.spec import ATTENTION, NO_ATTENTION, PRESETS, CNNSpec
+from mri_jax.models.spec import ATTENTION, BATCH, NO_ATTENTION, NORMS, PRESETS, CNNSpec
 from mri_jax.settings.fields import (
     Choice,
     Either,
@@ -180,6 +180,16 @@ class Model:
         "which blocks these are, from 1; empty: the last two, where there is attention",
         (),
         before=(),
+    )
+    norm: str = field(
+        Choice(NORMS),
+        "whose statistics normalise the output of a convolution: the batch's, or those of each "
+        "volume's channels (instance) or groups of channels (group)",
+        BATCH,
+        before=BATCH,
+    )
+    residual: bool = field(
+        Flag(), "add the input of a block to the output of its convolutions", False, before=False
     )
 
     @property

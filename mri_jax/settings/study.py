@@ -17,7 +17,7 @@ from mri_jax import files
 from mri_jax.errors import UserError, naming
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike, safe_name
-from mri_jax.models.spec import NO_ATTENTION, CNNSpec, without_retired
+from mri_jax.models.spec import BATCH, NO_ATTENTION, CNNSpec, without_retired
 from mri_jax.settings.fields import (
     ROOT,
     Many,
@@ -346,7 +346,15 @@ def _variant_of(spec: CNNSpec, source: str) -> Variant:
     attention = "" if spec.attention == NO_ATTENTION else spec.attention
     if attention and spec != replace(spec, attention_blocks=()):
         attention = "-".join([attention, *map(str, spec.attention_blocks)])
-    return Variant(CNN, source, len(spec.conv_filters), spec.width, attention)
+    return Variant(
+        CNN,
+        source,
+        len(spec.conv_filters),
+        spec.width,
+        attention,
+        norm="" if spec.norm == BATCH else spec.norm,
+        residual="residual" if spec.residual else "",
+    )
 
 
 def _check_apart(study: Study, source: Source, tunings: Sequence[Tuning], at: str) -> None:
@@ -387,5 +395,5 @@ def _tunings(section: Finetune, spec: CNNSpec, at: str) -> Iterator[Tuning]:
     for layers in section.layers:
         for statistics in section.statistics:
             # Where every layer is tuned no BatchNorm layer is frozen.
-            if layers != "all" or statistics == "keep":
+            if (layers != "all" and spec.norm == BATCH) or statistics == "keep":
                 yield Tuning(layers, statistics)

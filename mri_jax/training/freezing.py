@@ -100,10 +100,13 @@ def frozen_norms(mask: Mapping[str, Any]) -> frozenset[str]:
 def frozen_prefix(mask: Mapping[str, Any], spec: CNNSpec) -> int:
     """Returns how many conv layers at the input do not train at all, with what belongs to them.
 
+    They end where others can begin (`CNNSpec.stretches`).
+
     With frozen statistics and no augmentation, the output of that prefix is a constant of each
     volume; `CNN.trunk` computes it with ``last=frozen_prefix(...)``.
     """
-    for i in range(1, len(spec.conv_filters) + 1):
-        if any(jax.tree.leaves([mask[name] for name in spec.of_conv(i)])):
-            return i - 1
+    for first, last in spec.stretches:
+        names = [name for i in range(first, last + 1) for name in spec.of_conv(i)]
+        if any(jax.tree.leaves([mask[name] for name in names])):
+            return first - 1
     return len(spec.conv_filters)

@@ -238,7 +238,7 @@ def train_step(
             mutable=["batch_stats"],
         )
         loss = weighted_loss(logits, batch, settings.loss, batch_axis)
-        return loss, updated["batch_stats"]
+        return loss, updated.get("batch_stats", {})
 
     (loss, blended), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
     loss, gradient = split.total((loss, ravel_pytree(gradients)[0]), batch_axis)

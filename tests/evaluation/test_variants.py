@@ -22,6 +22,7 @@ def test_columns_come_back_as_they_were_also_from_a_file(tmp_path):
             Variant("baseline-voxels", "A"),
             Variant(CNN, "A", 7, 1.5),
             Variant(CNN, "", 5, 1.0, "map-1-5"),
+            Variant(CNN, "", 5, 1.0, "", "group", "residual"),
         )
     }
     told = described(frame(*variants, "mine"), variants)
@@ -42,7 +43,7 @@ def test_a_table_that_contradicts_itself_is_refused():
     for column, value, rule in (("depth", 7, "described alike"), ("depth", 2.5, "1 or more"),
                                 ("width", 0.0, "above 0"), ("width", "x", "above 0"),
                                 ("family", "transformer", "of this version"),
-                                ("attention", "se 3", "such as se-3-4-5"),
+                                ("attention", "se 3", "with blocks as se-3-4-5"),
                                 ("depth", [5], "text or a number")):  # fmt: skip
         wrong = told.assign(**{column: told[column].astype(object)})
         wrong.at[2, column] = value
@@ -50,7 +51,7 @@ def test_a_table_that_contradicts_itself_is_refused():
             validate(wrong, "x.csv")
 
 
-def test_networks_that_differ_in_attention_stand_in_a_table_of_their_own():
+def test_networks_that_differ_in_an_option_stand_in_a_table_of_its_own():
     runs = {
         "deep": Variant(CNN, "", 7, 1.0),
         "plain": Variant(CNN, "", 5, 1.0),
@@ -59,6 +60,9 @@ def test_networks_that_differ_in_attention_stand_in_a_table_of_their_own():
         "deep and gated": Variant(CNN, "", 7, 1.0, "se"),
         "alone": Variant(CNN, "", 5, 2.0, "map"),
         "also alone": Variant(CNN, "", 5, 2.0, "spatial"),
+        "instance": Variant(CNN, "", 5, 1.0, "", "instance"),
+        "gated group": Variant(CNN, "", 5, 1.0, "se", "group"),
+        "residual": Variant(CNN, "", 5, 1.0, "se", "", "residual"),
     }
     found = {f.key: f for f in declare(described(frame(*runs), runs))}
     rows = {key: [m.run for m in family.methods] for key, family in found.items()}
@@ -67,6 +71,9 @@ def test_networks_that_differ_in_attention_stand_in_a_table_of_their_own():
         "depth-se": ["gated", "deep and gated"],
         "attention": ["plain", "gated", "gated early"],
         "attention-cnn7-w1": ["deep", "deep and gated"],
+        "norm": ["plain", "instance"],
+        "norm-se": ["gated", "gated group"],
+        "residual-se": ["gated", "residual"],
         "source": ["alone", "also alone"],
     }
     assert found["attention"].pairs == (

@@ -23,6 +23,26 @@ def batch_norm(z, scale, bias, epsilon):
     return scale * normal + bias, pull
 
 
+def norm_of_volumes(z, scale, bias, epsilon, size):
+    """Over the voxels of a volume and groups of ``size`` channels.
+
+    With one channel Ulyanov et al. 2016, with more Wu & He 2018.
+    """
+    shape = (*z.shape[:4], z.shape[4] // size, size)
+    groups, axes = z.reshape(shape), (1, 2, 3, 5)
+    spread = np.sqrt(groups.var(axes, keepdims=True) + epsilon)
+    normal = (groups - groups.mean(axes, keepdims=True)) / spread
+
+    def pull(d):
+        dn = (d * scale).reshape(shape)
+        mean = dn.mean(axes, keepdims=True)
+        dz = (dn - mean - normal * (dn * normal).mean(axes, keepdims=True)) / spread
+        each = d * normal.reshape(z.shape)
+        return dz.reshape(z.shape), each.sum((0, 1, 2, 3)), d.sum((0, 1, 2, 3))
+
+    return scale * normal.reshape(z.shape) + bias, pull
+
+
 def relu(x):
     return np.maximum(x, 0), lambda d: d * (x > 0)
 
@@ -143,18 +163,18 @@ def network(spec, params, x, labels):
     """Returns logits, loss, the weights of gates, and the gradients of parameters and volumes."""
     pulls, weights, layer = [], {}, 0
     for block, count in enumerate(spec.repetitions, start=1):
-        for _ in range(count):
-            layer += 1
-            x = conv_layer(x, params, layer, spec.epsilon, pulls)
+        x, pull = conv_block(spec, params, x, range(layer + 1, layer + count + 1), block)
+        layer += count
+        pulls.append(pull)
         x, pull = max_pool(x)
-        pulls.append((None, pull))
+        pulls.append(plain(pull))
         if block in spec.attention_blocks:
             x, found, pull = gate(x, params[f"att{block}"], spec.attention)
             weights |= {f"att{block}/{name}": weight for name, weight in found.items()}
-            pulls.append((f"att{block}", pull))
+            pulls.append(named(f"att{block}", pull))
     shape = x.shape
     x = x.reshape(len(x), -1)
-    pulls.append((None, lambda d: d.reshape(shape)))
+    pulls.append(plain(lambda d: d.reshape(shape)))
     for i in range(1, len(spec.fc) + 2):
         p, given = params[f"fc{i}"], x
 
@@ -162,34 +182,85 @@ def network(spec, params, x, labels):
             return d @ p["kernel"].T, {"kernel": given.T @ d, "bias": d.sum(0)}
 
         x = given @ p["kernel"] + p["bias"]
-        pulls.append((f"fc{i}", pull))
+        pulls.append(named(f"fc{i}", pull))
         if i <= len(spec.fc):
             x, pull = relu(x)
-            pulls.append((None, pull))
+            pulls.append(plain(pull))
     loss, d = cross_entropy(x, labels)
-    gradients = {}
-    for name, pull in reversed(pulls):
-        if name is None:
-            d = pull(d)
-        else:
-            d, gradients[name] = pull(d)
+    d, gradients = chain(pulls)(d)
     return x, loss, weights, gradients, d
 
 
-def conv_layer(x, params, layer, epsilon, pulls):
-    kernel, norm = params[f"conv{layer}"]["kernel"], params[f"bn{layer}"]
+def plain(pull):
+    """Of what has no parameters."""
+    return lambda d: (pull(d), {})
 
-    def pull_conv(d):
-        dx, dk = convolve_gradients(x, kernel, d)
-        return dx, {"kernel": dk}
 
-    z, pull_norm = batch_norm(convolve(x, kernel), norm["scale"], norm["bias"], epsilon)
-    y, pull_relu = relu(z)
-    pulls.append((f"conv{layer}", pull_conv))
+def named(name, pull):
+    """Of what has parameters, under the name of the layer."""
 
-    def named(d):
-        dz, scale, bias = pull_norm(d)
-        return dz, {"scale": scale, "bias": bias}
+    def run(d):
+        d, gradients = pull(d)
+        return d, {name: gradients}
 
-    pulls += [(f"bn{layer}", named), (None, pull_relu)]
-    return y
+    return run
+
+
+def chain(pulls):
+    """Returns the way back through functions that were taken in this order."""
+
+    def run(d):
+        gradients = {}
+        for pull in reversed(pulls):
+            d, found = pull(d)
+            gradients |= found
+        return d, gradients
+
+    return run
+
+
+def conv_block(spec, params, x, layers, block):
+    """Convolutions with norms and ReLU; He et al. 2016: relu(F(x) + W x) at the end, or + x."""
+    given, pulls = x, []
+    for i in layers:
+        x, pull = normalised_conv(spec, params, x, i)
+        pulls.append(pull)
+        if i < layers[-1]:
+            x, pull = relu(x)
+            pulls.append(plain(pull))
+    through, shortcut = chain(pulls), params.get(f"proj{block}")
+    if spec.residual:
+        x = x + (given @ shortcut["kernel"] if shortcut else given)
+    x, of_relu = relu(x)
+
+    def run(d):
+        d = of_relu(d)
+        dx, gradients = through(d)
+        if not spec.residual:
+            return dx, gradients
+        if not shortcut:
+            return dx + d, gradients
+        kernel = np.einsum("nxyzc,nxyzf->cf", given, d)
+        return dx + d @ shortcut["kernel"].T, gradients | {f"proj{block}": {"kernel": kernel}}
+
+    return x, run
+
+
+def normalised_conv(spec, params, x, i):
+    kind = "bn" if spec.norm == "batch" else "norm"
+    kernel, p = params[f"conv{i}"]["kernel"], params[f"{kind}{i}"]
+    z, filters = convolve(x, kernel), kernel.shape[-1]
+    if spec.norm == "batch":
+        y, pull = batch_norm(z, p["scale"], p["bias"], spec.epsilon)
+    else:
+        sizes = [n for n in range(1, 9) if filters % n == 0]
+        size = 1 if spec.norm == "instance" else sizes[-1]
+        y, pull = norm_of_volumes(z, p["scale"], p["bias"], spec.epsilon, size)
+
+    def run(d):
+        dz, scale, bias = pull(d)
+        dx, dk = convolve_gradients(x, kernel, dz)
+        of_norm = {"scale": scale, "bias": bias}
+        return dx, {f"conv{i}": {"kernel": dk}, f"{kind}{i}": of_norm}
+
+    return y, run

@@ -19,6 +19,7 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     if config.endswith((":dev", ":paper")):  # by what computes, since there are forms for GPUs
         kept["dtype"] = "auto"
     later = {"attention": "none", "attention_blocks": {"tuple": []}}
+    later |= {"norm": "batch", "residual": False}
     kept = dict(sorted((kept | later).items()))
     assert repr(found) == repr({**RECORDED[config], "model": kept})
 

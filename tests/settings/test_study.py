@@ -52,7 +52,7 @@ def test_the_paper_preset_states_what_the_paper_states():
     assert run.spec.fc == (128, 64)
 
 
-def test_networks_are_named_by_their_attention():
+def test_networks_are_named_by_what_they_have():
     names = [run.name for run in study_of("attention").runs]
     assert names == ["cnn5-w1", "cnn5-se-w1", "cnn5-spatial-w1", "cnn5-map-w1"]
     early = study_of("attention", model__attention_blocks=(1, 5)).runs
@@ -61,6 +61,10 @@ def test_networks_are_named_by_their_attention():
     # The last two blocks, said or not, are one network.
     same = study_of(model__attention="se", model__attention_blocks=(4, 5)).runs[0]
     assert (same.name, same.spec) == ("cnn5-se-w1", study_of("attention").runs[1].spec)
+    other = study_of("norm", model__residual=True).runs
+    assert [run.name for run in other] == [
+        "cnn5-residual-w1", "cnn5-instance-residual-w1", "cnn5-group-residual-w1",
+    ]  # fmt: skip
     named = study_of("task_transfer", model__attention="map").runs[0]
     assert named.name == "CNN-AD1-map-w1"
 
@@ -69,6 +73,10 @@ def test_adapting_statistics_is_left_out_where_nothing_is_frozen():
     study = study_of(finetune__layers=("all", "high"), finetune__statistics=("keep", "adapt"))
     stages = [tuning.stage for tuning in study.runs[0].tunings]
     assert stages == ["tuned-all", "tuned-high", "tuned-high-adapt"]
+    without = study_of(
+        finetune__layers=("high",), finetune__statistics=("keep", "adapt"), model__norm="group"
+    )
+    assert [tuning.stage for tuning in without.runs[0].tunings] == ["tuned-high"]
 
 
 MISTAKES = [

@@ -36,7 +36,12 @@ def batch_of(size):
 
 @pytest.mark.parametrize(
     ("forms", "size", "parts", "options"),
-    [("xla", 6, 3, {}), ("reference", 4, 2, {}), ("xla", 4, 2, {"attention": "cbam"})],
+    [
+        ("xla", 6, 3, {}),
+        ("reference", 4, 2, {}),
+        ("xla", 4, 2, {"attention": "cbam"}),
+        ("xla", 4, 2, {"norm": "group", "residual": True}),
+    ],
 )
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts, options):
     with jax.enable_x64(True):
@@ -49,7 +54,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts, opti
         )
         variables = fresh_variables(spec, SHAPE, random_key(1, "init"))
         signs = jnp.array([1.0, -1.0, 1.0, -1.0])
-        variables["params"]["bn1"]["scale"] = signs
+        variables["params"][spec.norm_names[0]]["scale"] = signs
         state = init_state(settings, variables, random_key(1, "dropout"))
         batch = batch_of(size)
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)

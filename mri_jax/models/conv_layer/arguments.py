@@ -6,14 +6,15 @@ import jax
 from jax import Array
 
 from mri_jax.models import choice
+from mri_jax.models.conv_layer.moments import Moments
 
 
 class Norm(NamedTuple):
-    """A BatchNorm with its statistics put in: ``factor * (x - mean) + bias``.
+    """A normalisation with its statistics put in: ``factor * (x - mean) + bias``.
 
     Attributes:
-      mean: (C,).
-      factor: (C,), the scale over the standard deviation.
+      mean: (C,), or (N, 1, 1, 1, C) where each volume has its own.
+      factor: Likewise, the scale over the standard deviation.
       bias: (C,).
     """
 
@@ -41,9 +42,23 @@ class Features(NamedTuple):
         return self.value if self.norm is None else activated(self.value, self.norm)
 
 
+def normalised(value: Array, norm: Norm) -> Array:
+    """Returns ``norm(value)`` in the dtype of the norm, (N, X, Y, Z, C)."""
+    return norm.factor * (value - norm.mean) + norm.bias
+
+
 def activated(value: Array, norm: Norm) -> Array:
     """Returns ``relu(norm(value))`` in the dtype of ``value``, (N, X, Y, Z, C)."""
-    return jax.nn.relu(norm.factor * (value - norm.mean) + norm.bias).astype(value.dtype)
+    return jax.nn.relu(normalised(value, norm)).astype(value.dtype)
+
+
+def norm_of(stats: Moments, parameters: "Parameters", epsilon: float) -> Norm:
+    """Returns the norm of some statistics, (C,) each or (N, C) of each volume."""
+    factor = parameters.scale * jax.lax.rsqrt(stats.variance + epsilon)
+    if stats.mean.ndim == 1:
+        return Norm(stats.mean, factor, parameters.bias)
+    own = (slice(None), None, None, None)
+    return Norm(stats.mean[own], factor[own], parameters.bias)
 
 
 class Parameters(NamedTuple):
@@ -51,8 +66,8 @@ class Parameters(NamedTuple):
 
     Attributes:
       kernel: (3, 3, 3, C, F).
-      scale: (F,) of BatchNorm, any sign.
-      bias: (F,) of BatchNorm.
+      scale: (F,) of the normalisation, any sign.
+      bias: (F,) of the normalisation.
     """
 
     kernel: Array
@@ -68,10 +83,13 @@ class Setting(NamedTuple):
       epsilon: Added to the variance.
       batch_axis: Mapped axis over which the batch is split; the statistics are then those of the
         whole batch. None: the batch is in one piece.
+      group: How many channels share the statistics of a volume, which are then all that normalises
+        it; None: BatchNorm.
       form: How it is computed, of `mri_jax.models.choice`.
     """
 
     pool: bool
     epsilon: float
     batch_axis: str | None = None
+    group: int | None = None
     form: str = choice.XLA

@@ -6,7 +6,9 @@ backward pass written out: from the input's maps, their norm and the kernel to t
 pre-activations and the moments of each volume. The gradient of the pre-activation ``z`` is that of
 the selected voxels where they stand, and through the moments, at all ``V`` voxels of a volume,
 ``d_mean / V + 2 * d_variance / V * (z - mean)``. The batch statistics, and the norm made of them,
-are plain JAX on a few numbers (Ioffe & Szegedy 2015).
+are plain JAX on a few numbers (Ioffe & Szegedy 2015). Where each volume is normalised by its own
+statistics, pooling still comes first: these scale a channel by a positive number too. But the forms
+read one norm for all volumes, so such a norm is applied before they do.
 """
 
 from functools import partial
@@ -18,9 +20,14 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from mri_jax.models.conv_layer import forms
-from mri_jax.models.conv_layer.arguments import Features, Norm, Parameters, Setting
+from mri_jax.models.conv_layer.arguments import (
+    Features,
+    Parameters,
+    Setting,
+    norm_of,
+)
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
-from mri_jax.models.conv_layer.moments import Moments, of_whole_batch
+from mri_jax.models.conv_layer.moments import Moments, of_groups, of_whole_batch
 
 
 class _How(NamedTuple):
@@ -45,25 +52,30 @@ def conv_layer(
     Args:
       x: Of (N, X, Y, Z, C).
       parameters: Kernel, and BatchNorm's scale and bias.
-      running: Statistics to normalise with; None takes those of the batch.
+      running: Statistics to normalise with; None takes those of the batch, or of each volume where
+        ``setting`` has a ``group``.
       setting: What is fixed.
 
     Returns:
       The output, of (N, X, Y, Z, F) or with pooling (N, X // 2, Y // 2, Z // 2, F), its norm still
       to be applied, and the statistics used.
     """
-    kernel, scale, bias = parameters
+    if x.norm is not None and x.norm.mean.ndim > 1:
+        x = Features(x.activated())
     dtype = x.value.dtype
-    sign = jax.lax.stop_gradient(jnp.sign(scale).astype(dtype))
+    sign = jax.lax.stop_gradient(jnp.sign(parameters.scale).astype(dtype))
     how = _How(forms.Layer(setting.pool, setting.form), running is None)
-    value, each = _convolved(how, x, kernel.astype(dtype), sign)
-    if running is None:
-        assert each is not None
-        stats = of_whole_batch(each, setting.batch_axis)
-    else:
+    value, each = _convolved(how, x, parameters.kernel.astype(dtype), sign)
+    if running is not None:
         stats = jax.lax.stop_gradient(running)
-    factor = scale * jax.lax.rsqrt(stats.variance + setting.epsilon)
-    return Features(value, Norm(stats.mean, factor, bias)), jax.lax.stop_gradient(stats)
+    else:
+        assert each is not None
+        if setting.group:
+            stats = of_groups(each, setting.group)
+        else:
+            stats = of_whole_batch(each, setting.batch_axis)
+    norm = norm_of(stats, parameters, setting.epsilon)
+    return Features(value, norm), jax.lax.stop_gradient(stats)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

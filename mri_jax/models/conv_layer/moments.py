@@ -38,6 +38,19 @@ def of_parts(voxels: np.ndarray, sums: Array, squares: Array) -> Moments:
     return Moments(mean, (squares + between).sum(2) / voxels.sum())
 
 
+def of_groups(each: Moments, size: int) -> Moments:
+    """Returns moments (N, C) of each volume's groups of ``size`` channels, from those of channels.
+
+    With one channel a group they are the same (Ulyanov et al. 2016); with more the variance is that
+    within the channels plus that between their means (Wu & He 2018).
+    """
+    n, channels = each.mean.shape
+    mean, variance = (moment.reshape(n, channels // size, size) for moment in each)
+    shared = mean.mean(2, keepdims=True)
+    spread = (variance + jnp.square(mean - shared)).mean(2)
+    return Moments(jnp.repeat(shared[..., 0], size, 1), jnp.repeat(spread, size, 1))
+
+
 def of_whole_batch(each: Moments, axis: str | None) -> Moments:
     """Returns moments (C,) of the whole batch from those of its volumes (N, C), in any split.
 

@@ -9,8 +9,11 @@ row-major order takes the gradient, as in `flax.linen.max_pool`.
 from itertools import product
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
+
+from mri_jax.models.conv_layer.arguments import Features, normalised
 
 OFFSETS = tuple(product((0, 1), repeat=3))
 
@@ -86,3 +89,39 @@ def scatter_windows(gradient: Array, index: Array, shape: tuple[int, ...]) -> Ar
     whole = windows.reshape(n, 2 * x, 2 * y, 2 * w, f)
     rest = [(0, size - even) for size, even in zip(shape, whole.shape, strict=True)]
     return jnp.pad(whole, rest) if any(r != (0, 0) for r in rest) else whole
+
+
+def joined(x: Features, shortcut: Array) -> Array:
+    """Returns the maxima of ``relu(norm(value) + shortcut)``, as a residual block ends.
+
+    No pooling comes first here: which voxel is largest depends on both.
+
+    Args:
+      x: Of (N, X, Y, Z, F), with its norm.
+      shortcut: (N, X, Y, Z, F).
+
+    Returns:
+      (N, X // 2, Y // 2, Z // 2, F).
+    """
+    assert x.norm is not None
+    total = normalised(x.value, x.norm) + shortcut
+    return _maxima(jax.nn.relu(total).astype(x.value.dtype))
+
+
+@jax.custom_vjp
+def _maxima(x: Array) -> Array:
+    """Returns the maxima of 2 x 2 x 2 windows; XLA's own way back is slow on CPUs."""
+    return select_windows(x, jnp.ones(x.shape[-1], x.dtype)).value
+
+
+def _maxima_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    found = select_windows(x, jnp.ones(x.shape[-1], x.dtype))
+    return found.value, (found.offset, x)
+
+
+def _maxima_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    offset, x = kept
+    return (scatter_windows(gradient, offset, x.shape),)
+
+
+_maxima.defvjp(_maxima_forward, _maxima_backward)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from mri_jax.models.conv_layer.arguments import Norm, Parameters, Setting, activated
-from mri_jax.models.conv_layer.moments import Moments, of_volumes, of_whole_batch
+from mri_jax.models.conv_layer.arguments import Parameters, Setting, norm_of, normalised
+from mri_jax.models.conv_layer.moments import Moments, of_groups, of_volumes, of_whole_batch
 
 
 class ConvStages(NamedTuple):
@@ -19,7 +19,7 @@ class ConvStages(NamedTuple):
 
     Attributes:
       pre_activation: Output of the convolution, before BatchNorm.
-      feature_map: After BatchNorm and ReLU, before pooling.
+      feature_map: After the norm, what joins it and ReLU, before pooling.
       output: ``feature_map`` pooled where pooling follows, else the same.
     """
 
@@ -54,22 +54,33 @@ def max_pool(x: Array) -> Array:
 
 
 def conv_layer(
-    x: Array, parameters: Parameters, running: Moments | None, setting: Setting
+    x: Array,
+    parameters: Parameters,
+    running: Moments | None,
+    setting: Setting,
+    shortcut: Array | None = None,
 ) -> tuple[ConvStages, Moments]:
     """Computes a conv layer with what follows it.
 
     Args:
       x: (N, X, Y, Z, C).
       parameters: Kernel, and BatchNorm's scale and bias.
-      running: Statistics to normalise with; None takes those of the batch.
+      running: Statistics to normalise with; None takes those of the batch, or of each volume where
+        ``setting`` has a ``group``.
       setting: What is fixed; ``form`` changes nothing here.
+      shortcut: (N, X, Y, Z, F), added before ReLU (He et al. 2016); None: nothing is.
 
     Returns:
       The stages, and the statistics used.
     """
     z = convolve(x, parameters.kernel.astype(x.dtype))
-    stats = of_whole_batch(of_volumes(z), setting.batch_axis) if running is None else running
-    factor = parameters.scale * jax.lax.rsqrt(stats.variance + setting.epsilon)
-    feature_map = activated(z, Norm(stats.mean, factor, parameters.bias))
+    if running is not None:
+        stats = running
+    elif setting.group:
+        stats = of_groups(of_volumes(z), setting.group)
+    else:
+        stats = of_whole_batch(of_volumes(z), setting.batch_axis)
+    normal = normalised(z, norm_of(stats, parameters, setting.epsilon))
+    feature_map = nn.relu(normal if shortcut is None else normal + shortcut).astype(z.dtype)
     output = max_pool(feature_map) if setting.pool else feature_map
     return ConvStages(z, feature_map, output), stats
