@@ -66,7 +66,7 @@ def jax_step(case: dict) -> Steps:
     from etils import epath
 
     from mri_jax.keys import random_key
-    from mri_jax.models import CNNSpec, choice
+    from mri_jax.models import choice
     from mri_jax.models.cnn import fresh_variables
     from mri_jax.training import devices, folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
@@ -79,7 +79,7 @@ def jax_step(case: dict) -> Steps:
         folds._STEPS_PER_PROGRAM = case["at_once"]
     wave = devices.start(nowhere, forms=forms).first(1)
     layers = "head" if case["contender"] == "ours-head" else "all"
-    spec = CNNSpec.preset(case["member"], width=case["width"], dtype=case["dtype"])
+    spec = spec_of(case, case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
     if wave.forms == choice.MEASURE:
         wave = measured(wave, spec, case)
@@ -141,22 +141,38 @@ def about(program: Any, wave: "Wave") -> dict[str, Any]:
     }
 
 
+def spec_of(case: dict, dtype: str = "float32") -> "CNNSpec":
+    """The network of a case."""
+    from mri_jax.models import CNNSpec
+
+    options = case.get("options", {})
+    return CNNSpec.preset(case["member"], width=case["width"], dtype=dtype, **options)
+
+
 def torch_network(spec: "CNNSpec", size: tuple[int, ...]) -> "nn.Sequential":
     """The network of a spec in PyTorch, for volumes (N, 1, X, Y, Z) of a size."""
     from torch import nn
 
+    from benchmarks import torch_options
+
     layers: list[nn.Module] = []
     channels = 1
-    for filters, pool in zip(spec.conv_filters, spec.pool_after, strict=True):
-        layers += [
-            nn.Conv3d(channels, filters, 3, padding=1, bias=False),
-            nn.BatchNorm3d(filters),
-            nn.ReLU(inplace=True),
-        ]
-        channels = filters
-        if pool:
-            layers.append(nn.MaxPool3d(2))
-            size = tuple(s // 2 for s in size)
+    for (first, last), block in torch_options.blocks(spec):
+        convs: list[nn.Module] = []
+        before = channels
+        for filters in spec.conv_filters[first - 1 : last]:
+            convs += [
+                nn.Conv3d(channels, filters, 3, padding=1, bias=False),
+                torch_options.norm(spec, filters),
+                nn.ReLU(inplace=True),
+            ]
+            channels = filters
+        if spec.residual:
+            convs = [torch_options.Residual(nn.Sequential(*convs[:-1]), before, channels)]
+        layers += [*convs, nn.MaxPool3d(2)]
+        size = tuple(s // 2 for s in size)
+        if block in spec.attention_blocks:
+            layers.append(torch_options.gate(spec.attention, channels, size))
     layers.append(nn.Flatten())
     features = channels * int(np.prod(size))
     for units, rate in zip((*spec.fc, spec.classes), spec.dropout, strict=True):
@@ -170,9 +186,7 @@ def torch_step(case: dict) -> Steps:
     import torch
     from torch import nn
 
-    from mri_jax.models import CNNSpec
-
-    spec = CNNSpec.preset(case["member"], width=case["width"])
+    spec = spec_of(case)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = torch_network(spec, SHAPES[case["grid"]]).to(device)
     x = torch.from_numpy(np.moveaxis(volumes(case), -1, 1).copy()).to(device)

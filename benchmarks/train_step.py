@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                        # CNN-5, CNN-10, CNN-5 at width 4; dev
     python benchmarks/train_step.py --grid paper --case cnn5
     python benchmarks/train_step.py --case cnn5:2 --mode inference --json results.json
+    python benchmarks/train_step.py --together --case cnn5 cnn5:1:attention=se cnn5:1:norm=group
 
 Every contender is a process that waits until it is told to go on; they take turns, so that a slow
 spell of the machine falls on all. A turn is some steps in a row, as in training; the first one,
@@ -10,9 +11,11 @@ which finds caches and pages cold after the pause, is not counted (``--in-a-row 
 takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts. The
 peak of the processor's multiply-adds is measured after every turn of ours.
 On a CPU ``ours`` takes the native kernels, ``ours-xla`` XLA's forms, ``linen`` the reference;
-``ours-head`` trains the FC layers alone. ``--allocators``: with ``tuned`` every process has the
-malloc settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back
-to the system, with ``stock`` none. Needs the extra ``bench``.
+``ours-head`` trains the FC layers alone. ``--together``: all cases take turns, and the ratio of
+each to the first is printed: what an option costs, on a machine that others use too.
+``--allocators``: with ``tuned`` every process has the malloc settings that `launch.py` gives its
+own, with ``kept`` the same but that no block goes back to the system, with ``stock`` none. Needs
+the extra ``bench``.
 """
 
 import argparse
@@ -31,7 +34,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from contenders import SHAPES
+from contenders import SHAPES, spec_of
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -162,24 +165,26 @@ def peak_meter(folder: str) -> Callable[[], float] | None:
 
 
 def measure(
-    case: dict,
+    cases: list[dict],
     contenders: list[str],
     allocators: list[str],
     turns: tuple[int, int],
     peak: Callable[[], float] | None,
-) -> tuple[list[dict], float | None]:
-    """Returns the figures of every contender under every allocator, and the median peak.
+) -> tuple[list[list[dict]], float | None]:
+    """Returns for each case the figures of every contender under every allocator; the median peak.
 
     Args:
-      case: What is computed.
+      cases: What is computed, all of them in turns.
       contenders: Who computes it.
       allocators: Under which settings of malloc.
       turns: How many turns each takes, and how many steps a turn.
       peak: Measures the processor's peak after every turn of ours; None: it is not measured.
     """
-    running = [
-        Contender(name, allocator, case).wait() for allocator in allocators for name in contenders
+    of_cases = [
+        [Contender(name, allocator, case).wait() for allocator in allocators for name in contenders]
+        for case in cases
     ]
+    running = [contender for each in of_cases for contender in each]
     rounds, in_a_row = turns
     peaks = []
     for _ in range(rounds):
@@ -188,7 +193,7 @@ def measure(
                 contender.step(counted=number > 0 or in_a_row == 1)
             if peak and contender.name == "ours":
                 peaks.append(peak())
-    figures = [contender.finish() for contender in running]
+    figures = [[contender.finish() for contender in each] for each in of_cases]
     return figures, statistics.median(peaks) if peaks else None
 
 
@@ -198,10 +203,10 @@ def arithmetic(case: dict) -> float:
     A training step takes each product three times, the first layer's twice: no gradient of the
     volume is wanted.
     """
-    from mri_jax.models import CNNSpec, summary
+    from mri_jax.models import summary
 
-    spec = CNNSpec.preset(case["member"], width=case["width"])
-    first, *others = (layer.multiply_adds for layer in summary.layers(spec, SHAPES[case["grid"]]))
+    layers = summary.layers(spec_of(case), SHAPES[case["grid"]])
+    first, *others = (layer.multiply_adds for layer in layers)
     times = (2, 3) if case["mode"] == "train" else (1, 1)
     return 2e-9 * case["batch"] * (times[0] * first + times[1] * sum(others))
 
@@ -219,8 +224,10 @@ def share_of_peak(case: dict, rows: list[dict], peak: float) -> str:
 
 def report(case: dict, rows: list[dict]) -> str:
     """A table of one case, with our ratio to each contender and to PyTorch's better form."""
-    title = "{member} width {width:g}, {grid}, batch {batch}, {dtype}, {mode}".format(**case)
-    lines = [title, f"  {'':<30}{'median':>9}{'min':>9}{'max':>9}{'MiB':>8}{'ours / it':>11}"]
+    lines = [
+        titled(case),
+        f"  {'':<30}{'median':>9}{'min':>9}{'max':>9}{'MiB':>8}{'ours / it':>11}",
+    ]
     for row in rows:
         same = [r for r in rows if r["allocator"] == row["allocator"] and r["contender"] == "ours"]
         ratio = f"{same[0]['median_ms'] / row['median_ms']:.2f}" if same else ""
@@ -245,12 +252,47 @@ def report(case: dict, rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def titled(case: dict) -> str:
+    """What a case is."""
+    title = "{member} width {width:g}, {grid}, batch {batch}, {dtype}, {mode}".format(**case)
+    return title + "".join(f", {name} {value}" for name, value in case["options"].items())
+
+
+def relative(cases: list[dict], figures: list[list[dict]]) -> str:
+    """A table of each case's median and least time over those of the first case."""
+    lines = [f"relative to {titled(cases[0])}: medians, and least times"]
+    for case, rows in zip(cases[1:], figures[1:], strict=True):
+        for row, first in zip(rows, figures[0], strict=True):
+            ratios = "".join(f"{row[k] / first[k]:>8.3f}" for k in ("median_ms", "min_ms"))
+            lines.append(f"  {row['contender']} ({row['allocator']}){ratios}  {titled(case)}")
+    return "\n".join(lines)
+
+
+def _case(text: str, options: argparse.Namespace) -> dict:
+    """A case as the command line has it: ``cnn5:1:attention=se,norm=group``."""
+    member, width, given = (*text.split(":"), "", "")[:3]
+    pairs = (pair.partition("=") for pair in given.split(",") if pair)
+    return {
+        "member": member,
+        "width": float(width or 1),
+        # Of the spec.
+        "options": {name: value == "True" or value for name, _, value in pairs},
+        "grid": options.grid,
+        "batch": options.batch,
+        "dtype": options.dtype,
+        "mode": options.mode,
+        "warm_up": 2,
+    }
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", nargs="+", default=["cnn5", "cnn10", "cnn5:4"], metavar="M[:W]")
+    parser.add_argument(
+        "--case", nargs="+", default=["cnn5", "cnn10", "cnn5:4"], metavar="M[:W[:OPTION=VALUE,...]]"
+    )
     parser.add_argument("--grid", choices=["demo", "dev", "paper"], default="dev")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
@@ -261,30 +303,25 @@ def main() -> None:
     parser.add_argument(
         "--allocators", nargs="+", choices=list(ALLOCATORS), default=["stock", "tuned"]
     )
+    parser.add_argument("--together", action="store_true", help="all cases take turns")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()
+    cases = [_case(text, options) for text in options.case]
     results = []
     folder = tempfile.TemporaryDirectory()
     peak = peak_meter(folder.name)
-    for text in options.case:
-        member, _, width = text.partition(":")
-        case = {
-            "member": member,
-            "width": float(width or 1),
-            "grid": options.grid,
-            "batch": options.batch,
-            "dtype": options.dtype,
-            "mode": options.mode,
-            "warm_up": 2,
-        }
-        contenders = [c for c in options.contenders if case["mode"] == "train" or c != "ours-head"]
-        turns = (options.turns, options.in_a_row)
-        rows, gflops = measure(case, contenders, options.allocators, turns, peak)
-        print(report(case, rows), flush=True)
-        if gflops and any(r["version"].endswith("native") for r in rows):
-            print(share_of_peak(case, rows, gflops), flush=True)
-        told = {"turns": options.turns, "in_a_row": options.in_a_row, "peak_gflops": gflops}
-        results.append({"case": case, **told, "rows": rows})
+    contenders = [c for c in options.contenders if options.mode == "train" or c != "ours-head"]
+    turns = (options.turns, options.in_a_row)
+    for some in [cases] if options.together else [[case] for case in cases]:
+        figures, gflops = measure(some, contenders, options.allocators, turns, peak)
+        for case, rows in zip(some, figures, strict=True):
+            print(report(case, rows), flush=True)
+            if gflops and any(r["version"].endswith("native") for r in rows):
+                print(share_of_peak(case, rows, gflops), flush=True)
+            told = {"turns": turns[0], "in_a_row": turns[1], "peak_gflops": gflops}
+            results.append({"case": case, **told, "rows": rows})
+        if len(some) > 1:
+            print(relative(some, figures), flush=True)
     if options.json:
         machine = {
             "processor": platform.processor() or platform.machine(),

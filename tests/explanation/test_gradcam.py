@@ -22,10 +22,13 @@ def test_default_block_is_the_deepest_with_six_voxels(shape, block):
     assert default_block(CNN5, shape) == block
 
 
-@pytest.mark.parametrize(("block", "attention"), [(1, "none"), (2, "none"), (1, "cbam")])
-def test_weights_are_mean_gradients_of_the_feature_map(block, attention):
+@pytest.mark.parametrize(
+    ("block", "options"),
+    [(1, {}), (2, {}), (1, {"attention": "cbam"}), (2, {"residual": True, "norm": "instance"})],
+)
+def test_weights_are_mean_gradients_of_the_feature_map(block, options):
     """Gradients by finite differences through a bias added to one channel of the feature map."""
-    spec, variables = network(replace(SPEC, attention=attention))
+    spec, variables = network(replace(SPEC, **options))
     plain = CNN(spec, forms="reference")
     x = volume(1)[None]
     last = sum(SPEC.repetitions[:block])

@@ -32,6 +32,7 @@ def naive(asked: ScoredNetwork, x: np.ndarray, starts: np.ndarray, size: int) ->
         # A gate sees the whole map.
         (replace(SPEC, attention="cbam", attention_blocks=(2,)), 4, 1),
         (replace(SPEC, attention="se"), 4, 0),
+        (replace(SPEC, residual=True, norm="group"), 4, 0),
     ],
 )
 def test_windows_give_what_whole_volumes_give(spec, size, layers):

@@ -59,14 +59,33 @@ def test_gates_of_channels_go_through_few_units_but_not_one():
     assert [hidden_units(channels) for channels in (128, 64, 16, 512)] == [8, 4, 4, 32]
 
 
+def test_a_residual_block_runs_as_a_whole():
+    spec = CNNSpec((2, 1, 2), (1, 8, 8), residual=True)
+    assert spec.stretches == ((1, 2), (3, 3), (4, 5))
+    assert spec.projection_after == ("", "", "proj2", "", "")
+    assert spec.conv_pools == (False,) * 5
+    assert spec.of_conv(3) == ("conv3", "bn3", "proj2")
+    plain = CNNSpec((2, 1, 2), (1, 8, 8))
+    assert plain.stretches == tuple((i, i) for i in range(1, 6))
+    assert plain.conv_pools == plain.pool_after
+
+
+def test_groups_are_of_eight_channels_or_of_what_divides_them():
+    spec = CNNSpec(norm="group")
+    assert [spec.norm_group(n) for n in (8, 16, 128, 12, 38, 17, 1)] == [8, 8, 8, 6, 2, 1, 1]
+    assert CNNSpec().norm_group(8) is None
+    assert spec.norm_names == ("norm1", "norm2", "norm3", "norm4", "norm5")
+
+
 @given(
+    residual=st.booleans(),
     attention=st.sampled_from(ATTENTION),
     blocks=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 256)), min_size=1, max_size=6),
     width=st.floats(0.01, 16),
     fc=st.lists(st.integers(1, 512), max_size=3),
     rate=st.floats(0, 0.99),
 )
-def test_json_round_trip(attention, blocks, width, fc, rate):
+def test_json_round_trip(residual, attention, blocks, width, fc, rate):
     spec = CNNSpec(
         repetitions=tuple(b[0] for b in blocks),
         filters=tuple(b[1] for b in blocks),
@@ -74,6 +93,7 @@ def test_json_round_trip(attention, blocks, width, fc, rate):
         fc=tuple(fc),
         dropout=(rate,) * (len(fc) + 1),
         attention=attention,
+        residual=residual,
     )
     assert CNNSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert min(spec.conv_filters) >= 1
@@ -95,6 +115,8 @@ def test_json_round_trip(attention, blocks, width, fc, rate):
         ({"momentum": 1.0}, r"momentum: 1.0 must be a number in \[0, 1\)"),
         ({"classes": 1}, "classes: 1 must be an integer of at least 2"),
         ({"dtype": "float16"}, "dtype: 'float16' must be one of"),
+        ({"norm": "layer"}, "norm: 'layer' must be one of"),
+        ({"residual": 1}, "residual: 1 must be True or False"),
         ({"attention": "self"}, "attention: 'self' must be one of"),
         ({"attention_blocks": (4,)}, r"attention_blocks: \(4,\) must be \(\) where attention is"),
         (

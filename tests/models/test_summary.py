@@ -12,11 +12,17 @@ from mri_jax.models.summary import layers, step_bytes, table
 
 
 @pytest.mark.parametrize(
-    ("name", "attention"),
-    [("cnn5", "none"), ("cnn12", "none"), *(("cnn5", a) for a in ATTENTION[1:])],
+    ("name", "options"),
+    [
+        ("cnn5", {}),
+        ("cnn12", {}),
+        *(("cnn5", {"attention": kind}) for kind in ATTENTION[1:]),
+        ("cnn7", {"residual": True, "norm": "group"}),
+        ("cnn10", {"residual": True, "filters": (1, 8, 8, 8, 8), "width": 1}),
+    ],
 )
-def test_totals_match_the_arrays(name, attention):
-    spec, shape = CNNSpec.preset(name, width=0.5, attention=attention), (32, 48, 37)
+def test_totals_match_the_arrays(name, options):
+    spec, shape = CNNSpec.preset(name, **({"width": 0.5} | options)), (32, 48, 37)
     x = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
     variables = jax.eval_shape(lambda k, v: CNN(spec).init(k, v, train=False), jax.random.key(0), x)
     parameters = sum(p.size for p in jax.tree.leaves(variables["params"]))
@@ -54,6 +60,19 @@ def test_a_gate_is_counted(attention, multiply_adds):
     floats = 6 * 7 * 6 * 64 + 27 * 128
     more = step_bytes(spec, shape, 2) - step_bytes(CNNSpec.preset("cnn5"), shape, 2)
     assert more == pytest.approx(4 * (2 * 3.5 * floats + 5 * weights), abs=4)
+
+
+def test_a_shortcut_is_counted():
+    shape = (96, 112, 96)
+    spec = CNNSpec.preset("cnn7", residual=True)
+    rows = {row.name: row for row in layers(spec, shape)}
+    assert rows["proj4"].output_shape == (12, 14, 12, 64)
+    assert rows["proj4"].parameters == 32 * 64
+    assert rows["proj4"].multiply_adds == 12 * 14 * 12 * 32 * 64
+    assert rows["conv5"].output_shape == (6, 7, 6, 64)
+    more = step_bytes(spec, shape, 2) - step_bytes(CNNSpec.preset("cnn7"), shape, 2)
+    joined = sum(96 * 112 * 96 // 8**i * 8 * 2**i for i in range(5))
+    assert more == 4 * 2 * 3.5 * joined
 
 
 def test_intermediates_have_the_summarised_shapes(rng):

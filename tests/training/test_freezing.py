@@ -66,6 +66,22 @@ def test_a_gate_trains_with_the_conv_layer_that_it_follows():
     assert freezing.frozen_prefix(mask, spec) == 4
 
 
+def test_a_residual_block_is_frozen_as_a_whole_or_computed():
+    spec, params = params_of("cnn7", residual=True, norm="group")
+    head = {"fc1", "fc2", "fc3"}
+    expected = {
+        "low": ({"conv1", "norm1", "proj1"}, 0),
+        "high": ({"conv7", "norm7", "proj5"} | head, 5),
+        "conv5": ({"conv5", "norm5", "proj4"}, 3),
+        "head": (head, 7),
+    }
+    for layers, (names, prefix) in expected.items():
+        mask = freezing.trainable_mask(freezing.rules_for(layers, spec), params)
+        assert layers_that_train(mask) == names
+        assert freezing.frozen_prefix(mask, spec) == prefix
+        assert freezing.frozen_norms(mask) == frozenset()
+
+
 def test_the_documented_layers_of_each_set_are_those_that_train():
     spec, params = params_of("cnn5")
     rows = re.findall(r"^\| `(\w+)`.* \| (.*) \|$", page(), re.M)
