@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, default=32, help="of integrated gradients; default: 32"
     )
-    parser.add_argument("--block", type=int, default=0, help="of Grad-CAM; default: by size")
+    parser.add_argument(
+        "--block", type=int, default=0, help="of Grad-CAM and attention; default: by size"
+    )
     parser.add_argument(
         "--patch", type=float, default=16.0, metavar="MM", help="edge of a patch; default: 16"
     )
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         stages=tuple(dict.fromkeys(args.stage)),
         subjects=tuple(dict.fromkeys(args.subject)),
         per_class=args.per_class,
-        methods=METHODS if everything else tuple(dict.fromkeys(args.method)),
+        methods=() if everything else tuple(dict.fromkeys(args.method)),
         settings=MethodSettings(args.baseline, args.steps, args.block, args.patch),
         regions=args.regions,
         region_names=args.region_names,

@@ -1,4 +1,4 @@
-"""The five methods behind one face: a network and a volume in, a map in template space out."""
+"""The methods behind one face: a network and a volume in, a map in template space out."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mri_jax.errors import UserError
-from mri_jax.explanation import gradcam, gradients, occlusion, windows
+from mri_jax.explanation import attention, gradcam, gradients, occlusion, windows
 from mri_jax.explanation.score import ScoredNetwork
 from mri_jax.models import CNNSpec
 from mri_jax.problems import counted
@@ -21,6 +21,7 @@ METHODS = (
     "grad-cam",
     "occlusion-patch",
     "occlusion-region",
+    "attention",
 )
 BASELINES = ("background", "mean")
 # Voxels of all volumes that one program holds at a time; a gradient needs about 250 bytes a voxel.
@@ -86,7 +87,8 @@ class MethodSettings:
       baseline: Baseline of the gradient methods: ``background`` (the constant outside the brain) or
         ``mean`` (the cohort's mean volume).
       steps: Points on the path of integrated gradients.
-      block: The block that Grad-CAM shows; 0 takes the deepest with at least 6 voxels a side.
+      block: The block that Grad-CAM and attention show; 0 takes the deepest with at least 6 voxels
+        a side.
       patch_mm: Edge of an occluded patch, rounded to 2, 4, 8, ... voxels.
     """
 
@@ -157,6 +159,22 @@ class GradCAM:
 
 
 @dataclass(frozen=True, eq=False)
+class Attention:
+    """The weights of a gate of positions, shown within the brain."""
+
+    block: int
+    brain: np.ndarray
+    note: str
+    name: str = "attention"
+
+    def explain(self, network: ScoredNetwork, volume: np.ndarray) -> Explained:
+        """See `AttributionMethod`."""
+        found = attention.attention_map(*network, jnp.asarray(volume[None]), self.block)
+        values = np.where(self.brain, np.asarray(found, np.float32)[0], np.float32(0))
+        return Explained(values, values[self.brain], float("nan"))
+
+
+@dataclass(frozen=True, eq=False)
 class OcclusionPatch:
     """The fall of the score when a cube is filled with the cohort's mean."""
 
@@ -198,6 +216,11 @@ class OcclusionRegion:
         return Explained(painted, found, float("nan"))
 
 
+def available(spec: CNNSpec) -> tuple[str, ...]:
+    """Returns the methods that can show something of a network."""
+    return tuple(name for name in METHODS if name != "attention" or attention.blocks_of(spec))
+
+
 def make_methods(
     names: Sequence[str],
     settings: MethodSettings,
@@ -217,13 +240,16 @@ def make_methods(
       labels: (X, Y, Z) int32 regions, 0 none.
 
     Raises:
-      UserError: A name or a block is unknown.
+      UserError: A name or a block is unknown, or the network has nothing that a method shows.
     """
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise UserError(f"method: {unknown[0]!r} is not one of all, {', '.join(METHODS)}")
     if settings.block:
         gradcam.check_block(spec, settings.block)
+    if "attention" in names:
+        # A block that only Grad-CAM was asked about may have no gate.
+        attention.check(spec, settings.block if "grad-cam" not in names else 0)
     made = {name: _make(name, settings, spec, grid, background, labels) for name in names}
     return list(made.values())
 
@@ -255,6 +281,15 @@ def _make(
         side = "x".join(map(str, gradcam.map_shapes(spec, grid.shape)[block - 1]))
         note = f"block {block}, a map of {side} voxels, signed"
         return GradCAM(block, background.brain, note)
+    if name == "attention":
+        asked = settings.block if settings.block in attention.blocks_of(spec) else 0
+        block = asked or attention.default_block(spec, grid.shape)
+        side = "x".join(map(str, attention.map_shape(block, grid.shape)))
+        note = (
+            f"weights of the gate after block {block}, {side} of them: by what features were "
+            "multiplied, not what speaks for or against a diagnosis"
+        )
+        return Attention(block, background.brain, note)
     if name == "occlusion-patch":
         size = patch_size(settings.patch_mm, grid)
         starts = occlusion.patch_starts(background.reach, size)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mri_jax.explanation.background import background_of
-from mri_jax.explanation.methods import METHODS, make_methods
+from mri_jax.explanation.methods import available, make_methods
 from mri_jax.explanation.regions import read_regions, simulated_regions
 from mri_jax.explanation.request import Request
 from mri_jax.explanation.selection import ExplainedScan, classes_of, load_networks, scans_of
@@ -42,7 +42,7 @@ def setting_of(
         else read_regions(request.regions, request.region_names, grid, background.brain)
     )
     spec = next(iter(networks.values())).spec
-    names = request.methods or METHODS
+    names = request.methods or available(spec)
     return ExplanationSetting(
         stages=tuple(stages),
         networks=networks,

@@ -17,7 +17,7 @@ class Request:
       cohort: Whose scans are explained.
       subjects: Only these; empty draws `per_class` of each class.
       per_class: Subjects of each class; 0 takes all.
-      methods: Names; empty takes all.
+      methods: Names; empty takes all that can show something of the network.
       settings: Settings of the methods.
       regions: Label image; None takes the simulation's regions.
       region_names: Table of its labels.

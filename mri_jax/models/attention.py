@@ -15,6 +15,8 @@ from mri_jax.models.spec import hidden_units
 
 CHANNELS, POSITIONS = "channels", "gate"
 """Names of what a gate computes, after that of its layer: ``att5/channels``, ``att5/gate``."""
+POSITIONAL = ("spatial", "cbam", "map")
+"""Kinds that weigh positions."""
 
 
 class Gate(nn.Module):
