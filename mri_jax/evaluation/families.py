@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from mri_jax import adaptation
 from mri_jax.evaluation.baselines import LABELS
 from mri_jax.evaluation.variants import OPTIONS, UNKNOWN, Variant, of_rows
 
@@ -74,7 +75,8 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     - attention, norm, residual: the networks alike but for it that come in at least two kinds,
       among them the paper's; each against that one.
     - finetune: for each run with tuned stages, source and tuned; each tuned against the source.
-      Exploratory where more than four sets of layers were tuned.
+      Exploratory where more than four sets of layers were tuned. ``adaptation`` where it was
+      adapted by other methods, too (`mri_jax.adaptation`): all of them stand in one table.
     - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
     - source: whatever source network is in none of these.
 
@@ -209,17 +211,26 @@ def _tunings(
         variant = variants[run]
         source = Method(run, SOURCE, variant)
         rows = [Method(run, stage, variant) for stage in sorted(stages, key=layer_order)]
-        key = "finetune" if tuned["run"].nunique() == 1 else f"finetune-{run}"
+        adapted = any(adaptation.of_stage(row.stage) for row in rows)
+        key = "adaptation" if adapted else "finetune"
+        key = key if tuned["run"].nunique() == 1 else f"{key}-{run}"
         pairs = [(row, source) for row in rows]
         title = f"Fine-tuning of {run}: source and tuned networks on the same subjects"
-        found.append(
-            _family(key, title, [source, *rows], baselines, pairs, exploratory=len(rows) > 4)
-        )
+        if adapted:
+            title = f"Adaptation of {run}: source and adapted networks on the same subjects"
+        exploratory = len(rows) > 4 and not adapted
+        found.append(_family(key, title, [source, *rows], baselines, pairs, exploratory))
     return found
 
 
 def layer_order(stage: str) -> tuple[int, int, str]:
-    """Returns what sorts stages: source, all layers, low, high, conv layers by number, the head."""
+    """Returns what sorts stages: source, all layers, low, high, conv layers by number, the head.
+
+    Networks adapted by other methods come after them, those without labels first.
+    """
+    method = adaptation.of_stage(stage)
+    if method:
+        return (10 + method.target_labels, adaptation.METHODS.index(method), stage)
     layers = stage.removeprefix("tuned-").split("-")[0]
     # A longer name of a conv layer has a larger number.
     rank = {"source": -1, "all": 0, "low": 1, "high": 2, "head": 4}.get(layers, 3)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from mri_jax import adaptation
 from mri_jax.errors import UserError
 from mri_jax.evaluation.calibration import temperature
 from mri_jax.evaluation.metrics import score_of
@@ -61,13 +62,28 @@ def of_folds(predictions: pd.DataFrame, run: str) -> pd.DataFrame:
     return _fitted(rows, "fold")
 
 
-def of_inner(predictions: pd.DataFrame, run: str, stage: str) -> pd.DataFrame:
-    """Threshold and temperature of each tuned network, cross-validated inside its adaptation part.
+def unlearnt_split(stage: str) -> str:
+    """Returns the split whose labelled scans no network of a stage was trained on with labels.
+
+    Thresholds and temperatures are fitted on it: the held-out fold of a source network; the
+    adaptation part of one that saw it without labels; its cross-validation of a tuned one.
+
+    >>> unlearnt_split("source"), unlearnt_split("tuned-all"), unlearnt_split("adapted-adabn")
+    ('validation', 'inner', 'adaptation')
+    """
+    method = adaptation.of_stage(stage)
+    if method and method.label_free:
+        return "adaptation"
+    return "validation" if stage == "source" else "inner"
+
+
+def of_adapted(predictions: pd.DataFrame, run: str, stage: str) -> pd.DataFrame:
+    """Threshold and temperature of each tuned or adapted network, from its `unlearnt_split`.
 
     Returns:
-      Indexed by (repeat, fold); empty where the study wrote no ``inner`` rows.
+      Indexed by (repeat, fold); empty where the study wrote no rows of that split.
     """
-    chosen = predictions["stage"].eq(stage) & predictions["split"].eq("inner")
+    chosen = predictions["stage"].eq(stage) & predictions["split"].eq(unlearnt_split(stage))
     return _fitted(predictions[chosen & (predictions["run"] == run)], ["repeat", "fold"])
 
 

@@ -19,8 +19,8 @@ def operating_points(
 
     Source networks: argmax, the threshold of their own held-out source fold, and beside every
     fine-tuning the threshold refitted on the same adaptation part. Tuned networks: argmax, and the
-    threshold cross-validated inside the adaptation part where the study wrote ``inner`` scores; a
-    note says where it did not.
+    threshold cross-validated inside the adaptation part where the study wrote ``inner`` scores, or
+    refitted on that part where they saw it without labels; a note says where neither can be had.
 
     Returns:
       `SUMMARY_COLUMNS`, with ``point``.
@@ -52,10 +52,11 @@ def points_of(
     assert scores is not None
     points: list[tuple[str, np.ndarray | None, str]] = [(operating.ARGMAX, None, "")]
     if method.stage != SOURCE:
-        fitted = operating.of_inner(predictions, method.run, method.stage)
+        fitted = operating.of_adapted(predictions, method.run, method.stage)
         keys = list(zip(scores.repeat, scores.fold, strict=True))
-        lacking = "inner scores of the adaptation part"
-        points.append(_looked_up(operating.INNER, fitted, keys, lacking))
+        inside = operating.unlearnt_split(method.stage) == "inner"
+        point = operating.INNER if inside else operating.REFITTED
+        points.append(_looked_up(point, fitted, keys, "inner scores of the adaptation part"))
         return points
     fitted = operating.of_folds(predictions, method.run)
     points.append(
@@ -125,7 +126,7 @@ def temperatures(predictions: pd.DataFrame, method: Method, scores: Scores) -> n
         fitted = operating.of_folds(predictions, method.run)
         keys: list = list(scores.fold)
     else:
-        fitted = operating.of_inner(predictions, method.run, method.stage)
+        fitted = operating.of_adapted(predictions, method.run, method.stage)
         keys = list(zip(scores.repeat, scores.fold, strict=True))
     if fitted.empty:
         return None

@@ -18,6 +18,11 @@ def total(tree: Any, axis: str | None) -> Any:
     return tree if axis is None else lax.psum(tree, axis)
 
 
+def gathered(values: Array, axis: str | None) -> Array:
+    """Of (N, ...) values of this part those of the whole batch, (N * parts, ...)."""
+    return values if axis is None else lax.all_gather(values, axis, tiled=True)
+
+
 def own(values: Array, axis: str | None) -> Array:
     """Of (N, ...) values for the whole batch those of this part, (N / parts, ...)."""
     if axis is None:

@@ -17,6 +17,8 @@ from mri_jax.settings.study import Study
 from mri_jax.volumes.grids import Grid
 
 Key = tuple[str, str]
+UNKNOWN = -1
+"""The label of a scan whose label is not told."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,20 @@ class Examples:
 
     Attributes:
       rows: Rows of `Catalogue.frame`.
-      labels: 0 or 1 each.
+      labels: 0 or 1 each; -1 where a network is not told the label.
     """
 
     rows: tuple[int, ...]
     labels: tuple[int, ...]
+
+    def __add__(self, other: "Examples") -> "Examples":
+        """Returns the scans of both, in the catalogue's order."""
+        pairs = sorted(zip(self.rows + other.rows, self.labels + other.labels, strict=True))
+        return Examples(tuple(row for row, _ in pairs), tuple(label for _, label in pairs))
+
+    def unlabelled(self) -> "Examples":
+        """Returns the scans without their labels."""
+        return Examples(self.rows, (UNKNOWN,) * len(self.rows))
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -58,7 +58,7 @@ class Targets:
     @property
     def tuned_on(self) -> str | None:
         """The cohort that is tuned on; None where nothing is tuned."""
-        return self.run.finetune.cohort if self.run.tunings else None
+        return self.run.finetune.cohort if self.run.adapts else None
 
     @cached_property
     def scans(self) -> dict[str, pd.DataFrame]:

@@ -24,6 +24,7 @@ import jax
 from mri_jax.models import CNNSpec
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.loop import FitSettings
+from mri_jax.training.objectives import CROSS_ENTROPY, Objective
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StoppingSettings
 from mri_jax.volumes.normalise import Normalisation
@@ -46,7 +47,10 @@ class Fields:
 
 FIELDS: dict[type, Fields] = {
     FitSettings: Fields(("step", "batch", "stopping", "augment"), retired={"evaluation_batch": 8}),
-    StepSettings: Fields(("spec", "optimizer", "loss", "rules", "frozen_statistics", "first")),
+    StepSettings: Fields(
+        ("spec", "optimizer", "loss", "rules", "frozen_statistics", "first"),
+        later={"objective": CROSS_ENTROPY},
+    ),
     CNNSpec: Fields(
         (
             "repetitions",
@@ -88,6 +92,9 @@ def describe(settings: Any) -> Any:
         return [describe(item) for item in settings]
     if not dataclasses.is_dataclass(settings) or isinstance(settings, type):
         return settings
+    if isinstance(settings, Objective):
+        own = dataclasses.asdict(settings)
+        return {"objective": settings.name, "version": settings.version, **own}
     kind = type(settings)
     listed = FIELDS.get(kind, Fields(()))
     unlisted = {f.name for f in dataclasses.fields(settings)} ^ {*listed.always, *listed.later}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from mri_jax.adaptation import Method
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.models import CNNSpec
@@ -69,9 +70,9 @@ def check_plan(plan: Plan) -> None:
     """
     _check_names(plan.entries)
     for stage in plan.stages():
-        if isinstance(stage, TrainStage):
-            tuned = stage.kind == "tune"
-            check_batch(stage.fit.batch, len(stage.train), stage.label, tuned)
+        if isinstance(stage, TrainStage) and len(stage.train):
+            # A network that learns from the source, too, has more scans than the source's own.
+            check_batch(stage.fit.batch, len(stage.train), stage.label, stage.kind != "source")
         elif isinstance(stage, BaselineStage):
             _check_baseline(stage)
 
@@ -88,6 +89,20 @@ def check_batch(batch: int, scans: int, label: str, tuned: bool = False) -> None
         raise UserError(
             f"{named('train.batch')}: {batch} must be at most {scans}, the scans that {what} "
             f"trains on ({label}){remedy}"
+        )
+
+
+def check_unlabelled(method: Method, batch: int, scans: int, where: str) -> None:
+    """Check that a method without labels has two batches of scans.
+
+    Raises:
+      UserError: It has fewer.
+    """
+    if scans < 2 * batch:
+        raise UserError(
+            f"{named('adaptation.methods')}: {method.name!r} needs two batches of scans without "
+            f"labels, {2 * batch}, and {where} has {scans}; lower {named('finetune.parts')} or "
+            f"{named('train.batch')}, or add scans"
         )
 
 

@@ -80,6 +80,7 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
         "validation": catalogue.identity(stage.validation),
         "balanced": stage.class_weights == "balanced",
         "parent": stage.parent.fingerprint if stage.parent else None,
+        **({"unlabelled": catalogue.identity(stage.unlabelled)} if stage.unlabelled else {}),
     }
 
 

@@ -1,12 +1,15 @@
 """How source networks are trained and tuned: the fields of a run become the settings of a fit."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
+from mri_jax.adaptation import ALL, SCRATCH, Method
 from mri_jax.settings.sections import Finetune, Train
 from mri_jax.settings.study import Run, Tuning
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.freezing import rules_for
 from mri_jax.training.loop import FitSettings, with_step
+from mri_jax.training.objectives import of_method
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StepLimits, StoppingSettings
 
@@ -27,6 +30,49 @@ def tuning_fit(run: Run, choice: Tuning) -> FitSettings:
         optimizer=replace(fit.step.optimizer, learning_rate=float(run.finetune.learning_rate)),
     )
     return replace(fit, stopping=tuning_length(run.finetune, fit.stopping))
+
+
+def method_fit(run: Run, method: Method, scans: int, source_scans: int) -> FitSettings:
+    """Returns how a method of `mri_jax.adaptation` trains a network.
+
+    From scratch with the source's labels it is trained as a source network; with the target's
+    alone, for as many steps as a source network takes at least. From a network it is trained as in
+    fine-tuning, at the rate and for the epochs of its own where it has some.
+
+    Args:
+      run: The run.
+      method: Which.
+      scans: Scans of an epoch of it.
+      source_scans: Scans of an epoch of a source network.
+    """
+    rates = run.adaptation.rates(method)
+    if method.start != SCRATCH:
+        fit = _from_network(run, method, rates)
+    elif method.source_labels:
+        fit = source_fit(run, scans)
+    else:
+        fit, least = _fit(run), source_fit(run, source_scans).stopping.min_epochs
+        epochs = -(-least * (source_scans // fit.batch) // max(1, scans // fit.batch))
+        fit = replace(fit, stopping=replace(fit.stopping, min_epochs=epochs, max_epochs=epochs))
+    if method.gated:
+        blocks = len(run.spec.repetitions)
+        spec = replace(run.spec, attention="spatial", attention_blocks=(blocks,))
+        fit = with_step(fit, spec=spec)
+    steps = fit.stopping.max_epochs * (scans // fit.batch)
+    return with_step(fit, objective=of_method(method.objective, rates, steps))
+
+
+def _from_network(run: Run, method: Method, rates: Mapping[str, float]) -> FitSettings:
+    fit = tuning_fit(run, Tuning("all", "keep"))
+    if "learning_rate" in rates:
+        rate = float(rates["learning_rate"])
+        fit = with_step(fit, optimizer=replace(fit.step.optimizer, learning_rate=rate))
+    if "epochs" in rates:
+        epochs = int(rates["epochs"])
+        fit = replace(fit, stopping=replace(fit.stopping, min_epochs=epochs, max_epochs=epochs))
+    if method.trains != ALL:
+        fit = with_step(fit, rules=((method.trains, True), (ALL, False)))
+    return fit
 
 
 def _fit(run: Run) -> FitSettings:

@@ -1,23 +1,29 @@
-"""The networks of a run: source networks and tuned ones, and what is asked of them."""
+"""The networks of a run: source networks, tuned and adapted ones, and what is asked of them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import pandas as pd
 
+from mri_jax import adaptation
+from mri_jax.adaptation import SCRATCH, SOURCE, Method
 from mri_jax.cohort import splits
 from mri_jax.cohort.leakage import Seen
 from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Catalogue, Examples
 from mri_jax.planning.cuts import Targets, of_subjects, source_scans
 from mri_jax.planning.fingerprints import AnyStage, fingerprinted
-from mri_jax.planning.fits import source_fit, tuning_fit
-from mri_jax.planning.plan import Answer, Entry, EvaluateStage, TrainStage
+from mri_jax.planning.fits import method_fit, source_fit, tuning_fit
+from mri_jax.planning.plan import NONE, STATISTICS, Answer, Entry, EvaluateStage, TrainStage
+from mri_jax.settings.sections import LAYER_SETS
 from mri_jax.settings.study import Run, Study, Tuning, named
 from mri_jax.training.loop import FitSettings
 
 # One part of so many stops a tuning where `finetune.stopping` is ``inner``.
 _STOPPING_PARTS = 5
+# A fold inside an adaptation part: its number and the subjects that are trained on.
+InnerFold = tuple[int, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,22 +48,32 @@ class Networks:
 
     def sources(self) -> list[TrainStage]:
         """Returns the source network of every fold."""
-        scans = source_scans(self._run.source, self.study.seed, self._catalogue)
-        number = self._run.train.folds
-        asked = f"{named('train.folds')}: {number}"
-        feasible.enough(scans, number, asked, self._run.source.pooled, "lower it, or add subjects")
-        folds = splits.folds(scans, seed=self.study.seed, n_folds=number)
-        # One length for all folds, that of the smallest: their networks are compared.
-        smallest = min(len(of_subjects(scans, fold.train_ids)) for fold in folds)
-        feasible.check_batch(self._run.train.batch, smallest, self._run.name)
-        fit = source_fit(self._run, smallest)
-        return [self._source(scans, fold, number, fit) for number, fold in enumerate(folds)]
+        feasible.check_batch(self._run.train.batch, self._smallest, self._run.name)
+        fit = source_fit(self._run, self._smallest)
+        return [self._source(fold, number, fit) for number, fold in enumerate(self._folds)]
 
-    def _source(
-        self, scans: pd.DataFrame, fold: splits.Fold, number: int, fit: FitSettings
-    ) -> TrainStage:
-        train = self._catalogue.examples(of_subjects(scans, fold.train_ids))
-        validation = self._catalogue.examples(of_subjects(scans, fold.validation_ids))
+    @cached_property
+    def _scans(self) -> pd.DataFrame:
+        return source_scans(self._run.source, self.study.seed, self._catalogue)
+
+    @cached_property
+    def _folds(self) -> tuple[splits.Fold, ...]:
+        number, where = self._run.train.folds, self._run.source.pooled
+        asked = f"{named('train.folds')}: {number}"
+        feasible.enough(self._scans, number, asked, where, "lower it, or add subjects")
+        return splits.folds(self._scans, seed=self.study.seed, n_folds=number)
+
+    @cached_property
+    def _smallest(self) -> int:
+        """Scans of the smallest fold, to which all trainings of the source are as long.
+
+        Their networks are compared.
+        """
+        return min(len(of_subjects(self._scans, fold.train_ids)) for fold in self._folds)
+
+    def _source(self, fold: splits.Fold, number: int, fit: FitSettings) -> TrainStage:
+        train = self._catalogue.examples(of_subjects(self._scans, fold.train_ids))
+        validation = self._catalogue.examples(of_subjects(self._scans, fold.validation_ids))
         return self._fingerprinted(
             TrainStage(
                 kind="source",
@@ -94,10 +110,30 @@ class Networks:
                     answers = [self._held_out(tuned, source, repeat)]
                     for cohort in self._run.targets:
                         answers += self._on_target(tuned, cohort, (repeat,))
-                    answers += self._inner_answers(source, choice, repeat)
+                    inner = partial(self._tuned, source, choice, repeat)
+                    answers += self._inner_answers(repeat, inner)
                     yield Entry(
                         self._run.variant, choice.stage, repeat, fold, tuned, tuple(answers)
                     )
+
+    def adapted_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
+        """Yields networks adapted by the methods of `mri_jax.adaptation`, and what they are asked.
+
+        Methods that train from scratch have no scores inside the adaptation part: these would take
+        as many trainings from scratch more.
+        """
+        for method in self._run.methods:
+            stage = method.stage(self._run.adaptation.transductive)
+            for repeat in range(self._run.finetune.repeats):
+                for fold, source in enumerate(sources):
+                    adapted = self._adapted(source, method, repeat)
+                    answers = [self._held_out(adapted, source, repeat)]
+                    for cohort in self._run.targets:
+                        answers += self._on_target(adapted, cohort, (repeat,))
+                    if method.target_labels and method.start != SCRATCH:
+                        inner = partial(self._adapted, source, method, repeat)
+                        answers += self._inner_answers(repeat, inner)
+                    yield Entry(self._run.variant, stage, repeat, fold, adapted, tuple(answers))
 
     def _held_out(self, network: TrainStage, source: TrainStage, repeat: int = 0) -> Answer:
         stage = self._evaluate(network, source.validation)
@@ -115,8 +151,10 @@ class Networks:
             for split, examples in self.targets.cuts[cohort, repeat]:
                 yield Answer(stage, cohort, split, examples, repeat)
 
-    def _inner_answers(self, source: TrainStage, choice: Tuning, repeat: int) -> Iterator[Answer]:
-        """Yields each scan of the adapting part, scored by a network tuned without its subject."""
+    def _inner_answers(
+        self, repeat: int, network: Callable[[InnerFold], TrainStage]
+    ) -> Iterator[Answer]:
+        """Yields each scan of the adapting part, scored by a network made without its subject."""
         number = self._run.finetune.inner_folds
         if not number:
             return
@@ -131,7 +169,7 @@ class Networks:
         )
         folds = splits.folds(chosen, seed=self.study.seed, n_folds=number)
         for place, fold in enumerate(folds):
-            tuned = self._tuned(source, choice, repeat, (place, fold.train_ids))
+            tuned = network((place, fold.train_ids))
             held_out = self._catalogue.examples(of_subjects(chosen, fold.validation_ids))
             stage = self._evaluate(tuned, held_out)
             yield Answer(stage, self._run.finetune.cohort, "inner", held_out, repeat)
@@ -141,21 +179,52 @@ class Networks:
         parent: TrainStage,
         choice: Tuning,
         repeat: int,
-        inner_fold: tuple[int, tuple[str, ...]] | None = None,
+        inner_fold: InnerFold | None = None,
     ) -> TrainStage:
         """Returns a tuning on the adapting part, or on the training subjects of an inner fold."""
+        chosen, inner = self._part(repeat, inner_fold)
+        train, validation = self._stopped(chosen, repeat, bool(inner_fold))
+        return self._fingerprinted(
+            TrainStage(
+                kind="tune",
+                fingerprint="",
+                fit=tuning_fit(self._run, choice),
+                seed=self.study.seed,
+                purpose=("tune", *parent.purpose, repeat, *inner),
+                train=self._catalogue.examples(train),
+                validation=self._catalogue.examples(validation),
+                class_weights=self._run.train.class_weights,
+                seen=parent.seen | self._shown(chosen),
+                parent=parent,
+                reference=parent.reference,
+                label=f"{self._run.name} {choice.stage}",
+            )
+        )
+
+    def _part(
+        self, repeat: int, inner_fold: InnerFold | None
+    ) -> tuple[pd.DataFrame, tuple[str | int, ...]]:
+        """Returns the scans of an adapting part or an inner fold, and what its purpose ends in."""
         chosen = self.targets.adapting(repeat)
-        purpose: tuple[str | int, ...] = ("tune", *parent.purpose, repeat)
-        if inner_fold:
-            place, subjects = inner_fold
-            chosen, purpose = of_subjects(chosen, subjects), (*purpose, "inner", place)
+        if inner_fold is None:
+            return chosen, ()
+        place, subjects = inner_fold
+        return of_subjects(chosen, subjects), ("inner", place)
+
+    def _shown(self, scans: pd.DataFrame) -> Seen:
+        return Seen.of(self._catalogue.triples(self._catalogue.examples(scans).rows))
+
+    def _stopped(
+        self, chosen: pd.DataFrame, repeat: int, inside: bool
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Returns what a tuning learns from and what stops it; ``inside``: it is an inner one."""
         train, validation = chosen, chosen.iloc[:0]
         if self._run.finetune.stopping == "inner":
             feasible.enough(
                 chosen,
                 _STOPPING_PARTS,
                 f"{named('finetune.stopping')}: 'inner' makes {_STOPPING_PARTS} parts, which",
-                ("an inner fold of " if inner_fold else "") + self.targets.part(repeat),
+                ("an inner fold of " if inside else "") + self.targets.part(repeat),
                 f"take 'fixed', or lower {named('finetune.parts')}",
             )
             inner = splits.fifths(
@@ -165,20 +234,106 @@ class Networks:
                 chosen[~chosen["subject_id"].isin(inner[0])],
                 of_subjects(chosen, inner[0]),
             )
-        shown = self._catalogue.triples(self._catalogue.examples(chosen).rows)
+        return train, validation
+
+    def _adapted(
+        self,
+        source: TrainStage,
+        method: Method,
+        repeat: int,
+        inner_fold: InnerFold | None = None,
+    ) -> TrainStage:
+        """Returns the network of a method that starts from a source network, or beside it."""
+        network = self._start(source, method.start, repeat, inner_fold)
+        if method.trains:
+            network = self._trained(source, network, method, repeat, inner_fold)
+        if method.statistics:
+            assert network is not None
+            network = self._with_statistics(network, method, repeat)
+        assert network is not None
+        return network
+
+    def _start(
+        self, source: TrainStage, start: str, repeat: int, inner_fold: InnerFold | None
+    ) -> TrainStage | None:
+        if start in (SCRATCH, SOURCE):
+            return source if start == SOURCE else None
+        if start in LAYER_SETS:
+            return self._tuned(source, Tuning(start, "keep"), repeat, inner_fold)
+        return self._adapted(source, adaptation.named(start), repeat, inner_fold)
+
+    def _trained(
+        self,
+        source: TrainStage,
+        parent: TrainStage | None,
+        method: Method,
+        repeat: int,
+        inner_fold: InnerFold | None,
+    ) -> TrainStage:
+        """Returns a network that is trained by a method."""
+        part, inner = self._part(repeat, inner_fold)
+        train, validation = NONE, NONE
+        unlabelled, seen = NONE, parent.seen if parent else Seen.of([])
+        if method.source_labels:
+            train, validation = source.train, source.validation
+            seen |= source.seen
+        if method.target_labels:
+            own, stopping = part, part.iloc[:0]
+            if parent:
+                own, stopping = self._stopped(part, repeat, bool(inner_fold))
+            train = train + self._catalogue.examples(own)
+            validation = validation + self._catalogue.examples(stopping)
+            seen |= self._shown(part)
+        else:
+            unlabelled = self._unlabelled(method, repeat)
+            seen |= self._shown(part)
+        scans = (
+            len(train) - len(source.train) + self._smallest
+            if method.source_labels
+            else (len(train) or len(unlabelled))
+        )
         return self._fingerprinted(
             TrainStage(
-                kind="tune",
+                kind="adapt",
                 fingerprint="",
-                fit=tuning_fit(self._run, choice),
+                fit=method_fit(self._run, method, scans, self._smallest),
                 seed=self.study.seed,
-                purpose=purpose,
-                train=self._catalogue.examples(train),
-                validation=self._catalogue.examples(validation),
+                purpose=(method.name, *source.purpose, repeat, *inner),
+                train=train,
+                validation=validation,
                 class_weights=self._run.train.class_weights,
-                seen=parent.seen | Seen.of(shown),
+                seen=seen,
                 parent=parent,
-                reference=parent.reference,
-                label=f"{self._run.name} {choice.stage}",
+                reference=parent.reference if parent else source.reference and train,
+                label=f"{self._run.name} {method.stage(self._run.adaptation.transductive)}",
+                unlabelled=unlabelled,
             )
         )
+
+    def _with_statistics(self, network: TrainStage, method: Method, repeat: int) -> TrainStage:
+        """Returns a network with BatchNorm's statistics of the adapting part."""
+        return self._fingerprinted(
+            replace(
+                network,
+                kind=STATISTICS,
+                fingerprint="",
+                train=NONE,
+                validation=NONE,
+                seen=network.seen | self._shown(self.targets.adapting(repeat)),
+                parent=network,
+                label=f"{self._run.name} {method.stage(self._run.adaptation.transductive)}",
+                unlabelled=self._unlabelled(method, repeat),
+            )
+        )
+
+    def _unlabelled(self, method: Method, repeat: int) -> Examples:
+        """Returns what a method without labels is shown: the adapting part, or all of the target.
+
+        What it sees of the test part, without labels and because the study asks for it, is not
+        among the scans that may not be tested (`TrainStage.seen`).
+        """
+        scans, where = self.targets.adapting(repeat), self.targets.part(repeat)
+        if self._run.adaptation.transductive:
+            scans, where = self.targets.scans[self._run.finetune.cohort], self._run.finetune.cohort
+        feasible.check_unlabelled(method, self._run.train.batch, len(scans), where)
+        return self._catalogue.examples(scans).unlabelled()

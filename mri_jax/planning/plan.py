@@ -12,13 +12,19 @@ from mri_jax.evaluation.variants import Variant
 from mri_jax.planning.catalogue import Examples
 from mri_jax.training.loop import FitSettings
 
+NONE = Examples((), ())
+"""No scans."""
+STATISTICS = "statistics"
+"""The kind of a stage in which nothing trains."""
+
 
 @dataclass(frozen=True)
 class TrainStage:
-    """A network to train: from scratch, or on from its parent.
+    """A network to train: from scratch, or on from its parent; or its parent's with new statistics.
 
     Attributes:
-      kind: ``source`` or ``tune``.
+      kind: ``source``; ``tune``; ``adapt``: trained by a method of `mri_jax.adaptation`; or
+        ``statistics``: nothing trains, BatchNorm's statistics are estimated on `unlabelled`.
       fingerprint: Fingerprint of all that determines the network.
       fit: How it is trained.
       seed: Seed of its random streams.
@@ -31,6 +37,7 @@ class TrainStage:
       reference: Scans whose mean histogram its volumes are matched to; None: normalisation
         knows no training scans.
       label: For people: ``cnn5-w1``, ``cnn5-w1 tuned-high``. Determines nothing.
+      unlabelled: Scans that it is shown without their labels.
     """
 
     kind: str
@@ -45,11 +52,17 @@ class TrainStage:
     parent: "TrainStage | None" = None
     reference: Examples | None = None
     label: str = ""
+    unlabelled: Examples = field(default=NONE)
 
     @property
     def examples(self) -> tuple[Examples, ...]:
         """Everything it reads."""
-        return self.train, self.validation
+        return tuple(e for e in (self.train, self.validation, self.unlabelled) if len(e))
+
+    @property
+    def ancestors(self) -> tuple["TrainStage", ...]:
+        """The networks that it descends from, the first of them first."""
+        return (*self.parent.ancestors, self.parent) if self.parent else ()
 
     @property
     def fold(self) -> int:
@@ -142,7 +155,7 @@ class Entry:
 
     Attributes:
       variant: What the network is, or which baseline.
-      stage: ``source`` or ``tuned-LAYERS``.
+      stage: ``source``, ``tuned-LAYERS`` or ``adapted-METHOD``.
       repeat: Which fine-tuning part; 0 for a source.
       fold: The source fold held out.
       network: The stage that makes it.
@@ -181,11 +194,12 @@ class Plan:
 
     def _all(self) -> Iterator[Stage]:
         networks = [entry.network for entry in self.entries]
-        yield from (n.parent for n in networks if isinstance(n, TrainStage) and n.parent)
-        yield from networks
         for entry in self.entries:
-            for answer in entry.answers:
-                if isinstance(answer.stage, EvaluateStage):
-                    yield answer.stage.network
+            asked = [a.stage.network for a in entry.answers if isinstance(a.stage, EvaluateStage)]
+            networks += asked
+        for network in networks:
+            if isinstance(network, TrainStage):
+                yield from network.ancestors
+        yield from networks
         for entry in self.entries:
             yield from (answer.stage for answer in entry.answers)

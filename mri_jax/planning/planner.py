@@ -30,6 +30,7 @@ def make_plan(study: Study, catalogue: Catalogue) -> Plan:
         sources = networks.sources()
         entries += networks.source_entries(sources)
         entries += networks.tuned_entries(sources)
+        entries += networks.adapted_entries(sources)
         unnamed = replace(run.source, name="")
         if unnamed not in fitted:
             fitted.add(unnamed)

@@ -9,7 +9,7 @@ from mri_jax.evaluation.calibration import temperature
 from mri_jax.evaluation.delong import auc_interval
 from mri_jax.evaluation.intervals import wilson
 from mri_jax.evaluation.metrics import ensemble, score_of
-from mri_jax.evaluation.operating import best_threshold
+from mri_jax.evaluation.operating import best_threshold, unlearnt_split
 from mri_jax.prediction.model import (
     ARGMAX,
     HELD_OUT,
@@ -21,13 +21,21 @@ from mri_jax.prediction.model import (
     Tested,
 )
 from mri_jax.problems import counted
-from mri_jax.runs.trained import SOURCE, TrainedRun
+from mri_jax.runs.trained import TrainedRun
 from mri_jax.volumes.store import KEY
 
 # A temperature or a threshold from fewer scans of a class says too little.
 FEWEST = 10
 # Bounds of the search for a temperature: a result beside them is no minimum.
 _TEMPERATURES = (0.011, 99.0)
+
+
+_FITTED_ON = {
+    "validation": "held-out source folds",
+    "inner": "cross-validation inside the tuned part",
+    "adaptation": "adaptation part, which was seen without labels",
+}
+"""What people call the splits that temperatures and thresholds are fitted on."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def performance_of(run: TrainedRun, variant: str, stage: str) -> Performance:
     """Returns what the networks of a variant and stage (of repeat 0) are worth together."""
     rows = run.results.predictions
     rows = rows[(rows["run"] == variant) & (rows["stage"] == stage) & (rows["repeat"] == 0)]
-    fitted_on = rows[rows["split"] == ("validation" if stage == SOURCE else "inner")]
+    fitted_on = rows[rows["split"] == unlearnt_split(stage)]
     together = ensemble(rows)
     found, sentence = _temperature(fitted_on, stage)
     return Performance(
@@ -66,7 +74,7 @@ def performance_of(run: TrainedRun, variant: str, stage: str) -> Performance:
 
 
 def _temperature(rows: pd.DataFrame, stage: str) -> tuple[float | None, str]:
-    what = "held-out source folds" if stage == SOURCE else "cross-validation inside the tuned part"
+    what = _FITTED_ON[unlearnt_split(stage)]
     if (reason := _too_few(rows, what)) is not None:
         return None, f"Not calibrated: {reason}."
     found = temperature(rows["label"].to_numpy(), score_of(rows))
@@ -90,7 +98,7 @@ def _points(rows: pd.DataFrame, together: pd.DataFrame, stage: str) -> Iterator[
     yield OperatingPoint(
         ARGMAX, 0.0, "The more probable class, as in the run's tables.", _rates(together, 0.0)
     )
-    what = "held-out source folds" if stage == SOURCE else "cross-validation inside the tuned part"
+    what = _FITTED_ON[unlearnt_split(stage)]
     if _too_few(rows, what) is None:
         cut = best_threshold(rows["label"].to_numpy(), score_of(rows))
         basis = f"Highest balanced accuracy on the {what}, single networks."

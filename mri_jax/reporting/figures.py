@@ -29,6 +29,12 @@ SHOWN_AS = {
 INTERVALS = "Thick: 95% interval of these networks on new subjects (A); thin: retrained too (B)."
 
 
+def _in_paper(section: FamilyAnalysis) -> str:
+    """Returns where the paper shows the like of a section."""
+    shown = SHOWN_AS.get(section.family.key.split("-")[0])
+    return f"the paper's {shown}" if shown else "not in the paper"
+
+
 def score_figures(analysis: Analysis) -> list[Picture]:
     """Returns every figure that is made of scores alone."""
     made: list[Picture] = []
@@ -86,11 +92,10 @@ def _scores(section: FamilyAnalysis, cohort: str, simulated: bool) -> Picture:
 
         return draw
 
-    like = SHOWN_AS.get(section.family.key.split("-")[0])
-    paper = f"; the paper's {like}" if like else ""
     caption = (
-        f"{section.title}, tested on {cohort} ({section.subjects(cohort)}){paper}. Marker: mean "
-        f"over networks; dots: each network; open squares: baselines. {INTERVALS} Dotted: 50%."
+        f"{section.title}, tested on {cohort} ({section.subjects(cohort)}); {_in_paper(section)}. "
+        "Marker: mean over networks; dots: each network; open squares: baselines. "
+        f"{INTERVALS} Dotted: 50%."
     )
     name = f"{section.family.key}-scores-{cohort}"
     lines = sum(1 + wrapped(section.label(e.method.name), 28).count("\n") for e in entries)
@@ -263,8 +268,7 @@ def _curve(section: FamilyAnalysis, what: str, simulated: bool) -> Picture:
         panels[0].set_ylabel("percent")
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title="tested on")
 
-    shown = SHOWN_AS[section.family.key.split("-")[0]]
-    caption = f"{section.title} (the paper's {shown}): mean over networks. {INTERVALS}"
+    caption = f"{section.title} ({_in_paper(section)}): mean over networks. {INTERVALS}"
     figure = drawn(draw, 9.4, 3.2, simulated, section.title)
     return Picture(f"{section.family.key}-curve", caption, figure)
 

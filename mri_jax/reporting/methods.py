@@ -1,12 +1,14 @@
 """A methods paragraph that can be pasted into a paper; it says only what this run did."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
-from mri_jax import __version__
+from mri_jax import __version__, adaptation
+from mri_jax.adaptation import field_of
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.comparisons import PERMUTATIONS
-from mri_jax.evaluation.families import SOURCE
+from mri_jax.evaluation.families import SOURCE, layer_order
 from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.evaluation.variants import of_baselines
 from mri_jax.problems import counted
@@ -173,6 +175,38 @@ def _training(analysis: Analysis, tuned: bool) -> list[str]:
     return [said]
 
 
+def _rate(field: str, study: Study) -> float:
+    return getattr(study.adaptation, field)
+
+
+def _adapted(analysis: Analysis, stages: Sequence[str]) -> list[str]:
+    """Returns what each method of adaptation is, saw and needed."""
+    told = []
+    for stage in sorted(stages, key=layer_order):
+        method = adaptation.of_stage(stage)
+        if method is None:
+            continue
+        shown = "with the labels of that part" if method.target_labels else "without labels"
+        if adaptation.sees_test(stage):
+            shown = "without labels, the test scans seen"
+        cited = f", {method.cited}" if method.cited else ""
+        shared = [
+            (rate, _shared(analysis, partial(_rate, field_of(method, rate))))
+            for rate in method.rates
+        ]
+        known = [f"{rate.name.replace('_', ' ')} {v:g}" for rate, v in shared if v is not None]
+        numbers = f"; {', '.join(known)}" if known else ""
+        told.append(f"{method.shown}: {method.about} ({shown}{cited}{numbers})")
+    if not told:
+        return []
+    fixed = (
+        "Those without labels chose nothing by a label of the target: their rates were fixed "
+        "beforehand, and those that train on the source kept the epoch of lowest loss on the "
+        "held-out source fold."
+    )
+    return [f"Methods of adaptation: {'; '.join(told)}. {fixed}"]
+
+
 def methods_paragraphs(analysis: Analysis) -> list[str]:
     """Paragraphs of plain text, with bracketed numbers into `REFERENCES`."""
     rows = analysis.predictions
@@ -195,14 +229,19 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         parts = _shared(analysis, lambda study: study.finetune.parts)
         share = f"one of {parts} stratified parts" if parts else "a stratified part"
         cohort = _shared(analysis, lambda study: study.finetune.cohort) or "the target"
-        ways = "; ".join(of_stage(stage) for stage in stages)
+        named_ways = "; ".join(of_stage(s) for s in sorted(stages, key=layer_order))
+        done, made = "fine-tuned on", "tuned"
+        if any(adaptation.of_stage(stage) for stage in stages):
+            done, made = "adapted to", "adapted"
         first += (
-            f" Networks were fine-tuned on {share} of {cohort} ({ways}); "
-            f"source and tuned networks are compared on the same remaining subjects"
+            f" Networks were {done} {share} of {cohort} ({named_ways}); "
+            f"source and {made} networks are compared on the same remaining subjects"
             + (f", over {repeats} disjoint parts." if repeats > 1 else ".")
         )
-    paragraphs += [first, _preprocessing(analysis)]
-    paragraphs += _training(analysis, bool(stages))
+    paragraphs += [first, *_adapted(analysis, stages), _preprocessing(analysis)]
+    ways = [adaptation.of_stage(stage) for stage in stages]
+    tuned = any(m is None or (m.target_labels and m.start != adaptation.SCRATCH) for m in ways)
+    paragraphs += _training(analysis, tuned)
     paragraphs.append(
         "Scores are the mean and standard deviation (n - 1) over networks. Two intervals are given "
         "at the 95% level. Interval A (these networks, new subjects) uses DeLong's variance [2] in "

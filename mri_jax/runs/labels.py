@@ -1,5 +1,6 @@
 """What people call the methods of a run, beside the names that tables and files have."""
 
+from mri_jax import adaptation
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.families import SOURCE as SOURCE
 from mri_jax.evaluation.families import Method
@@ -98,7 +99,10 @@ def _baseline(family: str) -> str:
 
 
 def of_stage(stage: str) -> str:
-    """Returns what people call a stage: ``source``, or which layers were fine-tuned."""
+    """Returns what people call a stage: ``source``, which layers were fine-tuned, or a method."""
+    method = adaptation.of_stage(stage)
+    if method:
+        return method.shown + (", test scans seen" if adaptation.sees_test(stage) else "")
     if stage == SOURCE or not stage.startswith(_TUNED):
         return stage
     layers = stage.removeprefix(_TUNED).removesuffix(_ADAPTED)

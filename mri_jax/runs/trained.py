@@ -296,7 +296,7 @@ def _members(found: Results, moved: epath.Path, as_written: bool) -> Iterator[Me
     plan = found.plan
     if "finished" not in plan:
         return
-    rows = plan[plan["finished"].astype(bool) & plan["kind"].isin(("source", "tune"))]
+    rows = plan[plan["finished"].astype(bool) & plan["kind"].ne("baseline")]
     if "failed" in rows:
         rows = rows[rows["failed"].isna()]
     for row in rows.to_dict("records"):

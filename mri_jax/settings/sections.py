@@ -6,8 +6,10 @@ the machine can hold is checked against the plan.
 """
 
 from dataclasses import asdict, dataclass, make_dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mri_jax import adaptation
+from mri_jax.adaptation import METHODS as ADAPTATIONS
 from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.models.spec import ATTENTION, BATCH, NO_ATTENTION, NORMS, PRESETS, CNNSpec
@@ -272,6 +274,53 @@ class Finetune:
         "folds of the cross-validation inside the adapting part; each is one more tuning of every "
         "network; 0: none",
         5,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Adaptation:
+    methods: tuple[str, ...] = field(
+        Many(Choice(tuple(m.name for m in ADAPTATIONS)), 0, len(ADAPTATIONS), distinct=True),
+        "ways of adapting beside finetune.layers (docs/adaptation.md); empty: none",
+        (),
+    )
+    transductive: bool = field(
+        Flag(),
+        "let methods that use no labels of the target see the test scans, too, without labels; "
+        "tables mark it",
+        False,
+    )
+
+    def rates(self, method: adaptation.Method) -> dict[str, float]:
+        """Returns the numbers that a method needs, by their names without that of the method."""
+        return {
+            rate.name: getattr(self, adaptation.field_of(method, rate)) for rate in method.rates
+        }
+
+
+def _rate(method: adaptation.Method, rate: adaptation.Rate) -> tuple[str, type, Any]:
+    rule = Whole(1, int(rate.most)) if rate.whole else Number(0, rate.most)
+    about = f"{method.name}: {rate.about}"
+    name, kind = adaptation.field_of(method, rate), int if rate.whole else float
+    return name, kind, field(rule, about, rate.default)
+
+
+if TYPE_CHECKING:
+
+    class Adaptation(_Adaptation):
+        """How networks are adapted to the cohort of ``finetune`` otherwise."""
+
+else:
+    Adaptation = make_dataclass(
+        "Adaptation",
+        [_rate(method, rate) for method in ADAPTATIONS for rate in method.rates],
+        bases=(_Adaptation,),
+        namespace={
+            "__doc__": "How networks are adapted to the cohort of finetune otherwise.",
+            "__module__": __name__,
+        },
+        frozen=True,
+        kw_only=True,
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from etils import epath
 
-from mri_jax import files
+from mri_jax import adaptation, files
+from mri_jax.adaptation import Method
 from mri_jax.errors import UserError, naming
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike, safe_name
@@ -36,6 +37,7 @@ from mri_jax.settings.sections import (
     LAYER_SETS,
     NAME,
     SEED,
+    Adaptation,
     Augment,
     Baselines,
     Data,
@@ -48,7 +50,7 @@ from mri_jax.settings.sections import (
 )
 
 # What a variant may change; the rest of a study is one for all its variants.
-VARIED = ("task", "source", "targets", "model", "train", "finetune", "augment")
+VARIED = ("task", "source", "targets", "model", "train", "finetune", "adaptation", "augment")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Run:
       augment: How training volumes are altered.
       finetune: How they are fine-tuned.
       tunings: The ways of fine-tuning; none: not at all.
+      adaptation: How they are adapted otherwise.
     """
 
     variant: Variant
@@ -94,6 +97,17 @@ class Run:
     augment: Augment
     finetune: Finetune
     tunings: tuple[Tuning, ...]
+    adaptation: Adaptation
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The other ways of adapting."""
+        return tuple(adaptation.named(name) for name in self.adaptation.methods)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a part of the cohort of `finetune` is set aside to adapt on."""
+        return bool(self.tunings or self.adaptation.methods)
 
     @property
     def name(self) -> str:
@@ -126,6 +140,9 @@ class Study:
     model: Model = dataclasses.field(default_factory=Model)
     train: Train = dataclasses.field(default_factory=Train)
     finetune: Finetune = dataclasses.field(default_factory=Finetune)
+    adaptation: Adaptation = dataclasses.field(
+        default_factory=Adaptation, metadata={"before": Adaptation()}
+    )
     augment: Augment = dataclasses.field(default_factory=Augment)
     baselines: Baselines = dataclasses.field(default_factory=Baselines)
     variants: tuple[dict[str, Any], ...] = field(
@@ -310,7 +327,8 @@ def _run(study: Study, at: str) -> Run:
         spec = study.model.spec
     tunings = tuple(_tunings(study.finetune, spec, f"{at}.finetune"))
     targets = study.targets
-    if tunings and study.finetune.cohort not in targets:
+    adapts = bool(tunings or study.adaptation.methods)
+    if adapts and study.finetune.cohort not in targets:
         targets = (study.finetune.cohort, *targets)
     source = replace(
         source,
@@ -322,7 +340,7 @@ def _run(study: Study, at: str) -> Run:
             raise UserError(
                 f"{place}.positive: {asked.positive!r} must differ from {place}.negative"
             )
-    _check_apart(study, source, tunings, at)
+    _check_apart(study, source, adapts, at)
     if train.min_epochs > train.max_epochs:
         raise UserError(
             f"{at}.train.min_epochs: {train.min_epochs} must be at most {at}.train.max_epochs, "
@@ -338,6 +356,7 @@ def _run(study: Study, at: str) -> Run:
         augment=study.augment,
         finetune=study.finetune,
         tunings=tunings,
+        adaptation=study.adaptation,
     )
 
 
@@ -357,10 +376,15 @@ def _variant_of(spec: CNNSpec, source: str) -> Variant:
     )
 
 
-def _check_apart(study: Study, source: Source, tunings: Sequence[Tuning], at: str) -> None:
+def _check_apart(study: Study, source: Source, adapts: bool, at: str) -> None:
     """Refuses to test on a source cohort with a class of the source: on people trained on."""
     shared = {study.task.positive, study.task.negative} & {source.positive, source.negative}
-    tuned = (study.finetune.cohort,) if tunings else ()
+    tuned = (study.finetune.cohort,) if adapts else ()
+    if study.adaptation.methods and study.finetune.cohort in source.cohorts:
+        raise UserError(
+            f"{at}.finetune.cohort: {study.finetune.cohort!r} is also in {at}.source.cohorts; "
+            f"{at}.adaptation.methods adapt to another site than the source's"
+        )
     for name, cohorts in (("targets", study.targets), ("finetune.cohort", tuned)):
         both = [cohort for cohort in cohorts if cohort in source.cohorts]
         if both and shared:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mri_jax.planning import fits
 from mri_jax.planning.catalogue import Catalogue, Key
 from mri_jax.planning.fingerprints import earlier_names
-from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.planning.plan import STATISTICS, Plan, TrainStage
 from mri_jax.problems import counted, listed
 from mri_jax.settings.presets import unmeant
 from mri_jax.settings.study import Study, named
@@ -17,6 +17,8 @@ _KINDS = {
     "source": ("source network", "source networks"),
     "tune": ("fine-tuning", "fine-tunings"),
     "inner": ("fine-tuning inside cross-validation", "fine-tunings inside cross-validation"),
+    "adapt": ("adaptation", "adaptations"),
+    STATISTICS: ("estimation of statistics", "estimations of statistics"),
     "evaluate": ("evaluation", "evaluations"),
     "baseline": ("baseline", "baselines"),
 }
@@ -114,11 +116,9 @@ def lengths(study: Study, plan: Plan) -> list[str]:
 
 def summary(plan: Plan, folders: StageFolders) -> str:
     """Returns how many stages there are of each kind, and how many are finished."""
-    # A tuning that no table names gives its scores to the cross-validation inside the tuned part.
-    shown = {entry.network.fingerprint for entry in plan.entries}
     finished: dict[str, list[bool]] = {kind: [] for kind in _KINDS}
     for stage in plan.stages():
-        inner = stage.kind == "tune" and stage.fingerprint not in shown
+        inner = "inner" in getattr(stage, "purpose", ())
         finished["inner" if inner else stage.kind].append(folders.finished(stage))
     lines = [
         f"{len(done)} {_KINDS[kind][len(done) > 1]} ({sum(done)} cached)"

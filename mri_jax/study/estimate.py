@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mri_jax.planning.plan import BaselineStage, EvaluateStage, Plan, Stage, TrainStage
+from mri_jax.planning.plan import STATISTICS, BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.progress import duration
 from mri_jax.showing.numbers import gibibytes
 from mri_jax.study.execute import batched, grouped
@@ -116,7 +116,9 @@ def _training_seconds(
     """Returns seconds of training waves of one program, each as long as its longest training."""
 
     def seconds(stage: TrainStage) -> float:
-        scans = len(stage.train), len(stage.validation)
+        if stage.kind == STATISTICS:
+            return program.of_evaluation(len(stage.unlabelled), costs.wave)
+        scans = len(stage.train) or len(stage.unlabelled), len(stage.validation)
         return program.of_training(stage.fit, *scans, costs.wave, costs.save_seconds)
 
     # Waves of another size are another program.

@@ -9,7 +9,7 @@ import numpy as np
 
 from mri_jax import files
 from mri_jax.interruption import Interrupted
-from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
+from mri_jax.planning.plan import STATISTICS, BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.progress import Progress
 from mri_jax.study.baseline_fits import BaselineFits
 from mri_jax.study.feeds import Feeds, Volumes
@@ -46,7 +46,7 @@ class Executor:
     say: Callable[[str], None] = print
 
     def run(self, stages: Sequence[Stage]) -> None:
-        """Runs what is not finished: sources, then tunings, evaluations and baselines.
+        """Runs what is not finished: networks, parents first, then evaluations and baselines.
 
         Raises:
           Interrupted: Asked to stop; everything is saved.
@@ -54,9 +54,8 @@ class Executor:
         self._hold(self._pending(stages))
         programs = Programs(self.wave)
         try:
-            for kind in ("source", "tune"):
-                trainings = [s for s in stages if isinstance(s, TrainStage) and s.kind == kind]
-                self._train_all(trainings, programs)
+            for generation in generations(stages):
+                self._train_all(generation, programs)
             self._evaluate_all([s for s in stages if isinstance(s, EvaluateStage)], programs)
         finally:
             programs.release()
@@ -92,11 +91,12 @@ class Executor:
         before: TrainStage | None = None
         for wait in (False, True):
             for group in grouped(self._pending(stages)):
-                if before and not before.fit.same_program(group[0].fit):
+                trains = group[0].kind != STATISTICS
+                if before and trains and not before.fit.same_program(group[0].fit):
                     programs.release()
                 before = group[0]
                 label = f"{group[0].kind} {group[0].label}"
-                total = sum(stage.fit.stopping.max_epochs for stage in group)
+                total = sum(epochs(stage) for stage in group)
                 with Progress(
                     total, "epoch", _with_length(label, group), compiles=True
                 ) as progress:
@@ -106,8 +106,10 @@ class Executor:
                     for together in batched(group, self.wave.folds):
                         with self.folders.locked(together, wait) as held:
                             pending = self._usable(self._pending(held))
-                            if pending:
+                            if pending and trains:
                                 trainer.train(pending, programs, progress)
+                            elif pending:
+                                trainer.estimate_statistics(pending, programs, progress)
                 if self.interrupted():
                     raise Interrupted
         programs.release()
@@ -181,16 +183,31 @@ class Executor:
 
 def _with_length(label: str, group: Sequence[TrainStage]) -> str:
     """Returns ``source cnn5-w1, 5 networks of at most 20 epochs``, which progress counts in one."""
-    longest = max(stage.fit.stopping.max_epochs for stage in group)
+    longest = max(epochs(stage) for stage in group)
     networks = f"{len(group)} network{'s' * (len(group) > 1)}"
     return f"{label}, {networks} of at most {longest} epoch{'s' * (longest > 1)}"
+
+
+def epochs(stage: TrainStage) -> int:
+    """Returns the passes over its scans that a network takes at most."""
+    return 1 if stage.kind == STATISTICS else stage.fit.stopping.max_epochs
+
+
+def generations(stages: Sequence[Stage]) -> list[list[TrainStage]]:
+    """Returns the networks among some stages, those without a parent first, then their children."""
+    found: dict[int, list[TrainStage]] = {}
+    for stage in stages:
+        if isinstance(stage, TrainStage):
+            found.setdefault(len(stage.ancestors), []).append(stage)
+    return [found[number] for number in sorted(found)]
 
 
 def grouped(stages: Sequence[TrainStage]) -> list[list[TrainStage]]:
     """Returns groups of stages that run the same program on volumes normalised alike."""
     groups: dict[Any, list[TrainStage]] = {}
     for stage in stages:
-        alike = (stage.fit, bool(len(stage.validation)), stage.reference)
+        shown = len(stage.unlabelled) if stage.kind == STATISTICS else None
+        alike = (stage.fit, bool(len(stage.validation)), stage.reference, stage.kind, shown)
         groups.setdefault(alike, []).append(stage)
     return list(groups.values())
 

@@ -14,8 +14,8 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
 from mri_jax.evaluation.metrics import ensemble, metrics_table
 from mri_jax.evaluation.variants import described
-from mri_jax.planning.catalogue import Catalogue
-from mri_jax.planning.plan import Answer, Entry, Plan, TrainStage
+from mri_jax.planning.catalogue import UNKNOWN, Catalogue
+from mri_jax.planning.plan import Answer, BaselineStage, Entry, Plan, TrainStage
 from mri_jax.runs import results
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import Name, chance_of, name_of
@@ -42,7 +42,7 @@ def write_plan(
     for entry in plan.entries:
         stage = entry.network
         done = folders.finished(stage)
-        note = folders.note(stage) if done else {}
+        note = _note(stage, folders) if done else {}
         if isinstance(stage, TrainStage):
             length = stage.fit.stopping
             note |= {"min_epochs": length.min_epochs, "max_epochs": length.max_epochs}
@@ -67,6 +67,20 @@ def write_plan(
     return rows
 
 
+def _note(stage: TrainStage | BaselineStage, folders: StageFolders) -> dict[str, Any]:
+    """Returns what is known of a finished stage; of an adapted network with what led to it.
+
+    The seconds are those of everything that was done after the source network was trained.
+    """
+    if not isinstance(stage, TrainStage):
+        return folders.note(stage)
+    line = [s for s in (*stage.ancestors, stage) if s.kind != "source" or s is stage]
+    notes = [folders.note(each) for each in line]
+    merged = {name: value for note in notes for name, value in note.items()}
+    seconds = round(sum(float(note.get("seconds", 0)) for note in notes), 3)
+    return {"trainable_parameters": 0, **merged, "seconds": seconds}
+
+
 def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
     """Write ``cohort.csv`` (the scans that were used, with their label) and ``flow.csv``."""
     labels = {
@@ -74,6 +88,7 @@ def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
         for stage in plan.stages()
         for e in stage.examples
         for row, label in zip(e.rows, e.labels, strict=True)
+        if label != UNKNOWN
     }
     frame = catalogue.frame.iloc[sorted(labels)]
     used = frame.assign(label=[labels[row] for row in sorted(labels)])

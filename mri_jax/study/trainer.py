@@ -1,6 +1,7 @@
 """Stages of training: what each learns, where it starts, and what is kept of it."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from mri_jax.training.checkpoints import (
 )
 from mri_jax.training.folds import Programs
 from mri_jax.training.loop import HISTORY, Control, Epoch, Job, Progressed, resume
+from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import drawn
 from mri_jax.training.train import Trained, train
 
@@ -66,11 +68,33 @@ class Trainer:
         for trained in train(settings, trainings, feed, programs, control):
             self._keep(stages[trained.training], trained, programs)
 
+    def estimate_statistics(
+        self, stages: Sequence[TrainStage], programs: Programs, progress: Progress
+    ) -> None:
+        """Finishes stages that estimate BatchNorm's statistics on equally many scans."""
+        started = time.perf_counter()
+        theirs = Programs(programs.wave.first(len(stages)).unsplit)
+        feed = self.feeds.of([r for s in stages for r in s.unlabelled.rows], stages[0].reference)
+        parents = [self._start(stage) for stage in stages]
+        step, rows = stages[0].fit.step, [np.array(stage.unlabelled.rows) for stage in stages]
+        found = reestimated(step, theirs.wave.stack(parents), rows, feed, theirs)
+        theirs.release()
+        seconds = (time.perf_counter() - started) / len(stages)
+        for stage, parent, statistics in zip(stages, parents, found, strict=True):
+            finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(statistics))
+            note = {
+                "parameters": sum(int(leaf.size) for leaf in jax.tree.leaves(parent["params"])),
+                **self._common(stage, seconds, programs),
+                **({} if finite else {"failed": "a statistic of BatchNorm is not finite"}),
+            }
+            self._finish(stage, {**parent, "batch_stats": statistics}, note, [])
+            progress.advance()
+
     def _job(self, stage: TrainStage) -> Job:
         labels = np.zeros(len(self.volumes.catalogue.frame), np.int32)
-        for examples in stage.examples:
+        for examples in (stage.train, stage.validation):
             labels[list(examples.rows)] = examples.labels
-        train = np.array(stage.train.rows)
+        train = np.array(stage.train.rows, int)
         weights = np.ones(len(labels), np.float32)
         if stage.class_weights == "balanced":
             of_class = balanced_weights(labels[train], stage.fit.step.spec.classes)
@@ -83,13 +107,15 @@ class Trainer:
             validation=np.array(stage.validation.rows, int),
             labels=labels,
             weights=weights,
+            unlabelled=np.array(stage.unlabelled.rows, int),
         )
 
     def _start(self, stage: TrainStage) -> dict[str, Any]:
         if stage.parent:
             return load_params(self.folders.folder(stage.parent)).variables
+        # Whatever is trained from scratch for a fold begins where its source network does.
         spec, shape = stage.fit.step.spec, self.volumes.shape[:3]
-        return jax.device_get(drawn(spec, shape, stage.seed, stage.purpose))
+        return jax.device_get(drawn(spec, shape, stage.seed, ("source", stage.fold)))
 
     def _reporter(
         self, stages: Sequence[TrainStage], progress: Progress
@@ -111,29 +137,41 @@ class Trainer:
 
         return report
 
+    def _common(self, stage: TrainStage, seconds: float, programs: Programs) -> dict[str, Any]:
+        """Returns what the note of every network holds."""
+        return {
+            "seconds": round(seconds, 3),
+            "device": programs.wave.devices[0].device_kind,
+            "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
+            "seen": stage.seen.to_json(),
+        }
+
+    def _finish(
+        self,
+        stage: TrainStage,
+        variables: dict[str, Any],
+        note: dict[str, Any],
+        history: list[dict[str, Any]],
+    ) -> None:
+        folder = self.folders.folder(stage)
+        if not note.get("failed"):
+            told = {name: value for name, value in note.items() if name != "seen"}
+            save_network(network_path(folder), variables, stage.fit.step.spec, told)
+        files.write_json(folder / "history.json", history)
+        self.folders.finish(stage, note)
+
     def _keep(self, stage: TrainStage, trained: Trained, programs: Programs) -> None:
-        folder, state = self.folders.folder(stage), trained.state
+        state = trained.state
         note = {
             "epochs": int(state.stopping.epochs),
             "best_epoch": int(state.stopping.best_epoch),
             "best_validation_loss": _finite(float(state.stopping.best_loss)),
             "parameters": trained.parameters,
             "trainable_parameters": trained.trainable,
-            "seconds": round(trained.seconds, 3),
-            "device": programs.wave.devices[0].device_kind,
-            "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
-            "seen": stage.seen.to_json(),
+            **self._common(stage, trained.seconds, programs),
             **({"failed": trained.failed} if trained.failed else {}),
         }
-        if not trained.failed:
-            save_network(
-                network_path(folder),
-                state.best,
-                stage.fit.step.spec,
-                {k: v for k, v in note.items() if k != "seen"},
-            )
-        files.write_json(folder / "history.json", history_rows(state))
-        self.folders.finish(stage, note)
+        self._finish(stage, trained.network, note, history_rows(state))
         verdict = of_training(stage, note)
         if verdict:
             self.say(f"{stage.label} fold {stage.fold}: {verdict}")

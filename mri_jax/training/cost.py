@@ -83,7 +83,7 @@ def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progra
     key = jax.numpy.asarray(random_key(0, "calibration"))
     variables = jax.device_get(fresh_variables(fit.step.spec, shape, key))
     evaluated, programs = wave.whole(EVALUATION_BATCH), Programs(wave)
-    count = max(fit.batch, evaluated)
+    count = max(fit.volumes, evaluated)
     # Ones, for memory that was never written is not taken.
     volumes = wave.copies(np.ones((count, *shape, 1), np.float32))
     tested = np.arange(evaluated, dtype=np.int32)[None]
@@ -135,7 +135,9 @@ def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, programs: Pro
     wave = programs.wave
     folds, steps = wave.folds, wave.steps_per_program
     state = wave.stack([begin(fit, _job(fit, variables)).state] * folds)
-    rows = np.broadcast_to(np.arange(fit.batch, dtype=np.int32), (folds, steps, fit.batch)).copy()
+    rows = np.broadcast_to(
+        np.arange(fit.volumes, dtype=np.int32), (folds, steps, fit.volumes)
+    ).copy()
     now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((folds, steps), bool))
     program = programs.train(fit.step, fit.augment)
     started = time.perf_counter()

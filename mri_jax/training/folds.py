@@ -27,6 +27,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mri_jax.models import CNN, CNNSpec, choice
 from mri_jax.models.chosen import Forms
 from mri_jax.training.augment import AugmentSettings, augment
+from mri_jax.training.objectives import LABELLED, UNLABELLED
 from mri_jax.training.state import Batch, TrainState
 from mri_jax.training.step import StepSettings, step_keys, train_step
 
@@ -88,6 +89,11 @@ class Wave:
     def computed(self) -> str:
         """Returns how conv layers are computed, of `mri_jax.models.choice.ASKED`."""
         return choice.name(self.forms)
+
+    @property
+    def unsplit(self) -> "Wave":
+        """Returns the first device of each fold, which has whole batches."""
+        return replace(self, devices=self.devices[:: self.split], split=1)
 
     def first(self, folds: int) -> "Wave":
         """Returns the devices of the first few folds."""
@@ -271,6 +277,34 @@ class Programs:
 
         return self._once(("features", spec, last), lambda: mapped(run, self.wave, _EVALUATION))
 
+    def moments(self, spec: CNNSpec) -> Any:
+        """Returns the program ``(variables, volumes, places) -> {"bn1": {"mean", "var"}, ...}``.
+
+        They are those of the batch alone, whatever statistics the network has.
+        """
+        network = self._network(spec)
+
+        def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Any:
+            # With no batch seen before, the running statistics become those of this one.
+            unseen = {
+                norm: {**stats, "count": jnp.zeros((), jnp.int32)}
+                for norm, stats in variables["batch_stats"].items()
+            }
+            _, left = network.apply(
+                {"params": variables["params"], "batch_stats": unseen},
+                volumes[places],
+                train=True,
+                mutable=["batch_stats"],
+                method="trunk",
+            )
+            return {
+                norm: {name: stats[name] for name in ("mean", "var")}
+                for norm, stats in left["batch_stats"].items()
+            }
+
+        whole = Split((along(), along(), along()), along())
+        return self._once(("moments", spec), lambda: mapped(run, self.wave, whole))
+
     def select(self) -> Any:
         """Returns the program ``(flags, new, old) -> tree``: ``new`` where a fold's flag is set."""
 
@@ -289,6 +323,16 @@ class Programs:
         return self._made[about]
 
 
+def _batch(settings: StepSettings, image: Array, label: Array, weight: Array) -> Batch:
+    """Returns the volumes of a step as its objective takes them."""
+    kind = settings.objective.batches
+    if kind == LABELLED:
+        return Batch(image, label, weight)
+    if kind == UNLABELLED:
+        return Batch(image[:0], label[:0], weight[:0], image)
+    return Batch(image[::2], label[::2], weight[::2], image[1::2])
+
+
 def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: Wave) -> Any:
     masked = wave.folds > 1 or wave.steps_per_program > 1
 
@@ -297,7 +341,7 @@ def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: 
         if not augmentation.off:
             key = step_keys(state.key, state.step).augmentation
             image = augment(augmentation, key, image, wave.batch_axis)
-        batch = Batch(image, jnp.asarray(now.label), jnp.asarray(now.weight))
+        batch = _batch(settings, image, jnp.asarray(now.label), jnp.asarray(now.weight))
         following, metrics = train_step(settings, state, batch, wave.batch_axis, wave.forms)
         if masked:
             following = jax.tree.map(

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from mri_jax.interruption import Interrupted
-from mri_jax.keys import random_key
+from mri_jax.keys import random_key, typed_key
 from mri_jax.seeding import generator
 from mri_jax.training import stopping
 from mri_jax.training.augment import AugmentSettings
@@ -22,6 +22,7 @@ from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import Feed
 from mri_jax.training.folds import Programs, Steps
 from mri_jax.training.inference import cross_entropy, predict
+from mri_jax.training.objectives import PAIRED
 from mri_jax.training.state import TrainState
 from mri_jax.training.step import StepSettings, init_state
 from mri_jax.training.stopping import Stopping, StoppingSettings
@@ -49,6 +50,11 @@ class FitSettings:
         """Returns whether both train by one compiled program."""
         return (self.step, self.augment, self.batch) == (other.step, other.augment, other.batch)
 
+    @property
+    def volumes(self) -> int:
+        """Returns how many volumes a step sees: a batch, or one of each site."""
+        return self.batch * (1 + (self.step.objective.batches == PAIRED))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -62,6 +68,7 @@ class Job:
       validation: (M,) scans for early stopping; empty: the last epoch is the result.
       labels: (rows of the catalogue,) class of a scan.
       weights: (rows of the catalogue,) weight of a scan in the training loss.
+      unlabelled: (M,) scans whose labels it is not told.
     """
 
     seed: int
@@ -71,6 +78,16 @@ class Job:
     validation: np.ndarray
     labels: np.ndarray
     weights: np.ndarray
+    unlabelled: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    @property
+    def leading(self) -> np.ndarray:
+        """Returns the scans that make up an epoch: the labelled ones, if there are any."""
+        return self.train if len(self.train) else self.unlabelled
+
+    def steps(self, batch: int) -> int:
+        """Returns the steps of an epoch."""
+        return len(self.leading) // batch
 
 
 class Progressed(NamedTuple):
@@ -146,18 +163,29 @@ class Control:
 def epoch_order(job: Job, epoch: int, batch: int) -> np.ndarray:
     """Returns the (steps, batch) scans of an epoch, shuffled anew.
 
-    Scans that fill no batch sit the epoch out.
+    Scans that fill no batch sit the epoch out. Where there are labelled and unlabelled scans, each
+    step has a batch of both, (steps, 2 * batch), in turn, so that devices that share a batch have
+    as many of each; the unlabelled ones come again when all of them were seen.
     """
-    order = generator(job.seed, "order", *job.purpose, epoch).permutation(job.train)
-    steps = len(order) // batch
-    return order[: steps * batch].reshape(steps, batch)
+    order = generator(job.seed, "order", *job.purpose, epoch).permutation(job.leading)
+    steps = job.steps(batch)
+    first = order[: steps * batch]
+    if len(job.train) and len(job.unlabelled):
+        others = generator(job.seed, "unlabelled order", *job.purpose, epoch)
+        beside = np.resize(others.permutation(job.unlabelled), len(first))
+        first = np.stack([first, beside], axis=1)
+    return first.reshape(steps, -1)
 
 
 def begin(settings: FitSettings, job: Job) -> Progressed:
     """Returns the state before the first epoch."""
     # The name of the stream is that of dropout, which was its only use at first.
     key = jax.numpy.asarray(random_key(job.seed, "dropout", *job.purpose))
-    state = jax.device_get(init_state(settings.step, job.variables, key))
+    own = typed_key(jax.numpy.asarray(random_key(job.seed, "objective", *job.purpose)))
+    spec, params = settings.step.spec, job.variables["params"]
+    layers = settings.step.objective.layers(spec, params, own)
+    variables = {**job.variables, "params": {**params, **layers}}
+    state = jax.device_get(init_state(settings.step, variables, key))
     return Progressed(
         state=state,
         best=jax.tree.map(np.array, state.variables),
@@ -275,8 +303,8 @@ class _WaveInTraining:
             return None
         losses = self._validation_losses()
         seconds = time.perf_counter() - started
-        steps = [len(job.train) // self._settings.batch for job in self._jobs]
-        volumes = sum(n * self._settings.batch for n, on in zip(steps, active, strict=True) if on)
+        steps = [job.steps(self._settings.batch) for job in self._jobs]
+        volumes = sum(n * self._settings.volumes for n, on in zip(steps, active, strict=True) if on)
         reports, improved = [], [False] * len(active)
         for i in (i for i, on in enumerate(active) if on):
             loss, not_finite = ran.sums[i]
@@ -340,7 +368,7 @@ class _WaveInTraining:
             for job, state in zip(self._jobs, self.states, strict=True)
         ]
         longest = max(len(o) for o, on in zip(orders, active, strict=True) if on)
-        rows = np.stack([np.resize(order, (longest, batch)) for order in orders])
+        rows = np.stack([np.resize(order, (longest, order.shape[1])) for order in orders])
         on = [(np.arange(longest) < len(o)) & flag for o, flag in zip(orders, active, strict=True)]
         pairs = list(zip(self._jobs, rows, strict=True))
         return Steps(

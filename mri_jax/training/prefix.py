@@ -50,7 +50,9 @@ def on_features(
     if not last:
         return settings, feed
     wave = programs.wave
-    used = np.unique([r for t in trainings for r in (*t.job.train, *t.job.validation)])
+    used = np.unique(
+        [r for t in trainings for r in (*t.job.train, *t.job.unlabelled, *t.job.validation)]
+    )
     program = programs.features(settings.step.spec, last)
     variables = wave.stack([training.state.state.variables for training in trainings])
     rows = padded_rows([used] * len(trainings), wave)

@@ -18,8 +18,9 @@ from mri_jax.errors import UserError
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec, split
 from mri_jax.models.chosen import Forms
-from mri_jax.models.cnn import fresh_variables
+from mri_jax.models.cnn import Outputs, fresh_variables
 from mri_jax.training import freezing
+from mri_jax.training.objectives import CROSS_ENTROPY, Asked, Objective, Pass
 from mri_jax.training.state import Batch, TrainState
 
 # Raised by hand whenever the same seed and data would give other numbers than before.
@@ -77,6 +78,7 @@ class StepSettings:
       frozen_statistics: ``keep``: a BatchNorm whose parameters are frozen normalises with its
         running statistics and leaves them; ``adapt``: it uses and blends in those of the batch.
       first: First conv layer to run; batches then hold the output of the layer before it.
+      objective: What is minimised.
     """
 
     spec: CNNSpec
@@ -85,6 +87,7 @@ class StepSettings:
     rules: freezing.Rules = ((".*", True),)
     frozen_statistics: str = "keep"
     first: int = 1
+    objective: Objective = CROSS_ENTROPY
 
     def __post_init__(self):
         if self.frozen_statistics not in ("keep", "adapt"):
@@ -141,6 +144,7 @@ def init_state(settings: StepSettings, variables: Mapping[str, Any], key: Array)
         opt_state=optimizer_of(settings.optimizer, trained).init(ravel_pytree(trained)[0]),
         step=jnp.zeros((), jnp.int32),
         key=jnp.asarray(key, jnp.uint32),
+        memory=settings.objective.remembered(settings.spec, variables["params"]),
     )
 
 
@@ -196,6 +200,11 @@ def _in_pieces(like: Any, vector: Array) -> Any:
     return jax.tree.unflatten(structure, shaped)
 
 
+def _pass(made: Outputs, batch_stats: Mapping[str, Any]) -> Pass:
+    wide = made.penultimate.astype(made.logits.dtype)
+    return Pass(made.logits, wide, made.gates, batch_stats)
+
+
 def train_step(
     settings: StepSettings,
     state: TrainState,
@@ -226,21 +235,51 @@ def train_step(
     frozen = freezing.frozen_norms(mask) if settings.frozen_statistics == "keep" else frozenset()
     dropout = step_keys(state.key, state.step).dropout
 
+    network = CNN(settings.spec, batch_axis, forms)
+
     def loss_of(trained_params: Any) -> tuple[Array, Any]:
         params = freezing.merge(trained_params, fixed)
-        logits, updated = CNN(settings.spec, batch_axis, forms).apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch.image,
-            train=True,
-            frozen=frozen,
-            first=settings.first,
-            rngs={"dropout": dropout},
-            mutable=["batch_stats"],
-        )
-        loss = weighted_loss(logits, batch, settings.loss, batch_axis)
-        return loss, updated.get("batch_stats", {})
+        variables = {"params": params, "batch_stats": state.batch_stats}
 
-    (loss, blended), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        def trained_pass(number: int, volumes: Array) -> Pass:
+            key = jax.random.fold_in(dropout, 1 + number) if number else dropout
+            made, updated = network.apply(
+                variables,
+                volumes,
+                train=True,
+                frozen=frozen,
+                first=settings.first,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+                method="outputs",
+            )
+            return _pass(made, updated.get("batch_stats", {}))
+
+        def evaluated_pass(volumes: Array) -> Pass:
+            made = network.apply(
+                variables, volumes, train=False, first=settings.first, method="outputs"
+            )
+            return _pass(made, state.batch_stats)
+
+        terms = settings.objective.terms(
+            Asked(
+                params=params,
+                memory=state.memory,
+                labelled=batch.image,
+                unlabelled=batch.image[:0] if batch.unlabelled is None else batch.unlabelled,
+                cross_entropy=lambda logits: weighted_loss(
+                    logits, batch, settings.loss, batch_axis
+                ),
+                trained=trained_pass,
+                evaluated=evaluated_pass,
+                step=state.step,
+                batch_axis=batch_axis,
+            )
+        )
+        return terms.loss, (terms.batch_stats, terms.memory)
+
+    (loss, left), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    blended, memory = left
     loss, gradient = split.total((loss, ravel_pytree(gradients)[0]), batch_axis)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
     vector, unravel = ravel_pytree(trained)
@@ -268,6 +307,7 @@ def train_step(
         batch_stats=keep_if_broken(statistics, state.batch_stats),
         opt_state=keep_if_broken(opt_state, state.opt_state),
         step=state.step + 1,
+        memory=keep_if_broken(memory, state.memory),
     )
     metrics = {"loss": loss, "finite": finite}
     return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}

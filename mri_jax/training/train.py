@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -21,7 +21,8 @@ class Trained(NamedTuple):
 
     Attributes:
       training: Its place among the trainings.
-      state: The final state; ``best`` is the network.
+      state: The final state.
+      network: Its variables; without layers of the objective's own.
       seconds: Its share of the time.
       failed: Why it may not be used; empty where it may.
       parameters: How many numbers it has.
@@ -30,6 +31,7 @@ class Trained(NamedTuple):
 
     training: int
     state: Progressed
+    network: dict[str, Any]
     seconds: float
     failed: str
     parameters: int
@@ -80,13 +82,15 @@ def train(
 
 
 def _trained(settings: FitSettings, ended: Training, place: int, seconds: float) -> Trained:
-    params = ended.state.best["params"]
+    own = settings.step.spec.layer_names
+    params = {name: layer for name, layer in ended.state.best["params"].items() if name in own}
     mask = trainable_mask(settings.step.rules, params)
     trainable = jax.tree.map(lambda p, on: int(p.size) * bool(on), params, mask)
-    steps = len(ended.job.train) // settings.batch
+    steps = ended.job.steps(settings.batch)
     return Trained(
         training=place,
         state=ended.state,
+        network={**ended.state.best, "params": params},
         seconds=seconds,
         failed=failure(ended.state, steps, bool(len(ended.job.validation))),
         parameters=sum(int(p.size) for p in jax.tree.leaves(params)),

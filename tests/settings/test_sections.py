@@ -1,10 +1,12 @@
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
 from mri_jax.settings.generated import config_dict
 from mri_jax.settings.page import page
+from mri_jax.settings.sections import Adaptation
 from tests.conftest import ROOT
 from tests.settings.recorded import recorded, resolved, typed
 
@@ -21,7 +23,13 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     later = {"attention": "none", "attention_blocks": {"tuple": []}}
     later |= {"norm": "batch", "residual": False}
     kept = dict(sorted((kept | later).items()))
-    assert repr(found) == repr({**RECORDED[config], "model": kept})
+    whole = RECORDED[config] | {"model": kept, "adaptation": typed(asdict(Adaptation()))}
+    assert repr(found) == repr({name: _sorted(whole[name]) for name in sorted(whole)})
+
+
+def _sorted(section):
+    """Returns a section by the names of its fields, as ConfigDict gives it."""
+    return dict(sorted(section.items())) if isinstance(section, dict) else section
 
 
 def test_typed_values_tell_what_json_does_not():

@@ -1,0 +1,177 @@
+"""What each method of adaptation is shown, starts from and is tested on."""
+
+import pytest
+
+from mri_jax import adaptation
+from mri_jax.adaptation import METHODS
+from mri_jax.errors import UserError
+from mri_jax.planning.catalogue import UNKNOWN
+from mri_jax.planning.cuts import Targets
+from mri_jax.planning.plan import TrainStage
+from tests import studies
+from tests.planning.test_plan import plan_of
+from tests.tiny import make_cohorts
+
+NAMES = tuple(method.name for method in METHODS)
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=15)
+
+
+def planned(cohorts, methods=NAMES, **overrides):
+    fields = {
+        "finetune__layers": (),
+        "adaptation__methods": methods,
+        "train__folds": 3,
+        "baselines__age_sex": False,
+        **overrides,
+    }
+    return plan_of(cohorts, **fields)
+
+
+@pytest.fixture(scope="module")
+def everything(cohorts):
+    return planned(cohorts)
+
+
+def entry_of(plan, stage, fold=0):
+    return next(e for e in plan.entries if e.stage == stage and e.fold == fold)
+
+
+def networks(plan) -> list[TrainStage]:
+    return [stage for stage in plan.stages() if isinstance(stage, TrainStage)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_adaptation_part_is_seen_and_the_test_part_is_not(everything, name):
+    plan, catalogue = everything
+    entry, method = entry_of(plan, f"adapted-{name}"), adaptation.named(name)
+    parts = {a.split: set(a.examples.rows) for a in entry.answers if a.cohort == "ADNI2"}
+    assert len(parts["adaptation"]) == 6
+    assert len(parts["test"]) == 24
+    line = (*entry.network.ancestors, entry.network)
+    learnt = {row for s in line for row in s.train.rows}
+    shown = {row for s in line for row in s.unlabelled.rows}
+    assert not (learnt | shown) & parts["test"]
+    assert (learnt if method.target_labels else shown) >= parts["adaptation"]
+    if method.label_free:
+        assert not learnt & parts["adaptation"]
+        assert {label for s in line for label in s.unlabelled.labels} == {UNKNOWN}
+    source = entry_of(plan, "source").network
+    assert (set(source.train.rows) <= learnt) == (name != "target-only")
+    # An epoch of what trains on the source is chosen on the held-out source scans.
+    if method.source_labels:
+        assert any(s.validation == source.validation for s in line)
+    people = {subject for subject, _, _ in catalogue.triples(tuple(parts["adaptation"]))}
+    assert people <= entry.network.seen.subjects
+
+
+def test_networks_start_where_their_method_says(everything):
+    plan, _ = everything
+    source = entry_of(plan, "source").network
+    lines = {
+        name: [stage.kind for stage in (*e.network.ancestors, e.network)]
+        for name in NAMES
+        if (e := entry_of(plan, f"adapted-{name}"))
+    }
+    assert lines == {
+        "adabn": ["source", "statistics"],
+        "tent": ["source", "statistics", "adapt"],
+        "coral": ["adapt", "statistics"],
+        "dann": ["adapt", "statistics"],
+        "ad2a": ["adapt", "statistics"],
+        "lp-ft": ["source", "tune", "adapt"],
+        "l2-sp": ["source", "adapt"],
+        "pooled": ["adapt"],
+        "target-only": ["adapt"],
+    }
+    adabn, tent = (entry_of(plan, f"adapted-{name}").network for name in ("adabn", "tent"))
+    assert tent.parent == adabn
+    assert adabn.parent == source
+    assert {s.fold for s in networks(plan) if s.purpose[0] == "pooled"} == {0, 1, 2}
+
+
+def test_no_network_of_a_method_without_labels_depends_on_a_label_of_the_adaptation_part(
+    cohorts, everything, monkeypatch
+):
+    plan, _ = everything
+    told = Targets.adapting
+
+    def turned(targets, repeat):
+        part = told(targets, repeat)
+        return part.assign(label=1 - part["label"])
+
+    monkeypatch.setattr(Targets, "adapting", turned)
+    again, _ = planned(cohorts)
+    for method in METHODS:
+        before, after = (entry_of(p, f"adapted-{method.name}").network for p in (plan, again))
+        assert (before.fingerprint == after.fingerprint) == method.label_free, method.name
+
+
+def test_inside_the_adaptation_part_no_ancestor_saw_the_subject_that_is_scored(everything):
+    plan, catalogue = everything
+    checked = 0
+    for entry in plan.entries:
+        for answer in (a for a in entry.answers if a.split == "inner"):
+            network = answer.stage.network
+            tested = {s for s, _, _ in catalogue.triples(answer.examples.rows)}
+            for stage in (*network.ancestors, network):
+                trained = {s for s, _, _ in catalogue.triples(stage.train.rows)}
+                assert not trained & tested
+                checked += 1
+    # 3 inner folds of 3 folds: two ancestors and itself for LP-FT, one and itself for L2-SP.
+    assert checked == 3 * 3 * (3 + 2)
+    inner = {e.stage for e in plan.entries if any(a.split == "inner" for a in e.answers)}
+    assert inner == {"adapted-lp-ft", "adapted-l2-sp"}
+
+
+def test_transductive_methods_see_all_of_the_target_without_labels_and_are_named_so(cohorts):
+    plan, _ = planned(cohorts, ("adabn", "l2-sp"), adaptation__transductive=True)
+    entry = entry_of(plan, "adapted-adabn-transductive")
+    assert len(entry.network.unlabelled) == 30
+    tested = next(a.examples for a in entry.answers if (a.split, a.cohort) == ("test", "ADNI2"))
+    assert len(tested) == 24
+    assert entry_of(plan, "adapted-l2-sp").network.unlabelled.rows == ()
+
+
+def test_a_method_alone_changes_no_fingerprint_of_the_others(cohorts, everything):
+    plan, _ = everything
+    alone, _ = planned(cohorts, ("coral",))
+    coral = entry_of(alone, "adapted-coral").network
+    assert coral.fingerprint == entry_of(plan, "adapted-coral").network.fingerprint
+    heavier, _ = planned(cohorts, ("coral",), adaptation__coral_weight=2.0)
+    assert coral.fingerprint != entry_of(heavier, "adapted-coral").network.fingerprint
+
+
+def test_what_trains_and_for_how_long(everything):
+    plan, _ = everything
+    fits = {name: entry_of(plan, f"adapted-{name}").network.fit for name in NAMES}
+    source = entry_of(plan, "source").network.fit
+    assert fits["coral"].stopping == fits["pooled"].stopping == source.stopping
+    assert fits["tent"].step.rules == ((r"bn\d+/.*", True), (".*", False))
+    assert fits["tent"].step.optimizer.learning_rate == 1e-3
+    assert fits["l2-sp"].stopping.max_epochs == 10  # finetune.epochs of the preset
+    assert fits["lp-ft"].step.objective.name == "cross-entropy"
+    # 20 scans make 10 steps, 6 make 3: as many steps as the source takes at least, or a few more.
+    least = source.stopping.min_epochs * 10
+    assert 0 <= fits["target-only"].stopping.max_epochs * 3 - least < 3
+    assert fits["dann"].step.objective.steps == source.stopping.max_epochs * 10
+
+
+def test_what_cannot_be_adapted_is_refused_by_field_count_and_rule(cohorts):
+    with pytest.raises(UserError) as caught:
+        planned(cohorts, ("adabn",), train__batch=4)
+    assert str(caught.value) == (
+        "config.adaptation.methods: 'adabn' needs two batches of scans without labels, 8, and part "
+        "1 of the 5 that config.finetune.parts cuts ADNI2 into has 6; lower config.finetune.parts "
+        "or config.train.batch, or add scans"
+    )
+    related = {"source__positive": "MCI", "source__negative": "SMC"}
+    with pytest.raises(UserError, match=r"config\.finetune\.cohort: 'ADNI1' is also in .* another"):
+        studies.study(adaptation__methods=("coral",), finetune__cohort="ADNI1", **related)
+    with pytest.raises(UserError, match=r"config\.adaptation\.methods: \('high',\) must be"):
+        studies.study(adaptation__methods=("high",))
+    with pytest.raises(UserError, match=r"config\.adaptation\.tent_epochs: 0 must be a whole"):
+        studies.study(adaptation__tent_epochs=0)
