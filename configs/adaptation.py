@@ -17,4 +17,6 @@ def get_config(preset: str = "demo"):
     config.name = "adaptation"
     config.finetune.layers = ("all", "low", "high", "head")
     config.adaptation.methods = tuple(method.name for method in METHODS)
+    # The adaptation part of the smoke cohort is too small to be drawn to shares of patients.
+    config.adaptation.resampled = () if preset == "smoke" else ("adabn", "tent")
     return config

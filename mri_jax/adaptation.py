@@ -5,11 +5,13 @@ A method that minimises more than cross-entropy has an objective, a module of
 added.
 """
 
+import re
 from dataclasses import dataclass
 
 STAGE = "adapted-"
 """What the stages of adapted networks begin with in tables: ``adapted-coral``."""
 _SEES_TEST = "-transductive"
+_PART = re.compile(r"(.+)-(patients|labels)(\d+(?:\.\d+)?)")
 ALL, NORMS = ".*", r"bn\d+/.*"
 SCRATCH, SOURCE = "scratch", "source"
 
@@ -206,13 +208,66 @@ def field_of(method: Method, rate: Rate) -> str:
     return f"{method.name.replace('-', '_')}_{rate.name}"
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which scans of the target a network is adapted on.
+
+    Attributes:
+      repeat: Which of the disjoint parts of the target, or which draw.
+      patients: The part is drawn anew to this percentage of patients; None: it is as it is.
+      labels: It is this percentage of the target's subjects; None: a whole part.
+    """
+
+    repeat: int = 0
+    patients: int | None = None
+    labels: float | None = None
+
+    @property
+    def purpose(self) -> tuple[str | int, ...]:
+        """What it adds to the names of random streams."""
+        drawn = () if self.patients is None else ("patients", self.patients)
+        return (
+            self.repeat,
+            *drawn,
+            *(() if self.labels is None else ("labels", f"{self.labels:g}")),
+        )
+
+    @property
+    def suffix(self) -> str:
+        """What it adds to the names of stages.
+
+        >>> Part(1).suffix, Part(0, patients=20).suffix, Part(0, labels=2.5).suffix
+        ('', '-patients20', '-labels2.5')
+        """
+        if self.patients is not None:
+            return f"-patients{self.patients}"
+        return "" if self.labels is None else f"-labels{self.labels:g}"
+
+
+def parted(stage: str) -> tuple[str, Part]:
+    """Returns the name of a stage without its part, and the part (of repeat 0).
+
+    >>> parted("tuned-high-labels2.5")
+    ('tuned-high', Part(repeat=0, patients=None, labels=2.5))
+    >>> parted("adapted-lp-ft")[0], parted("tuned-all-adapt-patients20")[1].patients
+    ('adapted-lp-ft', 20)
+    """
+    found = _PART.fullmatch(stage)
+    if not found:
+        return stage, Part()
+    if found[2] == "patients":
+        return found[1], Part(patients=int(float(found[3])))
+    return found[1], Part(labels=float(found[3]))
+
+
 def of_stage(stage: str) -> Method | None:
     """Returns the method of a stage's name; None where it is of no adapted network.
 
-    >>> of_stage("adapted-lp-ft").name, of_stage("tuned-high")
-    ('lp-ft', None)
+    >>> of_stage("adapted-lp-ft").name, of_stage("adapted-adabn-patients20").name
+    ('lp-ft', 'adabn')
+    >>> of_stage("tuned-high")
     """
-    name = stage.removeprefix(STAGE).removesuffix(_SEES_TEST)
+    name = parted(stage)[0].removeprefix(STAGE).removesuffix(_SEES_TEST)
     return next((m for m in METHODS if stage.startswith(STAGE) and m.name == name), None)
 
 
@@ -222,4 +277,4 @@ def sees_test(stage: str) -> bool:
     >>> sees_test("adapted-adabn-transductive"), sees_test("adapted-adabn")
     (True, False)
     """
-    return stage.startswith(STAGE) and stage.endswith(_SEES_TEST)
+    return stage.startswith(STAGE) and parted(stage)[0].endswith(_SEES_TEST)

@@ -107,6 +107,74 @@ def adaptation(parts: Sequence[Sequence[str]], repeat: int) -> Adaptation:
     return Adaptation(tuple(sorted(parts[repeat])), tuple(rest))
 
 
+def resampled(
+    labelled: pd.DataFrame, shares: Sequence[int], share: int, *, seed: int, purpose: str
+) -> tuple[str, ...]:
+    """Returns subjects drawn to a share of positives, as many for each of some shares.
+
+    Args:
+      labelled: Rows of a task, as in `folds`.
+      shares: Percentages of positives that are compared.
+      share: One of them.
+      seed: The study's seed.
+      purpose: Name of the random stream.
+
+    Returns:
+      Sorted subject ids, none twice: of each class the first of one random order, so that the draws
+      of two shares have most subjects in common. Their number is the largest that the classes allow
+      for all of the shares; 0 where a class is empty.
+    """
+    orders = _orders(labelled, seed, ("resampled", purpose))
+    sizes = [
+        size for size in range(len(orders[0]) + len(orders[1]) + 1)
+        if all(_positives(size, each) <= len(orders[1]) for each in shares)
+        and all(size - _positives(size, each) <= len(orders[0]) for each in shares)
+    ]  # fmt: skip
+    size = max(sizes)
+    positives = _positives(size, share)
+    return tuple(sorted([*orders[1][:positives], *orders[0][: size - positives]]))
+
+
+def _positives(size: int, share: int) -> int:
+    return (size * share + 50) // 100
+
+
+def labelled_share(
+    labelled: pd.DataFrame, among: Sequence[str], percent: float, *, seed: int, purpose: str
+) -> tuple[str, ...]:
+    """Returns subjects that are a percentage of each class of a cohort, two of a class at least.
+
+    Args:
+      labelled: Rows of a task, as in `folds`: all of the cohort.
+      among: Subjects of it from which they are drawn.
+      percent: Of the cohort's subjects of each class.
+      seed: The study's seed.
+      purpose: Name of the random stream; a smaller percentage of the same stream is among a larger.
+
+    Returns:
+      Sorted subject ids.
+    """
+    inside = labelled[labelled["subject_id"].isin(among)]
+    chosen: list[str] = []
+    for label, order in enumerate(_orders(inside, seed, ("labelled", purpose))):
+        whole = labelled.loc[labelled["label"] == label, "subject_id"].nunique()
+        chosen += order[: max(2, int(whole * percent / 100 + 0.5))]
+    return tuple(sorted(chosen))
+
+
+def _orders(
+    labelled: pd.DataFrame, seed: int, purpose: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """Returns the negative and the positive subjects, each in a random order."""
+    subjects = _one_row_a_subject(labelled)
+    found = []
+    for label in (0, 1):
+        names = sorted(subjects.loc[subjects["label"] == label, "subject_id"])
+        order = generator(seed, *purpose, label).permutation(len(names))
+        found.append([names[place] for place in order])
+    return found[0], found[1]
+
+
 def _parts(
     labelled: pd.DataFrame, n: int, seed: int, purpose: tuple[str, ...], what: str
 ) -> tuple[tuple[str, ...], ...]:

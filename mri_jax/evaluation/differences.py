@@ -92,7 +92,8 @@ def _at_refitted(
         comparisons.aligned(tuned.scores, source.scores)
     except UserError:
         return []  # the rows at argmax say why
-    cuts = operating.refitted(everyone, tuned.scores)
+    shown = operating.shown_to(predictions, tuned.method.run, tuned.method.stage, tuned.cohort)
+    cuts = operating.refitted(everyone, tuned.scores, shown)
     if cuts is None or np.isnan(cuts).any():
         return []
     alike = "the two decide alike on every subject"

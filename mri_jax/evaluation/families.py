@@ -4,11 +4,12 @@ A family of tests is one table and one metric; Holm's adjustment runs within it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from mri_jax import adaptation
+from mri_jax.adaptation import Part, parted
 from mri_jax.evaluation.baselines import LABELS
 from mri_jax.evaluation.variants import OPTIONS, UNKNOWN, Variant, of_rows
 
@@ -77,6 +78,9 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     - finetune: for each run with tuned stages, source and tuned; each tuned against the source.
       Exploratory where more than four sets of layers were tuned. ``adaptation`` where it was
       adapted by other methods, too (`mri_jax.adaptation`): all of them stand in one table.
+    - prevalence: the source beside methods on the adaptation part drawn to shares of patients;
+      each method against itself at the middle share. labels: source and networks adapted on shares
+      of the labels, each against the source.
     - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
     - source: whatever source network is in none of these.
 
@@ -210,7 +214,11 @@ def _tunings(
     for run, stages in sorted(tuned.groupby("run")["stage"]):
         variant = variants[run]
         source = Method(run, SOURCE, variant)
-        rows = [Method(run, stage, variant) for stage in sorted(stages, key=layer_order)]
+        every = [Method(run, stage, variant) for stage in sorted(stages, key=layer_order)]
+        found += _parted(every, source, tuned["run"].nunique() == 1)
+        rows = [row for row in every if parted(row.stage)[1] == Part()]
+        if not rows:
+            continue
         adapted = any(adaptation.of_stage(row.stage) for row in rows)
         key = "adaptation" if adapted else "finetune"
         key = key if tuned["run"].nunique() == 1 else f"{key}-{run}"
@@ -223,18 +231,46 @@ def _tunings(
     return found
 
 
-def layer_order(stage: str) -> tuple[int, int, str]:
+def _parted(rows: list[Method], source: Method, alone: bool) -> list[Family]:
+    """Returns the tables of networks that were adapted on other scans than a whole part."""
+    found = []
+    of_patients = [row for row in rows if parted(row.stage)[1].patients is not None]
+    of_labels = [row for row in rows if parted(row.stage)[1].labels is not None]
+    if of_patients:
+        shares = sorted({parted(row.stage)[1].patients or 0 for row in of_patients})
+        middle = min(shares, key=lambda share: abs(share - 50))
+        at = {(parted(row.stage)[0], parted(row.stage)[1].patients): row for row in of_patients}
+        pairs = [
+            (row, at[name, middle])
+            for (name, share), row in at.items()
+            if share != middle and (name, middle) in at
+        ]
+        title = f"Share of patients in the adaptation part of {source.run}: drawn at equal size"
+        found.append(Family("prevalence", title, (source, *of_patients), tuple(pairs)))
+    if of_labels:
+        title = f"Number of labels of {source.run}: adapted on shares of the target's subjects"
+        pairs = [(row, source) for row in of_labels]
+        found.append(Family("labels", title, (source, *of_labels), tuple(pairs)))
+    if alone:
+        return found
+    return [replace(family, key=f"{family.key}-{source.run}") for family in found]
+
+
+def layer_order(stage: str) -> tuple[int, int, str, float]:
     """Returns what sorts stages: source, all layers, low, high, conv layers by number, the head.
 
-    Networks adapted by other methods come after them, those without labels first.
+    Networks adapted by other methods come after them, those without labels first; of one way those
+    that were adapted on fewer patients or labels.
     """
+    stage, part = parted(stage)
     method = adaptation.of_stage(stage)
     if method:
-        return (10 + method.target_labels, adaptation.METHODS.index(method), stage)
+        place = adaptation.METHODS.index(method)
+        return (10 + method.target_labels, place, stage, part.patients or part.labels or 0)
     layers = stage.removeprefix("tuned-").split("-")[0]
     # A longer name of a conv layer has a larger number.
     rank = {"source": -1, "all": 0, "low": 1, "high": 2, "head": 4}.get(layers, 3)
-    return rank, len(layers), stage
+    return rank, len(layers), stage, part.labels or 0
 
 
 def _tasks(networks: list[Method], baselines: list[Method]) -> list[Family]:

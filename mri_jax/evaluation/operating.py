@@ -3,6 +3,7 @@
 Nothing here is fitted on scores of subjects that a network trained on, nor on test subjects.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -148,7 +149,21 @@ def like(source: Scores, tuned: Scores) -> Scores:
     return replace(tuned, score=source.score[picked])
 
 
-def refitted(source: Scores, tuned: Scores) -> np.ndarray | None:
+Shown = Mapping[tuple[int, int], np.ndarray]
+"""The scans that the networks of each (repeat, fold) adapted to."""
+
+
+def shown_to(predictions: pd.DataFrame, run: str, stage: str, cohort: str) -> Shown:
+    """Returns the scans that networks adapted to, where not all outside the test set are these."""
+    chosen = predictions["stage"].eq(stage) & predictions["split"].eq("adaptation")
+    rows = predictions[chosen & predictions["run"].eq(run) & predictions["cohort"].eq(cohort)]
+    return {
+        (int(repeat), int(fold)): (group["subject_id"] + "/" + group["session_id"]).to_numpy(str)
+        for (repeat, fold), group in rows.groupby(["repeat", "fold"])
+    }
+
+
+def refitted(source: Scores, tuned: Scores, shown: Shown | None = None) -> np.ndarray | None:
     """Returns (J,) thresholds of source networks, refitted on what each tuned one adapted to.
 
     The adaptation part of a repeat is the target scans outside that repeat's test set; the source
@@ -157,15 +172,18 @@ def refitted(source: Scores, tuned: Scores) -> np.ndarray | None:
     Args:
       source: From `never_trained`.
       tuned: Networks of every (repeat, fold).
+      shown: What they adapted to, where it is less than the whole part.
 
     Returns:
       NaN where the adaptation part holds one class; None where a network has none (a cohort that
       was not fine-tuned on).
     """
     found = []
-    for fold, tested in zip(tuned.fold, tuned.tested, strict=True):
+    for repeat, fold, tested in zip(tuned.repeat, tuned.fold, tuned.tested, strict=True):
         network = int(np.flatnonzero(source.fold == fold)[0])
         inside = ~np.isin(source.scan, tuned.scan[tested]) & source.tested[network]
+        if shown:
+            inside &= np.isin(source.scan, shown.get((int(repeat), int(fold)), np.array([], str)))
         if not inside.any():
             return None
         found.append(best_threshold(source.label[inside], source.score[network, inside]))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from mri_jax.adaptation import parted
 from mri_jax.evaluation import calibration, operating
 from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import SOURCE, Family, Method
@@ -62,7 +63,7 @@ def points_of(
     points.append(
         _looked_up(operating.SOURCE_FOLD, fitted, list(scores.fold), "held-out source scores")
     )
-    if any(m.stage != SOURCE for m in family.methods):
+    if any(m.stage != SOURCE and parted(m.stage)[1].labels is None for m in family.methods):
         source = operating.never_trained(predictions, method.run, entry.cohort)
         cuts = operating.refitted(source, scores)
         if cuts is not None:

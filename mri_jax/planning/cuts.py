@@ -1,11 +1,12 @@
 """The scans of a run: those of its source, and those of its targets, cut into parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from mri_jax.adaptation import Part
 from mri_jax.cohort import splits
 from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Catalogue, Examples
@@ -53,7 +54,26 @@ class Targets:
 
     def repeats(self, cohort: str) -> tuple[int, ...]:
         """Returns the repeats in which a source network is asked about a target."""
-        return tuple(range(self.run.finetune.repeats)) if cohort == self.tuned_on else (0,)
+        if cohort != self.tuned_on or self.run.finetune.labels:
+            return (0,)
+        return tuple(range(self.run.finetune.repeats))
+
+    @property
+    def adapting_parts(self) -> tuple[Part, ...]:
+        """What networks adapt on, each in turn."""
+        repeats = range(self.run.finetune.repeats)
+        if not self.run.finetune.labels:
+            return tuple(map(Part, repeats))
+        return tuple(Part(r, labels=float(p)) for p in self.run.finetune.labels for r in repeats)
+
+    @property
+    def resampled_parts(self) -> tuple[Part, ...]:
+        """Parts drawn anew to shares of patients."""
+        return tuple(
+            replace(part, patients=share)
+            for part in self.adapting_parts
+            for share in self.run.adaptation.shares
+        )
 
     @property
     def tuned_on(self) -> str | None:
@@ -81,7 +101,7 @@ class Targets:
                     cuts[cohort, repeat] = [("test", self.catalogue.examples(scans))]
                 continue
             for repeat in repeats:
-                cut = splits.adaptation(self._parts, repeat)
+                cut = self._cut(repeat)
                 cuts[cohort, repeat] = [
                     (split, self.catalogue.examples(of_subjects(scans, subjects)))
                     for split, subjects in (
@@ -90,6 +110,20 @@ class Targets:
                     )
                 ]
         return cuts
+
+    def _cut(self, repeat: int) -> splits.Adaptation:
+        """Who may adapt and who tests; with shares of labels the last part tests in any repeat."""
+        if not self.run.finetune.labels:
+            return splits.adaptation(self._parts, repeat)
+        tested = splits.adaptation(self._parts, len(self._parts) - 1)
+        return splits.Adaptation(tested.test_ids, tested.adaptation_ids)
+
+    def cut_for(self, part: Part) -> list[tuple[str, Examples]]:
+        """Returns the (split, scans) of the cohort that is tuned on, for what adapts on a part."""
+        repeat = 0 if self.run.finetune.labels else part.repeat
+        tested = dict(self.cuts[self.run.finetune.cohort, repeat])["test"]
+        whole = replace(part, patients=None)
+        return [("adaptation", self.catalogue.examples(self.adapting(whole))), ("test", tested)]
 
     @cached_property
     def _parts(self) -> tuple[tuple[str, ...], ...]:
@@ -100,15 +134,34 @@ class Targets:
         feasible.enough(scans, tuning.parts, asked, tuning.cohort, "lower it, or add subjects")
         return splits.fifths(scans, seed=self.seed, n=tuning.parts, purpose=tuning.cohort)
 
-    def adapting(self, repeat: int) -> pd.DataFrame:
-        """Returns the scans of the part that is tuned on."""
-        scans = self.scans[self.run.finetune.cohort]
-        return of_subjects(scans, splits.adaptation(self._parts, repeat).adaptation_ids)
+    def adapting(self, part: Part) -> pd.DataFrame:
+        """Returns the scans of the part that is tuned on.
 
-    def part(self, repeat: int) -> str:
+        Raises:
+          UserError: It has too few of a class to be drawn to shares of patients.
+        """
+        cohort = self.run.finetune.cohort
+        scans = self.scans[cohort]
+        subjects = self._cut(part.repeat).adaptation_ids
+        purpose = "-".join([cohort, str(part.repeat)])
+        if part.labels is not None:
+            subjects = splits.labelled_share(
+                scans, subjects, part.labels, seed=self.seed, purpose=purpose
+            )
+        chosen = of_subjects(scans, subjects)
+        if part.patients is None:
+            return chosen
+        shares = self.run.adaptation.shares
+        drawn = splits.resampled(chosen, shares, part.patients, seed=self.seed, purpose=purpose)
+        return of_subjects(chosen, drawn)
+
+    def called(self, part: Part) -> str:
         """Returns what messages call the part that is tuned on."""
         tuning = self.run.finetune
+        if part.labels is not None:
+            return f"{part.labels:g}% of {tuning.cohort} ({named('finetune.labels')})"
+        drawn = "" if part.patients is None else f", drawn to {part.patients}% patients,"
         return (
-            f"part {repeat + 1} of the {tuning.parts} that {named('finetune.parts')} cuts "
-            f"{tuning.cohort} into"
+            f"part {part.repeat + 1} of the {tuning.parts} that {named('finetune.parts')} cuts "
+            f"{tuning.cohort} into{drawn}"
         )

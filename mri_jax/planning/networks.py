@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import pandas as pd
 
 from mri_jax import adaptation
-from mri_jax.adaptation import SCRATCH, SOURCE, Method
+from mri_jax.adaptation import SCRATCH, SOURCE, Method, Part
 from mri_jax.cohort import splits
 from mri_jax.cohort.leakage import Seen
 from mri_jax.planning import feasible
@@ -104,17 +104,10 @@ class Networks:
     def tuned_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
         """Yields fine-tuned networks with what is asked of them."""
         for choice in self._run.tunings:
-            for repeat in range(self._run.finetune.repeats):
-                for fold, source in enumerate(sources):
-                    tuned = self._tuned(source, choice, repeat)
-                    answers = [self._held_out(tuned, source, repeat)]
-                    for cohort in self._run.targets:
-                        answers += self._on_target(tuned, cohort, (repeat,))
-                    inner = partial(self._tuned, source, choice, repeat)
-                    answers += self._inner_answers(repeat, inner)
-                    yield Entry(
-                        self._run.variant, choice.stage, repeat, fold, tuned, tuple(answers)
-                    )
+            for part in self.targets.adapting_parts:
+                for source in sources:
+                    made = partial(self._tuned, source, choice, part)
+                    yield self._adapted_entry(choice.stage, part, source, made)
 
     def adapted_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
         """Yields networks adapted by the methods of `mri_jax.adaptation`, and what they are asked.
@@ -124,16 +117,39 @@ class Networks:
         """
         for method in self._run.methods:
             stage = method.stage(self._run.adaptation.transductive)
-            for repeat in range(self._run.finetune.repeats):
-                for fold, source in enumerate(sources):
-                    adapted = self._adapted(source, method, repeat)
-                    answers = [self._held_out(adapted, source, repeat)]
-                    for cohort in self._run.targets:
-                        answers += self._on_target(adapted, cohort, (repeat,))
-                    if method.target_labels and method.start != SCRATCH:
-                        inner = partial(self._adapted, source, method, repeat)
-                        answers += self._inner_answers(repeat, inner)
-                    yield Entry(self._run.variant, stage, repeat, fold, adapted, tuple(answers))
+            again = method.name in self._run.adaptation.resampled
+            for part in (*self.targets.adapting_parts, *self.targets.resampled_parts * again):
+                for source in sources:
+                    made = partial(self._adapted, source, method, part)
+                    inside = method.target_labels and method.start != SCRATCH
+                    yield self._adapted_entry(stage, part, source, made, inside)
+
+    def _adapted_entry(
+        self,
+        stage: str,
+        part: Part,
+        source: TrainStage,
+        made: Callable[[InnerFold | None], TrainStage],
+        inside: bool = True,
+    ) -> Entry:
+        """Returns a network that is adapted on a part, and what is asked of it.
+
+        Args:
+          stage: How, as tables name it.
+          part: On what.
+          source: The source network of its fold.
+          made: Makes the network, or the one that learns from an inner fold alone.
+          inside: Whether there are scores inside the part.
+        """
+        network = made(None)
+        answers = [self._held_out(network, source, part.repeat)]
+        for cohort in self._run.targets:
+            answers += self._on_target(network, cohort, (part.repeat,), part)
+        answers += self._inner_answers(part, made) if inside else ()
+        named_stage = stage + part.suffix
+        return Entry(
+            self._run.variant, named_stage, part.repeat, source.fold, network, tuple(answers)
+        )
 
     def _held_out(self, network: TrainStage, source: TrainStage, repeat: int = 0) -> Answer:
         stage = self._evaluate(network, source.validation)
@@ -143,27 +159,38 @@ class Networks:
         return self._fingerprinted(EvaluateStage("", network, tested))
 
     def _on_target(
-        self, network: TrainStage, cohort: str, repeats: tuple[int, ...]
+        self,
+        network: TrainStage,
+        cohort: str,
+        repeats: tuple[int, ...],
+        part: Part | None = None,
     ) -> Iterator[Answer]:
-        """Yields the scans of a cohort, cut into adaptation and test where it is tuned on."""
+        """Yields the scans of a cohort, cut into adaptation and test where it is tuned on.
+
+        ``part`` is what the network is adapted on; None of a source network.
+        """
         stage = self._evaluate(network, self._catalogue.examples(self.targets.scans[cohort]))
         for repeat in repeats:
-            for split, examples in self.targets.cuts[cohort, repeat]:
+            if part and cohort == self.targets.tuned_on:
+                cut = self.targets.cut_for(part)
+            else:
+                cut = self.targets.cuts[cohort, repeat]
+            for split, examples in cut:
                 yield Answer(stage, cohort, split, examples, repeat)
 
     def _inner_answers(
-        self, repeat: int, network: Callable[[InnerFold], TrainStage]
+        self, part: Part, network: Callable[[InnerFold | None], TrainStage]
     ) -> Iterator[Answer]:
         """Yields each scan of the adapting part, scored by a network made without its subject."""
         number = self._run.finetune.inner_folds
         if not number:
             return
-        chosen = self.targets.adapting(repeat)
+        chosen = self.targets.adapting(part)
         feasible.enough(
             chosen,
             number,
             f"{named('finetune.inner_folds')}: {number}",
-            self.targets.part(repeat),
+            self.targets.called(part),
             "lower it (0: none, and no thresholds of tuned networks), or "
             + named("finetune.parts"),
         )
@@ -172,50 +199,53 @@ class Networks:
             tuned = network((place, fold.train_ids))
             held_out = self._catalogue.examples(of_subjects(chosen, fold.validation_ids))
             stage = self._evaluate(tuned, held_out)
-            yield Answer(stage, self._run.finetune.cohort, "inner", held_out, repeat)
+            yield Answer(stage, self._run.finetune.cohort, "inner", held_out, part.repeat)
 
     def _tuned(
         self,
         parent: TrainStage,
         choice: Tuning,
-        repeat: int,
+        part: Part,
         inner_fold: InnerFold | None = None,
     ) -> TrainStage:
         """Returns a tuning on the adapting part, or on the training subjects of an inner fold."""
-        chosen, inner = self._part(repeat, inner_fold)
-        train, validation = self._stopped(chosen, repeat, bool(inner_fold))
+        chosen, inner = self._shown_of(part, inner_fold)
+        train, validation = self._stopped(chosen, part, bool(inner_fold))
         return self._fingerprinted(
             TrainStage(
                 kind="tune",
                 fingerprint="",
                 fit=tuning_fit(self._run, choice),
                 seed=self.study.seed,
-                purpose=("tune", *parent.purpose, repeat, *inner),
+                purpose=("tune", *parent.purpose, *part.purpose, *inner),
                 train=self._catalogue.examples(train),
                 validation=self._catalogue.examples(validation),
                 class_weights=self._run.train.class_weights,
                 seen=parent.seen | self._shown(chosen),
                 parent=parent,
                 reference=parent.reference,
-                label=f"{self._run.name} {choice.stage}",
+                label=self._label(choice.stage, part),
             )
         )
 
-    def _part(
-        self, repeat: int, inner_fold: InnerFold | None
+    def _shown_of(
+        self, part: Part, inner_fold: InnerFold | None
     ) -> tuple[pd.DataFrame, tuple[str | int, ...]]:
         """Returns the scans of an adapting part or an inner fold, and what its purpose ends in."""
-        chosen = self.targets.adapting(repeat)
+        chosen = self.targets.adapting(part)
         if inner_fold is None:
             return chosen, ()
         place, subjects = inner_fold
         return of_subjects(chosen, subjects), ("inner", place)
 
+    def _label(self, stage: str, part: Part) -> str:
+        return f"{self._run.name} {stage}{part.suffix}"
+
     def _shown(self, scans: pd.DataFrame) -> Seen:
         return Seen.of(self._catalogue.triples(self._catalogue.examples(scans).rows))
 
     def _stopped(
-        self, chosen: pd.DataFrame, repeat: int, inside: bool
+        self, chosen: pd.DataFrame, part: Part, inside: bool
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Returns what a tuning learns from and what stops it; ``inside``: it is an inner one."""
         train, validation = chosen, chosen.iloc[:0]
@@ -224,11 +254,14 @@ class Networks:
                 chosen,
                 _STOPPING_PARTS,
                 f"{named('finetune.stopping')}: 'inner' makes {_STOPPING_PARTS} parts, which",
-                ("an inner fold of " if inside else "") + self.targets.part(repeat),
+                ("an inner fold of " if inside else "") + self.targets.called(part),
                 f"take 'fixed', or lower {named('finetune.parts')}",
             )
             inner = splits.fifths(
-                chosen, seed=self.study.seed, n=_STOPPING_PARTS, purpose=f"inner-{repeat}"
+                chosen,
+                seed=self.study.seed,
+                n=_STOPPING_PARTS,
+                purpose=f"inner-{part.repeat}{part.suffix}",
             )
             train, validation = (
                 chosen[~chosen["subject_id"].isin(inner[0])],
@@ -240,53 +273,52 @@ class Networks:
         self,
         source: TrainStage,
         method: Method,
-        repeat: int,
+        part: Part,
         inner_fold: InnerFold | None = None,
     ) -> TrainStage:
         """Returns the network of a method that starts from a source network, or beside it."""
-        network = self._start(source, method.start, repeat, inner_fold)
+        network = self._start(source, method.start, part, inner_fold)
         if method.trains:
-            network = self._trained(source, network, method, repeat, inner_fold)
+            network = self._trained(source, network, method, part, inner_fold)
         if method.statistics:
             assert network is not None
-            network = self._with_statistics(network, method, repeat)
+            network = self._with_statistics(network, method, part)
         assert network is not None
         return network
 
     def _start(
-        self, source: TrainStage, start: str, repeat: int, inner_fold: InnerFold | None
+        self, source: TrainStage, start: str, part: Part, inner_fold: InnerFold | None
     ) -> TrainStage | None:
         if start in (SCRATCH, SOURCE):
             return source if start == SOURCE else None
         if start in LAYER_SETS:
-            return self._tuned(source, Tuning(start, "keep"), repeat, inner_fold)
-        return self._adapted(source, adaptation.named(start), repeat, inner_fold)
+            return self._tuned(source, Tuning(start, "keep"), part, inner_fold)
+        return self._adapted(source, adaptation.named(start), part, inner_fold)
 
     def _trained(
         self,
         source: TrainStage,
         parent: TrainStage | None,
         method: Method,
-        repeat: int,
+        part: Part,
         inner_fold: InnerFold | None,
     ) -> TrainStage:
         """Returns a network that is trained by a method."""
-        part, inner = self._part(repeat, inner_fold)
+        chosen, inner = self._shown_of(part, inner_fold)
         train, validation = NONE, NONE
         unlabelled, seen = NONE, parent.seen if parent else Seen.of([])
         if method.source_labels:
             train, validation = source.train, source.validation
             seen |= source.seen
+        seen |= self._shown(chosen)
         if method.target_labels:
-            own, stopping = part, part.iloc[:0]
+            own, stopping = chosen, chosen.iloc[:0]
             if parent:
-                own, stopping = self._stopped(part, repeat, bool(inner_fold))
+                own, stopping = self._stopped(chosen, part, bool(inner_fold))
             train = train + self._catalogue.examples(own)
             validation = validation + self._catalogue.examples(stopping)
-            seen |= self._shown(part)
         else:
-            unlabelled = self._unlabelled(method, repeat)
-            seen |= self._shown(part)
+            unlabelled = self._unlabelled(method, part)
         scans = (
             len(train) - len(source.train) + self._smallest
             if method.source_labels
@@ -298,19 +330,19 @@ class Networks:
                 fingerprint="",
                 fit=method_fit(self._run, method, scans, self._smallest),
                 seed=self.study.seed,
-                purpose=(method.name, *source.purpose, repeat, *inner),
+                purpose=(method.name, *source.purpose, *part.purpose, *inner),
                 train=train,
                 validation=validation,
                 class_weights=self._run.train.class_weights,
                 seen=seen,
                 parent=parent,
                 reference=parent.reference if parent else source.reference and train,
-                label=f"{self._run.name} {method.stage(self._run.adaptation.transductive)}",
+                label=self._label(method.stage(self._run.adaptation.transductive), part),
                 unlabelled=unlabelled,
             )
         )
 
-    def _with_statistics(self, network: TrainStage, method: Method, repeat: int) -> TrainStage:
+    def _with_statistics(self, network: TrainStage, method: Method, part: Part) -> TrainStage:
         """Returns a network with BatchNorm's statistics of the adapting part."""
         return self._fingerprinted(
             replace(
@@ -319,20 +351,20 @@ class Networks:
                 fingerprint="",
                 train=NONE,
                 validation=NONE,
-                seen=network.seen | self._shown(self.targets.adapting(repeat)),
+                seen=network.seen | self._shown(self.targets.adapting(part)),
                 parent=network,
-                label=f"{self._run.name} {method.stage(self._run.adaptation.transductive)}",
-                unlabelled=self._unlabelled(method, repeat),
+                label=self._label(method.stage(self._run.adaptation.transductive), part),
+                unlabelled=self._unlabelled(method, part),
             )
         )
 
-    def _unlabelled(self, method: Method, repeat: int) -> Examples:
+    def _unlabelled(self, method: Method, part: Part) -> Examples:
         """Returns what a method without labels is shown: the adapting part, or all of the target.
 
         What it sees of the test part, without labels and because the study asks for it, is not
         among the scans that may not be tested (`TrainStage.seen`).
         """
-        scans, where = self.targets.adapting(repeat), self.targets.part(repeat)
+        scans, where = self.targets.adapting(part), self.targets.called(part)
         if self._run.adaptation.transductive:
             scans, where = self.targets.scans[self._run.finetune.cohort], self._run.finetune.cohort
         feasible.check_unlabelled(method, self._run.train.batch, len(scans), where)

@@ -1,6 +1,7 @@
 """What people call the methods of a run, beside the names that tables and files have."""
 
 from mri_jax import adaptation
+from mri_jax.adaptation import parted
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.families import SOURCE as SOURCE
 from mri_jax.evaluation.families import Method
@@ -100,6 +101,11 @@ def _baseline(family: str) -> str:
 
 def of_stage(stage: str) -> str:
     """Returns what people call a stage: ``source``, which layers were fine-tuned, or a method."""
+    stage, part = parted(stage)
+    if part.patients is not None:
+        return f"{of_stage(stage)}, {part.patients}% patients"
+    if part.labels is not None:
+        return f"{of_stage(stage)}, {part.labels:g}% of the target"
     method = adaptation.of_stage(stage)
     if method:
         return method.shown + (", test scans seen" if adaptation.sees_test(stage) else "")

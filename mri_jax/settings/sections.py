@@ -260,7 +260,16 @@ class Finetune:
     )
     cohort: str = field(NAME, "the cohort that is fine-tuned on", "ADNI2")
     parts: int = field(Whole(2, 1000), "parts of the cohort; one adapts, the others test", 5)
-    repeats: int = field(Whole(1, 1000), "how many of the parts adapt in turn", 1)
+    repeats: int = field(
+        Whole(1, 1000), "how many of the parts adapt in turn; how many draws of each of labels", 1
+    )
+    labels: tuple[float, ...] = field(
+        Many(Number(0, 100, open_least=True, open_most=True), 0, 100, rising=True),
+        "percentages of the cohort's subjects to adapt on, drawn from all parts but the last, "
+        "which tests; empty: whole parts adapt",
+        (),
+        before=(),
+    )
     learning_rate: float = field(Number(0, 1), "learning rate of Adam", 1e-5)
     epochs: int = field(EPOCHS, "number of epochs; with stopping=inner the largest number", 20)
     stopping: str = field(
@@ -283,6 +292,17 @@ class _Adaptation:
         Many(Choice(tuple(m.name for m in ADAPTATIONS)), 0, len(ADAPTATIONS), distinct=True),
         "ways of adapting beside finetune.layers (docs/adaptation.md); empty: none",
         (),
+    )
+    resampled: tuple[str, ...] = field(
+        Many(Choice(tuple(m.name for m in ADAPTATIONS if m.label_free)), 0, 100, distinct=True),
+        "those of methods that are also run on the adaptation part drawn anew, at equal size, to "
+        "each of shares",
+        (),
+    )
+    shares: tuple[int, ...] = field(
+        Many(Whole(1, 99), 1, 99, rising=True),
+        "percentages of patients to which the adaptation part is drawn for resampled",
+        (20, 50, 80),
     )
     transductive: bool = field(
         Flag(),

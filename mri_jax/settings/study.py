@@ -380,6 +380,11 @@ def _check_apart(study: Study, source: Source, adapts: bool, at: str) -> None:
     """Refuses to test on a source cohort with a class of the source: on people trained on."""
     shared = {study.task.positive, study.task.negative} & {source.positive, source.negative}
     tuned = (study.finetune.cohort,) if adapts else ()
+    if study.adaptation.resampled and study.adaptation.transductive:
+        raise UserError(
+            f"{at}.adaptation.resampled: must be empty where {at}.adaptation.transductive is True: "
+            "the test part's shares are as they are"
+        )
     if study.adaptation.methods and study.finetune.cohort in source.cohorts:
         raise UserError(
             f"{at}.finetune.cohort: {study.finetune.cohort!r} is also in {at}.source.cohorts; "
@@ -406,13 +411,19 @@ def naming_fields_of(at: str) -> Iterator[None]:
 def _tunings(section: Finetune, spec: CNNSpec, at: str) -> Iterator[Tuning]:
     convs = tuple(name for name in spec.layer_names if name.startswith("conv"))
     sets: Sequence[str] = (*LAYER_SETS, *convs)
+    most = 100 * (1 - 1 / section.parts)
+    if section.labels and section.labels[-1] > most + 1e-9:
+        raise UserError(
+            f"{at}.labels: {section.labels[-1]:g} must be at most {most:g}, what the last of the "
+            f"{section.parts} parts, which tests, leaves"
+        )
     for layers in section.layers:
         if layers not in sets:
             raise UserError(
                 f"{at}.layers: {shown(layers)} must be one of {', '.join(sets)} "
                 "(docs/config.md has the layers that each trains)"
             )
-    if section.repeats > section.parts:
+    if section.repeats > section.parts and not section.labels:
         raise UserError(
             f"{at}.repeats: {section.repeats} must be at most {at}.parts, {section.parts}"
         )

@@ -99,8 +99,8 @@ def test_no_network_of_a_method_without_labels_depends_on_a_label_of_the_adaptat
     plan, _ = everything
     told = Targets.adapting
 
-    def turned(targets, repeat):
-        part = told(targets, repeat)
+    def turned(targets, which):
+        part = told(targets, which)
         return part.assign(label=1 - part["label"])
 
     monkeypatch.setattr(Targets, "adapting", turned)
@@ -136,6 +136,59 @@ def test_transductive_methods_see_all_of_the_target_without_labels_and_are_named
     assert entry_of(plan, "adapted-l2-sp").network.unlabelled.rows == ()
 
 
+def test_the_adaptation_part_is_drawn_to_shares_of_patients_of_one_size(cohorts):
+    plan, catalogue = planned(cohorts, ("adabn", "coral"), adaptation__resampled=("adabn",))
+    counts = {}
+    for stage in {entry.stage for entry in plan.entries} - {"source", "adapted-coral"}:
+        rows = entry_of(plan, stage).network.unlabelled.rows
+        diagnoses = catalogue.frame["diagnosis"].to_numpy()[list(rows)]
+        counts[stage] = (int((diagnoses == "AD").sum()), int((diagnoses == "CN").sum()))
+    # Three of each class: 80% of four are three.
+    assert counts == {
+        "adapted-adabn": (3, 3),
+        "adapted-adabn-patients20": (1, 3),
+        "adapted-adabn-patients50": (2, 2),
+        "adapted-adabn-patients80": (3, 1),
+    }
+    assert all(len(a.examples) == 6 for e in plan.entries for a in e.answers
+               if a.split == "adaptation")  # fmt: skip
+    with pytest.raises(UserError, match=r"config\.adaptation\.resampled: must be empty where"):
+        studies.study(adaptation__resampled=("adabn",), adaptation__transductive=True)
+
+
+def test_shares_of_labels_are_nested_and_are_tested_on_the_same_subjects(cohorts):
+    plan, _ = planned(
+        cohorts, ("adabn",), finetune__labels=(2.5, 20, 80), finetune__layers=("head",),
+        finetune__repeats=2, finetune__inner_folds=0,
+    )  # fmt: skip
+    found, tested = {}, set()
+    for entry in plan.entries:
+        splits = {a.split: a.examples.rows for a in entry.answers if a.cohort == "ADNI2"}
+        tested.add(splits["test"])
+        if entry.fold == 0 and entry.stage.startswith("tuned-head-labels"):
+            found[entry.stage, entry.repeat] = set(splits["adaptation"])
+            assert set(entry.network.train.rows) == found[entry.stage, entry.repeat]
+    assert len(tested) == 1
+    (tested,) = tested
+    assert len(tested) == 6
+    sizes = {name: len(rows) for name, rows in found.items()}
+    # Of 15 of each class: two at least, three, and all twelve that do not test.
+    assert sizes == {
+        (f"tuned-head-labels{share}", repeat): size
+        for share, size in (("2.5", 4), ("20", 6), ("80", 24))
+        for repeat in (0, 1)
+    }
+    for repeat in (0, 1):
+        few, some, most = (found[f"tuned-head-labels{n}", repeat] for n in ("2.5", "20", "80"))
+        assert few < some < most
+        assert not most & set(tested)
+    assert found["tuned-head-labels20", 0] != found["tuned-head-labels20", 1]
+    with pytest.raises(
+        UserError, match=r"config\.finetune\.labels: 90 must be at most 80, what the"
+    ):
+        studies.study(finetune__labels=(5, 90))
+
+
 def test_a_method_alone_changes_no_fingerprint_of_the_others(cohorts, everything):
     plan, _ = everything
     alone, _ = planned(cohorts, ("coral",))
@@ -149,7 +202,9 @@ def test_what_trains_and_for_how_long(everything):
     plan, _ = everything
     fits = {name: entry_of(plan, f"adapted-{name}").network.fit for name in NAMES}
     source = entry_of(plan, "source").network.fit
-    assert fits["coral"].stopping == fits["pooled"].stopping == source.stopping
+    assert fits["coral"].stopping == source.stopping
+    # 576 steps: 58 epochs of 10, and 45 of 13.
+    assert (source.stopping.min_epochs, fits["pooled"].stopping.min_epochs) == (58, 45)
     assert fits["tent"].step.rules == ((r"bn\d+/.*", True), (".*", False))
     assert fits["tent"].step.optimizer.learning_rate == 1e-3
     assert fits["l2-sp"].stopping.max_epochs == 10  # finetune.epochs of the preset
