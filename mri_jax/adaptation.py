@@ -50,8 +50,8 @@ class Method:
       target_labels: Whether it trains on the adaptation part with its labels; a method that does
         not sees that part without them, if at all.
       trains: Which parameters train, as a pattern over their paths; empty: none.
-      statistics: Whether BatchNorm's statistics are estimated anew on the adaptation part, after
-        any training, so that these test.
+      statistics: Whether BatchNorm's statistics, if the network has some, are estimated anew on the
+        adaptation part, after any training, so that these test.
       objective: Module of `mri_jax.training.objectives` that has its loss; empty: cross-entropy.
       gated: Whether the network gets a spatial gate after its last block, and no other.
       rates: Numbers that it needs.
@@ -77,8 +77,8 @@ class Method:
 
     @property
     def norms_alone(self) -> bool:
-        """Whether it works on BatchNorm layers, and on no other."""
-        return self.statistics or self.trains == NORMS
+        """Whether it changes BatchNorm layers and nothing else, and so needs them."""
+        return self.trains in ("", NORMS)
 
     def stage(self, transductive: bool = False) -> str:
         """Returns the name in tables: ``adapted-coral``, ``adapted-coral-transductive``."""

@@ -10,6 +10,7 @@ from mri_jax import adaptation
 from mri_jax.adaptation import SCRATCH, SOURCE, Method, Part
 from mri_jax.cohort import splits
 from mri_jax.cohort.leakage import Seen
+from mri_jax.models.spec import BATCH
 from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Catalogue, Examples
 from mri_jax.planning.cuts import Targets, of_subjects, source_scans
@@ -280,7 +281,7 @@ class Networks:
         network = self._start(source, method.start, part, inner_fold)
         if method.trains:
             network = self._trained(source, network, method, part, inner_fold)
-        if method.statistics:
+        if method.statistics and self._run.spec.norm == BATCH:
             assert network is not None
             network = self._with_statistics(network, method, part)
         assert network is not None

@@ -380,6 +380,12 @@ def _check_apart(study: Study, source: Source, adapts: bool, at: str) -> None:
     """Refuses to test on a source cohort with a class of the source: on people trained on."""
     shared = {study.task.positive, study.task.negative} & {source.positive, source.negative}
     tuned = (study.finetune.cohort,) if adapts else ()
+    lost = [m for m in study.adaptation.methods if adaptation.named(m).norms_alone]
+    if lost and study.model.spec.norm != BATCH:
+        raise UserError(
+            f"{at}.adaptation.methods: {lost[0]!r} changes BatchNorm layers, and {at}.model.norm "
+            f"is {study.model.spec.norm!r}; leave it out, or take norm='batch'"
+        )
     if study.adaptation.resampled and study.adaptation.transductive:
         raise UserError(
             f"{at}.adaptation.resampled: must be empty where {at}.adaptation.transductive is True: "

@@ -228,5 +228,9 @@ def test_what_cannot_be_adapted_is_refused_by_field_count_and_rule(cohorts):
         studies.study(adaptation__methods=("coral",), finetune__cohort="ADNI1", **related)
     with pytest.raises(UserError, match=r"config\.adaptation\.methods: \('high',\) must be"):
         studies.study(adaptation__methods=("high",))
+    with pytest.raises(
+        UserError, match=r"methods: 'tent' changes BatchNorm layers, and config\.model"
+    ):
+        studies.study(adaptation__methods=("coral", "tent"), model__norm="instance")
     with pytest.raises(UserError, match=r"config\.adaptation\.tent_epochs: 0 must be a whole"):
         studies.study(adaptation__tent_epochs=0)

@@ -23,7 +23,9 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     later = {"attention": "none", "attention_blocks": {"tuple": []}}
     later |= {"norm": "batch", "residual": False}
     kept = dict(sorted((kept | later).items()))
-    whole = RECORDED[config] | {"model": kept, "adaptation": typed(asdict(Adaptation()))}
+    tuning = RECORDED[config]["finetune"] | {"labels": {"tuple": []}}
+    added = {"model": kept, "finetune": tuning, "adaptation": typed(asdict(Adaptation()))}
+    whole = RECORDED[config] | added
     assert repr(found) == repr({name: _sorted(whole[name]) for name in sorted(whole)})
 
 
