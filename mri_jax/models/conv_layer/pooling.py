@@ -94,7 +94,8 @@ def scatter_windows(gradient: Array, index: Array, shape: tuple[int, ...]) -> Ar
 def joined(x: Features, shortcut: Array) -> Array:
     """Returns the maxima of ``relu(norm(value) + shortcut)``, as a residual block ends.
 
-    No pooling comes first here: which voxel is largest depends on both.
+    No pooling comes first here: which voxel is largest depends on both. But norm, sum and ReLU are
+    taken of the largest alone, so that their gradients are of a voxel in eight.
 
     Args:
       x: Of (N, X, Y, Z, F), with its norm.
@@ -104,24 +105,51 @@ def joined(x: Features, shortcut: Array) -> Array:
       (N, X // 2, Y // 2, Z // 2, F).
     """
     assert x.norm is not None
-    total = normalised(x.value, x.norm) + shortcut
-    return _maxima(jax.nn.relu(total).astype(x.value.dtype))
+    total = jax.lax.stop_gradient(normalised(x.value, x.norm) + shortcut)
+    value, beside = _at_largest(x.value, shortcut, total)
+    return jax.nn.relu(normalised(value, x.norm) + beside).astype(value.dtype)
 
 
 @jax.custom_vjp
-def _maxima(x: Array) -> Array:
-    """Returns the maxima of 2 x 2 x 2 windows; XLA's own way back is slow on CPUs."""
-    return select_windows(x, jnp.ones(x.shape[-1], x.dtype)).value
+def _at_largest(value: Array, shortcut: Array, total: Array) -> tuple[Array, Array]:
+    """Returns ``value`` and ``shortcut`` where ``total`` is largest in each 2 x 2 x 2 window."""
+    return _at_largest_forward(value, shortcut, total)[0]
 
 
-def _maxima_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    found = select_windows(x, jnp.ones(x.shape[-1], x.dtype))
-    return found.value, (found.offset, x)
+# Volume by volume: what a loop gave is there. Of anything else XLA computes all that comes before
+# anew wherever a number of it is read, on CPUs behind barriers too.
+def _at_largest_forward(
+    value: Array, shortcut: Array, total: Array
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    sign = jnp.ones(total.shape[-1], total.dtype)
+
+    def of_volume(volume: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        value, shortcut, total = (array[None] for array in volume)
+        offset = select_windows(total, sign).offset
+        i, j, k = (2 * size for size in offset.shape[1:4])
+
+        def there(array: Array) -> Array:
+            corners = [array[:, a:i:2, b:j:2, c:k:2] for a, b, c in OFFSETS]
+            return jax.lax.select_n(offset.astype(jnp.int32), *corners)[0]
+
+        return there(value), there(shortcut), offset[0]
+
+    *found, offset = jax.lax.map(of_volume, (value, shortcut, total))
+    return (found[0], found[1]), (offset, value)
 
 
-def _maxima_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    offset, x = kept
-    return (scatter_windows(gradient, offset, x.shape),)
+def _at_largest_backward(
+    kept: tuple[Array, Array], gradients: tuple[Array, Array]
+) -> tuple[Array, Array, None]:
+    offset, like = kept
+
+    def of_volume(volume: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        offset, *selected = (array[None] for array in volume)
+        shape = (1, *like.shape[1:])
+        spread = (scatter_windows(gradient, offset, shape)[0] for gradient in selected)
+        return next(spread), next(spread)
+
+    return *jax.lax.map(of_volume, (offset, *gradients)), None
 
 
-_maxima.defvjp(_maxima_forward, _maxima_backward)
+_at_largest.defvjp(_at_largest_forward, _at_largest_backward)
