@@ -24,6 +24,7 @@ FOLDS = 5
 SOURCES = ("CNN-AD1", "CNN-AD2", "CNN-AD2S", "CNN-MCI")
 KNOWN = [
     *(Variant(CNN, "", d, w) for d in (5, 7, 10, 12) for w in (1.0, 2.0, 4.0, 5.0)),
+    *(Variant(CNN, "", 5, 1.0, kind) for kind in ("se", "map-1-3")),
     *(Variant(CNN, source, 5, w) for source in SOURCES for w in (1.0, 4.0)),
     *(Variant(label, source) for source in ("", *SOURCES) for label in LABELS),
 ]

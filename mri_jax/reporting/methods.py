@@ -1,6 +1,6 @@
 """A methods paragraph that can be pasted into a paper; it says only what this run did."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.evaluation.variants import of_baselines
 from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.runs.labels import of_run, of_stage
+from mri_jax.runs.labels import of_option, of_run, of_stage
 from mri_jax.settings.study import Study
 
 T = TypeVar("T")
@@ -175,6 +175,26 @@ def _training(analysis: Analysis, tuned: bool) -> list[str]:
     return [said]
 
 
+_OPTIONS = {
+    "se": "Hu et al. 2018, arXiv:1709.01507",
+    "spatial": "Woo et al. 2018, arXiv:1807.06521",
+    "cbam": "Woo et al. 2018, arXiv:1807.06521",
+    "map": "Jin et al. 2020, doi:10.1002/advs.202000675",
+    "instance": "Ulyanov et al. 2016, arXiv:1607.08022",
+    "group": "Wu & He 2018, arXiv:1803.08494",
+    "residual": "He et al. 2016, arXiv:1512.03385",
+}
+"""Where the options of networks come from."""
+
+
+def _options(analysis: Analysis, runs: Iterable[str]) -> list[str]:
+    """Returns in what networks differ from those of the paper, but for depth and width."""
+    found = (o for run in runs for o in analysis.method(run, SOURCE).variant.options if o)
+    cited = [f"{of_option(o)} ({_OPTIONS.get(o.split('-')[0], 'of another version')})"
+             for o in dict.fromkeys(found)]  # fmt: skip
+    return [f"What the paper's networks do not have: {'; '.join(cited)}."] if cited else []
+
+
 def _rate(field: str, study: Study) -> float:
     return getattr(study.adaptation, field)
 
@@ -238,7 +258,12 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
             f"source and {made} networks are compared on the same remaining subjects"
             + (f", over {repeats} disjoint parts." if repeats > 1 else ".")
         )
-    paragraphs += [first, *_adapted(analysis, stages), _preprocessing(analysis)]
+    paragraphs += [
+        first,
+        *_options(analysis, networks["run"].unique()),
+        *_adapted(analysis, stages),
+        _preprocessing(analysis),
+    ]
     ways = [adaptation.of_stage(stage) for stage in stages]
     tuned = any(m is None or (m.target_labels and m.start != adaptation.SCRATCH) for m in ways)
     paragraphs += _training(analysis, tuned)

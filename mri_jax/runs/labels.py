@@ -58,12 +58,17 @@ def of_run(method: Method) -> str:
     if variant.family != CNN:
         return method.run
     width = f", width {variant.width:g}" if variant.width not in (None, 1.0) else ""
-    options = " and ".join(map(_option, filter(None, variant.options)))
+    options = " and ".join(map(of_option, filter(None, variant.options)))
     kind = f" with {options}" if options else ""
     return f"CNN-{variant.depth}{kind}{width}{trained}"
 
 
-def _option(option: str) -> str:
+def of_option(option: str) -> str:
+    """Returns what people call an option of networks: a kind of attention, of norm, of blocks.
+
+    >>> of_option("spatial-3-4")
+    'spatial attention after blocks 3, 4'
+    """
     kind, *blocks = option.split("-")
     where = f" after block{'s' * (len(blocks) > 1)} {', '.join(blocks)}" if blocks else ""
     return f"{_OPTIONS.get(kind, kind)}{where}"

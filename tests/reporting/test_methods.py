@@ -41,6 +41,22 @@ def test_the_methods_say_what_the_configs_agree_on(tmp_path):
     assert all(f"[{n}]" in single for n in range(1, len(REFERENCES) + 1))
 
 
+def test_methods_cite_what_the_papers_networks_do_not_have(tmp_path):
+    folder = synthetic_run.write_run(
+        tmp_path / "run",
+        runs=("cnn5-w1", "cnn5-se-w1", "cnn5-map-1-3-w1"),
+        cohorts={"ADNI1": (9, 11), "ADNI2": (10, 10)},
+        baselines=(),
+    )
+    said = " ".join(methods_paragraphs(analyse(load_runs([str(folder)]))))
+    assert "networks (CNN-5; CNN-5 with squeeze and excitation; CNN-5 with a weight" in said
+    assert (
+        "What the paper's networks do not have: squeeze and excitation (Hu et al. 2018, "
+        "arXiv:1709.01507); a weight for each position after blocks 1, 3 (Jin et al. 2020, "
+        "doi:10.1002/advs.202000675)."
+    ) in said
+
+
 def test_methods_say_how_scans_came_to_be_volumes(tmp_path):
     methods, _ = recorded(tmp_path / "whole", {"preprocessing": PREPROCESSED})
     assert (
