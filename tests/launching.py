@@ -1,9 +1,11 @@
 """The real launcher as a process, on a cohort of tiny volumes."""
 
+import atexit
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -52,35 +54,56 @@ def launch(*arguments: object, **options: object) -> subprocess.CompletedProcess
     )
 
 
-# Imports what a study needs once, and runs each command of stdin in a copy of the process.
+# Imports what a study needs once, and runs each command of stdin in a copy of the process, which
+# ends without tearing down what it shares.
 _SERVER = """
-import json, os, sys
-import launch, mri_jax.study.run
+import gc, json, os, sys
+import launch, mri_jax.evaluation.linear, mri_jax.study.dry_run, mri_jax.study.run
 from absl import app
+gc.freeze()
 for line in sys.stdin:
     if os.fork() == 0:
-        argv, said = json.loads(line)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        argv, environment, *streams = json.loads(line)
+        for number, path in enumerate(streams, start=1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.environ.update(environment)
         sys.argv = argv
-        app.run(launch.main, flags_parser=launch.parse_flags)
+        try:
+            app.run(launch.main, flags_parser=launch.parse_flags)
+        except SystemExit as ended:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code or 0)
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 
 
-def launch_each(
-    cohorts: tuple[Path, Path], folder: Path, arguments: Sequence[Sequence[str]]
-) -> list[tuple[int, str]]:
-    """Exit code and stderr of a command for each; they are over before they compute."""
-    commands = [command(cohorts, folder / "run", *more)[1:] for more in arguments]
-    said = [str(folder / f"{i}.txt") for i in range(len(commands))]
-    lines = [json.dumps(each) for each in zip(commands, said, strict=True)]
-    done = subprocess.run(
-        [sys.executable, "-c", _SERVER], input="\n".join(lines), cwd=ROOT,
-        capture_output=True, encoding="utf-8", timeout=300, check=True,
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVER], cwd=ROOT, encoding="utf-8",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    codes = map(int, done.stdout.split())
-    return [
-        (code, Path(path).read_text(encoding="utf-8"))
-        for code, path in zip(codes, said, strict=True)
-    ]
+
+    def stop() -> None:
+        server.communicate(timeout=60)
+
+    atexit.register(stop)
+    return server
+
+
+def launch_copy(
+    cohorts: tuple[Path, Path], workdir: Path, *more: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """As `launch`, in a copy of a process that has imported JAX already.
+
+    ``environment`` cannot set what is read before or by that import.
+    """
+    asked, server = command(cohorts, workdir, *more), _server()
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = (Path(folder) / name for name in ("out", "err"))
+        line = json.dumps([asked[1:], environment, str(out), str(err)])
+        print(line, file=server.stdin, flush=True)
+        code = int(server.stdout.readline())
+        said = [path.read_text(encoding="utf-8") for path in (out, err)]
+    return subprocess.CompletedProcess(asked, code, *said)

@@ -15,7 +15,7 @@ import pytest
 from mri_jax.runs import results
 from mri_jax.volumes.grids import GRIDS
 from tests.conftest import ROOT
-from tests.launching import command, launch
+from tests.launching import command, launch, launch_copy
 from tests.tiny import make_cohorts
 
 
@@ -57,7 +57,7 @@ def test_a_study_prints_its_table_and_writes_its_results(finished):
 def test_the_same_command_again_trains_nothing_and_gives_the_same_bytes(cohorts, finished):
     workdir, _ = finished
     before = (workdir / "predictions.csv").read_bytes()
-    again = launch(cohorts, workdir)
+    again = launch_copy(cohorts, workdir)
     assert again.returncode == 0, again.stderr
     assert "3 source networks (3 cached), 3 fine-tunings (3 cached)" in again.stdout
     assert (workdir / "predictions.csv").read_bytes() == before
@@ -80,7 +80,7 @@ def test_folds_side_by_side_on_a_cpu_give_the_predictions_of_one_after_another(
 
 
 def test_a_plan_measures_what_the_study_will_run(cohorts, workdir):
-    plan = launch(cohorts, workdir, "--plan")
+    plan = launch_copy(cohorts, workdir, "--plan")
     assert plan.returncode == 0, plan.stderr
     first = plan.stdout.splitlines()[0]
     assert re.fullmatch(r"computing on the CPU with .*, one fold at a time, .* GiB free", first)
@@ -125,7 +125,7 @@ def test_the_memory_of_a_plan_is_that_of_its_run_within_a_half(tmp_path, name):
 
 def test_another_config_in_the_work_directory_is_refused(cohorts, finished):
     for more in ((), ("--plan",)):
-        done = launch(cohorts, finished[0], "--config.train.patience=3", *more)
+        done = launch_copy(cohorts, finished[0], "--config.train.patience=3", *more)
         assert done.returncode == 2
         assert "config.train.patience is 5, not 3" in done.stderr
         assert "Traceback" not in done.stderr
@@ -136,11 +136,11 @@ def test_a_refused_study_leaves_its_work_directory_to_the_corrected_one(
     cohorts, finished, tmp_path
 ):
     workdir, stages = tmp_path / "run", f"--stages={finished[0].parent / 'stages'}"
-    refused = launch(cohorts, workdir, stages, "--config.train.folds=11")
+    refused = launch_copy(cohorts, workdir, stages, "--config.train.folds=11")
     assert refused.returncode == 2
     assert "config.train.folds" in refused.stderr
     assert not (workdir / results.CONFIG).exists()
-    corrected = launch(cohorts, workdir, stages)
+    corrected = launch_copy(cohorts, workdir, stages)
     assert corrected.returncode == 0, corrected.stderr
     assert predictions(workdir) == predictions(finished[0])
 
@@ -199,7 +199,7 @@ def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished
     _, told = process.communicate(timeout=120)
     assert process.returncode == 75, told
     assert "the same command goes on" in told
-    assert launch(cohorts, workdir).returncode == 0
+    assert launch_copy(cohorts, workdir).returncode == 0
     assert predictions(workdir) == predictions(finished[0])
 
 
