@@ -3,11 +3,13 @@
 import atexit
 import functools
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 
 FIELDS = {
@@ -43,15 +45,19 @@ def command(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[str]:
     ]
 
 
-def launch(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def environment(**more: str) -> dict[str, str]:
+    """Variables of a command: what it computes is compared with another command's alone."""
+    return {**os.environ, "XLA_FLAGS": XLA_FLAGS, **more}
+
+
+def launch(
+    cohorts: tuple[Path, Path], workdir: Path, *more: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process, with more variables of the environment."""
     return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        timeout=300,
-        cwd=ROOT,
-        **options,
-        encoding="utf-8",
-    )
+        command(cohorts, workdir, *more),
+        capture_output=True, timeout=300, cwd=ROOT, encoding="utf-8", env=environment(**variables),
+    )  # fmt: skip
 
 
 # Imports what a study needs once, and runs each command of stdin in a copy of the process, which
@@ -81,7 +87,7 @@ for line in sys.stdin:
 @functools.cache
 def _server() -> subprocess.Popen[str]:
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER], cwd=ROOT, encoding="utf-8",
+        [sys.executable, "-c", _SERVER], cwd=ROOT, encoding="utf-8", env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -93,16 +99,16 @@ def _server() -> subprocess.Popen[str]:
 
 
 def launch_copy(
-    cohorts: tuple[Path, Path], workdir: Path, *more: str, **environment: str
+    cohorts: tuple[Path, Path], workdir: Path, *more: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """As `launch`, in a copy of a process that has imported JAX already.
 
-    ``environment`` cannot set what is read before or by that import.
+    ``variables`` cannot set what is read before or by that import.
     """
     asked, server = command(cohorts, workdir, *more), _server()
     with tempfile.TemporaryDirectory() as folder:
         out, err = (Path(folder) / name for name in ("out", "err"))
-        line = json.dumps([asked[1:], environment, str(out), str(err)])
+        line = json.dumps([asked[1:], variables, str(out), str(err)])
         print(line, file=server.stdin, flush=True)
         code = int(server.stdout.readline())
         said = [path.read_text(encoding="utf-8") for path in (out, err)]

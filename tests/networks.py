@@ -11,11 +11,13 @@ import jax
 import numpy as np
 
 from mri_jax.models import CNN, CNNSpec
+from tests.compiling import QUICKLY
 
 
-def apply(spec: CNNSpec, variables: Any, x: Any, **options: Any) -> Any:
+def apply(spec: CNNSpec, variables: Any, x: Any, forms: Any = None, **options: Any) -> Any:
     """Returns what `CNN.apply` does in evaluation: logits, or what ``options`` ask for."""
-    return jax.jit(partial(CNN(spec).apply, train=False, **options))(variables, x)
+    ask = partial(CNN(spec, forms=forms).apply, train=False, **options)
+    return jax.jit(ask, compiler_options=QUICKLY)(variables, x)
 
 
 def drawn(spec: CNNSpec, shape: tuple[int, int, int], rng: np.random.Generator) -> Any:

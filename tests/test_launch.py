@@ -15,7 +15,7 @@ import pytest
 from mri_jax.runs import results
 from mri_jax.volumes.grids import GRIDS
 from tests.conftest import ROOT
-from tests.launching import command, launch, launch_copy
+from tests.launching import command, environment, launch, launch_copy
 from tests.tiny import make_cohorts
 
 
@@ -157,7 +157,7 @@ def test_switches_in_the_environment_change_no_number(cohorts, finished, tmp_pat
         "JAX_RANDOM_SEED_OFFSET": "7",
     }
     workdir = tmp_path / "run"
-    done = launch(cohorts, workdir, "--config.finetune.layers=()", env={**os.environ, **switches})
+    done = launch(cohorts, workdir, "--config.finetune.layers=()", **switches)
     assert done.returncode == 0, done.stderr
     assert "3 source networks (0 cached)" in done.stdout
     found, expected = source_probabilities(workdir), source_probabilities(finished[0])
@@ -192,8 +192,9 @@ def wait_for_epoch(workdir: Path, process: subprocess.Popen, least: int = 1) -> 
 
 def test_sigterm_saves_asks_to_be_requeued_and_changes_nothing(cohorts, finished, workdir):
     process = subprocess.Popen(
-        command(cohorts, workdir), stderr=subprocess.PIPE, cwd=ROOT, encoding="utf-8"
-    )
+        command(cohorts, workdir), stderr=subprocess.PIPE, cwd=ROOT, encoding="utf-8",
+        env=environment(),
+    )  # fmt: skip
     wait_for_epoch(workdir, process)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=120)
@@ -220,7 +221,7 @@ def test_a_run_killed_again_and_again_gives_the_same_bytes(cohorts, finished, wo
     for _ in range(60):
         process = subprocess.Popen(
             command(cohorts, workdir), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            cwd=ROOT, start_new_session=True,
+            cwd=ROOT, start_new_session=True, env=environment(),
         )  # fmt: skip
         moment = min(kills, key=lambda name: kills[name])
         if kills[moment] < 3:

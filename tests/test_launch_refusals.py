@@ -65,7 +65,7 @@ def test_a_mistake_gives_one_line_and_exit_code_2(cohorts, tmp_path, arguments, 
     ],
 )
 def test_a_backend_that_cannot_be_used_is_one_line(cohorts, tmp_path, name, value, message):
-    done = launch(cohorts, tmp_path / "run", env={**os.environ, name: value})
+    done = launch(cohorts, tmp_path / "run", **{name: value})
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mri_jax.backend import FEW_PASSES
 from mri_jax.models.conv_layer import Features, Parameters, Setting, conv_layer, reference
 from mri_jax.models.conv_layer.arguments import Norm
+from tests.compiling import QUICKLY
 
 
 def volumes(rng, shape, background):
@@ -50,7 +50,7 @@ def _layer_results(form, arrays, norm, running, pool):
 
 
 _layer = partial(jax.jit, static_argnums=(0, 4))(_layer_results)
-_plain_layer = jax.jit(_layer_results, static_argnums=(0, 4), compiler_options=FEW_PASSES)
+_plain_layer = jax.jit(_layer_results, static_argnums=(0, 4), compiler_options=QUICKLY)
 
 
 def _neighbours(x):

@@ -11,8 +11,9 @@ from mri_jax.errors import UserError
 from mri_jax.models import CNN, CNNSpec, choice
 from mri_jax.models.chosen import Choice, layers_of, of_layer, recorded
 from mri_jax.models.conv_layer import kernels
+from tests.compiling import QUICKLY
 from tests.conftest import ROOT, needs_compiler
-from tests.networks import drawn
+from tests.networks import apply, drawn
 
 SPEC = CNNSpec(repetitions=(1,), filters=(8,), fc=(), dropout=(0,))
 SHAPE = (6, 5, 7)
@@ -60,7 +61,7 @@ def test_a_machine_that_computes_on_a_gpu_builds_nothing(unbuilt, monkeypatch, c
         choice.required("native")
     # Its CPU computes all the same.
     x, variables = rng.normal(size=(2, *SHAPE, 1)).astype(np.float32), drawn(SPEC, SHAPE, rng)
-    found = [CNN(SPEC, forms=f).apply(variables, x, train=False) for f in (None, "reference")]
+    found = [apply(SPEC, variables, x, forms=f) for f in (None, "reference")]
     np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
 
 
@@ -103,7 +104,8 @@ def test_each_layer_may_have_a_form_of_its_own(rng):
             )
             return (logits**2).sum(), logits
 
-        (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICKLY)
+        (_, logits), gradient = run(variables["params"])
         return jax.tree.leaves((logits, gradient))
 
     for found, expected in zip(results(forms), results("reference"), strict=True):

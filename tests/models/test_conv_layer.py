@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mri_jax.backend import FEW_PASSES
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.conv_layer import (
     Features,
@@ -23,6 +22,7 @@ from mri_jax.models.conv_layer import (
     reference,
     volume,
 )
+from tests.compiling import QUICKLY
 from tests.conftest import needs_compiler
 from tests.models.layers import (
     assert_same,
@@ -109,7 +109,7 @@ def test_scatter_is_the_transpose_of_selection(rng):
     np.testing.assert_allclose((spread * z).sum(), (g * selection.value).sum(), rtol=1e-12)
 
 
-@partial(jax.jit, compiler_options=FEW_PASSES)
+@partial(jax.jit, compiler_options=QUICKLY)
 def plain_convolution(x, kernel, dz):
     """Returns the plain form of a convolution, and its gradients for x and kernel."""
     z, pull = jax.vjp(reference.convolve, x, kernel)
@@ -196,7 +196,7 @@ def network_results(forms, spec, variables, x, labels, train):
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, (logits, updated)
 
-    options = FEW_PASSES if forms == "reference" else None
+    options = QUICKLY if forms == "reference" else None
     run = jax.jit(
         jax.value_and_grad(loss_of, argnums=(0, 1), has_aux=True), compiler_options=options
     )

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mri_jax.backend import FEW_PASSES
 from mri_jax.models import CNN, CNNSpec, choice
 from mri_jax.models.conv_layer import (
     Features,
@@ -19,6 +18,7 @@ from mri_jax.models.conv_layer import (
     triton,
 )
 from mri_jax.models.conv_layer.arguments import Norm
+from tests.compiling import QUICKLY
 from tests.models import layers
 from tests.models.layers import assert_same, random_layer, random_norm
 
@@ -39,12 +39,12 @@ def kernels(request, monkeypatch):
 def selected(kernels, *given):
     """Returns what the forward kernel gives for volumes, kernel and sign."""
     run = partial(kernels.forward, pool=True, with_moments=True, keep_z=False, interpret=True)
-    return jax.jit(lambda x, *rest: run(Features(x), *rest), compiler_options=FEW_PASSES)(*given)
+    return jax.jit(lambda x, *rest: run(Features(x), *rest), compiler_options=QUICKLY)(*given)
 
 
 def results(form, *given):
     """Returns what `layers.layer_results` does, traced anew."""
-    return jax.jit(layers._layer_results, static_argnums=(0, 4), compiler_options=FEW_PASSES)(
+    return jax.jit(layers._layer_results, static_argnums=(0, 4), compiler_options=QUICKLY)(
         form, *given
     )
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mri_jax.backend import FEW_PASSES
 from mri_jax.models.conv_layer import Features, forms, native, pooling, reference
 from mri_jax.models.conv_layer.arguments import Norm
 from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
+from tests.compiling import QUICKLY
 from tests.conftest import ROOT, needs_compiler
 from tests.models.layers import (
     assert_same,
@@ -38,7 +38,7 @@ def double_precision():
 
 def by_fewer_passes(function):
     """Returns a function as one program; for what the kernels are compared with."""
-    return jax.jit(function, compiler_options=FEW_PASSES)
+    return jax.jit(function, compiler_options=QUICKLY)
 
 
 forward = jax.jit(native.forward, static_argnames=("pool", "with_moments", "keep_z"))
@@ -46,7 +46,7 @@ gradients = jax.jit(native.gradients, static_argnames=("pool", "for_input", "for
 select_windows = by_fewer_passes(pooling.select_windows)
 activated_with_pull = by_fewer_passes(lambda x: jax.vjp(Features.activated, x))
 scatter_windows = jax.jit(
-    pooling.scatter_windows, static_argnames="shape", compiler_options=FEW_PASSES
+    pooling.scatter_windows, static_argnames="shape", compiler_options=QUICKLY
 )
 
 

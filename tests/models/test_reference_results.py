@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from mri_jax.backend import FEW_PASSES
 from mri_jax.models import CNN, CNNSpec
+from tests.compiling import QUICKLY
 from tests.conftest import needs_compiler
 
 CASES = {
@@ -80,7 +80,7 @@ def test_logits_loss_and_every_gradient(name, forms, dtype, reference_results):
             return losses.mean(), (logits, model.apply(variables, x, train=False))
 
         # The plain form is here to be compared with; the others are compiled as users compile them.
-        options = FEW_PASSES if forms == "reference" else None
+        options = QUICKLY if forms == "reference" else None
         run = jax.jit(jax.value_and_grad(loss_of, has_aux=True), compiler_options=options)
         (loss, (logits, evaluated)), gradients = run(variables)
         gradient = gradients["params"]

@@ -20,6 +20,7 @@ from mri_jax.training.step import (
     init_state,
     train_step,
 )
+from tests.compiling import QUICKLY
 
 SHAPE = (9, 12, 11)
 
@@ -60,7 +61,8 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts, opti
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
         in_part = partial(train_step, settings, batch_axis="part", forms=forms)
         step = jax.jit(jax.vmap(in_part, (None, 0), axis_name="part"))
-        whole = jax.jit(partial(train_step, settings, forms=forms))(state, batch)
+        in_one = jax.jit(partial(train_step, settings, forms=forms), compiler_options=QUICKLY)
+        whole = in_one(state, batch)
         found = step(state, split)
         close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
         for part in range(parts):
@@ -91,7 +93,7 @@ def test_a_volume_is_altered_alike_in_parts_and_in_one_piece():
     settings = AugmentSettings(flip=True, shift=1, intensity=0.1, noise=0.2)
     image = jnp.asarray(batch_of(4).image, jnp.float32)
     key = typed_key(random_key(5, "augment"))
-    whole = jax.jit(partial(augment, settings))(key, image)
+    whole = jax.jit(partial(augment, settings), compiler_options=QUICKLY)(key, image)
     alter = jax.jit(jax.vmap(lambda part: augment(settings, key, part, "part"), axis_name="part"))
     parts = alter(image.reshape(2, 2, *image.shape[1:]))
     np.testing.assert_allclose(parts.reshape(image.shape), whole, atol=1e-6)
