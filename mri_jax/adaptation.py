@@ -13,7 +13,7 @@ STAGE = "adapted-"
 _SEES_TEST = "-transductive"
 _PART = re.compile(r"(.+)-(patients|labels)(\d+(?:\.\d+)?)")
 ALL, NORMS = ".*", r"bn\d+/.*"
-SCRATCH, SOURCE = "scratch", "source"
+SCRATCH, SOURCE, BASELINES = "scratch", "source", "baselines"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Method:
       about: What it does, one line.
       cited: Where it comes from.
       start: `SCRATCH`, `SOURCE` (the source network), the name of a set of layers that are
-        fine-tuned first, or of another method.
+        fine-tuned first, or of another method; `BASELINES`: it adapts the features of plain
+        classifiers, and no network.
       source_labels: Whether it trains on the source's scans with their labels.
       target_labels: Whether it trains on the adaptation part with its labels; a method that does
         not sees that part without them, if at all.
@@ -78,7 +79,7 @@ class Method:
     @property
     def norms_alone(self) -> bool:
         """Whether it changes BatchNorm layers and nothing else, and so needs them."""
-        return self.trains in ("", NORMS)
+        return self.start != BASELINES and self.trains in ("", NORMS)
 
     def stage(self, transductive: bool = False) -> str:
         """Returns the name in tables: ``adapted-coral``, ``adapted-coral-transductive``."""
@@ -157,6 +158,15 @@ METHODS = (
         ),
     ),
     Method(
+        name="combat",
+        shown="features harmonised (ComBat)",
+        about="the features of plain classifiers brought to the source's location and scale, age "
+        "and sex kept",
+        cited="Johnson et al. 2007",
+        start=BASELINES,
+        trains="",
+    ),
+    Method(
         name="lp-ft",
         shown="FC layers, then all layers fine-tuned (LP-FT)",
         about="fine-tuning of the FC layers, then of all layers",
@@ -192,6 +202,10 @@ METHODS = (
         target_labels=True,
     ),
 )
+
+
+RESAMPLED = tuple(m.name for m in METHODS if m.label_free and m.start != BASELINES)
+"""Methods that can be run on the adaptation part drawn to shares of patients."""
 
 
 def named(name: str) -> Method:

@@ -53,6 +53,11 @@ class Baseline:
     words: str = ""
 
     @property
+    def measures(self) -> bool:
+        """Whether its features are measured in scans, and so differ between scanners."""
+        return bool(self.measured) or not self.covariates
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Every name that its run may have."""
         return self.label, *self.alone.values()

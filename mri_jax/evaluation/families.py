@@ -211,24 +211,43 @@ def _tunings(
 ) -> list[Family]:
     found = []
     tuned = present[present["stage"] != SOURCE]
-    for run, stages in sorted(tuned.groupby("run")["stage"]):
+    of_baselines = tuned["run"].isin([m.run for m in baselines])
+    harmonised = [
+        Method(run, stage, variants[run])
+        for run, stage in tuned.loc[of_baselines, ["run", "stage"]].itertuples(index=False)
+        if parted(stage)[1] == Part()
+    ]
+    plain = sorted([*baselines, *harmonised], key=_baseline_order)
+    tuned = tuned[~of_baselines]
+    stages_of: dict[str, list[str]] = {
+        run: list(stages) for run, stages in sorted(tuned.groupby("run")["stage"])
+    }
+    if harmonised and not stages_of:
+        stages_of = {run: [] for run, v in variants.items() if not v.is_baseline and not v.source}
+    for run, stages in stages_of.items():
         variant = variants[run]
         source = Method(run, SOURCE, variant)
         every = [Method(run, stage, variant) for stage in sorted(stages, key=layer_order)]
-        found += _parted(every, source, tuned["run"].nunique() == 1)
+        found += _parted(every, source, len(stages_of) == 1)
         rows = [row for row in every if parted(row.stage)[1] == Part()]
-        if not rows:
+        if not (rows or harmonised):
             continue
-        adapted = any(adaptation.of_stage(row.stage) for row in rows)
+        adapted = bool(harmonised) or any(adaptation.of_stage(row.stage) for row in rows)
         key = "adaptation" if adapted else "finetune"
-        key = key if tuned["run"].nunique() == 1 else f"{key}-{run}"
+        key = key if len(stages_of) == 1 else f"{key}-{run}"
         pairs = [(row, source) for row in rows]
+        pairs += [(m, Method(m.run, SOURCE, m.variant)) for m in harmonised]
         title = f"Fine-tuning of {run}: source and tuned networks on the same subjects"
         if adapted:
             title = f"Adaptation of {run}: source and adapted networks on the same subjects"
         exploratory = len(rows) > 4 and not adapted
-        found.append(_family(key, title, [source, *rows], baselines, pairs, exploratory))
+        found.append(_family(key, title, [source, *rows], plain, pairs, exploratory))
     return found
+
+
+def _baseline_order(method: Method) -> tuple[int, bool, str]:
+    """Returns what sorts baselines: as they are declared, each before it is harmonised."""
+    return LABELS.index(method.variant.family), method.stage != SOURCE, method.stage
 
 
 def _parted(rows: list[Method], source: Method, alone: bool) -> list[Family]:

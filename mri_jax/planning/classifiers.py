@@ -1,14 +1,17 @@
 """The plain classifiers of a run, and what is asked of them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from mri_jax.adaptation import Method, Part
 from mri_jax.cohort.leakage import Seen
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.evaluation.baselines import Baseline
 from mri_jax.evaluation.variants import Variant
+from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Examples
 from mri_jax.planning.cuts import Targets
 from mri_jax.planning.fingerprints import fingerprinted
@@ -45,15 +48,65 @@ def baseline_entries(
     _check_name(variant)
     for fold, (stage, answers) in enumerate(entries):
         yield Entry(variant, "source", 0, fold, stage, answers)
+    for method in targets.run.harmonises * baseline.measures:
+        for part in targets.adapting_parts:
+            for fold, (source, (plain, _)) in enumerate(zip(sources, entries, strict=True)):
+                stage, answers = _harmonised(method, part, source, plain, study, targets)
+                named_stage = method.stage(targets.run.adaptation.transductive) + part.suffix
+                yield Entry(variant, named_stage, part.repeat, fold, stage, answers)
+
+
+def _harmonised(
+    method: Method,
+    part: Part,
+    source: TrainStage,
+    plain: BaselineStage,
+    study: Study,
+    targets: Targets,
+) -> tuple[BaselineStage, tuple[Answer, ...]]:
+    """Returns a classifier whose features of the target are harmonised, and its answers there."""
+    run, catalogue = targets.run, targets.catalogue
+    cohort = run.finetune.cohort
+    shown = targets.scans[cohort] if run.adaptation.transductive else targets.adapting(part)
+    feasible.check_unlabelled(method, 2, len(shown), targets.called(part))
+    unlabelled = catalogue.examples(shown).unlabelled()
+    asked = [
+        (run.source.pooled, "validation", source.validation),
+        *((cohort, split, examples) for split, examples in targets.cut_for(part)),
+    ]
+    kept = tuple(
+        name
+        for name in ("age", "sex")
+        if not np.isnan(baselines.values(catalogue.frame, (name,), plain.train.rows)).all()
+    )
+    adapting = catalogue.examples(targets.adapting(part)).rows
+    stage = fingerprinted(
+        replace(
+            plain,
+            fingerprint="",
+            tested=_together([examples for _, _, examples in asked]),
+            seen=plain.seen | Seen.of(catalogue.triples(adapting)),
+            site=cohort,
+            unlabelled=unlabelled,
+            kept=kept,
+        ),
+        study,
+        catalogue,
+    )
+    return stage, tuple(Answer(stage, c, s, e, part.repeat) for c, s, e in asked)
+
+
+def _together(asked: list[Examples]) -> Examples:
+    """Returns scans that are asked about, each once."""
+    rows = {r: label for e in asked for r, label in zip(e.rows, e.labels, strict=True)}
+    return Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows)))
 
 
 def _classifier(
     source: TrainStage, baseline: Baseline, asked: list[Examples], targets: Targets
 ) -> BaselineStage | None:
     """Returns a fold's classifier without fingerprint; None where no covariate may be used."""
-    rows = {r: label for e in asked for r, label in zip(e.rows, e.labels, strict=True)}
-    tested = Examples(tuple(sorted(rows)), tuple(rows[r] for r in sorted(rows)))
-    train = source.train
+    tested, train = _together(asked), source.train
     usable = baseline.usable(
         targets.catalogue.frame,
         train.rows,

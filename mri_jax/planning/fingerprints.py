@@ -13,6 +13,8 @@ from mri_jax.training.step import NUMERICS_VERSION
 
 # Raised by hand when baselines or evaluation would give other numbers than before.
 STAGES_VERSION = 2
+# Raised by hand when ComBat would give other features than before.
+HARMONISATION_VERSION = 1
 
 AnyStage = TypeVar("AnyStage", TrainStage, EvaluateStage, BaselineStage)
 
@@ -72,7 +74,15 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
     common |= {"seed": stage.seed, "train": catalogue.identity(stage.train)}
     if isinstance(stage, BaselineStage):
         common |= {"name": stage.name, "tested": catalogue.identity(stage.tested)}
-        return common | {"covariates": _known(stage, catalogue)}
+        if stage.site:
+            sites = catalogue.frame["cohort"].to_numpy()[list(stage.tested.rows)]
+            common |= {
+                "unlabelled": catalogue.identity(stage.unlabelled),
+                "harmonised": [bool(site == stage.site) for site in sites],
+                "kept": _known(stage.kept, stage, catalogue),
+                "harmonisation": HARMONISATION_VERSION,
+            }
+        return common | {"covariates": _known(stage.covariates, stage, catalogue)}
     return {
         **common,
         "fit": describe(stage.fit),
@@ -84,12 +94,12 @@ def inputs(stage: Stage, study: Study, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
-def _known(stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
+def _known(columns: tuple[str, ...], stage: BaselineStage, catalogue: Catalogue) -> list[list[str]]:
     """Returns the columns that a baseline is fitted on; their values may be corrected later."""
     if catalogue.generated:
-        return [[name] for name in stage.covariates]
+        return [[name] for name in columns]
     return [
         [name, *map(str, baselines.values(catalogue.frame, (name,), e.rows)[:, 0])]
-        for name in stage.covariates
+        for name in columns
         for e in stage.examples
     ]

@@ -101,7 +101,7 @@ class BaselineStage:
     """A plain classifier: fitted on a fold's training scans, and its logits for sets of scans.
 
     Attributes:
-      name: ``age_sex``, ``hippocampus`` or ``voxels``.
+      name: As in `mri_jax.evaluation.baselines.BASELINES`.
       fingerprint: Fingerprint of all that determines the logits.
       seed: Seed of its inner folds.
       train: What it learns from.
@@ -109,6 +109,9 @@ class BaselineStage:
       seen: As of a network.
       covariates: Columns that it is fitted on; empty for ``voxels``.
       reference: As of a network.
+      site: The cohort whose features are harmonised to those of the source; empty: none.
+      unlabelled: Scans of that cohort to which the harmonisation is fitted.
+      kept: Columns whose relation to the features is kept by it.
     """
 
     name: str
@@ -119,12 +122,15 @@ class BaselineStage:
     seen: Seen
     covariates: tuple[str, ...] = ()
     reference: Examples | None = None
+    site: str = ""
+    unlabelled: Examples = field(default=NONE)
+    kept: tuple[str, ...] = ()
     kind: str = "baseline"
 
     @property
     def examples(self) -> tuple[Examples, ...]:
         """Everything it reads."""
-        return self.train, self.tested
+        return tuple(e for e in (self.train, self.tested, self.unlabelled) if len(e))
 
 
 Stage = TrainStage | EvaluateStage | BaselineStage

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from mri_jax import __version__, adaptation
-from mri_jax.adaptation import field_of
+from mri_jax.adaptation import field_of, parted
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.comparisons import PERMUTATIONS
 from mri_jax.evaluation.families import SOURCE, layer_order
@@ -243,7 +243,7 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     first += f" after Guan et al. [1], as {counted(folds, 'network')} by cross-validation over "
     first += "subjects, and"
     first += f" tested on {cohorts}." if cohorts else " evaluated on the held-out folds."
-    stages = sorted(s for s in networks["stage"].unique() if s != "source")
+    stages = sorted({parted(s)[0] for s in rows["stage"].unique() if s != "source"})
     if stages:
         repeats = networks["repeat"].nunique()
         parts = _shared(analysis, lambda study: study.finetune.parts)

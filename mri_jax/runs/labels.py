@@ -33,7 +33,10 @@ def label(method: Method) -> str:
     ('CNN-5, width 4, source', 'age and sex')
     """
     variant = method.variant
-    if variant.is_baseline or variant.family != CNN:
+    if variant.is_baseline:
+        stage = "" if method.stage == SOURCE else f", {of_stage(method.stage)}"
+        return of_run(method) + stage
+    if variant.family != CNN:
         return of_run(method) if method.stage == SOURCE else method.name
     return f"{of_run(method)}, {of_stage(method.stage)}"
 
@@ -84,6 +87,9 @@ def pair(first: Method, second: Method) -> str:
     >>> pair(Method("cnn7-w1", "source", deep), Method("cnn5-w1", "source", cnn))
     'CNN-7, source minus CNN-5, source'
     """
+    if first.run == second.run and first.variant.is_baseline:
+        without = "as they are" if second.stage == SOURCE else of_stage(second.stage)
+        return f"{of_run(first)}: {of_stage(first.stage)} minus {without}"
     if first.run == second.run and first.variant.family == CNN:
         return f"{of_run(first)}: {of_stage(first.stage)} minus {of_stage(second.stage)}"
     return f"{label(first)} minus {label(second)}"

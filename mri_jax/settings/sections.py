@@ -294,7 +294,7 @@ class _Adaptation:
         (),
     )
     resampled: tuple[str, ...] = field(
-        Many(Choice(tuple(m.name for m in ADAPTATIONS if m.label_free)), 0, 100, distinct=True),
+        Many(Choice(adaptation.RESAMPLED), 0, 100, distinct=True),
         "those of methods that are also run on the adaptation part drawn anew, at equal size, to "
         "each of shares",
         (),

@@ -101,8 +101,15 @@ class Run:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """The other ways of adapting."""
-        return tuple(adaptation.named(name) for name in self.adaptation.methods)
+        """The other ways of adapting networks."""
+        chosen = (adaptation.named(name) for name in self.adaptation.methods)
+        return tuple(method for method in chosen if method.start != adaptation.BASELINES)
+
+    @property
+    def harmonises(self) -> tuple[Method, ...]:
+        """The ways of adapting plain classifiers."""
+        chosen = (adaptation.named(name) for name in self.adaptation.methods)
+        return tuple(method for method in chosen if method.start == adaptation.BASELINES)
 
     @property
     def adapts(self) -> bool:

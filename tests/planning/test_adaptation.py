@@ -12,7 +12,8 @@ from tests import studies
 from tests.planning.test_plan import plan_of
 from tests.tiny import make_cohorts
 
-NAMES = tuple(method.name for method in METHODS)
+NETWORKS = tuple(method for method in METHODS if method.start != adaptation.BASELINES)
+NAMES = tuple(method.name for method in NETWORKS)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_no_network_of_a_method_without_labels_depends_on_a_label_of_the_adaptat
 
     monkeypatch.setattr(Targets, "adapting", turned)
     again, _ = planned(cohorts)
-    for method in METHODS:
+    for method in NETWORKS:
         before, after = (entry_of(p, f"adapted-{method.name}").network for p in (plan, again))
         assert (before.fingerprint == after.fingerprint) == method.label_free, method.name
 
@@ -234,3 +235,23 @@ def test_what_cannot_be_adapted_is_refused_by_field_count_and_rule(cohorts):
         studies.study(adaptation__methods=("coral", "tent"), model__norm="instance")
     with pytest.raises(UserError, match=r"config\.adaptation\.tent_epochs: 0 must be a whole"):
         studies.study(adaptation__tent_epochs=0)
+
+
+def test_combat_harmonises_the_features_of_measured_baselines_alone_and_keeps_age_and_sex(cohorts):
+    asked = {"baselines__age_sex": True, "targets": ("ADNI2", "ADNI3")}
+    plan, _ = planned(cohorts, ("combat",), **asked)
+    found = {e.run: e for e in plan.entries if e.stage == "adapted-combat" and e.fold == 0}
+    assert set(found) == {"baseline-voxels"}
+    entry = found["baseline-voxels"]
+    stage = entry.network
+    assert stage.site == "ADNI2"
+    assert stage.kept == ("age", "sex")
+    assert set(stage.unlabelled.labels) == {UNKNOWN}
+    asked = {(a.cohort, a.split): a.examples.rows for a in entry.answers}
+    assert set(asked) == {("ADNI1", "validation"), ("ADNI2", "adaptation"), ("ADNI2", "test")}
+    assert not set(stage.unlabelled.rows) & set(asked["ADNI2", "test"])
+    assert set(asked["ADNI2", "adaptation"]) == set(stage.unlabelled.rows)
+    plain = next(e for e in plan.entries if (e.run, e.stage) == ("baseline-voxels", "source"))
+    assert plain.network.train == stage.train
+    assert plain.network.fingerprint != stage.fingerprint
+    assert "ADNI3" in {a.cohort for a in plain.answers}
