@@ -1,17 +1,13 @@
 """A finished run with real networks, trained in this process on tiny volumes."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from unittest.mock import patch
-
-import jax
 
 from configs.finetune_high import get_config
 from mri_jax.settings.study import Study
 from mri_jax.study.run import run as run_study
 from mri_jax.study.running import Running
-from tests.compiling import QUICKLY
+from tests.compiling import quickly
 from tests.tiny import SMALL_MODEL, make_cohorts
 
 
@@ -45,6 +41,6 @@ def make_run(
         config[name] = config[name] | value if isinstance(value, dict) else value
     how = how or Running(say=say, report=False)
     # How its programs are compiled is no property of what tests look for in a run.
-    with patch.object(jax, "jit", partial(jax.jit, compiler_options=QUICKLY)):
+    with quickly():
         run_study(Study.parse(config), folder / "run", folder / "stages", how)
     return folder / "run"
