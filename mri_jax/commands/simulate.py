@@ -8,8 +8,10 @@ from mri_jax.problems import counted
 from mri_jax.showing import simulated
 from mri_jax.simulation import (
     CLASSES,
+    SHIFT_SETS,
     SHIFTS,
     SimulationSettings,
+    cohorts_of_shift,
     default_cohorts,
     parse_cohort,
     simulate,
@@ -21,7 +23,8 @@ from mri_jax.volumes.grids import GRIDS
 # Options that say what to make; beside --check or --sheets, which read it from the folder, they
 # would be ignored.
 _MAKING = (
-    "grid", "seed", "cohort", "classes", "paper_counts", "effect", "without", "raw", "workers",
+    "grid", "seed", "cohort", "classes", "paper_counts", "effect", "without", "shift", "strength",
+    "raw", "workers",
 )  # fmt: skip
 
 
@@ -56,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--without", metavar="SHIFT,..", help=f"make sites alike in these: {', '.join(SHIFTS)}"
+    )
+    parser.add_argument(
+        "--shift", choices=tuple(SHIFT_SETS),
+        help="what differs between sites, and nothing else; default cohorts have one share of "
+        "patients everywhere, or with the population a third of the patients elsewhere",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strength", type=float, help="multiplies how far sites are from the first; default: 1"
     )
     parser.add_argument(
         "--raw", action="store_true",
@@ -112,6 +123,10 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
         if args.cohort
         else default_cohorts(classes, paper_counts=args.paper_counts)
     )
+    if args.shift and args.without:
+        raise UserError("--shift: cannot be combined with --without, which also says what differs")
+    if args.shift and not args.cohort:
+        cohorts = cohorts_of_shift(args.shift, cohorts)
     off = [name for name in (args.without or "").split(",") if name]
     unknown = [name for name in off if name not in SHIFTS]
     if unknown:
@@ -121,6 +136,9 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
         seed=args.seed or 0,
         cohorts=cohorts,
         effect=1.0 if args.effect is None else args.effect,
-        shifts=tuple(name for name in SHIFTS if name not in off),
+        shifts=SHIFT_SETS[args.shift]
+        if args.shift
+        else tuple(name for name in SHIFTS if name not in off),
+        strength=1.0 if args.strength is None else args.strength,
         raw=args.raw,
     )

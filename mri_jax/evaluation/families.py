@@ -64,6 +64,11 @@ class Family:
         """The runs of its baselines."""
         return frozenset(m.run for m in self.methods if m.variant.is_baseline)
 
+    @property
+    def plain(self) -> frozenset[str]:
+        """The names of its methods that are baselines."""
+        return frozenset(m.name for m in self.methods if m.variant.is_baseline)
+
 
 def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     """Returns the tables that these predictions can fill, with their pairs.

@@ -22,7 +22,7 @@ MARGIN = 0.05
 """Share of the loss of guessing by which a network's held-out loss must lie below it."""
 FAILED = "training failed"
 HARDLY = "has hardly learnt"
-INHERITED = f"was tuned from a network that {HARDLY}"
+INHERITED = f"descends from a network that {HARDLY}"
 """What is said of networks in the log, in tables and on pages."""
 COLUMNS = ("run", "fold", "loss", "chance", "reason")
 

@@ -12,8 +12,11 @@ from mri_jax.settings.study import Study, named
 from mri_jax.simulation import (
     CLASSES,
     COHORTS,
+    SHIFT_SETS,
+    SHIFTS,
     CohortRequest,
     SimulationSettings,
+    cohorts_of_shift,
     default_cohorts,
     planned_table,
 )
@@ -50,6 +53,15 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
     requests = default_cohorts(
         classes=tuple(classes), names=study.cohorts, paper_counts=choice.paper_counts
     )
+    requests = _scaled(study, requests)
+    if choice.shift == "sites":
+        return requests
+    return cohorts_of_shift(choice.shift, requests, study.cohorts[0])
+
+
+def _scaled(study: Study, requests: tuple[CohortRequest, ...]) -> tuple[CohortRequest, ...]:
+    """Returns cohorts of the size that a study asks for."""
+    choice = study.simulation
     if choice.paper_counts or choice.subjects_per_class == 60:
         return requests
     if choice.subjects_per_class < 60:
@@ -69,7 +81,13 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
 def settings_of(study: Study) -> SimulationSettings:
     """Returns what the study simulates."""
     choice = study.simulation
-    return SimulationSettings(grid=choice.grid, seed=choice.seed, cohorts=cohort_requests(study))
+    return SimulationSettings(
+        grid=choice.grid,
+        seed=choice.seed,
+        cohorts=cohort_requests(study),
+        shifts=SHIFTS if choice.shift == "sites" else SHIFT_SETS[choice.shift],
+        strength=float(choice.strength),
+    )
 
 
 def catalogue_to_make(study: Study) -> Catalogue:

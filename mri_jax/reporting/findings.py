@@ -85,11 +85,13 @@ def claims(section: FamilyAnalysis, cohort: str) -> Iterator[Claim]:
     if len(rows):
         rows = rows[rows["cohort"].eq(cohort) & rows["split"].eq("test")]
         auc = rows[rows["metric"].eq("auc") & rows["point"].eq(ARGMAX)]
-        beside = auc["second"].isin(section.family.baselines)
-        balanced = rows[rows["metric"].eq("bac")]
+        beside = auc["second"].isin(section.family.plain)
+        networks = ~rows["first"].isin(section.family.plain)
+        balanced = rows[rows["metric"].eq("bac") & networks]
         yield from (Claim("Networks", text) for text in _networks(section, auc[~beside]))
         yield from (Claim("Threshold", text) for text in _threshold(section, balanced))
-        yield from (Claim("Baselines", text) for text in _baselines(section, auc[beside]))
+        against = auc[beside & ~auc["first"].isin(section.family.plain)]
+        yield from (Claim("Baselines", text) for text in _baselines(section, against))
     yield from (Claim("How sure", text) for text in _certainty(section, cohort))
 
 
@@ -139,7 +141,7 @@ def _networks(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
-    """Yields whether a refitted threshold does for balanced accuracy what fine-tuning does."""
+    """Yields whether a refitted threshold does for balanced accuracy what adapting does."""
     rows = rows[rows["difference"].notna()].set_index(["first", "second"])
     plain, refitted = (rows[rows["point"].eq(point)] for point in (ARGMAX, REFITTED))
     both = refitted.index.intersection(plain.index)
@@ -160,7 +162,7 @@ def _meaning(tuned: pd.Series, threshold: pd.Series) -> str:
         return ""
     if threshold["p_holm"] < ALPHA:
         more = "more" if threshold["difference"] > 0 else "less"
-        return f": fine-tuning does {more} than a new threshold alone"
+        return f": it does {more} than a new threshold alone"
     change = "a clear gain" if tuned["difference"] > 0 else "a clear loss"
     if tuned["p_holm"] >= ALPHA:
         change = "no clear change"

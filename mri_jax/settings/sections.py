@@ -138,6 +138,19 @@ class Simulation:
         Whole(1, 100_000), "subjects a class of the source; the other cohorts scale with it", 60
     )
     paper_counts: bool = field(Flag(), "take the paper's numbers of subjects instead", False)
+    shift: str = field(
+        Choice(("sites", "scanner", "population", "both", "none")),
+        "what differs between sites; sites: scanners, ages, disease stages and shares of patients, "
+        "as in the paper's cohorts; otherwise that alone (docs/simulation.md)",
+        "sites",
+        before="sites",
+    )
+    strength: float = field(
+        Number(0, 10, open_least=True),
+        "multiplies how far scanners and populations are from the first site",
+        1.0,
+        before=1.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,7 @@ def _log_volumes(
     homes = Counter(people.home_of(cohort, diagnosis, index) for index in range(count))
     means, variances = [], []
     for home, years in homes:
-        site = site_named(home, settings.shifts)
+        site = site_named(home, settings.shifts, settings.strength)
         stage = mean + settings.effect * people.PROGRESS.get(diagnosis, 0.0) * years
         age = site.age + settings.effect * people.AGE_OFFSET[diagnosis] + years
         means.append(people.expected_log_volumes(site.severity * stage, age, 0.5))

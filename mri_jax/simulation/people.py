@@ -99,7 +99,7 @@ def scan_named(
 ) -> SimulatedScan:
     """Returns one scan, whoever else is made."""
     home, years = home_of(cohort, diagnosis, index)
-    site = site_named(home, settings.shifts)
+    site = site_named(home, settings.shifts, settings.strength)
     rng = generator(settings.seed, "person", home, diagnosis, index)
     sex = "F" if rng.random() < 0.5 else "M"
     age = site.age + settings.effect * AGE_OFFSET[diagnosis] + AGE_SD * _bounded(rng)
@@ -127,7 +127,7 @@ def scan_named(
         targets=expected_log_volumes(stage, age, sex == "F") + residual,
         anatomy_seed=stream_seed(settings.seed, "anatomy", home, diagnosis, index),
         scan_seed=stream_seed(settings.seed, "scan", cohort, diagnosis, index),
-        site=site_named(cohort, settings.shifts),
+        site=site_named(cohort, settings.shifts, settings.strength),
     )
 
 

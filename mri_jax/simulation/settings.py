@@ -19,7 +19,19 @@ COHORTS = ("ADNI1", "ADNI2", "ADNI3", "AIBL")
 SCANNER_SHIFTS = ("contrast", "bias", "noise", "resolution", "gamma", "gain")
 POPULATION_SHIFTS = ("age", "severity")
 SHIFTS = (*SCANNER_SHIFTS, *POPULATION_SHIFTS)
+SHIFT_SETS: Mapping[str, tuple[str, ...]] = {
+    "scanner": SCANNER_SHIFTS,
+    "population": POPULATION_SHIFTS,
+    "both": SHIFTS,
+    "none": (),
+}
+"""Named sets of differences, for cohorts whose truth is that only these differ.
 
+What they say of shares of patients is in `cohorts_of_shift`.
+"""
+
+# So many times fewer patients has a cohort of another population.
+_FEWER = 3
 # Subjects of the reference study (Guan et al. 2021, Section 2.1).
 PAPER_COUNTS: Mapping[str, Mapping[str, int]] = {
     "ADNI1": {"AD": 205, "CN": 231, "pMCI": 165, "sMCI": 147},
@@ -87,6 +99,7 @@ class SimulationSettings:
       cohorts: The sites and their counts; each site at most once.
       effect: Multiplies every difference between diagnoses; 0 makes them exchangeable.
       shifts: Those of `SHIFTS` in which sites differ. In the others every site is like ADNI1.
+      strength: Multiplies how far scanners and populations are from those of ADNI1.
       raw: Whole heads in scanner space (a BIDS tree) instead of a volume store.
 
     Raises:
@@ -99,6 +112,7 @@ class SimulationSettings:
     effect: float = 1.0
     shifts: tuple[str, ...] = SHIFTS
     raw: bool = False
+    strength: float = 1.0
 
     def __post_init__(self):
         grid_named(self.grid)
@@ -115,6 +129,8 @@ class SimulationSettings:
         object.__setattr__(self, "shifts", tuple(s for s in SHIFTS if s in self.shifts))
         if not 0 <= self.effect <= 2:
             raise UserError(f"effect: {self.effect} must be from 0 (no disease) to 2")
+        if not 0 < self.strength <= 10:
+            raise UserError(f"strength: {self.strength} must be above 0, at most 10")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed: {self.seed} must be from 0 to 2**63 - 1")
 
@@ -138,6 +154,8 @@ class SimulationSettings:
             "effect": float(self.effect),
             "shifts": list(self.shifts),
             "raw": bool(self.raw),
+            # Left out at 1, as in cohorts of versions that did not have it.
+            **({"strength": float(self.strength)} if self.strength != 1 else {}),
         }
 
     @classmethod
@@ -177,6 +195,36 @@ def default_cohorts(
         if request.total:
             requests.append(request)
     return tuple(requests)
+
+
+def cohorts_of_shift(
+    shift: str, requests: Iterable[CohortRequest], first: str = COHORTS[0]
+) -> tuple[CohortRequest, ...]:
+    """Returns cohorts of which every other than the first has another share of patients, or none.
+
+    Args:
+      shift: One of `SHIFT_SETS`. Where the population does not differ, each cohort has the classes
+        in the first one's proportion; where it does, a third of the patients for its size.
+      requests: The cohorts.
+      first: The one that the others are compared with.
+
+    Returns:
+      Cohorts of the same sizes, but for rounding; counts are at least 1.
+    """
+    asked = {request.name: request for request in requests}
+    model = asked.get(first)
+    if model is None:
+        return tuple(asked.values())
+    healthy = CLASSES[0]
+    found = []
+    for request in asked.values():
+        weights = {label: float(count) for label, count in model.counts.items() if count}
+        if request.name != first and set(SHIFT_SETS[shift]) & set(POPULATION_SHIFTS):
+            weights = {c: w / (1 if c == healthy else _FEWER) for c, w in weights.items()}
+        share = request.total / sum(weights.values())
+        counts = {c: max(1, round(w * share)) for c, w in weights.items()}
+        found.append(request if request.name == first else CohortRequest(request.name, counts))
+    return tuple(found)
 
 
 def parse_cohort(text: str) -> CohortRequest:

@@ -5,7 +5,7 @@ ages follow the published demographics of the cohorts to about a year. None is a
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mri_jax.simulation.settings import COHORTS, POPULATION_SHIFTS, SCANNER_SHIFTS
 
@@ -62,14 +62,46 @@ _FIELDS = {
 }
 
 
-def site_named(name: str, shifts: Sequence[str]) -> Site:
+def site_named(name: str, shifts: Sequence[str], strength: float = 1.0) -> Site:
     """Returns a site that differs from ADNI1 in the given shifts only.
 
     Args:
       name: One of `COHORTS`.
       shifts: Those of `settings.SHIFTS` that are on.
+      strength: Multiplies how far it is from ADNI1: differences of ages and of signals, and
+        logarithms of ratios of everything that is positive by nature.
     """
     reference, site = _SITES[COHORTS[0]], _SITES[name]
+    if strength != 1.0:
+        site = _away(reference, site, strength)
     off = [shift for shift in (*SCANNER_SHIFTS, *POPULATION_SHIFTS) if shift not in shifts]
     fields = [field for shift in off for field in _FIELDS.get(shift, (shift,))]
     return dataclasses.replace(site, **{field: getattr(reference, field) for field in fields})
+
+
+def _away(reference: Site, site: Site, strength: float) -> Site:
+    """Returns a site so many times as far from the reference."""
+
+    def scaled(near: float, far: float) -> float:
+        return near * (far / near) ** strength
+
+    return dataclasses.replace(
+        site,
+        contrast=_scaled(scaled, reference.contrast, site.contrast),
+        bias=scaled(reference.bias, site.bias),
+        noise=scaled(reference.noise, site.noise),
+        resolution=_scaled(scaled, reference.resolution, site.resolution),
+        gamma=scaled(reference.gamma, site.gamma),
+        gain=scaled(reference.gain, site.gain),
+        age=reference.age + strength * (site.age - reference.age),
+        severity=scaled(reference.severity, site.severity),
+    )
+
+
+def _scaled(
+    scaled: Callable[[float, float], float],
+    near: tuple[float, float, float],
+    far: tuple[float, float, float],
+) -> tuple[float, float, float]:
+    x, y, z = (scaled(a, b) for a, b in zip(near, far, strict=True))
+    return x, y, z

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mri_jax.evaluation import learning
 from mri_jax.evaluation.families import SOURCE
-from mri_jax.planning.plan import Entry, Plan, TrainStage
+from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
 from mri_jax.study.stages import StageFolders
 
 
@@ -37,6 +37,11 @@ def _balanced(stage: TrainStage) -> bool:
     return stage.class_weights == "balanced"
 
 
+def _descends(network: TrainStage | BaselineStage) -> bool:
+    """Returns whether a source network is among a network's ancestors."""
+    return isinstance(network, TrainStage) and any(s.kind == "source" for s in network.ancestors)
+
+
 Name = tuple[str, str, int, int]
 
 
@@ -50,7 +55,8 @@ def remarks(
 ) -> dict[Name, dict[str, str]]:
     """Returns why networks of a finished plan are ``failed`` or ``not_learnt``, by name.
 
-    A tuned network is named where its source network is. Nothing is said of the others.
+    A network that descends from a source network is named where that is, one that is trained from
+    scratch otherwise only where it failed. Nothing is said of the others.
     """
     networks = [e for e in plan.entries if isinstance(e.network, TrainStage)]
     balanced = {e.run: _balanced(e.network) for e in networks if isinstance(e.network, TrainStage)}
@@ -64,7 +70,7 @@ def remarks(
         reason = unlearnt.get((entry.run, entry.fold))
         if failed:
             found[name_of(entry)] = {"failed": failed}
-        elif reason:
+        elif reason and (entry.stage == SOURCE or _descends(entry.network)):
             told = reason if entry.stage == SOURCE else f"it {learning.INHERITED}"
             found[name_of(entry)] = {"not_learnt": told}
     return found

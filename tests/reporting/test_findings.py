@@ -140,12 +140,8 @@ def test_a_fine_tuning_stands_beside_the_refitted_threshold(analysis):
     assert meaning((0.1, 0.01), (0.01, 0.6)) == f": a clear gain, {alone}"
     assert meaning((0.1, 0.2), (0.01, 0.6)) == f": no clear change, {alone}"
     assert meaning((-0.1, 0.01), (-0.1, 0.6)) == f": a clear loss, {alone}"
-    assert meaning((0.1, 0.2), (0.08, 0.02)) == (
-        ": fine-tuning does more than a new threshold alone."
-    )
-    assert meaning((0.1, 0.2), (-0.08, 0.02)) == (
-        ": fine-tuning does less than a new threshold alone."
-    )
+    assert meaning((0.1, 0.2), (0.08, 0.02)) == (": it does more than a new threshold alone.")
+    assert meaning((0.1, 0.2), (-0.08, 0.02)) == (": it does less than a new threshold alone.")
     # Without a test nothing is said of the two together.
     assert meaning((0.1, 0.01), (0.01, float("nan"))) == "."
     assert said(changed(analysis, difference=float("nan")), "Threshold") == []
@@ -257,5 +253,5 @@ def test_the_networks_tuned_from_it_are_told_in_the_same_sentence(analysis):
     assert wrong(recorded) == [f"{SAID}, as do the networks tuned from it ({heirs})."]
     assert trainings.marks(recorded) == {
         "cnn5-w1": "fold 2: has hardly learnt",
-        "cnn5-w1 tuned-high": "fold 2: was tuned from a network that has hardly learnt",
+        "cnn5-w1 tuned-high": "fold 2: descends from a network that has hardly learnt",
     }

@@ -24,7 +24,13 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     later |= {"norm": "batch", "residual": False}
     kept = dict(sorted((kept | later).items()))
     tuning = RECORDED[config]["finetune"] | {"labels": {"tuple": []}}
-    added = {"model": kept, "finetune": tuning, "adaptation": typed(asdict(Adaptation()))}
+    simulated = RECORDED[config]["simulation"] | {"shift": "sites", "strength": 1.0}
+    added = {
+        "simulation": simulated,
+        "model": kept,
+        "finetune": tuning,
+        "adaptation": typed(asdict(Adaptation())),
+    }
     whole = RECORDED[config] | added
     assert repr(found) == repr({name: _sorted(whole[name]) for name in sorted(whole)})
 

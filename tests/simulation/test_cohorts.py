@@ -144,6 +144,8 @@ def test_a_killed_run_leaves_only_whole_files_and_is_resumed(made, tmp_path):
         (["--cohort", "ADNI1:AD=-3"], "AD=-3 must be a whole number"),
         (["--cohort", "ADNI1:AD=1", "--paper-counts"], "cannot be combined"),
         (["--without", "hats"], "--without: 'hats' is unknown"),
+        (["--without", "age", "--shift", "none"], "--shift: cannot be combined with --without"),
+        (["--strength", "0"], "strength: 0.0 must be above 0, at most 10"),
         (["--raw", "--grid", "dev"], "--grid dev: raw heads"),
         (["--workers", "0"], "--workers: 0 must be at least 1"),
         (["--classes", "AD,XX"], "class 'XX' is unknown"),

@@ -6,12 +6,15 @@ from mri_jax.errors import UserError
 from mri_jax.simulation import (
     CLASSES,
     COHORTS,
+    SHIFT_SETS,
     SHIFTS,
     CohortRequest,
     SimulationSettings,
+    cohorts_of_shift,
     default_cohorts,
     parse_cohort,
 )
+from mri_jax.simulation.sites import site_named
 
 ONE = (CohortRequest("AIBL", {"AD": 1}),)
 
@@ -82,7 +85,34 @@ def test_settings_survive_json_and_the_fingerprint_sees_every_field():
         SimulationSettings("demo", 3, ONE, effect=0.5),
         SimulationSettings("demo", 3, ONE, shifts=SHIFTS[1:]),
         SimulationSettings("demo", 3, ONE, raw=True),
+        SimulationSettings("demo", 3, ONE, strength=2.0),
     ]
-    assert len({s.fingerprint for s in (plain, *others)}) == 7
+    assert len({s.fingerprint for s in (plain, *others)}) == 8
+    assert SimulationSettings.from_json(others[-1].to_json(), "simulation.json") == others[-1]
     same = SimulationSettings("demo", 3, ONE, shifts=SHIFTS[::-1])
     assert same.fingerprint == plain.fingerprint
+
+
+def test_cohorts_of_a_shift_have_one_share_of_patients_or_a_third_of_them_elsewhere():
+    asked = default_cohorts(("AD", "CN"))
+    alike = {r.name: r.counts for r in cohorts_of_shift("scanner", asked)}
+    assert alike["ADNI1"] == alike["ADNI2"] == alike["ADNI3"] == {"AD": 60, "CN": 60}
+    assert cohorts_of_shift("none", asked) == cohorts_of_shift("scanner", asked)
+    other = {r.name: r.counts for r in cohorts_of_shift("population", asked)}
+    assert other["ADNI1"] == {"AD": 60, "CN": 60}
+    assert other["ADNI2"] == other["AIBL"] == {"AD": 30, "CN": 90}
+    assert cohorts_of_shift("both", asked) == cohorts_of_shift("population", asked)
+    assert set(SHIFT_SETS["both"]) == set(SHIFTS)
+    assert not set(SHIFT_SETS["scanner"]) & set(SHIFT_SETS["population"])
+
+
+def test_strength_multiplies_how_far_a_site_is_from_the_first():
+    first, site = site_named("ADNI1", SHIFTS), site_named("AIBL", SHIFTS)
+    far = site_named("AIBL", SHIFTS, 3.0)
+    assert far.age - first.age == pytest.approx(3 * (site.age - first.age))
+    assert far.gamma / first.gamma == pytest.approx((site.gamma / first.gamma) ** 3)
+    assert far.contrast[1] / first.contrast[1] == pytest.approx(
+        (site.contrast[1] / first.contrast[1]) ** 3
+    )
+    assert site_named("AIBL", (), 3.0) == site_named("AIBL", ())
+    assert site_named("ADNI1", SHIFTS, 3.0) == first

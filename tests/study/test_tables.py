@@ -78,7 +78,7 @@ def test_a_note_names_the_folds_that_have_hardly_learnt_and_those_tuned_from_the
     (table,) = tables.comparisons(predictions_of(stages), plan, CLASSES)
     assert table.data["note"].tolist() == [
         "fold 1: has hardly learnt",
-        "fold 1: was tuned from a network that has hardly learnt",
+        "fold 1: descends from a network that has hardly learnt",
     ]
 
 
