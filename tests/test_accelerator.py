@@ -1,6 +1,7 @@
 """The script for the day a card is there runs on the CPU, at a size that no card would be asked."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from benchmarks import accelerator_parts, contenders
 from mri_jax.models import CNNSpec, measuring
 from mri_jax.models.chosen import Choice
 from mri_jax.training.folds import Wave
+from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 
 
@@ -20,6 +22,7 @@ def script(path, *more):
     command = [sys.executable, "benchmarks/accelerator.py", "--cpu", "--tiny", "--json", str(path)]
     done = subprocess.run(
         [*command, *more], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=400,
+        env={**os.environ, "XLA_FLAGS": XLA_FLAGS},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(path.read_text(encoding="utf-8")), done.stdout

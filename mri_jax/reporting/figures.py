@@ -173,7 +173,7 @@ def _roc_panel(
     for place, entry in enumerate(entries):
         scores, method = entry.scores, entry.method
         assert scores is not None
-        mean = _mean_roc(scores, grid, None)
+        (mean,) = _mean_rocs(scores, grid, np.ones((1, len(scores.label))))
         # Beyond eight methods the colours come again, with other dashes.
         plain = method.variant.is_baseline
         colour = f"{0.1 + 0.5 * place / len(entries):.2f}" if plain else f"C{place % 8}"
@@ -206,32 +206,37 @@ def _at(points: pd.DataFrame, cohort: str, method: str, point: str) -> tuple[flo
     return float(rows.get("sen", np.nan)), float(rows.get("spe", np.nan))
 
 
-def _mean_roc(scores: Scores, grid: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """Returns (G,) mean sensitivity over the networks at false-positive rates ``grid``."""
-    curves = []
-    for score, tested in zip(scores.score, scores.tested, strict=True):
+def _mean_rocs(scores: Scores, grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns (D, G) mean sensitivity over the networks at false-positive rates ``grid``.
+
+    ``weights`` are (D, subjects): how often a draw holds each.
+    """
+    curves = np.empty((len(scores.score), len(weights), len(grid)))
+    for network, (score, tested) in enumerate(zip(scores.score, scores.tested, strict=True)):
         order = np.argsort(-score[tested], kind="stable")
         label, ranked = scores.label[tested][order], score[tested][order]
-        w = np.ones(len(label)) if weight is None else weight[tested][order]
-        last = np.r_[ranked[1:] != ranked[:-1], True]  # ties enter the curve together
-        up = np.r_[0.0, np.cumsum(w * (label == 1))[last]]
-        right = np.r_[0.0, np.cumsum(w * (label == 0))[last]]
-        curves.append(np.interp(grid, right / max(right[-1], 1e-12), up / max(up[-1], 1e-12)))
+        last = np.append(ranked[1:] != ranked[:-1], True)  # ties enter the curve together
+        ordered = weights[:, tested][:, order]
+        rates = []
+        for value in (0, 1):
+            counts = np.cumsum(ordered * (label == value), axis=1)[:, last]
+            counts = np.pad(counts, ((0, 0), (1, 0)))
+            rates.append(counts / np.maximum(counts[:, -1:], 1e-12))
+        for draw, (right, up) in enumerate(zip(*rates, strict=True)):
+            curves[network, draw] = np.interp(grid, right, up)
     return np.mean(curves, axis=0)
 
 
 def _roc_band(scores: Scores, grid: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     random = seeding.generator(seed, "roc")
     draws = 400 if len(scores.label) < 3000 else 100
-    weight = np.zeros(len(scores.label))
-    curves = []
-    for _ in range(draws):
+    weights = np.zeros((draws, len(scores.label)))
+    for weight in weights:
         for value in (0, 1):
             members = np.flatnonzero(scores.label == value)
             picked = random.integers(0, len(members), len(members))
             weight[members] = np.bincount(picked, minlength=len(members))
-        curves.append(_mean_roc(scores, grid, weight))
-    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
+    low, high = np.quantile(_mean_rocs(scores, grid, weights), [0.025, 0.975], axis=0)
     return low, high
 
 

@@ -16,6 +16,7 @@ from mri_jax.training.folds import Programs, Steps, Wave
 from mri_jax.training.inference import predict
 from mri_jax.training.loop import Control, fit, resume, with_step
 from mri_jax.training.step import OptimizerSettings
+from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 from tests.training.small import LABELS, SPEC, job, settings, volumes
 
@@ -65,7 +66,7 @@ def assert_parts_are_equal(how, programs, ended):
 
 def run(tmp_path, devices: int, split: int = 1):
     code = "import sys; from tests.training.test_folds import train_all; train_all(*sys.argv[1:])"
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{XLA_FLAGS} --xla_force_host_platform_device_count={devices}"
     out = tmp_path / f"{devices}-{split}.npz"
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), str(out), str(split)],
