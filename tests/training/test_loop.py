@@ -17,12 +17,20 @@ from mri_jax.training.loop import Control, epoch_order, fit, resume, with_step
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
+from tests.compiling import quickly
 from tests.tiny import make_cohorts
 from tests.training.small import LABELS, SHAPE, SPEC, job, settings, volumes
 
 WAVE = Wave((jax.local_devices()[0],))
 PROGRAMS = Programs(WAVE)
 ROWS = range(len(LABELS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """What goes on around steps is tested here; their arithmetic is in `test_step`."""
+    with quickly():
+        yield
 
 
 def train(folder, fold=0, how=None, feed=None, interrupted=lambda: False, one=None):
