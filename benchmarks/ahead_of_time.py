@@ -25,8 +25,9 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks import hlo
 from mri_jax.models import CNN, CNNSpec, choice
+from mri_jax.training.packed import packed
 from mri_jax.training.state import Batch, TrainState
-from mri_jax.training.step import StepSettings, init_state, train_step
+from mri_jax.training.step import StepSettings, init_state, packed_step
 from mri_jax.volumes.grids import GRIDS
 
 # Read by libtpu when it is loaded: it asks no network for what machine it is on, and several
@@ -168,10 +169,11 @@ def compiled_step(case: Case, device: jax.Device, forms: str = choice.XLA) -> ja
         weight=jax.ShapeDtypeStruct((case.batch,), jnp.float32),
     )
     there = SingleDeviceSharding(device)
+    few = jax.eval_shape(lambda s: packed(s, settings.rules), state)
     placed = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there), (state, batch)
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there), (few, batch)
     )
-    step = jax.jit(lambda s, b: train_step(settings, s, b, forms=forms), donate_argnums=0)
+    step = jax.jit(lambda s, b: packed_step(settings, s, state, b, forms=forms), donate_argnums=0)
     if device.platform == "tpu":
         return step.trace(*placed).lower(lowering_platforms=("tpu",)).compile()
     lowered = step.trace(*placed).lower(lowering_platforms=("cuda",))

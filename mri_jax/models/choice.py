@@ -8,9 +8,10 @@ form, by its name, or each layer its own, as was measured (`mri_jax.models.chose
 - ``xla``: by XLA, in the form that suits the platform.
 - ``lanes``: by XLA, as 2D convolutions of blocks of planes, the form of TPUs, on every platform.
 - ``volume``: by XLA, as 3D convolutions, the form of GPUs, on every platform.
-- ``pallas``: the first block by two kernels, on NVIDIA GPUs those of
-  `mri_jax.models.conv_layer.triton`, on TPUs those of `mri_jax.models.conv_layer.mosaic`; other
-  layers and platforms as ``xla``.
+- ``pallas``: the first layer by kernels that do not write its pre-activation, on NVIDIA GPUs those
+  of `mri_jax.models.conv_layer.triton`, or of `mri_jax.models.conv_layer.triton_whole` where it is
+  not pooled, on TPUs, where it is pooled, those of `mri_jax.models.conv_layer.mosaic`; other layers
+  and platforms as ``xla``.
 - ``reference``: by XLA, plainly: convolution, BatchNorm, ReLU, max pooling.
 
 JAX is imported when a choice is made, so that a command line can name the forms without it.
@@ -67,6 +68,20 @@ def required(forms: str | None) -> str:
     Without one a CPU has a fixed form, and GPUs and TPUs measure.
 
     Raises:
+      UserError: As `available` does.
+    """
+    import jax
+
+    asked = available(forms)
+    if asked == MEASURE or (asked is None and jax.default_backend() != "cpu"):
+        return MEASURE
+    return name(asked)
+
+
+def available(forms: str | None) -> str | None:
+    """Returns what a command line's ``--forms`` asks for, where it can be had.
+
+    Raises:
       UserError: ``native`` is asked for where no CPU computes, or where kernels cannot be had; or
         ``pallas`` where a CPU computes.
     """
@@ -86,9 +101,7 @@ def required(forms: str | None) -> str:
             raise UserError(f"--forms={NATIVE}: {error}") from None
     if forms == PALLAS and jax.default_backend() == "cpu":
         raise UserError("--forms: pallas kernels are for GPUs and TPUs; this machine has none")
-    if forms == MEASURE or (forms is None and jax.default_backend() != "cpu"):
-        return MEASURE
-    return name(forms)
+    return forms
 
 
 @cache

@@ -157,7 +157,12 @@ class Dropout(nn.Module):
         if deterministic or self.rate == 0:
             return x
         whole = (x.shape[0] * split.parts(self.batch_axis), *x.shape[1:])
-        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, whole)
+        words = jax.random.key_data(self.make_rng("dropout"))
+        # Behind the barrier XLA for GPUs makes both words by one kernel.
+        words = jax.lax.platform_dependent(
+            words, cuda=jax.lax.optimization_barrier, default=lambda words: words
+        )
+        kept = jax.random.bernoulli(typed_key(words), 1 - self.rate, whole)
         return jnp.where(split.own(kept, self.batch_axis), x / (1 - self.rate), 0)
 
 
@@ -325,10 +330,12 @@ class CNN(nn.Module):
             pool, filters = spec.conv_pools[i - 1], spec.conv_filters[i - 1]
             form = of_layer(forms, features.value.shape, filters, pool, spec.dtype)
             group = spec.norm_group(filters)
+            joins = spec.residual and spec.pool_after[i - 1]
+            if joins and form == choice.PALLAS:
+                form = choice.XLA  # What is added comes before ReLU.
             setting = Setting(pool, spec.epsilon, self.batch_axis, group, form)
             if spec.residual and i in begins:
                 shortcut = features = Features(features.activated())
-            joins = spec.residual and spec.pool_after[i - 1]
             beside = self._shortcut(shortcut.value, i) if joins else None
             if form == choice.REFERENCE:
                 maps = features.activated()

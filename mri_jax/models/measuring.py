@@ -30,7 +30,6 @@ from mri_jax.models.conv_layer import (
     Setting,
     conv_layer,
     lanes,
-    reference,
 )
 from mri_jax.models.conv_layer.arguments import Norm
 
@@ -64,11 +63,12 @@ def candidates(layer: LayerKind, platform: str) -> dict[str, Compute]:
       platform: ``cpu``, ``gpu`` or ``tpu``.
     """
     pays = lanes.pays((3, 3, 3, layer.channels, layer.filters))
+    first = layer.channels == 1
     names = {
         choice.NATIVE: platform == "cpu" and choice.of_this_machine() == choice.NATIVE,
         choice.XLA: True,
         choice.LANES: platform == "gpu" and pays,
-        choice.PALLAS: platform != "cpu" and layer.pool and layer.channels == 1,
+        choice.PALLAS: first and (platform == "gpu" or (platform == "tpu" and layer.pool)),
         choice.VOLUME: platform == "tpu" and pays,
         choice.REFERENCE: platform != "cpu",
     }
@@ -149,9 +149,6 @@ class _Inputs(NamedTuple):
 
 def _by(form: str) -> Compute:
     def compute(x: Features, parameters: Parameters, setting: Setting) -> tuple[Array, Moments]:
-        if form == choice.REFERENCE:
-            stages, stats = reference.conv_layer(x.activated(), parameters, None, setting)
-            return stages.output, stats
         features, stats = conv_layer(x, parameters, None, setting._replace(form=form))
         return features.activated(), stats
 

@@ -28,8 +28,9 @@ from mri_jax.models import CNN, CNNSpec, choice
 from mri_jax.models.chosen import Forms
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.objectives import LABELLED, UNLABELLED
+from mri_jax.training.packed import packed, unpacked
 from mri_jax.training.state import Batch, TrainState
-from mri_jax.training.step import StepSettings, step_keys, train_step
+from mri_jax.training.step import StepSettings, packed_step, step_keys, train_step
 
 FOLD, PART = "fold", "part"
 _EACH_FOLD = PartitionSpec(FOLD)
@@ -336,13 +337,17 @@ def _batch(settings: StepSettings, image: Array, label: Array, weight: Array) ->
 def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: Wave) -> Any:
     masked = wave.folds > 1 or wave.steps_per_program > 1
 
-    def step(state: TrainState, volumes: Array, now: Steps) -> tuple[TrainState, Any]:
+    def taken(
+        advance: Callable[..., tuple[Any, Any]], state: Any, volumes: Array, now: Steps
+    ) -> Any:
         image = volumes[now.row]
         if not augmentation.off:
             key = step_keys(state.key, state.step).augmentation
             image = augment(augmentation, key, image, wave.batch_axis)
         batch = _batch(settings, image, jnp.asarray(now.label), jnp.asarray(now.weight))
-        following, metrics = train_step(settings, state, batch, wave.batch_axis, wave.forms)
+        following, metrics = advance(
+            state=state, batch=batch, batch_axis=wave.batch_axis, forms=wave.forms
+        )
         if masked:
             following = jax.tree.map(
                 lambda new, old: jnp.where(now.active, new, old), following, state
@@ -351,9 +356,17 @@ def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: 
 
     def run(state: TrainState, volumes: Array, steps: Steps) -> tuple[TrainState, Any]:
         if wave.steps_per_program == 1:
-            state, metrics = step(state, volumes, jax.tree.map(lambda x: x[0], steps))
+            now = jax.tree.map(lambda x: x[0], steps)
+            state, metrics = taken(partial(train_step, settings), state, volumes, now)
             return state, jax.tree.map(lambda x: x[None], metrics)
-        return jax.lax.scan(lambda carry, now: step(carry, volumes, now), state, steps)
+        like = jax.eval_shape(lambda: state)
+        advance = partial(packed_step, settings, like=like)
+        few, metrics = jax.lax.scan(
+            lambda carry, now: taken(advance, carry, volumes, now),
+            packed(state, settings.rules),
+            steps,
+        )
+        return unpacked(few, like, settings.rules), metrics
 
     batches: Any = along(None, PART)
     steps = Steps(batches, batches, batches, active=cast(Any, along()))

@@ -2,16 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax import Array, lax
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from mri_jax.errors import UserError
@@ -21,6 +20,7 @@ from mri_jax.models.chosen import Forms
 from mri_jax.models.cnn import Outputs, fresh_variables
 from mri_jax.training import freezing
 from mri_jax.training.objectives import CROSS_ENTROPY, Asked, Objective, Pass
+from mri_jax.training.packed import PackedState, closed, opened, vector_of
 from mri_jax.training.state import Batch, TrainState
 
 # Raised by hand whenever the same seed and data would give other numbers than before.
@@ -187,19 +187,6 @@ def weighted_loss(
     return summed / split.total(batch.weight.sum(), batch_axis)
 
 
-def _in_pieces(like: Any, vector: Array) -> Any:
-    """Returns the tree that `ravel_pytree` made a vector of, for TPUs.
-
-    XLA would give the whole vector the shape of the last layer's kernel, two of 128 lanes, before
-    it cuts that out; behind the barrier each piece gets its shape alone.
-    """
-    leaves, structure = jax.tree.flatten(like)
-    ends = list(accumulate(leaf.size for leaf in leaves))
-    pieces = lax.optimization_barrier(jnp.split(vector, ends[:-1]))
-    shaped = (piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True))
-    return jax.tree.unflatten(structure, shaped)
-
-
 def _pass(made: Outputs, batch_stats: Mapping[str, Any]) -> Pass:
     wide = made.penultimate.astype(made.logits.dtype)
     return Pass(made.logits, wide, made.gates, batch_stats)
@@ -229,13 +216,112 @@ def train_step(
     Returns:
       The next state, and ``loss`` and ``finite`` (1 or 0: loss and gradient), each ().
     """
+    trained, fixed = _parted(settings, state)
+    vector, unravel = ravel_pytree(trained)
+    step = _Step(settings, batch_axis, forms, lambda tree: ravel_pytree(tree)[0])
+    new = _advanced(step, state, vector, batch)
+    following = dataclasses.replace(
+        state,
+        params=freezing.merge(unravel(new.kept(new.trained, vector)), fixed),
+        batch_stats=new.kept(new.batch_stats, state.batch_stats),
+        opt_state=new.kept(new.opt_state, state.opt_state),
+        step=state.step + 1,
+        memory=new.kept(new.memory, state.memory),
+    )
+    return following, new.metrics
+
+
+def packed_step(
+    settings: StepSettings,
+    state: PackedState,
+    like: TrainState,
+    batch: Batch,
+    batch_axis: str | None = None,
+    forms: Forms | None = None,
+) -> tuple[PackedState, dict[str, Array]]:
+    """Does what `train_step` does, on a state in few arrays.
+
+    Args:
+      settings: What the step is (static).
+      state: Of `packed`.
+      like: The shapes of the state that was packed.
+      batch: As there.
+      batch_axis: As there.
+      forms: As there.
+    """
+    whole = opened(state, like, settings.rules)
+    step = _Step(settings, batch_axis, forms, vector_of)
+    new = _advanced(step, whole, state.trained, batch)
+    following = dataclasses.replace(
+        whole, batch_stats=new.batch_stats, opt_state=new.opt_state, memory=new.memory
+    )
+    kept = new.kept(closed(state, following, new.trained), state)
+    # The last count is the steps', which counts in any case.
+    counts = kept.counts + np.eye(1, kept.counts.size, kept.counts.size - 1, dtype=np.int32)[0]
+    return dataclasses.replace(kept, counts=counts), new.metrics
+
+
+class _Advanced(NamedTuple):
+    """What a step makes of a state, if its loss and gradient are finite.
+
+    Attributes:
+      trained: The vector of what trains.
+      batch_stats: As in `TrainState`.
+      opt_state: As there.
+      memory: As there.
+      loss: ().
+      finite: () bool, whether loss and gradient are.
+    """
+
+    trained: Array
+    batch_stats: Any
+    opt_state: Any
+    memory: Any
+    loss: Array
+    finite: Array
+
+    def kept(self, new: Any, old: Any) -> Any:
+        """Returns the new tree, or the old one where the step is not finite."""
+        return jax.tree.map(lambda n, o: jnp.where(self.finite, n, o), new, old)
+
+    @property
+    def metrics(self) -> dict[str, Array]:
+        """Returns what `train_step` does beside the state."""
+        metrics = {"loss": self.loss, "finite": self.finite}
+        return {name: value.astype(jnp.float32) for name, value in metrics.items()}
+
+
+def _parted(settings: StepSettings, state: TrainState) -> tuple[Any, Any]:
+    """Returns two trees of parameters: what trains, and what does not."""
     mask = freezing.trainable_mask(settings.rules, state.params)
-    trained = freezing.select(state.params, mask)
-    fixed = freezing.select(state.params, mask, keep=False)
+    return freezing.select(state.params, mask), freezing.select(state.params, mask, keep=False)
+
+
+class _Step(NamedTuple):
+    """What is fixed of a step.
+
+    Attributes:
+      settings: As in `train_step`.
+      batch_axis: As there.
+      forms: As there.
+      vector_of: Makes a vector of a tree of what trains, in the order of the optimizer's state.
+    """
+
+    settings: StepSettings
+    batch_axis: str | None
+    forms: Forms | None
+    vector_of: Callable[[Any], Array]
+
+
+def _advanced(step: _Step, state: TrainState, vector: Array, batch: Batch) -> _Advanced:
+    """Returns what a step of Adam makes of a state and of the vector of what trains in it."""
+    settings, batch_axis = step.settings, step.batch_axis
+    trained, fixed = _parted(settings, state)
+    mask = freezing.trainable_mask(settings.rules, state.params)
     frozen = freezing.frozen_norms(mask) if settings.frozen_statistics == "keep" else frozenset()
     dropout = step_keys(state.key, state.step).dropout
 
-    network = CNN(settings.spec, batch_axis, forms)
+    network = CNN(settings.spec, batch_axis, step.forms)
 
     def loss_of(trained_params: Any) -> tuple[Array, Any]:
         params = freezing.merge(trained_params, fixed)
@@ -280,34 +366,10 @@ def train_step(
 
     (loss, left), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
     blended, memory = left
-    loss, gradient = split.total((loss, ravel_pytree(gradients)[0]), batch_axis)
+    loss, gradient = split.total((loss, step.vector_of(gradients)), batch_axis)
     finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-    vector, unravel = ravel_pytree(trained)
     optimizer = optimizer_of(settings.optimizer, trained)
     updates, opt_state = optimizer.update(gradient, state.opt_state, vector)
     stepped = optax.apply_updates(vector, updates)
     # Statistics of layers that did not run (a cached prefix) are not among the blended ones.
-    statistics = {**state.batch_stats, **blended}
-
-    def keep_if_broken(new: Any, old: Any) -> Any:
-        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
-    following = dataclasses.replace(
-        state,
-        params=freezing.merge(
-            lax.platform_dependent(
-                keep_if_broken(stepped, vector),
-                cpu=unravel,
-                tpu=partial(_in_pieces, trained),
-                # Without the barrier XLA takes the step anew where each piece is cut out.
-                default=lambda v: unravel(lax.optimization_barrier(v)),
-            ),
-            fixed,
-        ),
-        batch_stats=keep_if_broken(statistics, state.batch_stats),
-        opt_state=keep_if_broken(opt_state, state.opt_state),
-        step=state.step + 1,
-        memory=keep_if_broken(memory, state.memory),
-    )
-    metrics = {"loss": loss, "finite": finite}
-    return following, {name: value.astype(jnp.float32) for name, value in metrics.items()}
+    return _Advanced(stepped, {**state.batch_stats, **blended}, opt_state, memory, loss, finite)

@@ -137,6 +137,9 @@ def test_each_platform_has_its_candidates():
     first = replace(LATER, channels=1, pool=True)
     assert list(candidates(first, "gpu")) == ["xla", "lanes", "pallas", "reference"]
     assert list(candidates(first, "tpu")) == ["xla", "pallas", "volume", "reference"]
+    whole = replace(first, pool=False)
+    assert list(candidates(whole, "gpu")) == ["xla", "lanes", "pallas", "reference"]
+    assert list(candidates(whole, "tpu")) == ["xla", "volume", "reference"]
     assert list(candidates(LATER, "gpu")) == ["xla", "lanes", "reference"]
     assert list(candidates(wide, "gpu")) == ["xla", "reference"]
     assert list(candidates(LATER, "tpu")) == ["xla", "volume", "reference"]

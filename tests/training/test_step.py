@@ -57,22 +57,6 @@ def leaves_by_path(tree):
     }
 
 
-def test_on_tpus_a_vector_becomes_the_same_tree_in_pieces():
-    # The barrier keeps XLA from giving the whole vector the shape of the last kernel, (8, 2).
-    state = start(settings_for("all"))
-    vector, unravel = jax.flatten_util.ravel_pytree(state.params)
-    jax.tree.map(
-        np.testing.assert_array_equal, step._in_pieces(state.params, vector), unravel(vector)
-    )
-    given = settings_for("all"), state, batch_of(np.random.default_rng(0))
-    traced = jax.jit(functools.partial(step.train_step, forms="xla"), static_argnums=0).trace(
-        *given
-    )
-    texts = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("tpu", "cpu")}
-    assert "optimization_barrier" in texts["tpu"]
-    assert "optimization_barrier" not in texts["cpu"]
-
-
 @pytest.mark.parametrize("layers", ["low", "high", "head"])
 def test_frozen_parameters_and_statistics_are_bit_identical_after_fifty_steps(rng, layers):
     optimizer = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5)

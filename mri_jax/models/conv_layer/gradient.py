@@ -1,10 +1,13 @@
 """What the backward pass of a conv layer hands to its form, and what it gets back."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
+from jax.custom_derivatives import SymbolicZero
 
 from mri_jax.models.conv_layer.arguments import Features
+from mri_jax.models.conv_layer.moments import Moments
 
 
 class Gradients(NamedTuple):
@@ -45,3 +48,22 @@ class PreActivationGradient(NamedTuple):
     offset: Array
     everywhere: Everywhere | None
     z: Array | None
+
+
+def everywhere_of(through: Moments, each: Moments, voxels: int) -> Everywhere:
+    """Returns the way through the moments.
+
+    Args:
+      through: The gradient of the moments of volumes, (N, F).
+      each: The moments.
+      voxels: How many a volume has.
+    """
+    slope = 2 * through.variance / voxels
+    return Everywhere(through.mean / voxels - slope * each.mean, slope)
+
+
+def instantiated(cotangent: Any) -> Array:
+    """Returns a gradient as an array, also where it is known to be zero."""
+    if isinstance(cotangent, SymbolicZero):
+        return jnp.zeros(cotangent.shape, cotangent.dtype)
+    return cotangent

@@ -19,14 +19,20 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from mri_jax.models.conv_layer import forms
+from mri_jax.models import choice
+from mri_jax.models.conv_layer import forms, reference, triton_whole, unpooled
 from mri_jax.models.conv_layer.arguments import (
     Features,
+    Norm,
     Parameters,
     Setting,
     norm_of,
 )
-from mri_jax.models.conv_layer.gradient import Everywhere, PreActivationGradient
+from mri_jax.models.conv_layer.gradient import (
+    PreActivationGradient,
+    everywhere_of,
+    instantiated,
+)
 from mri_jax.models.conv_layer.moments import Moments, of_groups, of_whole_batch
 
 
@@ -58,14 +64,28 @@ def conv_layer(
 
     Returns:
       The output, of (N, X, Y, Z, F) or with pooling (N, X // 2, Y // 2, Z // 2, F), its norm still
-      to be applied, and the statistics used.
+      to be applied but in the reference, and the statistics used.
     """
+    if setting.form == choice.REFERENCE:
+        stages, stats = reference.conv_layer(x.activated(), parameters, running, setting)
+        return Features(stages.output), stats
     if x.norm is not None and x.norm.mean.ndim > 1:
         x = Features(x.activated())
+    unwritten = triton_whole.fits(x, parameters.kernel, pool=setting.pool) and not setting.group
+    if setting.form == choice.PALLAS and unwritten:
+        return _without_pre_activation(x.value, parameters, running, setting)
     dtype = x.value.dtype
     sign = jax.lax.stop_gradient(jnp.sign(parameters.scale).astype(dtype))
     how = _How(forms.Layer(setting.pool, setting.form), running is None)
     value, each = _convolved(how, x, parameters.kernel.astype(dtype), sign)
+    norm, stats = _normalising(each, parameters, running, setting)
+    return Features(value, norm), jax.lax.stop_gradient(stats)
+
+
+def _normalising(
+    each: Moments | None, parameters: Parameters, running: Moments | None, setting: Setting
+) -> tuple[Norm, Moments]:
+    """Returns the norm and its statistics: running ones, or those of these volumes."""
     if running is not None:
         stats = jax.lax.stop_gradient(running)
     else:
@@ -74,8 +94,26 @@ def conv_layer(
             stats = of_groups(each, setting.group)
         else:
             stats = of_whole_batch(each, setting.batch_axis)
-    norm = norm_of(stats, parameters, setting.epsilon)
-    return Features(value, norm), jax.lax.stop_gradient(stats)
+    return norm_of(stats, parameters, setting.epsilon), stats
+
+
+def _without_pre_activation(
+    x: Array, parameters: Parameters, running: Moments | None, setting: Setting
+) -> tuple[Features, Moments]:
+    """Does what `conv_layer` does, by `unpooled`; the maps are normalised."""
+    kernel = parameters.kernel.astype(x.dtype)
+    each = unpooled.moments(_plainly, x, kernel) if running is None else None
+    norm, stats = _normalising(each, parameters, running, setting)
+    maps = unpooled.maps(_plainly, x, kernel, norm)
+    return Features(maps), jax.lax.stop_gradient(stats)
+
+
+def _plainly(x: Array, kernel: Array) -> tuple[Array, Moments]:
+    """Returns what `unpooled.Plain` does."""
+    how = _How(forms.Layer(pool=False), with_moments=True)
+    z, each = _convolved(how, Features(x), kernel, jnp.ones(kernel.shape[-1], kernel.dtype))
+    assert each is not None
+    return z, each
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -102,24 +140,16 @@ def _forward_rule(how: _How, *inputs: Any) -> tuple[tuple[Array, Moments | None]
 def _backward_rule(how: _How, residuals: tuple, cotangents: Any) -> tuple:
     wanted, x, kernel, z, selection, each = residuals
     selected, through = jax.tree.map(
-        _instantiated, cotangents, is_leaf=lambda p: isinstance(p, SymbolicZero)
+        instantiated, cotangents, is_leaf=lambda p: isinstance(p, SymbolicZero)
     )
     everywhere = None
     if each is not None:
-        voxels = x.value[0, ..., 0].size
-        slope = 2 * through.variance / voxels
-        everywhere = Everywhere(through.mean / voxels - slope * each.mean, slope)
+        everywhere = everywhere_of(through, each, x.value[0, ..., 0].size)
     given = PreActivationGradient(selected, selection.offset, everywhere, z)
     found = forms.backward(
         how.layer, x, kernel, given, for_input="x" in wanted, for_kernel="kernel" in wanted
     )
     return found.x, found.kernel, None
-
-
-def _instantiated(cotangent: Any) -> Array:
-    if isinstance(cotangent, SymbolicZero):
-        return jnp.zeros(cotangent.shape, cotangent.dtype)
-    return cotangent
 
 
 _convolved.defvjp(_forward_rule, _backward_rule, symbolic_zeros=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from mri_jax.models.conv_layer.arguments import Features, normalised
@@ -83,7 +84,7 @@ def scatter_windows(gradient: Array, index: Array, shape: tuple[int, ...]) -> Ar
       An array of ``shape``.
     """
     n, x, y, w, f = gradient.shape
-    offset = jnp.arange(8, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1, 2, 1)
+    offset = np.arange(8, dtype=np.int8).reshape(1, 1, 2, 1, 2, 1, 2, 1)
     spread = (n, x, 1, y, 1, w, 1, f)
     windows = jnp.where(index.reshape(spread) == offset, gradient.reshape(spread), 0)
     whole = windows.reshape(n, 2 * x, 2 * y, 2 * w, f)

@@ -1,19 +1,20 @@
 """The form of GPUs: XLA's own 3D convolution, and as few passes over what it gives as XLA allows.
 
-Where windows are pooled, a volume is computed with a plane of zeros behind each odd axis. The eight
-places of a window are then arrays of one shape, and XLA makes the maxima, their offsets and the
-sums of the moments in one kernel, which reads the pre-activation once.
+Where windows are pooled, the pre-activation is filled up with a plane of zeros behind each odd
+axis while it is read. The eight places of a window are then arrays of one shape, and XLA makes the
+maxima, their offsets and the sums of the moments in one kernel, which reads the pre-activation
+once.
 """
 
+from collections.abc import Mapping
 from functools import reduce
 from math import prod
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from mri_jax.models.conv_layer.arguments import Features
+from mri_jax.models.conv_layer.arguments import Features, Norm
 from mri_jax.models.conv_layer.gradient import Gradients, PreActivationGradient
 from mri_jax.models.conv_layer.moments import Moments
 from mri_jax.models.conv_layer.pooling import (
@@ -26,8 +27,10 @@ from mri_jax.models.conv_layer.reference import convolve, flipped
 
 Size = tuple[int, ...]
 
-# Of how many planes one tells about where the mean lies.
-_OF_PLANES = 16
+# So many voxels along each axis, at least, tell about where the mean lies.
+_ALONG = 12
+# Of volumes of so few voxels XLA makes all sums by one kernel.
+_FEW = 4096
 
 
 def forward(
@@ -36,17 +39,18 @@ def forward(
     """Returns what `forms.Forward` holds; see `forms.forward`."""
     maps = x.activated()
     size = maps.shape[1:4]
-    z = convolve(_filled_up(maps) if pool else maps, kernel)
+    z = convolve(maps, kernel)
     if pool:
-        places = {place: z[:, place[0] :: 2, place[1] :: 2, place[2] :: 2] for place in OFFSETS}
+        filled = _filled_up(z)
+        places = {(i, j, k): filled[:, i::2, j::2, k::2] for i, j, k in OFFSETS}
         # The barrier keeps the shape of the places, in which one kernel makes moments too.
         found = lax.optimization_barrier(select_first_maximum([*places.values()], sign))
         selection = Selection(*(_cut(p, tuple(s // 2 for s in size)) for p in found))
     else:
         places = {(0, 0, 0): z}
         selection = Selection(z, jnp.zeros((), jnp.int8))
-    moments = _moments(z, places, size) if with_moments else None
-    return selection, moments, _cut(z, size) if keep_z else None
+    moments = _moments(z, places) if with_moments else None
+    return selection, moments, z if keep_z else None
 
 
 def gradients(
@@ -63,24 +67,18 @@ def gradients(
     ``z`` is computed again, which XLA finds to be what the forward pass has computed.
     """
     maps = x.activated()
-    size = maps.shape[1:4]
     dz = given.selected
     if pool:
-        maps = _filled_up(maps)
         dz = scatter_windows(dz, given.offset, (*maps.shape[:-1], kernel.shape[-1]))
     if given.everywhere is not None:
         z = convolve(maps, kernel)
-        constant, slope = (p[:, None, None, None] for p in given.everywhere)
-        inside = _inside(z.shape[1:4], size, (0, 0, 0), 1)
-        dz = dz + jnp.where(inside, constant + slope * z, 0)
+        # Behind a barrier: XLA makes the two by one kernel.
+        both = lax.optimization_barrier(jnp.stack(given.everywhere))
+        constant, slope = both[:, :, None, None, None]
+        dz = dz + (constant + slope * z)
     dz = dz.astype(maps.dtype)
-    dx = None
-    if for_input:
-        # Without the barrier XLA keeps the norm's result of the forward pass in float32.
-        behind = Features(x.value, lax.optimization_barrier(x.norm))
-        _, back = jax.vjp(Features.activated, behind)
-        # The gradient of the input is a convolution with the flipped kernel.
-        dx = back(_cut(convolve(dz, flipped(kernel)), size))[0]
+    # The gradient of the input is a convolution with the flipped kernel.
+    dx = _through_norm(x, convolve(dz, flipped(kernel))) if for_input else None
     dk = kernel_gradient(maps, dz) if for_kernel else None
     return Gradients(dx, dk)
 
@@ -109,8 +107,7 @@ def kernel_gradient(x: Array, dz: Array) -> Array:
 def _filled_up(maps: Array) -> Array:
     """Returns maps with a plane of zeros behind each odd axis."""
     behind = [(0, 0), *((0, s % 2) for s in maps.shape[1:4]), (0, 0)]
-    # Behind a barrier: XLA would make two arrays, one with the convolution's own padding.
-    return lax.optimization_barrier(jnp.pad(maps, behind)) if np.any(behind) else maps
+    return jnp.pad(maps, behind) if np.any(behind) else maps
 
 
 def _cut(maps: Array, size: Size) -> Array:
@@ -118,31 +115,57 @@ def _cut(maps: Array, size: Size) -> Array:
     return maps[:, :x, :y, :z]
 
 
-def _moments(z: Array, places: dict[Size, Array], size: Size) -> Moments:
+def _through_norm(x: Features, gradient: Array) -> Features:
+    """Returns the gradient of value and norm, given that of the activated maps.
+
+    That of the norm's mean is that of its bias, times its factor.
+    """
+    if x.norm is None:
+        return Features(gradient)
+    # Without the barrier XLA keeps the norm's result of the forward pass in float32.
+    mean, factor = lax.optimization_barrier((x.norm.mean, x.norm.factor))
+    bias = x.norm.bias
+    rest = x.value - mean
+    given = jnp.where(factor * rest + bias > 0, gradient.astype(rest.dtype), 0)
+    maps = [given, given * rest]
+    few = prod(given.shape[1:4]) <= _FEW
+    of_bias, of_factor = (of.sum((0, 1, 2, 3)) for of in maps) if few else _summed(maps).sum(1)
+    norm = Norm(-factor * of_bias, of_factor, of_bias)
+    return Features((factor * given).astype(x.value.dtype), norm)
+
+
+def _moments(z: Array, places: Mapping[tuple[int, int, int], Array]) -> Moments:
     """Returns the moments of each volume, (N, F), in at least float32, from one pass over it.
 
-    The squares are taken around the mean of a sixteenth of the planes. That is at most four
-    standard deviations from the mean of all: the planes alone would make the variance larger.
+    The squares are taken around the mean of some voxels, which lie all over the volume. Of V voxels
+    it is at most sqrt(V / (number of those)) standard deviations from the mean of all, in practice
+    a small part of one.
 
     Args:
       z: The pre-activation.
       places: What stands at each place of its windows.
-      size: (X, Y, Z) of the volume.
     """
-    wide = jnp.promote_types(z.dtype, jnp.float32)
-    level = _cut(z, size)[:, ::_OF_PLANES].astype(wide).mean((1, 2, 3), keepdims=True)
+    wide, size = jnp.promote_types(z.dtype, jnp.float32), z.shape[1:4]
+    x, y, w = (max(1, s // _ALONG) for s in size)
+    some = z[:, ::x, ::y, ::w].astype(wide)
+    # Divided before they are added up, which XLA does in one kernel.
+    level = (some / prod(some.shape[1:4])).sum((1, 2, 3), keepdims=True)
     step = 1 if len(places) == 1 else 2
     rests = [
         jnp.where(_inside(of.shape[1:4], size, place, step), of.astype(wide) - level, 0)
         for place, of in places.items()
     ]
-
-    def mean(values: list[Array]) -> Array:
-        return reduce(jnp.add, values).sum((1, 2, 3)) / prod(size)
-
-    shift = mean(rests)
-    squares = mean([jnp.square(rest) for rest in rests])
+    sums = [reduce(jnp.add, rests), reduce(jnp.add, map(jnp.square, rests))]
+    shift, squares = _summed(sums) / prod(size)
     return Moments(level[:, 0, 0, 0] + shift, squares - jnp.square(shift))
+
+
+def _summed(maps: list[Array]) -> Array:
+    """Returns the sums of maps over their voxels, (maps, N, C).
+
+    XLA sums a plane by one kernel, and the planes of all maps, put together, by another.
+    """
+    return jnp.stack([of.sum((2, 3)) for of in maps]).sum(2)
 
 
 def _inside(shape: Size, size: Size, place: Size, step: int) -> Array | bool:
