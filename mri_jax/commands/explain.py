@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from mri_jax import files
+from mri_jax.commands.forms import add_forms
 from mri_jax.errors import UserError
 from mri_jax.explanation.methods import BASELINES, METHODS, MethodSettings
+from mri_jax.models import choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of draws and bootstrap")
     parser.add_argument("--threads", type=int, default=2, help="that read volumes; default: 2")
+    add_forms(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         if value < least:
             raise UserError(f"{name}: {value} must be at least {least}")
 
+    backend.start()
+    forms = choice.available(args.forms)
     everything = not args.method or "all" in args.method
     request = Request(
         cohort=args.cohort,
@@ -95,10 +100,10 @@ def run(args: argparse.Namespace) -> int:
         region_names=args.region_names,
         seed=args.seed,
         threads=args.threads,
+        forms=forms,
     )
-    backend.start()
     opened = open_run(args.run, args.stages, args.store)
-    control = partial(permuted_network, table=args.table) if args.sanity else None
+    control = partial(permuted_network, table=args.table, forms=forms) if args.sanity else None
     page = explain(opened, request, args.out, control)
     print(page)
     return 0

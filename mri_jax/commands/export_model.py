@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mri_jax import backend
 from mri_jax.commands.predict import add_choice
+from mri_jax.models import choice
 from mri_jax.prediction import folder
 from mri_jax.prediction.open import open_model
 from mri_jax.showing import simulated
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export; 0."""
     backend.start()
-    model = open_model(args.run, args.network, args.stage, args.stages, args.store)
+    forms = choice.available(args.forms)
+    model = open_model(args.run, args.network, args.stage, args.stages, args.store, forms)
     folder.save(model, args.out)
     stages = ", ".join(ensemble.stage for ensemble in model.ensembles)
     word = f"{simulated.WORD}: " if model.simulated else ""

@@ -15,7 +15,9 @@ import sys
 from pathlib import Path
 
 from mri_jax import backend
+from mri_jax.commands.forms import add_forms
 from mri_jax.errors import UserError
+from mri_jax.models import choice
 from mri_jax.prediction import scans
 from mri_jax.prediction.model import ARGMAX, POINTS
 from mri_jax.prediction.open import open_model
@@ -65,6 +67,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stages", type=Path, metavar="DIR", help="the run's folder of stages")
     parser.add_argument("--store", type=Path, metavar="DIR", help="the run's store, if moved")
+    add_forms(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,12 +79,13 @@ def run(args: argparse.Namespace) -> int:
         if not source.exists():  # told before the model of a run is made, which takes a while
             raise UserError(f"input: {source}: no such file or folder")
     backend.start()
-    model = open_model(args.model, args.network, args.stage, args.stages, args.store)
+    forms = choice.available(args.forms)
+    model = open_model(args.model, args.network, args.stage, args.stages, args.store, forms)
     wanted = scans.find(model, args.scans, args.masks, args.orientation, args.root)
     for note in wanted.notes:
         print(f"note: {note}", file=sys.stderr)
     pages = not wanted.stores if args.pages is None else args.pages
-    options = Options(args.point, pages, args.despite_quality, args.batch, args.threads)
+    options = Options(args.point, pages, args.despite_quality, args.batch, args.threads, forms)
     done = predict(model, wanted, args.out, options)
     word = f"{simulated.WORD} training data: " if model.simulated else ""
     print(

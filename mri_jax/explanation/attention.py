@@ -47,17 +47,16 @@ def check(spec: CNNSpec, block: int) -> None:
         raise UserError(f"block: {block} has no gate to show; blocks that have one: {named}")
 
 
-@partial(jax.jit, static_argnames=("spec", "block"))
-def gate_of(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
+@partial(jax.jit, static_argnames=("network", "block"))
+def gate_of(network: CNN, variables: Any, x: Array, block: int) -> Array:
     """Returns the weights of the gate after a block, (N, X', Y', Z'), of (N, X, Y, Z, C)."""
     gates: dict[str, Array] = {}
-    CNN(spec).apply(
-        variables, x, train=False, last=sum(spec.repetitions[:block]), gates=gates, method="trunk"
-    )
+    last = sum(network.spec.repetitions[:block])
+    network.apply(variables, x, train=False, last=last, gates=gates, method="trunk")
     return gates[f"att{block}/{POSITIONS}"]
 
 
-def attention_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
+def attention_map(network: CNN, variables: Any, x: Array, block: int) -> Array:
     """Returns the weights on the volume's own voxels, interpolated; (N, X, Y, Z)."""
     shape = (x.shape[1], x.shape[2], x.shape[3])
-    return upsample(gate_of(spec, variables, x, block), shape, 2**block)
+    return upsample(gate_of(network, variables, x, block), shape, 2**block)

@@ -175,8 +175,7 @@ def check_run(
     for stage in setting.stages:
         member = run.ensemble(variant, stage)[control.fold]
         read = member.load()
-        reference = Reference(
-            ScoredNetwork(read.spec, read.variables), control.network, control.note
-        )
+        trained = ScoredNetwork.of(read.spec, read.variables, control.network.network.forms)
+        reference = Reference(trained, control.network, control.note)
         found.append(check_stage(stage, setting, reference, volumes, collected, seed=0))
     return found

@@ -38,15 +38,15 @@ def check_block(spec: CNNSpec, block: int) -> None:
         raise UserError(f"block: {block} must lie between 1 and {len(spec.repetitions)}")
 
 
-@partial(jax.jit, static_argnames=("spec", "block"))
-def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
+@partial(jax.jit, static_argnames=("network", "block"))
+def coarse_map(network: CNN, variables: Any, x: Array, block: int) -> Array:
     """Returns the map of a block, each channel weighted by its mean gradient, before upsampling.
 
     Signed: the rectifier of the original method is left out, so that what speaks for the negative
     class (negative values) can be seen too. The original map is the positive part.
 
     Args:
-      spec: The architecture.
+      network: The network.
       variables: Parameters and statistics.
       x: (N, X, Y, Z, C).
       block: From 1.
@@ -54,7 +54,7 @@ def coarse_map(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
     Returns:
       (N, X', Y', Z').
     """
-    network = CNN(spec)
+    spec = network.spec
     last = sum(spec.repetitions[:block])
     begin = next(first for first, end in spec.stretches if end == last)
 
@@ -103,7 +103,7 @@ def upsample(coarse: Array, shape: tuple[int, int, int], factor: int) -> Array:
     )
 
 
-def grad_cam(spec: CNNSpec, variables: Any, x: Array, block: int) -> Array:
+def grad_cam(network: CNN, variables: Any, x: Array, block: int) -> Array:
     """Grad-CAM on the volume's own voxels: `coarse_map`, upsampled; (N, X, Y, Z)."""
     shape = (x.shape[1], x.shape[2], x.shape[3])
-    return upsample(coarse_map(spec, variables, x, block), shape, 2 ** (block - 1))
+    return upsample(coarse_map(network, variables, x, block), shape, 2 ** (block - 1))

@@ -14,20 +14,20 @@ import numpy as np
 from jax import Array
 
 from mri_jax.explanation.score import ScoredNetwork, score_of, scores
-from mri_jax.models import CNNSpec
+from mri_jax.models import CNN
 
 
-@partial(jax.jit, static_argnames="spec")
+@partial(jax.jit, static_argnames="network")
 def _occluded_scores(
-    spec: CNNSpec, variables: Any, x: Array, fill: Array, labels: Array, chosen: Array
+    network: CNN, variables: Any, x: Array, fill: Array, labels: Array, chosen: Array
 ) -> Array:
     """Returns scores with, in turn, the voxels of each chosen label filled: (B,)."""
     hidden = labels[None] == chosen[:, None, None, None]
-    return score_of(spec, variables, jnp.where(hidden[..., None], fill, x))
+    return score_of(network, variables, jnp.where(hidden[..., None], fill, x))
 
 
 def drops(
-    network: ScoredNetwork,
+    asked: ScoredNetwork,
     x: np.ndarray,
     fill: np.ndarray,
     labels: np.ndarray,
@@ -37,7 +37,7 @@ def drops(
     """Returns the score of the volume minus its score with each labelled part filled.
 
     Args:
-      network: The network.
+      asked: The network.
       x: (X, Y, Z, C).
       fill: (X, Y, Z, C) what replaces a part, the mean volume of the cohort.
       labels: (X, Y, Z) int32.
@@ -47,11 +47,11 @@ def drops(
     Returns:
       (R,) float64; positive where the part speaks for the positive class.
     """
-    spec, variables = network
-    clean = float(np.asarray(scores(spec, variables, x[None]))[0])
+    network, variables = asked
+    clean = float(np.asarray(scores(network, variables, x[None]))[0])
     given = jnp.asarray(x), jnp.asarray(fill), jnp.asarray(labels)
     found = [
-        np.asarray(_occluded_scores(spec, variables, *given, part))
+        np.asarray(_occluded_scores(network, variables, *given, part))
         for part in in_chunks(np.asarray(chosen, np.int32), chunk)
     ]
     return clean - np.concatenate(found)[: len(chosen)].astype(np.float64)

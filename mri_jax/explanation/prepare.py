@@ -33,7 +33,7 @@ def setting_of(
     Raises:
       UserError: The cohort is not the run's, or a label image is unusable.
     """
-    networks = load_networks(scans)
+    networks = load_networks(scans, request.forms)
     background = background_of(run.reader(scans_of(run, request.cohort)), request.threads)
     grid = run.store.info.grid
     regions = (
@@ -41,7 +41,7 @@ def setting_of(
         if request.regions is None
         else read_regions(request.regions, request.region_names, grid, background.brain)
     )
-    spec = next(iter(networks.values())).spec
+    spec = next(iter(networks.values())).network.spec
     names = request.methods or available(spec)
     return ExplanationSetting(
         stages=tuple(stages),

@@ -23,6 +23,8 @@ class Request:
       region_names: Table of its labels.
       seed: Seed of draws.
       threads: That read volumes.
+      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the machine's
+        choice.
     """
 
     cohort: str
@@ -36,6 +38,7 @@ class Request:
     region_names: Path | None = None
     seed: int = 0
     threads: int = 2
+    forms: str | None = None
 
     @property
     def choice(self) -> ScanChoice:

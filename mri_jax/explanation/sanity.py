@@ -96,7 +96,7 @@ def cascade(
     A conv layer's normalisation goes with it, its statistics included. Yields the name of the layer
     that was added, and the network.
     """
-    spec, variables = network
+    spec, variables = network.network.spec, network.variables
     x, y, z = shape[:3]
     key = key_data(stream_seed(seed, "explain", "cascade") % 2**32)
     fresh = jax.device_get(fresh_variables(spec, (x, y, z), key))
@@ -108,7 +108,8 @@ def cascade(
             params[each] = fresh["params"][each]
             if each in stats_:
                 stats_[each] = fresh["batch_stats"][each]
-        yield name, ScoredNetwork(spec, {"params": dict(params), "batch_stats": dict(stats_)})
+        drawn = {"params": dict(params), "batch_stats": dict(stats_)}
+        yield name, network._replace(variables=drawn)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

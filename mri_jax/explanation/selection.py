@@ -173,11 +173,8 @@ def scans_of(run: TrainedRun, cohort: str) -> tuple[Key, ...]:
     return tuple(zip(rows[KEY[0]], rows[KEY[1]], strict=True))
 
 
-def load_networks(scans: Sequence[ExplainedScan]) -> dict[Member, ScoredNetwork]:
-    """Returns every network that explains one of the scans."""
+def load_networks(scans: Sequence[ExplainedScan], forms: str | None) -> dict[Member, ScoredNetwork]:
+    """Returns every network that explains one of the scans, computed by some forms."""
     members = dict.fromkeys(m for scan in scans for group in scan.members.values() for m in group)
-    networks = {}
-    for member in members:
-        read = member.load()
-        networks[member] = ScoredNetwork(read.spec, read.variables)
-    return networks
+    read = {member: member.load() for member in members}
+    return {m: ScoredNetwork.of(r.spec, r.variables, forms) for m, r in read.items()}

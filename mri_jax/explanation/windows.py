@@ -19,6 +19,7 @@ from jax import Array, lax
 from mri_jax.explanation.occlusion import in_chunks
 from mri_jax.explanation.score import ScoredNetwork, difference
 from mri_jax.models import CNN, CNNSpec, choice
+from mri_jax.models.chosen import of_layer
 from mri_jax.models.conv_layer import (
     Features,
     Moments,
@@ -84,7 +85,7 @@ def plan_windows(spec: CNNSpec, size: int) -> tuple[LayerWindow, ...]:
 
 
 def patch_drops(
-    network: ScoredNetwork,
+    asked: ScoredNetwork,
     x: np.ndarray,
     fill: np.ndarray,
     starts: np.ndarray,
@@ -94,7 +95,7 @@ def patch_drops(
     """Returns the score of the volume minus its score with each patch filled.
 
     Args:
-      network: The network.
+      asked: The network.
       x: (X, Y, Z, C).
       fill: (X, Y, Z, C) what replaces a patch, the mean volume of the cohort.
       starts: (P, 3) first voxels of the patches, multiples of ``size``.
@@ -104,11 +105,11 @@ def patch_drops(
     Returns:
       (P,) float64; positive where the patch speaks for the positive class.
     """
-    spec, variables = network
-    inputs, clean = _clean(spec, variables, jnp.asarray(x), size)
-    filled = _padded(jnp.asarray(fill), _margin(spec, size))
+    network, variables = asked
+    inputs, clean = _clean(network, variables, jnp.asarray(x), size)
+    filled = _padded(jnp.asarray(fill), _margin(network.spec, size))
     found = [
-        np.asarray(_occluded(spec, variables, inputs, filled, part, size))
+        np.asarray(_occluded(network, variables, inputs, filled, part, size))
         for part in in_chunks(starts, chunk)
     ]
     return float(clean) - np.concatenate(found)[: len(starts)].astype(np.float64)
@@ -130,10 +131,10 @@ def _unpadded(volume: Array, margin: int) -> Array:
     return volume[tuple(slice(margin, n - margin) for n in volume.shape[:3])]
 
 
-@partial(jax.jit, static_argnames=("spec", "size"))
-def _clean(spec: CNNSpec, variables: Any, x: Array, size: int) -> tuple[list[Array], Array]:
+@partial(jax.jit, static_argnames=("network", "size"))
+def _clean(network: CNN, variables: Any, x: Array, size: int) -> tuple[list[Array], Array]:
     """Returns the padded input of every windowed layer, the map after them, and the score."""
-    network = CNN(spec)
+    spec = network.spec
     features, inputs = x[None].astype(spec.dtype), []
     count = len(plan_windows(spec, size))
     for layer in range(1, count + 1):
@@ -146,11 +147,12 @@ def _clean(spec: CNNSpec, variables: Any, x: Array, size: int) -> tuple[list[Arr
     return inputs, difference(logits)[0]
 
 
-@partial(jax.jit, static_argnames=("spec", "size"))
+@partial(jax.jit, static_argnames=("network", "size"))
 def _occluded(
-    spec: CNNSpec, variables: Any, inputs: list[Array], fill: Array, starts: Array, size: int
+    network: CNN, variables: Any, inputs: list[Array], fill: Array, starts: Array, size: int
 ) -> Array:
     """Returns (B,) scores with each patch filled."""
+    spec = network.spec
     margin, plan = _margin(spec, size), plan_windows(spec, size)
     changed = jax.vmap(lambda start: _cut(fill, start + margin, size))(starts)
     first, shape = starts, tuple(n - 2 * margin for n in fill.shape[:3])
@@ -159,7 +161,7 @@ def _occluded(
         lead = 2 + window.before
         context = jax.vmap(around)(first + margin - lead)
         context = lax.dynamic_update_slice(context, changed, (0, lead, lead, lead, 0))
-        changed = _conv_layer(spec, variables, window.layer, context)
+        changed = _conv_layer(network, variables, window.layer, context)
         first = first - 1 - window.before
         if spec.pool_after[window.layer - 1]:
             first, shape = first // 2, tuple(n // 2 for n in shape)
@@ -173,7 +175,7 @@ def _occluded(
 
     clean = _padded(inputs[-1], room)
     maps = jax.vmap(put)(changed, first)
-    return difference(CNN(spec).apply(variables, maps, train=False, first=len(plan) + 1))
+    return difference(network.apply(variables, maps, train=False, first=len(plan) + 1))
 
 
 def _cut(padded: Array, start: Array, size: int) -> Array:
@@ -192,19 +194,22 @@ def _inside(windows: Array, starts: Array, shape: tuple[int, ...]) -> Array:
     return windows
 
 
-def _conv_layer(spec: CNNSpec, variables: Any, layer: int, around: Array) -> Array:
+def _conv_layer(network: CNN, variables: Any, layer: int, around: Array) -> Array:
     """Returns a conv layer's output for the interior of (B, S, S, S, C) windows.
 
     It is pooled where the layer pools.
     """
+    spec = network.spec
     norm, stats = variables["params"][f"bn{layer}"], variables["batch_stats"][f"bn{layer}"]
     kernel = variables["params"][f"conv{layer}"]["kernel"]
+    forms = choice.resolved(network.forms)
+    form = of_layer(forms, around.shape, kernel.shape[-1], False, spec.dtype)
     # Pooled after the edges are cut off: with them the pooling windows would begin one voxel early.
     whole, _ = conv_layer(
         Features(around),
         Parameters(kernel, norm["scale"], norm["bias"]),
         Moments(stats["mean"], stats["var"]),
-        Setting(False, spec.epsilon, form=choice.of_this_machine()),
+        Setting(False, spec.epsilon, form=form),
     )
     output = whole.activated()[:, 1:-1, 1:-1, 1:-1]
     return max_pool(output) if spec.pool_after[layer - 1] else output

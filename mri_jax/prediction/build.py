@@ -5,7 +5,8 @@ source networks come from their held-out source folds, of tuned networks from ``
 limits of the distances come from held-out folds. (A held-out fold did choose its network's epoch.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +32,11 @@ from mri_jax.volumes.pipeline import settings_of
 
 
 def build(
-    run: TrainedRun, network: str = "", stages: Sequence[str] = (), threads: int = 2
+    run: TrainedRun,
+    network: str = "",
+    stages: Sequence[str] = (),
+    threads: int = 2,
+    forms: str | None = None,
 ) -> PortableModel:
     """Make the model of one network variant of a run.
 
@@ -40,6 +45,7 @@ def build(
       network: The variant; by default the first of the plan.
       stages: Which of its stages; by default all. Of tuned networks those of repeat 0.
       threads: That read volumes.
+      forms: How conv layers are computed (`mri_jax.models.choice`); None: the machine's choice.
 
     Raises:
       UserError: The run lacks the variant, a stage, a network or its store.
@@ -59,9 +65,8 @@ def build(
     negative, positive = run.diagnoses(variant)
     count = sum(len(run.trained_on(m)) + len(run.held_out(m)) for m in loaded)
     with Progress(count, "feature vector", "reference features", compiles=True) as progress:
-        made = tuple(
-            _ensemble(run, stage, members[stage], loaded, threads, progress) for stage in chosen
-        )
+        features = partial(features_of, run, threads=threads, progress=progress, forms=forms)
+        made = tuple(_ensemble(run, stage, members[stage], loaded, features) for stage in chosen)
     return PortableModel(
         name=variant,
         simulated=run.simulated,
@@ -106,16 +111,15 @@ def _ensemble(
     stage: str,
     members: Sequence[Member],
     loaded: dict[Member, Network],
-    threads: int,
-    progress: Progress,
+    features: Callable[[Member, Network], tuple[dict[str, np.ndarray], list[str]]],
 ) -> Ensemble:
     networks = []
     distances: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     for member in members:
         found, held_out = loaded[member], len(run.held_out(member))
-        features, digests = features_of(run, member, found, threads, progress)
+        rows_of, digests = features(member, found)
         references = {}
-        for kind, rows in features.items():
+        for kind, rows in rows_of.items():
             references[kind], far = reference(rows[:-held_out], rows[-held_out:])
             distances[kind].append(far)
         networks.append(

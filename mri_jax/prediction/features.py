@@ -17,11 +17,16 @@ _CONSTANT = 1e-6
 
 
 def features_of(
-    run: TrainedRun, member: Member, network: Network, threads: int, progress: Progress
+    run: TrainedRun,
+    member: Member,
+    network: Network,
+    threads: int,
+    progress: Progress,
+    forms: str | None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """By kind (N, F), and digests: of the scans it was trained on, then of the held-out ones."""
     keys = run.trained_on(member) + run.held_out(member)
-    forward = NetworksOnDevice(network.spec, [network.variables])
+    forward = NetworksOnDevice(network.spec, [network.variables], forms)
     stream = run.reader(keys).stream(range(len(keys)), threads, 2 * _BATCH)
     parts = []
     digests: list[str] = []

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from mri_jax.models import CNN, CNNSpec
+from mri_jax.models.chosen import Forms
 from mri_jax.prediction.model import LAYERS, PENULTIMATE
 
 
@@ -39,10 +40,16 @@ class NetworksOnDevice:
     Args:
       spec: The architecture.
       variables: Variables of each network.
+      forms: How conv layers are computed (`mri_jax.models.choice`); None: the machine's choice.
     """
 
-    def __init__(self, spec: CNNSpec, variables: Sequence[Mapping[str, Any]]):
-        self._spec = spec
+    def __init__(
+        self,
+        spec: CNNSpec,
+        variables: Sequence[Mapping[str, Any]],
+        forms: Forms | None = None,
+    ):
+        self._network = CNN(spec, forms=forms)
         self._variables = [jax.device_put(each) for each in variables]
 
     def __call__(self, volumes: Sequence[np.ndarray], size: int) -> NetworkOutputs:
@@ -54,7 +61,7 @@ class NetworksOnDevice:
         """
         filled = list(volumes) + [volumes[0]] * (size - len(volumes))
         x = jax.device_put(np.stack(filled))
-        found = [_program(self._spec)(variables, x) for variables in self._variables]
+        found = [_program(self._network)(variables, x) for variables in self._variables]
         stacked = jax.tree.map(
             lambda *each: np.stack([np.asarray(a, np.float64)[: len(volumes)] for a in each]),
             *found,
@@ -69,11 +76,11 @@ def moments(x: Array) -> Array:
 
 
 @cache
-def _program(spec: CNNSpec) -> Any:
+def _program(network: CNN) -> Any:
     def ask(network: CNN, x: Array) -> tuple[Array, dict[str, Array]]:
         layers = []
         # One by one, not `intermediates=True`: that keeps the full-size maps of every layer.
-        for first, last in spec.stretches:
+        for first, last in network.spec.stretches:
             x = network.trunk(x, train=False, first=first, last=last)
             layers.append(moments(x))
         kept: dict[str, Array] = {}
@@ -83,4 +90,4 @@ def _program(spec: CNNSpec) -> Any:
             LAYERS: jnp.concatenate(layers, axis=-1),
         }
 
-    return jax.jit(lambda variables, x: CNN(spec).apply(variables, x, method=ask))
+    return jax.jit(lambda variables, x: network.apply(variables, x, method=ask))

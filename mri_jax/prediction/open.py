@@ -24,6 +24,7 @@ def open_model(
     stages: Sequence[str] = (),
     stage_folder: epath.PathLike | None = None,
     store: epath.PathLike | None = None,
+    forms: str | None = None,
 ) -> PortableModel:
     """Open an exported folder, or make the model of a run.
 
@@ -36,6 +37,7 @@ def open_model(
       stages: Which stages; by default all.
       stage_folder: As in `mri_jax.runs.trained.open_run`.
       store: As there.
+      forms: How conv layers are computed where a model is made; as in `build`.
 
     Raises:
       UserError: Neither can be opened, or the network or a stage is not in it.
@@ -54,7 +56,7 @@ def open_model(
     kept = run.results.path / KEPT / f"{safe_name(variant, keep='_')}-{digest[:16]}"
     if folder.is_model(kept):
         return folder.load(kept)
-    model = build(run, variant, chosen)
+    model = build(run, variant, chosen, forms=forms)
     try:
         folder.save(model, kept)
     except UserError as error:

@@ -40,6 +40,8 @@ class Options:
       despite_quality: Whether a scan that fails quality control is predicted all the same.
       batch: Volumes at a time on the device.
       threads: That read stored volumes.
+      forms: How conv layers are computed, of `mri_jax.models.choice.FORMS`; None: the machine's
+        choice.
     """
 
     point: str
@@ -47,6 +49,7 @@ class Options:
     despite_quality: bool = False
     batch: int = 8
     threads: int = 2
+    forms: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def _predict(
 ) -> PredictionSummary:
     """Does what `predict` does, in a folder that is locked and has room."""
     forwards = [
-        NetworksOnDevice(model.spec, [n.variables for n in e.networks]) for e in model.ensembles
+        NetworksOnDevice(model.spec, [n.variables for n in e.networks], options.forms)
+        for e in model.ensembles
     ]
     rows: list[dict[str, Any]] = []
     failures: list[Failure] = []

@@ -25,7 +25,11 @@ from mri_jax.training.folds import Wave
 
 
 def permuted_network(
-    run: TrainedRun, variant: str, fold: int = 0, table: epath.PathLike | None = None
+    run: TrainedRun,
+    variant: str,
+    fold: int = 0,
+    table: epath.PathLike | None = None,
+    forms: str | None = None,
 ) -> PermutedNetwork:
     """Trains the source network of a fold on permuted labels, unless that was done.
 
@@ -35,6 +39,7 @@ def permuted_network(
       fold: Which source network.
       table: The cohort table. By default it is where the run had it or, if it is not there any
         more, the run's own copy of the rows that it used.
+      forms: How conv layers are computed (`mri_jax.models.choice`); None: the machine's choice.
 
     Raises:
       UserError: There is no table, or it and the store do not give the scans that the run's
@@ -53,7 +58,7 @@ def permuted_network(
             "trained, so permuted labels cannot be compared; name the table with --table and the "
             "store with --store, or leave out --sanity"
         )
-    wave = Wave(tuple(jax.local_devices()[:1]))
+    wave = Wave(tuple(jax.local_devices()[:1]), forms=forms)
     volumes = open_volumes(study, catalogue, folders, store)
     shuffled = permute_labels(source, study, volumes.catalogue)
     Executor(
@@ -69,7 +74,8 @@ def permuted_network(
     if failed:
         raise UserError(f"training on permuted labels failed ({failed}); leave out --sanity")
     read, history = folders.network(shuffled), folders.history(shuffled)
-    return PermutedNetwork(ScoredNetwork(read.spec, read.variables), fold, _described(history))
+    network = ScoredNetwork.of(read.spec, read.variables, forms)
+    return PermutedNetwork(network, fold, _described(history))
 
 
 def _described(history: list[dict[str, Any]]) -> str:

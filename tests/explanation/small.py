@@ -16,7 +16,9 @@ SPEC = CNNSpec(repetitions=(1, 2), filters=(3, 4), fc=(6,), dropout=(0.0, 0.0))
 def network(spec: CNNSpec = SPEC, shape=GRID.shape, seed: int = 4) -> ScoredNetwork:
     # With this seed the scores of the volumes here differ by more than 1, as tests of shares need.
     variables = drawn(spec, shape, np.random.default_rng(seed))
-    return ScoredNetwork(spec, jax.tree.map(lambda a: np.asarray(a, np.float32), variables))
+    return ScoredNetwork.of(
+        spec, jax.tree.map(lambda a: np.asarray(a, np.float32), variables), None
+    )
 
 
 def volume(seed: int = 5, shape=GRID.shape) -> np.ndarray:

@@ -25,7 +25,7 @@ def test_the_map_holds_the_gate_s_weights_at_the_centres_of_its_voxels():
     (method,) = methods(GATED, block=1)
     found = method.explain(asked, x)
     # By hand from what the gate reads: the pooled map of the block before it.
-    _, kept = apply(*asked, x[None], intermediates=True)
+    _, kept = apply(GATED, asked.variables, x[None], intermediates=True)
     maps = np.asarray(kept["conv1/feature_map"])[:, :16, :22, :14]
     n, sizes, channels = 1, (8, 11, 7), maps.shape[-1]
     windows = maps.reshape(n, sizes[0], 2, sizes[1], 2, sizes[2], 2, channels)

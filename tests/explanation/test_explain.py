@@ -16,8 +16,11 @@ from mri_jax.evaluation.learning import HARDLY
 from mri_jax.explanation.gradients import gradient_times_input
 from mri_jax.explanation.methods import METHODS
 from mri_jax.explanation.selection import ScanChoice, classes_of, select_scans
+from mri_jax.models import CNN, choice
 from mri_jax.runs.trained import open_run
+from mri_jax.study import permuted
 from mri_jax.study.permuted import permuted_network
+from mri_jax.training.folds import Wave
 from tests.tiny import GRID
 
 STAGES = ("source", "tuned-high")
@@ -138,7 +141,8 @@ def test_the_folder_of_an_explanation(small_run, opened, inputs, tmp_path, flat,
     # The map is the mean of the networks' maps, each in the plain form's own words.
     volume = opened.reader(((subject, "bl"),)).read(0)[None]
     members = [m.load() for m in opened.ensemble("cnn2-w1", "tuned-high")]
-    maps = [gradient_times_input(m.spec, m.variables, volume, np.float32(0)) for m in members]
+    networks = [(CNN(m.spec, forms="reference"), m.variables) for m in members]
+    maps = [gradient_times_input(*network, volume, np.float32(0)) for network in networks]
     wanted = np.mean(maps, axis=0)[0, ..., 0]
     np.testing.assert_allclose(image.get_fdata(), wanted, atol=1e-5 * np.abs(wanted).max())
     regions = pd.read_csv(tmp_path / "tables/regions.csv")
@@ -207,6 +211,24 @@ def test_the_network_of_permuted_labels_is_found_without_the_table_of_then(
         permuted_network(empty, "cnn2-w1", fold=1)
     with pytest.raises(UserError, match=r"other\.csv"):
         permuted_network(moved, "cnn2-w1", fold=1, table=tmp_path / "other.csv")
+
+
+def test_every_network_is_computed_by_the_form_that_is_asked_for(
+    small_run, inputs, tmp_path, monkeypatch
+):
+    """Those of all methods, with random layers, and of permuted labels, which is trained so."""
+    asked, resolved, trained = [], choice.resolved, []
+    monkeypatch.setattr(choice, "resolved", lambda forms: asked.append(forms) or resolved(forms))
+
+    def kept(wave):
+        trained.append(wave)
+        return wave
+
+    monkeypatch.setattr(permuted, "Wave", lambda *of, **how: kept(Wave(*of, **how)))
+    more = ("--per-class", "1", "--stage", "source", "--sanity", "--forms", "volume")
+    assert explain(small_run, inputs, tmp_path, *more) == 0
+    assert set(asked) == {"volume"}
+    assert [wave.forms for wave in trained] == ["volume"]
 
 
 @pytest.mark.slow

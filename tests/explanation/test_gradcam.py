@@ -28,7 +28,8 @@ def test_default_block_is_the_deepest_with_six_voxels(shape, block):
 )
 def test_weights_are_mean_gradients_of_the_feature_map(block, options):
     """Gradients by finite differences through a bias added to one channel of the feature map."""
-    spec, variables = network(replace(SPEC, **options))
+    asked = network(replace(SPEC, **options))
+    spec, variables = asked.network.spec, asked.variables
     plain = CNN(spec, forms="reference")
     x = volume(1)[None]
     last = sum(SPEC.repetitions[:block])
@@ -45,11 +46,11 @@ def test_weights_are_mean_gradients_of_the_feature_map(block, options):
         return (logits[:, 1] - logits[:, 0]).sum()
 
     assert float(rest(kept[f"conv{last}/feature_map"])) == pytest.approx(
-        float(score_of(spec, variables, x)[0]), rel=1e-4
+        float(score_of(*asked, x)[0]), rel=1e-4
     )
     gradient = np.asarray(jax.grad(rest)(kept[f"conv{last}/feature_map"]), np.float64)
     wanted = np.einsum("nxyzc,nc->nxyz", features, gradient.mean((1, 2, 3)))
-    found = np.asarray(coarse_map(spec, variables, x, block))
+    found = np.asarray(coarse_map(*asked, x, block))
     assert (found < 0).any() or (found > 0).any()
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 

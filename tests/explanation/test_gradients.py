@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mri_jax.explanation.gradients import gradient_times_input, integrated_gradients
-from mri_jax.explanation.score import ScoredNetwork, difference, scores
+from mri_jax.explanation.score import difference, scores
 from mri_jax.models import CNN
 from tests.explanation.small import SPEC, network, volume
 
@@ -13,20 +13,20 @@ SCALE = 3e-5
 
 
 def test_gradient_times_input_is_that_of_the_reference_form():
-    spec, variables = network()
+    asked = network()
     x = np.stack([volume(1), volume(2)])
-    plain = partial(CNN(SPEC, forms="reference").apply, variables, train=False)
+    plain = partial(CNN(SPEC, forms="reference").apply, asked.variables, train=False)
     wanted = jax.grad(lambda v: difference(plain(v)).sum())(x) * x
-    found = gradient_times_input(spec, variables, x, np.float32(0))
+    found = gradient_times_input(*asked, x, np.float32(0))
     assert np.abs(wanted).max() > 0
     np.testing.assert_allclose(found, wanted, atol=SCALE * float(np.abs(wanted).max()))
 
 
 def test_baseline_is_taken_off_the_input():
-    spec, variables = network()
+    asked = network()
     x, baseline = volume(1), volume(2)
-    plain = gradient_times_input(spec, variables, x[None], np.float32(0))
-    found = gradient_times_input(spec, variables, x[None], baseline)
+    plain = gradient_times_input(*asked, x[None], np.float32(0))
+    found = gradient_times_input(*asked, x[None], baseline)
     inside = np.abs(x[None]) > 0.1
     gradient = np.asarray(plain)[inside] / x[None][inside]
     expected = gradient * (x - baseline)[None][inside]
@@ -65,11 +65,11 @@ def test_chunks_change_nothing():
 
 
 def test_score_is_positive_minus_negative_logit():
-    spec, variables = network()
-    swapped = jax.tree.map(np.array, variables)
+    asked = network()
+    swapped = jax.tree.map(np.array, asked.variables)
     for name in ("kernel", "bias"):
         swapped["params"]["fc2"][name] = swapped["params"]["fc2"][name][..., ::-1]
     x = volume(1)[None]
-    one, other = (float(scores(*ScoredNetwork(spec, v), x)[0]) for v in (variables, swapped))
+    one, other = (float(scores(asked.network, v, x)[0]) for v in (asked.variables, swapped))
     assert one == pytest.approx(-other, rel=1e-5)
     assert one != 0

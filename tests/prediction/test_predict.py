@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from mri_jax import cli, files
 from mri_jax.errors import DiskFull, UserError
+from mri_jax.models import choice
 from mri_jax.prediction import folder, scans
 from mri_jax.prediction import predict as predicting
 from mri_jax.prediction.model import Distribution
@@ -95,6 +96,25 @@ def test_the_operating_point_decides_and_one_that_was_not_fitted_is_refused(made
     object.__setattr__(lacking.ensembles[0], "points", lacking.ensembles[0].points[:1])
     with pytest.raises(UserError, match=r"point: 'held-out' could not be fitted for the source"):
         predict(lacking, wanted, tmp_path / "out", Options("held-out", pages=False))
+
+
+def test_networks_are_computed_by_the_form_that_is_asked_for(made, tmp_path, monkeypatch, capsys):
+    asked, resolved = [], choice.resolved
+    monkeypatch.setattr(choice, "resolved", lambda forms: asked.append(forms) or resolved(forms))
+    folder.save(made, tmp_path / "model")
+    given = [str(tmp_path / "model"), str(store(tmp_path / "store", count=2))]
+
+    def predicted(forms):
+        out = tmp_path / forms
+        assert cli.main(["predict", *given, "--out", str(out), "--forms", forms]) == 0
+        return table(out)["probability"]
+
+    plain = predicted("reference")
+    assert set(asked) == {"reference"}
+    np.testing.assert_allclose(predicted("lanes"), plain, atol=1e-5)
+    assert set(asked) == {"reference", "lanes"}
+    assert cli.main(["predict", *given, "--out", str(tmp_path / "x"), "--forms", "pallas"]) == 2
+    assert "--forms: pallas kernels are for GPUs and TPUs" in capsys.readouterr().err
 
 
 def test_a_store_of_another_grid_or_preprocessing_is_refused(made, tmp_path):
