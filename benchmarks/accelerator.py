@@ -16,7 +16,10 @@ part found is in the file of ``--json`` as soon as it is there, and a part that 
   share of the time that bytes and arithmetic alone would take;
 - ``extrapolated``: the paper's whole study, from the measured steps;
 - ``trace``: the ten longest kernels of a step;
-- ``study``: five folds trained from a store, with the share of time waiting for volumes.
+- ``study``: five folds trained from a store, with the share of time waiting for volumes;
+- ``repeats``: how far the losses of equal steps are apart, taken again by the same program and by
+  one that was compiled anew; ``repeats-ordered``: the same where XLA is to add up in one order,
+  whose price ``ours-ordered`` of ``steps`` tells.
 """
 
 import argparse
@@ -34,9 +37,12 @@ from pathlib import Path
 from typing import Any
 
 from contenders import SHAPES
-from train_step import ROOT, Contender, arithmetic
+from train_step import ORDERED, ROOT, Contender, arithmetic, ordered
 
-PARTS = ("machine", "parity", "steps", "extrapolated", "trace", "study")
+REPEATS, REPEATS_ORDERED = "repeats", "repeats-ordered"
+PARTS = (
+    "machine", "parity", "steps", "extrapolated", "trace", "study", REPEATS, REPEATS_ORDERED,
+)  # fmt: skip
 EACH_FORM = ("ours-xla", "ours-lanes", "ours-pallas", "linen")
 TORCH = ("torch-eager", "torch-contiguous", "torch-channels-last")
 # Turns of each contender, and runs in each; the first is not counted.
@@ -82,7 +88,7 @@ def cases(asked: argparse.Namespace) -> list[Case]:
             Case("cnn10", 1.0, "demo", 2, "float32", "train", ("ours", "torch-contiguous")),
         ]
     few, narrow = ("ours", "torch-channels-last", "torch-eager"), "bfloat16"
-    first = Case("cnn5", 1.0, "paper", 2, narrow, "train", ("ours", *EACH_FORM, *TORCH))
+    first = Case("cnn5", 1.0, "paper", 2, narrow, "train", ("ours", ORDERED, *EACH_FORM, *TORCH))
     return [
         first,
         Case("cnn5", 1.0, "paper", 16, narrow, "train", few),
@@ -158,6 +164,7 @@ def part(name: str, asked: argparse.Namespace, report: Report, most: float) -> A
             done = subprocess.run(
                 [*command, str(question), str(answer)],
                 cwd=ROOT, capture_output=True, encoding="utf-8", timeout=max(most, 1),
+                env=os.environ | (ordered(os.environ) if name == REPEATS_ORDERED else {}),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return {"failed": f"took longer than {most:.0f} s"}

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jax", "jaxlib", "jax-cuda12-plugin", "libtpu", "flax", "torch", "nvidia-cudnn-cu12")
 # Distance of a training step on the device from the CPU's, as a share: float32 may be TF32 there.
 _NEAR = 2e-2
+_REPEATED = 20  # Steps whose losses are compared.
 
 
 def machine(asked: dict[str, Any]) -> dict[str, Any]:
@@ -98,24 +99,13 @@ def _against_cpu(width: float, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Losses of three float32 steps on the device and on the CPU, and how far they are apart."""
     from functools import partial
 
-    from mri_jax.keys import random_key
-    from mri_jax.models import CNNSpec
-    from mri_jax.models.cnn import fresh_variables
-    from mri_jax.training.state import Batch
-    from mri_jax.training.step import StepSettings, init_state, train_step
+    from mri_jax.training.step import train_step
 
-    settings = StepSettings(CNNSpec.preset("cnn5", width=width, dropout=(0, 0, 0)))
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, *shape, 1)).astype(np.float32)
-    x[:, : shape[0] // 2] = -1.25
-    batch = Batch(x, np.array([0, 1], np.int32), np.ones(2, np.float32))
     cpu = jax.devices("cpu")[0]
-    with jax.default_device(cpu):
-        variables = fresh_variables(settings.spec, shape, jnp.asarray(random_key(0, "init")))
+    settings, begun, batch = _training(width, shape, "float32", dropout=(0, 0, 0))
     losses = []
     for device, forms in ((jax.devices()[0], "xla"), (cpu, "reference")):
-        state = init_state(settings, jax.device_get(variables), random_key(0, "dropout"))
-        state, there = jax.device_put((state, batch), device)
+        state, there = jax.device_put((begun, batch), device)
         step = jax.jit(partial(train_step, settings, forms=forms))
         losses.append([])
         for _ in range(3):
@@ -123,6 +113,24 @@ def _against_cpu(width: float, shape: tuple[int, int, int]) -> dict[str, Any]:
             losses[-1].append(float(metrics["loss"]))
     apart = np.abs(np.subtract(*losses)).max() / max(losses[1])
     return {"device_losses": losses[0], "cpu_losses": losses[1], "apart": float(apart)}
+
+
+def _training(width: float, shape: tuple[int, int, int], dtype: str, **more: Any) -> Any:
+    """Settings of a step of CNN-5, the state before it and a batch, half of it a constant."""
+    from mri_jax.keys import random_key
+    from mri_jax.models import CNNSpec
+    from mri_jax.models.cnn import fresh_variables
+    from mri_jax.training.state import Batch
+    from mri_jax.training.step import StepSettings, init_state
+
+    settings = StepSettings(CNNSpec.preset("cnn5", width=width, dtype=dtype, **more))
+    x = np.random.default_rng(0).normal(size=(2, *shape, 1)).astype(np.float32)
+    x[:, : shape[0] // 2] = -1.25
+    batch = Batch(x, np.array([0, 1], np.int32), np.ones(2, np.float32))
+    with jax.default_device(jax.devices("cpu")[0]):
+        variables = fresh_variables(settings.spec, shape, jnp.asarray(random_key(0, "init")))
+        state = init_state(settings, variables, random_key(0, "dropout"))
+    return settings, jax.device_get(state), batch
 
 
 def extrapolated(asked: dict[str, Any]) -> dict[str, Any]:
@@ -268,9 +276,38 @@ def study(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def repeats(asked: dict[str, Any]) -> dict[str, Any]:
+    """How far losses of equal steps are apart, as a share: by one program, and compiled anew."""
+    width, shape = (0.25, (32, 35, 33)) if asked["tiny"] else (1.0, (48, 56, 48))
+    narrow = jax.devices()[0].platform != "cpu"
+    settings, state, batch = _training(width, shape, "bfloat16" if narrow else "float32")
+
+    def losses(step: Any) -> np.ndarray:
+        now, found = state, []
+        for _ in range(_REPEATED):
+            now, metrics = step(now, batch)
+            found.append(float(metrics["loss"]))
+        return np.array(found)
+
+    def compiled() -> Any:
+        from mri_jax.training.step import train_step
+
+        jax.clear_caches()
+        return jax.jit(lambda s, b: train_step(settings, s, b, forms="xla"))
+
+    program = compiled()
+    first, again, anew = losses(program), losses(program), losses(compiled())
+    apart = {"same_program": again, "compiled_anew": anew}
+    return {
+        "steps": _REPEATED,
+        "losses": first.tolist(),
+        **{name: float(np.abs(of - first).max() / first.max()) for name, of in apart.items()},
+    }
+
+
 if __name__ == "__main__":
     name, question, answer = sys.argv[1:]
     parts = {"machine": machine, "parity": parity, "extrapolated": extrapolated}
-    parts |= {"trace": trace, "study": study}
+    parts |= {"trace": trace, "study": study, "repeats": repeats, "repeats-ordered": repeats}
     result = parts[name](json.loads(Path(question).read_text(encoding="utf-8")))
     Path(answer).write_text(json.dumps(result), encoding="utf-8")

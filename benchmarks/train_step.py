@@ -11,11 +11,11 @@ which finds caches and pages cold after the pause, is not counted (``--in-a-row 
 takes no other). PyTorch runs contiguous and channels-last-3d, and its better median counts. The
 peak of the processor's multiply-adds is measured after every turn of ours.
 On a CPU ``ours`` takes the native kernels, ``ours-xla`` XLA's forms, ``linen`` the reference;
-``ours-head`` trains the FC layers alone. ``--together``: all cases take turns, and the ratio of
-each to the first is printed: what an option costs, on a machine that others use too.
-``--allocators``: with ``tuned`` every process has the malloc settings that `launch.py` gives its
-own, with ``kept`` the same but that no block goes back to the system, with ``stock`` none. Needs
-the extra ``bench``.
+``ours-head`` trains the FC layers alone; ``ours-ordered`` has XLA for GPUs add up in one order.
+``--together``: all cases take turns, and the ratio of each to the first is printed: what an option
+costs, on a machine that others use too. ``--allocators``: with ``tuned`` every process has the
+malloc settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back
+to the system, with ``stock`` none. Needs the extra ``bench``.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from contenders import SHAPES, spec_of
@@ -42,8 +42,25 @@ TUNED = runpy.run_path(str(ROOT / "mri_jax" / "allocator.py"))["TUNED"]
 KEPT = re.sub(r"(mmap_threshold)=\d+", r"\1=17179869184", TUNED)
 ALLOCATORS = {"stock": {}, "tuned": {"GLIBC_TUNABLES": TUNED}, "kept": {"GLIBC_TUNABLES": KEPT}}
 OURS = ("ours", "ours-xla", "ours-lanes", "ours-volume", "ours-pallas", "ours-measure")
-CONTENDERS = (*OURS, "ours-head", "linen", "torch-contiguous", "torch-channels-last", "torch-eager")
+ORDERED = "ours-ordered"
+# On GPUs: only algorithms that add up in one order, so that every run gives the same bits.
+ORDERED_FLAG = "--xla_gpu_deterministic_ops=true"
+CONTENDERS = (
+    *OURS,
+    ORDERED,
+    "ours-head",
+    "linen",
+    "torch-contiguous",
+    "torch-channels-last",
+    "torch-eager",
+)
 USUAL = ("ours", "ours-xla", "ours-head", "linen", "torch-contiguous", "torch-channels-last")
+
+
+def ordered(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns what a process needs whose GPU is to add up in one order."""
+    flags = filter(None, (environment.get("XLA_FLAGS"), ORDERED_FLAG))
+    return {"XLA_FLAGS": " ".join(flags)}
 
 
 class Contender:
@@ -54,6 +71,8 @@ class Contender:
         environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
         there = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment |= {**ALLOCATORS[allocator], "PYTHONPATH": there}
+        if name == ORDERED:
+            environment |= ordered(environment)
         # Contenders share a device: none takes its memory beforehand.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
