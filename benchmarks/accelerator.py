@@ -80,12 +80,12 @@ def cases(asked: argparse.Namespace) -> list[Case]:
     if asked.tiny:
         return [Case("cnn5", 0.25, "tiny", 2, "float32", "train", ("ours",))]
     if asked.cpu:
-        ours = ("ours", "ours-measure", "linen", "torch-contiguous", "torch-channels-last")
+        two = ("ours", "torch-channels-last")
         return [
-            Case("cnn5", 1.0, "demo", 2, "float32", "train", ours),
-            Case("cnn5", 1.0, "demo", 2, "float32", "inference", ("ours", "torch-contiguous")),
-            Case("cnn5", 1.0, "demo", 2, "bfloat16", "train", ("ours", "torch-contiguous")),
-            Case("cnn10", 1.0, "demo", 2, "float32", "train", ("ours", "torch-contiguous")),
+            Case("cnn5", 1.0, "demo", 2, "float32", "train", (*two, "linen", "torch-contiguous")),
+            Case("cnn5", 1.0, "demo", 2, "float32", "inference", two),
+            Case("cnn5", 1.0, "demo", 2, "bfloat16", "train", two),
+            Case("cnn10", 0.25, "tiny", 2, "float32", "train", ("ours-measure", ORDERED)),
         ]
     few, narrow = ("ours", "torch-channels-last", "torch-eager"), "bfloat16"
     first = Case("cnn5", 1.0, "paper", 2, narrow, "train", ("ours", ORDERED, *EACH_FORM, *TORCH))

@@ -77,7 +77,7 @@ def parity(asked: dict[str, Any]) -> dict[str, Any]:
     from mri_jax.models import CNNSpec, chosen, measuring
 
     device = jax.devices()[0]
-    size = (9, 8, 11) if asked["tiny"] else (49, 57, 51)
+    size = (9, 8, 11) if asked["tiny"] else (25, 29, 27) if asked["cpu"] else (49, 57, 51)
     layers: list[chosen.LayerKind] = []
     for dtype in ("float32",) if asked["tiny"] else ("float32", "bfloat16"):
         counts = ("cnn5", 1 if asked["cpu"] else 2), ("cnn10", 0 if asked["cpu"] else 4)
@@ -91,7 +91,7 @@ def parity(asked: dict[str, Any]) -> dict[str, Any]:
         found.append(
             {"layer": str(layer), "dtype": layer.dtype, **asdict(made), "pool": layer.pool}
         )
-    step = _against_cpu(*((0.25, (32, 35, 33)) if asked["tiny"] else (1.0, (48, 56, 48))))
+    step = _against_cpu(*((0.25, (32, 35, 33)) if asked["cpu"] else (1.0, (48, 56, 48))))
     return {"layers": found, **step, "agrees": step["apart"] < _NEAR}
 
 
@@ -278,8 +278,8 @@ def study(asked: dict[str, Any]) -> dict[str, Any]:
 
 def repeats(asked: dict[str, Any]) -> dict[str, Any]:
     """How far losses of equal steps are apart, as a share: by one program, and compiled anew."""
-    width, shape = (0.25, (32, 35, 33)) if asked["tiny"] else (1.0, (48, 56, 48))
     narrow = jax.devices()[0].platform != "cpu"
+    width, shape = (1.0, (48, 56, 48)) if narrow else (0.25, (32, 35, 33))
     settings, state, batch = _training(width, shape, "bfloat16" if narrow else "float32")
 
     def losses(step: Any) -> np.ndarray:
