@@ -1,5 +1,6 @@
 """A state in few arrays takes the steps that the whole one takes."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -35,7 +36,8 @@ def assert_same(one, other, **tolerances):
 def test_packed_steps_are_the_steps_of_the_whole_state(rng, platform, layers):
     optimizer = OptimizerSettings(learning_rate=1e-2, weight_decay=0.1)
     settings = settings_for(layers, optimizer=optimizer)
-    begun, batches = start(settings), [batch_of(rng) for _ in range(3)]
+    begun = dataclasses.replace(start(settings), memory={"seen": jnp.arange(3.0)})
+    batches = [batch_of(rng) for _ in range(3)]
     batches.insert(1, batches[0].replace(weight=batches[0].weight * jnp.nan))
     expected, history = run(settings, begun, batches, forms="reference")
     few = packed(begun, settings.rules)
