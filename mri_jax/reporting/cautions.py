@@ -8,7 +8,7 @@ from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.intervals import decisions
 from mri_jax.evaluation.operating import INNER
 from mri_jax.evaluation.scores import Scores
-from mri_jax.reporting import trainings
+from mri_jax.reporting import prevalence, trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.runs.labels import titled
 from mri_jax.runs.results import Results
@@ -54,6 +54,7 @@ def cautions(analysis: Analysis) -> list[str]:
     lines += _of_baselines(analysis)
     for section in analysis.sections:
         lines += _of_section(section, alone=len(analysis.sections) == 1)
+        lines += [*prevalence.unequal(section, analysis), *prevalence.depends(section)]
     return list(dict.fromkeys(lines))
 
 

@@ -10,6 +10,7 @@ from mri_jax import files
 from mri_jax.reporting import demographics, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.compared import published_table
+from mri_jax.reporting.costs import cost_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
@@ -64,7 +65,14 @@ def write_report(
     analysis = analyse(loaded, loaded[0].seed if seed is None else seed)
     marks = trainings.marks(analysis)
     folder = epath.Path(out) if out is not None else _default_folder(analysis)
-    made = {s.family.key: tables.tables_of(s, published, marks) for s in analysis.sections}
+    made = {
+        s.family.key: [
+            table
+            for table in (*tables.tables_of(s, published, marks), cost_table(s, analysis))
+            if table.rows
+        ]
+        for s in analysis.sections
+    }
     drawn = _figures(analysis, share)
     beside = published_table(analysis, published)
     text = page.render(analysis, made, drawn, beside, share)

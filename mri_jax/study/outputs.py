@@ -70,15 +70,17 @@ def write_plan(
 def _note(stage: TrainStage | BaselineStage, folders: StageFolders) -> dict[str, Any]:
     """Returns what is known of a finished stage; of an adapted network with what led to it.
 
-    The seconds are those of everything that was done after the source network was trained.
+    Seconds and memory are those of everything that was done after the source network was trained.
     """
     if not isinstance(stage, TrainStage):
         return folders.note(stage)
     line = [s for s in (*stage.ancestors, stage) if s.kind != "source" or s is stage]
     notes = [folders.note(each) for each in line]
     merged = {name: value for note in notes for name, value in note.items()}
-    seconds = round(sum(float(note.get("seconds", 0)) for note in notes), 3)
-    return {"trainable_parameters": 0, **merged, "seconds": seconds}
+    merged["seconds"] = round(sum(float(note.get("seconds", 0)) for note in notes), 3)
+    if peaks := [note["process_bytes"] for note in notes if "process_bytes" in note]:
+        merged["process_bytes"] = max(peaks)
+    return {"trainable_parameters": 0, **merged}
 
 
 def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:

@@ -16,6 +16,7 @@ from mri_jax.study import choosing
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import of_training
+from mri_jax.training import resident
 from mri_jax.training.checkpoints import (
     TrainingCheckpoints,
     load_params,
@@ -55,6 +56,7 @@ class Trainer:
         Raises:
           Interrupted: Asked to stop; everything is saved.
         """
+        resident.forget_peak()
         rows = [r for s in stages for e in s.examples for r in e.rows]
         feed, settings = self.feeds.of(rows, stages[0].reference), stages[0].fit
         trainings = []
@@ -72,6 +74,7 @@ class Trainer:
         self, stages: Sequence[TrainStage], programs: Programs, progress: Progress
     ) -> None:
         """Finishes stages that estimate BatchNorm's statistics on equally many scans."""
+        resident.forget_peak()
         started = time.perf_counter()
         theirs = Programs(programs.wave.first(len(stages)).unsplit)
         feed = self.feeds.of([r for s in stages for r in s.unlabelled.rows], stages[0].reference)
@@ -141,6 +144,7 @@ class Trainer:
         """Returns what the note of every network holds."""
         return {
             "seconds": round(seconds, 3),
+            "process_bytes": resident.peak(),
             "device": programs.wave.devices[0].device_kind,
             "normalisation": dataclasses.asdict(self.volumes.normalisation(stage.reference)),
             "seen": stage.seen.to_json(),

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pytest
 import synthetic_run
 
 from mri_jax import files
@@ -56,3 +57,50 @@ def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     shown = write_report([str(folder)]).page.read_text(encoding="utf-8")
     assert shown.count('class="confusion alike"') == 1
     assert "fold 3: 0.0% of AD right, 100.0% of CN right; decides every subject alike" in shown
+
+
+@pytest.mark.parametrize(("counts", "warned"), [((15, 45), True), ((30, 30), False)])
+def test_methods_that_align_sites_are_warned_of_unequal_shares_of_patients(
+    tmp_path, counts, warned
+):
+    cohorts = {"ADNI1": (40, 40), "ADNI2": counts}
+    folder = synthetic_run.write_run(
+        tmp_path / "run", cohorts=cohorts, stages=("tuned-all", "adapted-adabn"), baselines=()
+    )
+    lines = cautions(analyse(load_runs([str(folder)])))
+    said = "Adaptation of CNN-5: 25% of ADNI2 and 50% of the source are AD. What aligns the sites"
+    told = [line for line in lines if "What aligns the sites" in line]
+    assert [line.startswith(said) for line in told] == [True] * warned
+    assert all("AdaBN" in line and "all layers" not in line for line in told)
+    tuned = synthetic_run.write_run(
+        tmp_path / "tuned", cohorts=cohorts, stages=("tuned-all",), baselines=()
+    )
+    assert not any("aligns" in line for line in cautions(analyse(load_runs([str(tuned)]))))
+
+
+def test_a_method_that_depends_on_the_share_of_patients_is_named(tmp_path):
+    stages = tuple(f"adapted-adabn-patients{share}" for share in (20, 50, 80))
+    folder = synthetic_run.write_run(
+        tmp_path / "run", cohorts={"ADNI1": (40, 40), "ADNI2": (60, 60)}, stages=stages,
+        baselines=(),
+    )  # fmt: skip
+    path = folder / results.PREDICTIONS
+    table = pd.read_csv(path)
+    # With 80% patients it scores as with 50%; with 20% it decides nearly everyone healthy.
+    same, middle = (table["stage"].eq(f"adapted-adabn-patients{share}") for share in (80, 50))
+    logits = ["logit_0", "logit_1"]
+    table.loc[same, logits] = table.loc[middle, logits].to_numpy()
+    chosen = table["stage"].eq("adapted-adabn-patients20") & table["split"].eq("test")
+    moved = table.assign(logit_0=table["logit_0"] + 2.0 * chosen)
+    probability = 1 / (1 + np.exp(moved["logit_0"] - moved["logit_1"]))
+    files.write_csv(path, moved.assign(probability=probability))
+    analysis = analyse(load_runs([str(folder)]))
+    (section,) = analysis.sections
+    assert section.family.key == "prevalence"
+    assert [(a.stage, b.stage) for a, b in section.family.pairs] == [
+        (stages[0], stages[1]), (stages[2], stages[1]),
+    ]  # fmt: skip
+    told = [line for line in cautions(analysis) if "its scores change with the share" in line]
+    assert len(told) == 1
+    assert told[0].startswith("ADNI2: CNN-5, target's statistics (AdaBN), 20% patients: its scores")
+    assert "SEN -" in told[0]
