@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -59,6 +60,36 @@ def test_every_part_runs(tmp_path):
     assert len(found["trace"]["longest"]) == 10
     assert found["study"]["folds"] == 5
     assert 0 <= found["study"]["waiting"] <= 1
+    for part in ("repeats", "repeats-ordered"):
+        assert len(found[part]["losses"]) == found[part]["steps"] == 20
+        # On a CPU everything is added up in one order.
+        assert found[part]["same_program"] == found[part]["compiled_anew"] == 0
+
+
+def test_sums_in_one_order_are_asked_for_beside_other_flags(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import accelerator
+    import train_step
+
+    flag = "--xla_gpu_deterministic_ops=true"
+    assert train_step.ordered({}) == {"XLA_FLAGS": flag}
+    assert train_step.ordered({"XLA_FLAGS": "--a=1"}) == {"XLA_FLAGS": f"--a=1 {flag}"}
+    started = []
+
+    def noted(command, env, **more):
+        started.append(env.get("XLA_FLAGS"))
+        return SimpleNamespace(returncode=1, stderr="not run")
+
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    monkeypatch.setattr(subprocess, "run", noted)
+    for name in ("ours", "ours-ordered"):
+        train_step.Contender(name, "tuned", {})._errors.close()
+    report = accelerator.Report(tmp_path / "found.json", 100)
+    asked = SimpleNamespace(cpu=True, tiny=True)
+    for name in ("repeats", "repeats-ordered"):
+        assert accelerator.part(name, asked, report, 60) == {"failed": ["not run"]}
+    assert started == [None, flag, None, flag]
 
 
 def test_a_part_that_fails_is_on_record_and_the_others_go_on(tmp_path, monkeypatch):
