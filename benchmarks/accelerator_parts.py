@@ -79,7 +79,7 @@ def parity(asked: dict[str, Any]) -> dict[str, Any]:
     device = jax.devices()[0]
     size = (9, 8, 11) if asked["tiny"] else (25, 29, 27) if asked["cpu"] else (49, 57, 51)
     layers: list[chosen.LayerKind] = []
-    for dtype in ("float32",) if asked["tiny"] else ("float32", "bfloat16"):
+    for dtype in ("float32",) if asked["cpu"] else ("float32", "bfloat16"):
         counts = ("cnn5", 1 if asked["cpu"] else 2), ("cnn10", 0 if asked["cpu"] else 4)
         for member, count in counts:
             spec = CNNSpec.preset(member, dtype=dtype)
