@@ -7,7 +7,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.reporting import demographics, page, tables, trainings
+from mri_jax.reporting import demographics, label_curve, page, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.compared import published_table
 from mri_jax.reporting.costs import cost_table
@@ -68,7 +68,11 @@ def write_report(
     made = {
         s.family.key: [
             table
-            for table in (*tables.tables_of(s, published, marks), cost_table(s, analysis))
+            for table in (
+                *tables.tables_of(s, published, marks),
+                cost_table(s, analysis),
+                label_curve.gains_table(s, analysis),
+            )
             if table.rows
         ]
         for s in analysis.sections
@@ -101,6 +105,9 @@ def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
     """Returns figures by the key of their section; details, training and first layer apart."""
     found: dict[str, list[Picture]] = {}
     keys = sorted((s.family.key for s in analysis.sections), key=len, reverse=True)
+    for section in analysis.sections:
+        if section.family.key.startswith("labels"):
+            found[section.family.key] = [label_curve.curve(section, analysis)]
     for picture in score_figures(analysis):
         found.setdefault(_section_of(picture, keys), []).append(picture)
     for picture in detail_figures(analysis):
