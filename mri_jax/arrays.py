@@ -5,7 +5,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from etils import epath
@@ -51,6 +51,13 @@ def read_npz(path: epath.PathLike, limit: int = ARRAYS_BYTES) -> dict[str, np.nd
         raise UserError(
             f"{path}: cannot be read ({why}): cut off or damaged; copy it again, or make it anew"
         ) from None
+
+
+def write_npz(path: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    files.write_bytes(path, buffer.getvalue())
 
 
 def _arrays(

@@ -16,7 +16,15 @@ from mri_jax.planning.catalogue import Catalogue, Examples
 from mri_jax.planning.cuts import Targets, of_subjects, source_scans
 from mri_jax.planning.fingerprints import AnyStage, fingerprinted
 from mri_jax.planning.fits import method_fit, source_fit, tuning_fit
-from mri_jax.planning.plan import NONE, STATISTICS, Answer, Entry, EvaluateStage, TrainStage
+from mri_jax.planning.plan import (
+    FEATURES,
+    NONE,
+    STATISTICS,
+    Answer,
+    Entry,
+    EvaluateStage,
+    TrainStage,
+)
 from mri_jax.settings.sections import LAYER_SETS
 from mri_jax.settings.study import Run, Study, Tuning, named
 from mri_jax.training.loop import FitSettings
@@ -100,7 +108,8 @@ class Networks:
             answers = [self._held_out(source, source)]
             for cohort in self._run.targets:
                 answers += self._on_target(source, cohort, self.targets.repeats(cohort))
-            yield Entry(self._run.variant, "source", 0, fold, source, tuple(answers))
+            seen = self._features(source, source)
+            yield Entry(self._run.variant, "source", 0, fold, source, tuple(answers), seen)
 
     def tuned_entries(self, sources: list[TrainStage]) -> Iterator[Entry]:
         """Yields fine-tuned networks with what is asked of them."""
@@ -147,10 +156,17 @@ class Networks:
         for cohort in self._run.targets:
             answers += self._on_target(network, cohort, (part.repeat,), part)
         answers += self._inner_answers(part, made) if inside else ()
-        named_stage = stage + part.suffix
-        return Entry(
-            self._run.variant, named_stage, part.repeat, source.fold, network, tuple(answers)
-        )
+        seen = self._features(network, source) if part == Part() else None
+        about = (self._run.variant, stage + part.suffix, part.repeat, source.fold)
+        return Entry(*about, network, tuple(answers), seen)
+
+    def _features(self, network: TrainStage, source: TrainStage) -> EvaluateStage | None:
+        """Returns the features that tell how far the sites are apart, where methods adapt."""
+        cohort = self.targets.tuned_on
+        if not self._run.methods or cohort is None:
+            return None
+        tested = source.validation + dict(self.targets.cuts[cohort, 0])["test"]
+        return self._fingerprinted(EvaluateStage("", network, tested, FEATURES))
 
     def _held_out(self, network: TrainStage, source: TrainStage, repeat: int = 0) -> Answer:
         stage = self._evaluate(network, source.validation)

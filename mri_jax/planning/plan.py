@@ -14,6 +14,8 @@ from mri_jax.training.loop import FitSettings
 
 NONE = Examples((), ())
 """No scans."""
+FEATURES = "features"
+"""The kind of a stage that finds features."""
 STATISTICS = "statistics"
 """The kind of a stage in which nothing trains."""
 
@@ -72,12 +74,13 @@ class TrainStage:
 
 @dataclass(frozen=True)
 class EvaluateStage:
-    """Logits of a network for a set of scans.
+    """Logits of a network for a set of scans, or its penultimate features.
 
     Attributes:
       fingerprint: Fingerprint of the network and the scans.
       network: The network.
       tested: The scans.
+      kind: ``evaluate`` (logits) or `FEATURES`.
     """
 
     fingerprint: str
@@ -166,6 +169,8 @@ class Entry:
       fold: The source fold held out.
       network: The stage that makes it.
       answers: What is asked of it.
+      features: Its features of held-out source scans and of the target's test part, where they show
+        how far apart the sites are.
     """
 
     variant: Variant
@@ -174,6 +179,7 @@ class Entry:
     fold: int
     network: TrainStage | BaselineStage
     answers: tuple[Answer, ...] = field(default=())
+    features: EvaluateStage | None = None
 
     @property
     def run(self) -> str:
@@ -209,3 +215,5 @@ class Plan:
         yield from networks
         for entry in self.entries:
             yield from (answer.stage for answer in entry.answers)
+            if entry.features:
+                yield entry.features

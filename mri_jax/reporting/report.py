@@ -7,7 +7,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.reporting import demographics, label_curve, page, tables, trainings
+from mri_jax.reporting import demographics, label_curve, page, sites, tables, trainings
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.compared import published_table
 from mri_jax.reporting.costs import cost_table
@@ -72,6 +72,7 @@ def write_report(
                 *tables.tables_of(s, published, marks),
                 cost_table(s, analysis),
                 label_curve.gains_table(s, analysis),
+                sites.sites_table(s, analysis),
             )
             if table.rows
         ]
@@ -108,6 +109,9 @@ def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
     for section in analysis.sections:
         if section.family.key.startswith("labels"):
             found[section.family.key] = [label_curve.curve(section, analysis)]
+        if not share:  # its dots are single subjects
+            for picture in sites.sites_figure(section, analysis):
+                found.setdefault(section.family.key, []).append(picture)
     for picture in score_figures(analysis):
         found.setdefault(_section_of(picture, keys), []).append(picture)
     for picture in detail_figures(analysis):

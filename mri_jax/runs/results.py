@@ -52,6 +52,7 @@ METRICS = "metrics.csv"
 HISTORY = "metrics.jsonl"
 FILTERS = "filters.npz"
 FEATURE_MAPS = "feature_maps.npz"
+FEATURES = "features.npz"
 TABLES = "tables"
 FIGURES = "figures"
 REPORT = "report.html"
@@ -133,7 +134,7 @@ class Results:
         raise UserError(f"{self.path}: the checkpoint of {asked} is neither {tried}")
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Returns the arrays of `FILTERS` or `FEATURE_MAPS`; empty where the file is absent.
+        """Returns the arrays of `FILTERS`, `FEATURE_MAPS` or `FEATURES`; empty without the file.
 
         Raises:
           UserError: The file is there but is not a readable ``.npz``.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mri_jax.planning import fits
 from mri_jax.planning.catalogue import Catalogue, Key
 from mri_jax.planning.fingerprints import earlier_names
-from mri_jax.planning.plan import STATISTICS, Plan, TrainStage
+from mri_jax.planning.plan import FEATURES, STATISTICS, Plan, TrainStage
 from mri_jax.problems import counted, listed
 from mri_jax.settings.presets import unmeant
 from mri_jax.settings.study import Study, named
@@ -20,6 +20,7 @@ _KINDS = {
     "adapt": ("adaptation", "adaptations"),
     STATISTICS: ("estimation of statistics", "estimations of statistics"),
     "evaluate": ("evaluation", "evaluations"),
+    FEATURES: ("set of features", "sets of features"),
     "baseline": ("baseline", "baselines"),
 }
 """What one and several stages of a kind are called."""

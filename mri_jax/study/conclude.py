@@ -28,6 +28,7 @@ def write_results(
     history.write_history(workdir, plan, folders)
     first_layer.write_first_layer(workdir, plan, volumes, folders)
     outputs.write_scores(workdir, predictions)
+    outputs.write_features(workdir, plan, catalogue, folders)
     wrong = faults.of_plan(pd.DataFrame(rows))
     found = tables.comparisons(predictions, pd.DataFrame(rows), _classes(study))
     tables.write(workdir, found, catalogue.simulated)

@@ -9,7 +9,14 @@ import numpy as np
 
 from mri_jax import files
 from mri_jax.interruption import Interrupted
-from mri_jax.planning.plan import STATISTICS, BaselineStage, EvaluateStage, Stage, TrainStage
+from mri_jax.planning.plan import (
+    FEATURES,
+    STATISTICS,
+    BaselineStage,
+    EvaluateStage,
+    Stage,
+    TrainStage,
+)
 from mri_jax.progress import Progress
 from mri_jax.study.baseline_fits import BaselineFits
 from mri_jax.study.feeds import Feeds, Volumes
@@ -17,7 +24,7 @@ from mri_jax.study.stages import StageFolders
 from mri_jax.study.trainer import Trainer
 from mri_jax.training.checkpoints import load_params
 from mri_jax.training.folds import Programs, Wave
-from mri_jax.training.inference import predict
+from mri_jax.training.inference import features, predict
 from mri_jax.training.loop import Control
 
 
@@ -124,7 +131,7 @@ class Executor:
                 groups: dict[Any, list[EvaluateStage]] = {}
                 for stage in self._pending(stages):
                     step = stage.network.fit.step
-                    alike = (step.spec, len(stage.tested), stage.reference)
+                    alike = (step.spec, len(stage.tested), stage.reference, stage.kind)
                     groups.setdefault(alike, []).append(stage)
                 for group in groups.values():
                     for together in batched(group, self.wave.folds):
@@ -144,10 +151,14 @@ class Executor:
         networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
         started = time.perf_counter()
         variables, step = theirs.wave.stack(networks), stages[0].network.fit.step
-        found = predict(step, variables, rows, feed, theirs)
+        asked = features if stages[0].kind == FEATURES else predict
+        found = asked(step, variables, rows, feed, theirs)
         seconds = round((time.perf_counter() - started) / len(stages), 3)
-        for stage, logits in zip(stages, found, strict=True):
-            self._write_logits(stage, logits)
+        for stage, values in zip(stages, found, strict=True):
+            if stage.kind == FEATURES:
+                self.folders.write_features(stage, values)
+            else:
+                self._write_logits(stage, values)
             note = {"network": stage.network.fingerprint, "seconds": seconds}
             self.folders.finish(stage, note)
             progress.advance(len(stage.tested))

@@ -1,13 +1,12 @@
 """The first layer of every network, and what it makes of one scan: for the report's pictures."""
 
-import io
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from mri_jax import files
+from mri_jax.arrays import write_npz
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.runs import results
@@ -40,8 +39,8 @@ def write_first_layer(
         if entry.fold == 0:
             volume = volumes.reader(stage.reference).read(scan)[None]
             maps[name] = first_feature_map(network.spec, network.variables, volume)
-    _write_npz(workdir / results.FILTERS, filters)
-    _write_npz(workdir / results.FEATURE_MAPS, maps)
+    write_npz(workdir / results.FILTERS, filters)
+    write_npz(workdir / results.FEATURE_MAPS, maps)
 
 
 def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarray) -> np.ndarray:
@@ -54,9 +53,3 @@ def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarr
         return kept["conv1/feature_map"]
 
     return np.asarray(feature_map(variables, volume), np.float32)[0]
-
-
-def _write_npz(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    files.write_bytes(path, buffer.getvalue())

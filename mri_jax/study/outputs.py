@@ -9,6 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, sealed
+from mri_jax.arrays import write_npz
 from mri_jax.cohort import flow as flows
 from mri_jax.errors import UserError
 from mri_jax.evaluation import predictions as table
@@ -153,6 +154,32 @@ def _part(
             "probability": table.probability_of(values),
         }
     )
+
+
+def write_features(
+    workdir: epath.Path, plan: Plan, catalogue: Catalogue, folders: StageFolders
+) -> None:
+    """Write ``features.npz`` where networks were asked for features: of each, and of its scans.
+
+    ``RUN/STAGE/foldK/features`` is (N, F); ``RUN/foldK/cohort``, ``.../target`` (whether it is of
+    the target), ``.../label`` and ``.../scan`` (``SUBJECT SESSION``) are (N,), the same for all
+    stages of a fold.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    cohorts = catalogue.frame["cohort"].to_numpy()
+    for entry in plan.entries:
+        stage = entry.features
+        if stage is None or folders.failure(stage):
+            continue
+        rows, fold = list(stage.tested.rows), f"fold{entry.fold}"
+        arrays[f"{entry.run}/{entry.stage}/{fold}/features"] = folders.features(stage)
+        target = next(answer.cohort for answer in entry.answers if answer.split == "adaptation")
+        arrays[f"{entry.run}/{fold}/cohort"] = cohorts[rows].astype(str)
+        arrays[f"{entry.run}/{fold}/target"] = cohorts[rows] == target
+        arrays[f"{entry.run}/{fold}/label"] = np.array(stage.tested.labels)
+        arrays[f"{entry.run}/{fold}/scan"] = np.array([" ".join(catalogue.keys[r]) for r in rows])
+    if arrays:
+        write_npz(workdir / results.FEATURES, arrays)
 
 
 def write_scores(workdir: epath.Path, predictions: pd.DataFrame) -> pd.DataFrame:

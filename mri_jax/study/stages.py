@@ -8,6 +8,7 @@
                                    training/         the last two states of training, by Orbax
                                    history.json      a row an epoch
     STAGES/evaluate-.../stage.json, logits.csv
+    STAGES/features-.../stage.json, features.npz
     STAGES/baseline-.../stage.json, logits.csv
     STAGES/damaged/NAME-1/                           set aside: not as it was when finished
     STAGES/locks/NAME.lock
@@ -24,13 +25,14 @@ from etils import epath
 from filelock import Timeout
 
 from mri_jax import files, sealed, stage_note
+from mri_jax.arrays import read_npz, write_npz
 from mri_jax.errors import UserError
 from mri_jax.locks import lock_of
 from mri_jax.planning.plan import Stage, TrainStage
 from mri_jax.problems import counted
 from mri_jax.training.checkpoints import Network, load_params
 
-_DAMAGED = "damaged"
+_DAMAGED, _FEATURES = "damaged", "features.npz"
 
 
 class StageFolders:
@@ -158,6 +160,18 @@ class StageFolders:
             return frame.assign(**exact).set_index(["subject_id", "session_id"])
         except (KeyError, ValueError) as error:
             raise UserError(f"{path}: is no table of logits ({error})") from None
+
+    def write_features(self, stage: Stage, values: np.ndarray) -> None:
+        """Writes (N, F) features of the stage's scans, in their order."""
+        write_npz(self.folder(stage) / _FEATURES, {"features": values})
+
+    def features(self, stage: Stage) -> np.ndarray:
+        """Returns what `write_features` wrote.
+
+        Raises:
+          UserError: The file is absent or damaged.
+        """
+        return read_npz(self.folder(stage) / _FEATURES)["features"]
 
     @contextlib.contextmanager
     def locked(self, stages: Sequence[Stage], wait: bool) -> Iterator[list[Stage]]:

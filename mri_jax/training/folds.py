@@ -278,6 +278,16 @@ class Programs:
 
         return self._once(("features", spec, last), lambda: mapped(run, self.wave, _EVALUATION))
 
+    def penultimate(self, spec: CNNSpec) -> Any:
+        """Returns the program ``(variables, volumes, places) -> features``, (fold, batch, F)."""
+        network = self._network(spec)
+
+        def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
+            made = network.apply(variables, volumes[places], train=False, method="outputs")
+            return made.penultimate.astype(made.logits.dtype)
+
+        return self._once(("penultimate", spec), lambda: mapped(run, self.wave, _EVALUATION))
+
     def moments(self, spec: CNNSpec) -> Any:
         """Returns the program ``(variables, volumes, places) -> {"bn1": {"mean", "var"}, ...}``.
 

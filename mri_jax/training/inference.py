@@ -39,14 +39,30 @@ def predict(
     Returns:
       (N_i, classes) float32 for each network.
     """
-    program = programs.evaluate(step.spec, step.first)
+    return _of_scans(programs.evaluate(step.spec, step.first), variables, rows, feed, programs)
+
+
+def features(
+    step: StepSettings, variables: Any, rows: Sequence[np.ndarray], feed: Feed, programs: Programs
+) -> list[np.ndarray]:
+    """Returns the penultimate features of each network for its scans, (N_i, F) float32 each.
+
+    Arguments are those of `predict`.
+    """
+    return _of_scans(programs.penultimate(step.spec), variables, rows, feed, programs)
+
+
+def _of_scans(
+    program: Any, variables: Any, rows: Sequence[np.ndarray], feed: Feed, programs: Programs
+) -> list[np.ndarray]:
+    """Returns what a program makes of each network's scans, batch by batch."""
     found = []
     for volumes, places in feed.batches(padded_rows(rows, programs.wave), programs.wave):
         found.append(program(variables, volumes, places))
         if len(found) > 1:
             found[-2].block_until_ready()
-    logits = np.concatenate([np.asarray(part) for part in found], axis=1)
-    return [logits[i, : len(r)] for i, r in enumerate(rows)]
+    whole = np.concatenate([np.asarray(part) for part in found], axis=1)
+    return [whole[i, : len(r)] for i, r in enumerate(rows)]
 
 
 def padded_rows(rows: Sequence[np.ndarray], wave: Wave) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""How well two sites can be told apart from features: a classifier two-sample test.
+
+Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests". An AUC of one half: these
+features tell nothing of the site. What tells the sites apart may be their scanners or their people.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mri_jax.evaluation.delong import Interval, auc_interval
+
+_FOLDS = 5
+LEAST = 5
+"""Scans of each site that the test needs."""
+
+
+def scores(features: np.ndarray, site: np.ndarray, seed: int) -> np.ndarray:
+    """Returns how much each scan looks like the second site, (N,) log odds, out of fold.
+
+    A ridge-penalised logistic regression (penalty 1 on standardised features) in a stratified
+    5-fold cross-validation; standardised inside the folds that train.
+
+    Args:
+      features: (N, F); constant features are no harm.
+      site: (N,) 0 or 1, at least `LEAST` of each.
+      seed: Seed of the folds.
+    """
+    found = np.zeros(len(site))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed % 2**32)
+    for train, held_out in folds.split(features, site):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=2000))
+        model.fit(features[train], site[train])
+        found[held_out] = model.decision_function(features[held_out])
+    return found
+
+
+def site_auc(networks: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Interval:
+    """Returns the mean AUC over networks of telling the sites apart.
+
+    The limits are the means of the networks' own (DeLong): the target's scans are the same for all
+    networks, so that these are no independent repetitions. They leave out what cross-validation
+    adds: of 64 features without any difference a single network's interval held one half in 87 of
+    100 draws.
+
+    Args:
+      networks: For each network (N, F) features and (N,) site, 0 or 1.
+      seed: Seed of the folds.
+    """
+    found = [auc_interval(site, scores(features, site, seed)) for features, site in networks]
+    low, high = (
+        float(np.mean([getattr(each, name) for each in found])) for name in ("low", "high")
+    )
+    return Interval(float(np.mean([each.estimate for each in found])), low, high)
