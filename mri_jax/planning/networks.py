@@ -163,7 +163,7 @@ class Networks:
     def _features(self, network: TrainStage, source: TrainStage) -> EvaluateStage | None:
         """Returns the features that tell how far the sites are apart, where methods adapt."""
         cohort = self.targets.tuned_on
-        if not self._run.methods or cohort is None:
+        if not self._run.methods or cohort is None or self._run.finetune.labels:
             return None
         tested = source.validation + dict(self.targets.cuts[cohort, 0])["test"]
         return self._fingerprinted(EvaluateStage("", network, tested, FEATURES))
