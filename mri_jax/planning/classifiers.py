@@ -68,7 +68,7 @@ def _harmonised(
     run, catalogue = targets.run, targets.catalogue
     cohort = run.finetune.cohort
     shown = targets.scans[cohort] if run.adaptation.transductive else targets.adapting(part)
-    feasible.check_unlabelled(method, 2, len(shown), targets.called(part))
+    feasible.check_unlabelled(method, run.train.batch, len(shown), targets.called(part))
     unlabelled = catalogue.examples(shown).unlabelled()
     asked = [
         (run.source.pooled, "validation", source.validation),

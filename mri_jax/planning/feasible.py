@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from mri_jax.adaptation import Method
+from mri_jax.adaptation import BASELINES, Method
 from mri_jax.errors import UserError
 from mri_jax.evaluation import baselines
 from mri_jax.models import CNNSpec
@@ -93,16 +93,20 @@ def check_batch(batch: int, scans: int, label: str, tuned: bool = False) -> None
 
 
 def check_unlabelled(method: Method, batch: int, scans: int, where: str) -> None:
-    """Check that a method without labels has two batches of scans.
+    """Check that a method without labels has enough scans: two batches, or two for a scale.
 
     Raises:
       UserError: It has fewer.
     """
-    if scans < 2 * batch:
+    if method.start == BASELINES:
+        needed, what, less = 2, "two scans without labels", ""
+    else:
+        needed, what = 2 * batch, f"two batches of scans without labels, {2 * batch},"
+        less = f" or {named('train.batch')}"
+    if scans < needed:
         raise UserError(
-            f"{named('adaptation.methods')}: {method.name!r} needs two batches of scans without "
-            f"labels, {2 * batch}, and {where} has {scans}; lower {named('finetune.parts')} or "
-            f"{named('train.batch')}, or add scans"
+            f"{named('adaptation.methods')}: {method.name!r} needs {what} and {where} has {scans}; "
+            f"lower {named('finetune.parts')}{less}, or add scans"
         )
 
 

@@ -16,6 +16,7 @@ from etils import epath
 from mri_jax import adaptation, files
 from mri_jax.adaptation import Method
 from mri_jax.errors import UserError, naming
+from mri_jax.evaluation import baselines
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike, safe_name
 from mri_jax.models.spec import BATCH, NO_ATTENTION, CNNSpec, without_retired
@@ -393,6 +394,24 @@ def _check_apart(study: Study, source: Source, adapts: bool, at: str) -> None:
             f"{at}.adaptation.methods: {lost[0]!r} changes BatchNorm layers, and {at}.model.norm "
             f"is {study.model.spec.norm!r}; leave it out, or take norm='batch'"
         )
+    harmonised = [
+        m for m in study.adaptation.methods if adaptation.named(m).start == adaptation.BASELINES
+    ]
+    measured = [name for name in study.baselines.wanted if baselines.named(name).measures]
+    if harmonised and not measured:
+        names = " or ".join(
+            f"{at}.baselines.{each.name}" for each in baselines.BASELINES if each.measures
+        )
+        raise UserError(
+            f"{at}.adaptation.methods: {harmonised[0]!r} harmonises what is measured in scans, and "
+            f"no such baseline is asked for; set {names} to True, or leave it out"
+        )
+    for name in ("resampled", "transductive"):
+        if study.finetune.labels and getattr(study.adaptation, name):
+            raise UserError(
+                f"{at}.adaptation.{name}: cannot be combined with {at}.finetune.labels, which says "
+                "what is adapted on"
+            )
     if study.adaptation.resampled and study.adaptation.transductive:
         raise UserError(
             f"{at}.adaptation.resampled: must be empty where {at}.adaptation.transductive is True: "

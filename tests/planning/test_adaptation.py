@@ -233,6 +233,14 @@ def test_what_cannot_be_adapted_is_refused_by_field_count_and_rule(cohorts):
         UserError, match=r"methods: 'tent' changes BatchNorm layers, and config\.model"
     ):
         studies.study(adaptation__methods=("coral", "tent"), model__norm="instance")
+    with pytest.raises(UserError, match=r"methods: 'combat' harmonises what is measured in scans"):
+        studies.study(
+            adaptation__methods=("combat",), baselines__voxels=False, baselines__hippocampus=False
+        )
+    for name, value in (("resampled", ("adabn",)), ("transductive", True)):
+        field = rf"config\.adaptation\.{name}: cannot be combined with config\.finetune\.labels"
+        with pytest.raises(UserError, match=field):
+            studies.study(finetune__labels=(5.0,), **{f"adaptation__{name}": value})
     with pytest.raises(UserError, match=r"config\.adaptation\.tent_epochs: 0 must be a whole"):
         studies.study(adaptation__tent_epochs=0)
 
