@@ -67,6 +67,11 @@ class TrainStage:
         return (*self.parent.ancestors, self.parent) if self.parent else ()
 
     @property
+    def drawn(self) -> tuple[str | int, ...]:
+        """The purpose of its first parameters, from scratch: those of its fold's source network."""
+        return "source", self.fold
+
+    @property
     def fold(self) -> int:
         """The source fold that was held out from it or its parent."""
         return int(self.purpose[self.purpose.index("source") + 1])

@@ -118,7 +118,7 @@ class Trainer:
             return load_params(self.folders.folder(stage.parent)).variables
         # Whatever is trained from scratch for a fold begins where its source network does.
         spec, shape = stage.fit.step.spec, self.volumes.shape[:3]
-        return jax.device_get(drawn(spec, shape, stage.seed, ("source", stage.fold)))
+        return jax.device_get(drawn(spec, shape, stage.seed, stage.drawn))
 
     def _reporter(
         self, stages: Sequence[TrainStage], progress: Progress

@@ -76,6 +76,14 @@ def test_refitted_thresholds_never_see_a_test_subject():
     score = (inside["logit_1"] - inside["logit_0"]).to_numpy()
     row = np.flatnonzero((tuned.repeat == 0) & (tuned.fold == 2))[0]
     assert cuts[row] == operating.best_threshold(inside["label"].to_numpy(), score)
+    # Of a share of the part, on that share alone.
+    few = inside.groupby("label").head(3)
+    shown = dict(operating.shown_to(predictions, "cnn5-w1", "tuned-high", "ADNI2"))
+    np.testing.assert_array_equal(operating.refitted(source, tuned, shown), cuts)
+    shown[0, 2] = (few["subject_id"] + "/" + few["session_id"]).to_numpy(str)
+    cut = operating.refitted(source, tuned, shown)[row]
+    score = (few["logit_1"] - few["logit_0"]).to_numpy()
+    assert cut == operating.best_threshold(few["label"].to_numpy(), score)
 
 
 def test_source_is_taken_on_the_subjects_of_the_tuned_networks():

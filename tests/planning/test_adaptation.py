@@ -91,6 +91,10 @@ def test_networks_start_where_their_method_says(everything):
     adabn, tent = (entry_of(plan, f"adapted-{name}").network for name in ("adabn", "tent"))
     assert tent.parent == adabn
     assert adabn.parent == source
+    for name in ("coral", "pooled", "target-only"):
+        network = entry_of(plan, f"adapted-{name}", fold=1).network
+        first = (*network.ancestors, network)[0]
+        assert first.drawn == entry_of(plan, "source", fold=1).network.purpose
     assert {s.fold for s in networks(plan) if s.purpose[0] == "pooled"} == {0, 1, 2}
 
 
