@@ -8,9 +8,11 @@ Excel write it) loses them.
 """
 
 import csv
+import io
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,6 +32,8 @@ MISSING = frozenset(
 )  # fmt: skip
 """Cells that say "missing", in small letters: the one list of the program."""
 
+WIDE_BYTES = 2**33
+"""The largest CSV file of which some columns are read."""
 _MARKS = {",": "','", "\t": "tab", ";": "';'", "|": "'|'"}
 _OTHER_FILES = {b"PK\x03\x04": "an Excel workbook or a ZIP archive", b"\x1f\x8b": "compressed",
                 b"\xd0\xcf\x11\xe0": "an old Excel workbook"}  # fmt: skip
@@ -85,14 +89,46 @@ class Rows:
         return f" ({', '.join(spelt)})" if len(set(spelt)) > 1 else ""
 
 
-def read(path: epath.PathLike) -> Rows:
+def read(path: epath.PathLike, columns: Sequence[str] = ()) -> Rows:
     """Read a CSV file, or a TSV file if its name ends in ``.tsv``.
+
+    Args:
+      path: The file.
+      columns: The only columns that are looked at, in any case. A CSV file too large for memory
+        (`files.TABLE_BYTES`) is read where they are given.
 
     Raises:
       UserError: There is no such file, it is not UTF-8 text, or has another delimiter.
       TableError: Rows cannot be read, or in two ways: all of them are named.
     """
+    wide = os.path.isfile(path) and os.path.getsize(path) > files.TABLE_BYTES
+    if columns and wide and delimiter_of(path) == ",":
+        return parse(path, _narrowed(path, {name.lower() for name in columns}))
     return parse(path, read_text(path))
+
+
+def _narrowed(path: epath.PathLike, wanted: Collection[str]) -> str:
+    """Returns a CSV file with some of its columns alone, row by row, never all of it in memory."""
+    kept = io.StringIO()
+    writer = csv.writer(kept, lineterminator="\n")
+    row = 0
+    try:
+        with files.opened(path, WIDE_BYTES) as file:
+            text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+            reader = csv.reader(text, strict=True)
+            header = next(reader, [])
+            places = [i for i, name in enumerate(header) if name.strip().lower() in wanted]
+            writer.writerow([header[place] for place in places])
+            for row, cells in enumerate(reader, start=2):
+                if cells and len(cells) != len(header):
+                    rule = f"has {counted(len(cells), 'cell')}, the header has {len(header)}"
+                    refuse([Problem(str(path), row, "", "", rule)])
+                writer.writerow([cells[place] for place in places] if cells else [])
+    except csv.Error as error:
+        refuse([Problem(str(path), row + 1, "", "", misquoted(error))])
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: near row {row + 1}: is not UTF-8; {_SAVE}") from error
+    return kept.getvalue()
 
 
 def read_text(path: epath.PathLike) -> str:

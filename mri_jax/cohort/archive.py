@@ -33,6 +33,11 @@ _ALIASES = {
 _OPTIONAL = ("kind", "visit", "field", "series")
 # Alone, or in the search's list "Slice Thickness=1.2;Field Strength=1.5".
 _TESLA = re.compile(r"Field Strength=(\d(?:\.\d+)?)|^(\d(?:\.\d+)?)\s?(?:T|tesla)?$", re.IGNORECASE)
+# Of the same list: Manufacturer=SIEMENS, Mfg Model=TrioTim.
+_MADE_BY = {
+    "manufacturer": re.compile(r"(?:^|;)Manufacturer=([^;]*)", re.IGNORECASE),
+    "model": re.compile(r"(?:^|;)Mfg Model=([^;]*)", re.IGNORECASE),
+}
 _PROCESSED = re.compile(r"^(?:pre|post)?-?processed$", re.IGNORECASE)
 
 
@@ -82,6 +87,8 @@ def find_images(
         raise UserError(f"{images}: no such folder or table of images")
     if trees.is_tree(images):
         found = bids.scan(images, problems)
+        names = {text: how.subject_of(text) or text for text in found["subject_id"].unique()}
+        found = found.assign(subject_id=found["subject_id"].map(names))
         return found, [f"{counted(len(found), 'T1w image')} in the BIDS tree {images.name}"]
     root = images if images.is_dir() else images.parent
     folders = [folder for folder in (root, tables) if folder is not None]
@@ -191,7 +198,7 @@ def read_image_table(path: Path, how: ImageReading, problems: list[Problem]) -> 
     Returns:
       ``subject_id`` (empty for nobody of this study), ``named`` (as the table names the subject),
       ``image_id``, ``date``, ``kind``, ``description``, ``visit`` (a code), ``field``, ``series``
-      (digits).
+      (digits), ``manufacturer``, ``model``.
     """
     rows = read_rows(path, _ALIASES, _OPTIONAL, how.missing)
     problems += formula_cells(rows, str(path))
@@ -212,6 +219,10 @@ def read_image_table(path: Path, how: ImageReading, problems: list[Problem]) -> 
             "visit": rows["visit"].map(visits),
             "field": rows["field"].str.extract(_TESLA).bfill(axis=1)[0].astype(float),
             "series": as_text(rows["series"].str.extract(r"(\d+)", expand=False)),
+            **{
+                name: as_text(rows["field"].str.extract(told, expand=False)).str.strip()
+                for name, told in _MADE_BY.items()
+            },
         }
     )
     return frame[frame["image_id"].notna()]
@@ -223,13 +234,14 @@ def combine(tree: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     What an earlier table says stands; a later table, and at last the names of folders, fill what
     is missing. Quality is unrated.
     """
-    columns = ["subject_id", "image_id", "date", "kind", "description", "visit", "field", "series"]
-    described = tree.assign(kind="", visit="", series="", date=tree["date"])
+    text = ["kind", "description", "visit", "series", *im.MADE_BY]
+    columns = ["subject_id", "image_id", "date", "field", *text]
+    described = tree.assign(**{name: "" for name in text if name not in tree})
     frames = [table[columns] for table in (*tables, described) if len(table)]
     listed = pd.concat(frames) if frames else described[columns]
-    blank = listed.replace({"kind": "", "description": "", "visit": "", "series": ""}, None)
+    blank = listed.replace(dict.fromkeys(text, ""), None)
     merged = blank.groupby("image_id", sort=True).first().reset_index()
-    for name in ("kind", "description", "visit", "series"):
+    for name in text:
         merged[name] = as_text(merged[name])
     merged = merged.merge(tree[["image_id", "path", "dicom"]], on="image_id", how="left")
     merged["path"] = as_text(merged["path"])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort.identity import session_of_month
-from mri_jax.cohort.images import NO_SCAN, ImageChoice, choose
+from mri_jax.cohort.images import MADE_BY, NO_SCAN, ImageChoice, choose
 from mri_jax.cohort.labels import (
     DAYS_A_MONTH,
     NO_BASELINE,
@@ -99,6 +99,20 @@ class Assembled:
     excluded: pd.DataFrame
     flow: pd.DataFrame
     notes: tuple[str, ...] = field(default=())
+
+
+def visits_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns visits in the form of `CohortSource`: what a reader leaves out is unknown.
+
+    Args:
+      frame: Has at least ``subject_id``, ``cohort``, ``diagnosis``, ``age`` and ``sex``.
+    """
+    unknown = {
+        "origin": frame["cohort"], "code": "", "session": "", "month": np.nan, "date": pd.NaT,
+        "group": "", "born": np.nan, "baseline_rank": 0.0,
+    }  # fmt: skip
+    full = frame.assign(**{k: v for k, v in unknown.items() if k not in frame})
+    return full.astype({"date": "datetime64[ns]"}).reset_index(drop=True)
 
 
 def assemble(
@@ -243,6 +257,7 @@ def _table(kept: pd.DataFrame, covariates: tuple[str, ...], rules: LabelRules) -
         "image_id",
         "level",
         "field_strength",
+        *(name for name in MADE_BY if (table[name] != "").any()),
         "days_from_baseline",
         "runner_up",
     ]

@@ -24,9 +24,6 @@ from mri_jax.errors import UserError
 from mri_jax.problems import Problem, counted, listed, refuse
 from mri_jax.trees import NO_SESSION
 
-# Days since entry become dates after this day, which is shown nowhere.
-_ENTRY = pd.Timestamp("2000-01-01")
-
 
 @dataclass(frozen=True)
 class BidsOptions:
@@ -92,7 +89,7 @@ def read(
     said = read_tables(folder, people, options.tables, problems)
     rows, notes = _as_in_tree(said.rows, images)
     rows, images = _sessions_as_in_tree(rows, images)
-    images = images.assign(date=_entered(images["visit"].map(ses.day_of)))
+    images = images.assign(date=ses.entered(images["visit"].map(ses.day_of)))
     _disagreements(rows, problems)
     refuse(problems)
     visits = _visits(rows, images, options)
@@ -166,11 +163,6 @@ def _images(
         ],
     )  # fmt: skip
     return frame.astype({"date": "datetime64[ns]", "field": float, "repeat": bool, "t1": bool})
-
-
-def _entered(days: pd.Series) -> pd.Series:
-    """Returns days since entry as dates."""
-    return (_ENTRY + pd.to_timedelta(days.astype(float), "D")).astype("datetime64[ns]")
 
 
 def _as_in_tree(rows: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -301,8 +293,8 @@ def _filled(visits: pd.DataFrame, rows: pd.DataFrame, first: pd.Series) -> pd.Da
 
 def _dates(visits: pd.DataFrame) -> pd.Series:
     """Dates of visits, of one kind in a subject: days of labels, dates, or days of tables."""
-    by_label = _entered(visits["session"].map(ses.day_of))
-    dates = _entered(visits["days"])
+    by_label = ses.entered(visits["session"].map(ses.day_of))
+    dates = ses.entered(visits["days"])
     for better in (visits["time"].astype("datetime64[ns]"), by_label):
         has = better.notna().groupby(visits["subject_id"]).transform("any")
         dates = better.where(has, dates)

@@ -28,6 +28,8 @@ _YEAR_FIRST = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})|(\d{4})(\d{2})(\d{
 _NUMBERS = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|(?<!-)\d{2})", re.ASCII)
 _DAY_NAME = re.compile(r"(\d{1,2})[-\s/.]*([A-Za-z]{3,9})\.?[-\s/,.]*(\d{4}|\d{2})", re.ASCII)
 _NAME_DAY = re.compile(r"([A-Za-z]{3,9})\.?[-\s]*(\d{1,2})(?:,\s*|\s+|-)(\d{4})", re.ASCII)
+_MONTH_YEAR = re.compile(r"(\d{1,2})[-/.](\d{4})|(\d{4})[-/.](\d{1,2})", re.ASCII)
+_NAME_YEAR = re.compile(r"([A-Za-z]{3,9})\.?[-\s/]*(\d{4}|\d{2})", re.ASCII)
 _MONTHS = [
     "january",
     "february",
@@ -130,6 +132,46 @@ def to_dates(
     add_rows(problems, file, name, values[turned], f"is no date, the column being {order}")
     add_rows(problems, file, name, values[outside], f"must lie between 1990 and {latest}")
     return dates.mask(outside)
+
+
+def to_months(
+    values: pd.Series,
+    file: str,
+    latest: date,
+    problems: list[Problem],
+    first: int = EARLIEST.year,
+) -> pd.Series:
+    """Converts months (``03/2011``, ``2011-03``, ``Mar-2011``) to days: the 15th of each.
+
+    Args:
+      values: Text; missing as in `is_missing`.
+      file: For the messages.
+      latest: No month may lie after it.
+      problems: What is no month between is added to it.
+      first: The earliest year.
+
+    Returns:
+      datetime64, NaT where missing or impossible.
+    """
+    text = values.where(~is_missing(values), "")
+    days = {t: _middle(t, latest) for t in text.unique()}
+    dates = pd.to_datetime(text.map(days), errors="coerce").astype("datetime64[ns]")
+    wrong = (text != "") & (dates.isna() | (dates.dt.year < first))
+    rule = f"is no month from {first} to {latest:%m/%Y} (03/2011, 2011-03 or Mar-2011)"
+    add_rows(problems, file, str(values.name), values[wrong], rule)
+    return dates.mask(wrong)
+
+
+def _middle(text: str, latest: date) -> date | None:
+    """Returns the 15th of a month in text, or None where it is none or after ``latest``."""
+    if match := _MONTH_YEAR.fullmatch(text.strip()):
+        year, month = (int(match[i] or match[j]) for i, j in ((2, 3), (1, 4)))
+    elif match := _NAME_YEAR.fullmatch(text.strip()):
+        year, month = _year(match[2], latest), _month(match[1])
+    else:
+        return None
+    day = _day(year, month, 15)
+    return day if day and (year, month) <= (latest.year, latest.month) else None
 
 
 def _two_ways(said: Mapping[str, Read | None], file: str, column: str) -> Problem:

@@ -7,7 +7,8 @@ An images table has the columns `COLUMNS`, one row an image:
 ``accelerated``, ``repeat``, ``t1`` (bool), ``quality`` (1 best to 4 unusable, NaN unrated),
 ``selected`` (bool, marked by the archive's raters), ``preference`` (0 most wanted, by the user's
 stated preference of file names), ``path`` ("" when no file was found), ``instead`` (what is there
-instead of that file, such as a link without content, or "").
+instead of that file, such as a link without content, or ""). Where an archive tells it there are
+also `MADE_BY`: ``manufacturer`` and ``model`` of the scanner, or "".
 """
 
 import re
@@ -39,6 +40,7 @@ COLUMNS = [
     "path",
     "instead",
 ]
+MADE_BY = ["manufacturer", "model"]
 LEVELS = ("raw", "gradwarp", "b1", "n3", "scaled", "bids")
 UNUSABLE = 4.0
 NO_SCAN = "no scan"
@@ -141,7 +143,7 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
 
     Returns:
       A frame indexed as ``units``: ``image_id``, ``path``, ``scanned`` (date), ``days`` (after
-      baseline, negative before it, NaN where matched by visit), ``field``, ``level``,
+      baseline, negative before it, NaN where matched by visit), ``field``, ``level``, `MADE_BY`,
       ``runner_up`` (the next best image and what it lost by, or empty), ``why_not`` (why there is
       no scan, or empty).
     """
@@ -161,8 +163,9 @@ def choose(units: pd.DataFrame, images: pd.DataFrame, how: ImageChoice) -> pd.Da
     ranked = _ranked(pairs, how)
     best = ranked.drop_duplicates("unit").set_index("unit")
     second = ranked[ranked.duplicated("unit")].drop_duplicates("unit").set_index("unit")
-    chosen = best[["image_id", "path", "date", "days", "field", "level"]].reindex(units.index)
-    for name in ("image_id", "path", "level"):
+    text = ["image_id", "path", "level", *MADE_BY]
+    chosen = best.reindex(columns=[*text, "date", "days", "field"]).reindex(units.index)
+    for name in text:
         chosen[name] = as_text(chosen[name])
     chosen["runner_up"] = as_text(_runner_up(best, second).reindex(units.index))
     return chosen.rename(columns={"date": "scanned"}).assign(why_not=why_not)

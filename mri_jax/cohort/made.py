@@ -32,7 +32,7 @@ def write_made(
       UserError: No subject is kept; the files are written all the same.
     """
     named = write(out, made.table, made.excluded, made.flow)
-    yield from (f"note: {note}" for note in made.notes)
+    yield from (f"note: {note}" for note in (*made.notes, *_of_one_class(made.table)))
     yield f"labels: {rules.in_words} (docs/labels.md)\n\n{flows.as_markdown(made.flow)}\n"
     if counts := demographics.beside_paper(made.table):
         told = "Subjects here and in the paper, whose exact selection is not published"
@@ -45,6 +45,15 @@ def write_made(
         file = beside(out, "excluded.csv")
         raise UserError(f"no subject is kept: {first or 'none was found'}; {file} lists everybody")
     yield f"next: {next_command(out)}"
+
+
+def _of_one_class(table: pd.DataFrame) -> Iterator[str]:
+    """Yields a note for each of several cohorts that has one class, where the table has more."""
+    if table["cohort"].nunique() > 1 and table["diagnosis"].nunique() > 1:
+        for cohort, classes in table.groupby("cohort")["diagnosis"]:
+            if classes.nunique() == 1:
+                alone = f"{cohort} has {classes.iloc[0]} alone"
+                yield f"{alone}: it can be trained on, not tested"
 
 
 def _images_used(images: pd.DataFrame, table: pd.DataFrame) -> str:

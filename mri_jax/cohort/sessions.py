@@ -12,6 +12,7 @@ from mri_jax.trees import session_key
 
 # Screening is month 0 as well, but a visit of its own, shortly before the baseline.
 _SCREENING = {"sc", "scr", "scmri", "screening"}
+_ENTRY = pd.Timestamp("2000-01-01")
 _DAY = re.compile(r"^d-?(\d+)$")
 _NUMBERED = re.compile(r"^(\D*)(\d+)$")
 
@@ -33,6 +34,11 @@ def day_of(label: str) -> float:
     """Days since entry of a label such as ``ses-d0129`` (OASIS-3), NaN where it says none."""
     found = _DAY.match(session_key(label))
     return float(found[1]) if found else float("nan")
+
+
+def entered(days: pd.Series) -> pd.Series:
+    """Returns days since entry as dates, after a day of entry that is shown nowhere."""
+    return (_ENTRY + pd.to_timedelta(days.astype(float), "D")).astype("datetime64[ns]")
 
 
 def aligned(tree: Sequence[str], said: Sequence[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from mri_jax.cohort import aibl
 from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
+from mri_jax.cohort.sheets import Reading
 from mri_jax.errors import UserError
 from mri_jax.problems import TableError
 
@@ -57,7 +58,7 @@ def write(folder: Path, frames: dict[str, pd.DataFrame], form: str = "aibl_{}_01
 
 
 def made(folder: Path, **options) -> Assembled:
-    source = aibl.read(folder / "tables", folder / "images", TODAY, **options)
+    source = aibl.read(folder / "tables", folder / "images", Reading(TODAY, **options))
     return assemble(source, LabelRules(), ImageChoice(), SubjectSelection())
 
 
@@ -127,11 +128,11 @@ def test_dates_are_month_first_as_the_archive_writes_them_unless_the_option_says
     for name in ("neurobat", "mri3meta"):
         write(folder, {name: tables()[name].assign(EXAMDATE="03/04/2009")})
     assert set(aibl_dates(folder)) == {pd.Timestamp(2009, 3, 4)}
-    assert set(aibl_dates(folder, dates="day-first")) == {pd.Timestamp(2009, 4, 3)}
+    assert set(aibl_dates(folder, order="day-first")) == {pd.Timestamp(2009, 4, 3)}
 
 
 def aibl_dates(folder: Path, **options) -> pd.Series:
-    return aibl.read(folder / "tables", folder / "images", TODAY, **options).visits["date"]
+    return aibl.read(folder / "tables", folder / "images", Reading(TODAY, **options)).visits["date"]
 
 
 def test_facts_that_pandas_or_r_rewrote(folder):

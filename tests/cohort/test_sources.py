@@ -13,6 +13,7 @@ from mri_jax.cohort import adni, aibl, flow
 from mri_jax.cohort.assemble import Assembled, SubjectSelection, assemble
 from mri_jax.cohort.images import ImageChoice
 from mri_jax.cohort.labels import LabelRules
+from mri_jax.cohort.sheets import Reading
 from mri_jax.cohort.table import validate
 from mri_jax.errors import UserError
 from mri_jax.problems import TableError
@@ -32,7 +33,7 @@ def from_adni(
 
 
 def from_aibl(folder: Path) -> Assembled:
-    source = aibl.read(folder / "tables", folder / "images", TODAY)
+    source = aibl.read(folder / "tables", folder / "images", Reading(TODAY))
     return assemble(source, LabelRules(), ImageChoice(), SubjectSelection())
 
 
@@ -215,8 +216,8 @@ def test_a_code_can_be_given_a_meaning(aibl_download, tmp_path):
             assert ",7" in text
         (tmp_path / path.name).write_text(text, encoding="utf-8")
     with pytest.raises(TableError, match="column DXCURREN: '7' is unknown; known: 1, 2, 3"):
-        aibl.read(tmp_path, folder / "images", TODAY)
-    aibl.read(tmp_path, folder / "images", TODAY, (("7", "missing"),))
+        aibl.read(tmp_path, folder / "images", Reading(TODAY))
+    aibl.read(tmp_path, folder / "images", Reading(TODAY, codes={"7": "missing"}))
 
 
 def test_a_visit_without_date_has_that_of_another_table(aibl_download, tmp_path):
@@ -232,7 +233,7 @@ def test_a_visit_without_date_has_that_of_another_table(aibl_download, tmp_path)
             rows["EXAMDATE"] = "-4"
         rows.loc[(rows["RID"] == str(rid)) & (rows["VISCODE"] == "bl"), "EXAMDATE"] = day
         rows.to_csv(path, index=False)
-    visits = aibl.read(tables, tmp_path / "aibl" / "images", TODAY).visits
+    visits = aibl.read(tables, tmp_path / "aibl" / "images", Reading(TODAY)).visits
     visit = visits[(visits["subject_id"] == subject) & (visits["code"] == "bl")].iloc[0]
     assert visit["date"] == pd.Timestamp(2008, 3, 21)
     assert visit["age"] == pytest.approx(2008 + 80 / 366 - visit["born"], abs=0.01)
@@ -244,7 +245,7 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"has no ADNIMERGE.csv or DXSUM.csv"):
         adni.read(tmp_path, tmp_path, adni.AdniOptions(), TODAY)
     with pytest.raises(UserError, match="has neither aibl_mrimeta"):
-        aibl.read(tmp_path, tmp_path, TODAY)
+        aibl.read(tmp_path, tmp_path, Reading(TODAY))
 
 
 def test_the_flow_adds_up_and_counts_each_subject_once(adni_download):
