@@ -8,8 +8,10 @@ from mri_jax.problems import counted
 from mri_jax.showing import simulated
 from mri_jax.simulation import (
     CLASSES,
+    COHORTS,
     SHIFT_SETS,
     SHIFTS,
+    SITES,
     SimulationSettings,
     cohorts_of_shift,
     default_cohorts,
@@ -23,8 +25,8 @@ from mri_jax.volumes.grids import GRIDS
 # Options that say what to make; beside --check or --sheets, which read it from the folder, they
 # would be ignored.
 _MAKING = (
-    "grid", "seed", "cohort", "classes", "paper_counts", "effect", "without", "shift", "strength",
-    "raw", "workers",
+    "grid", "seed", "cohort", "sites", "classes", "paper_counts", "effect", "without", "shift",
+    "strength", "raw", "workers",
 )  # fmt: skip
 
 
@@ -46,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cohort", action="append", metavar="NAME:AD=..,CN=..",
         help="a site and its counts; may be repeated. Default: all four sites",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sites", type=int, metavar="N",
+        help=f"instead the first N (2 to {len(SITES)}) of a study of many sites: the third of "
+        "another field strength, the fourth of younger people, the last two small",
     )  # fmt: skip
     parser.add_argument(
         "--classes", metavar="AD,CN",
@@ -109,10 +116,14 @@ def report(findings: list[Measurement]) -> int:
 
 def settings_from(args: argparse.Namespace) -> SimulationSettings:
     """Returns the settings that the arguments ask for."""
-    for name in ("paper_counts", "classes"):
+    for name in ("paper_counts", "classes", "sites"):
         if args.cohort and getattr(args, name):
             option = name.replace("_", "-")
             raise UserError(f"--cohort: cannot be combined with --{option}")
+    if args.sites is not None and args.paper_counts:
+        raise UserError("--sites: cannot be combined with --paper-counts, which has none of them")
+    if args.sites is not None and not 2 <= args.sites <= len(SITES):
+        raise UserError(f"--sites: {args.sites} must be from 2 to {len(SITES)}")
     if args.raw and args.grid:
         raise UserError(f"--grid {args.grid}: raw heads have their scanner's voxels; leave it out")
     if args.workers is not None and args.workers < 1:
@@ -121,12 +132,16 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
     cohorts = (
         tuple(parse_cohort(text) for text in args.cohort)
         if args.cohort
-        else default_cohorts(classes, paper_counts=args.paper_counts)
+        else default_cohorts(
+            classes,
+            COHORTS if args.sites is None else SITES[: args.sites],
+            paper_counts=args.paper_counts,
+        )
     )
     if args.shift and args.without:
         raise UserError("--shift: cannot be combined with --without, which also says what differs")
     if args.shift and not args.cohort:
-        cohorts = cohorts_of_shift(args.shift, cohorts)
+        cohorts = cohorts_of_shift(args.shift, cohorts, cohorts[0].name)
     off = [name for name in (args.without or "").split(",") if name]
     unknown = [name for name in off if name not in SHIFTS]
     if unknown:

@@ -11,7 +11,7 @@ from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
 from mri_jax.settings.study import Study, named
 from mri_jax.simulation import (
     CLASSES,
-    COHORTS,
+    NAMES,
     SHIFT_SETS,
     SHIFTS,
     CohortRequest,
@@ -28,11 +28,11 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
     ``simulation.subjects_per_class`` scales the default counts, in which the source and the
     fine-tuned cohort have 60 AD and 60 CN; ``simulation.paper_counts`` takes the paper's.
     """
-    unknown = [name for name in study.cohorts if name not in COHORTS]
+    unknown = [name for name in study.cohorts if name not in NAMES]
     if unknown:
         raise UserError(
             f"{named('data.cohort')}: is empty, so that cohorts are simulated, and {unknown[0]!r} "
-            f"is not among {', '.join(COHORTS)}; give the table that has it, and its store"
+            f"is not among {', '.join(NAMES)}; give the table that has it, and its store"
         )
     choice = study.simulation
     classes: dict[str, None] = {}

@@ -4,9 +4,11 @@ from mri_jax.simulation.cohorts import SimulatedCohorts, simulate
 from mri_jax.simulation.settings import (
     CLASSES,
     COHORTS,
+    NAMES,
     PAPER_COUNTS,
     SHIFT_SETS,
     SHIFTS,
+    SITES,
     CohortRequest,
     SimulationSettings,
     cohorts_of_shift,
@@ -18,9 +20,11 @@ from mri_jax.simulation.table import planned_table
 __all__ = [
     "CLASSES",
     "COHORTS",
+    "NAMES",
     "PAPER_COUNTS",
     "SHIFTS",
     "SHIFT_SETS",
+    "SITES",
     "CohortRequest",
     "SimulatedCohorts",
     "SimulationSettings",

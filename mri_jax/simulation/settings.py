@@ -14,6 +14,9 @@ VERSION = 3
 
 CLASSES = ("CN", "sMCI", "pMCI", "AD")
 COHORTS = ("ADNI1", "ADNI2", "ADNI3", "AIBL")
+SITES = tuple(f"SITE{number}" for number in range(1, 8))
+"""Sites of a study of many sites; nobody is seen at two of them."""
+NAMES = (*COHORTS, *SITES)
 
 # Differences between the sites, each of which can be switched off by itself.
 SCANNER_SHIFTS = ("contrast", "bias", "noise", "resolution", "gamma", "gain")
@@ -47,6 +50,16 @@ SMALL_COUNTS: Mapping[str, Mapping[str, int]] = {
     "ADNI3": {"AD": 20, "CN": 100},
     "AIBL": {"AD": 20, "CN": 100, "pMCI": 10, "sMCI": 20},
 }
+# Sites of ordinary size and two small ones, whose classes have fewer than ten scans.
+SITE_COUNTS: Mapping[str, Mapping[str, int]] = {
+    "SITE1": {"AD": 24, "CN": 24},
+    "SITE2": {"AD": 20, "CN": 28},
+    "SITE3": {"AD": 24, "CN": 24},
+    "SITE4": {"AD": 22, "CN": 22},
+    "SITE5": {"AD": 28, "CN": 20},
+    "SITE6": {"AD": 6, "CN": 9},
+    "SITE7": {"AD": 8, "CN": 5},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +67,7 @@ class CohortRequest:
     """How many people of which diagnosis to make at one site.
 
     Attributes:
-      name: One of `COHORTS`.
+      name: One of `NAMES`.
       counts: Class (one of `CLASSES`) to number of scans; absent classes are 0.
 
     Raises:
@@ -65,8 +78,8 @@ class CohortRequest:
     counts: Mapping[str, int]
 
     def __post_init__(self):
-        if self.name not in COHORTS:
-            raise UserError(f"cohort: {self.name!r} is unknown; choose one of {', '.join(COHORTS)}")
+        if self.name not in NAMES:
+            raise UserError(f"cohort: {self.name!r} is unknown; choose one of {', '.join(NAMES)}")
         for label, count in self.counts.items():
             if label not in CLASSES:
                 raise UserError(
@@ -181,12 +194,13 @@ def default_cohorts(
     Args:
       classes: Which diagnoses to make.
       names: Which sites to make.
-      paper_counts: The paper's exact counts rather than a small mirror of them.
+      paper_counts: The paper's exact counts rather than a small mirror of them; it has none of
+        `SITES`.
 
     Returns:
       One request a site that has any of the classes (ADNI3 has no MCI).
     """
-    table = PAPER_COUNTS if paper_counts else SMALL_COUNTS
+    table = {**(PAPER_COUNTS if paper_counts else SMALL_COUNTS), **SITE_COUNTS}
     classes = tuple(classes)
     requests = []
     for name in names:

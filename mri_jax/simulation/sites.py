@@ -1,7 +1,8 @@
-"""The four sites: what their scanners and their people are like.
+"""The sites: what their scanners and their people are like.
 
 Scanner figures are invented within the range of clinical T1-weighted protocols at 1.5 T and 3 T;
-ages follow the published demographics of the cohorts to about a year. None is a real scanner.
+ages of the four cohorts follow their published demographics to about a year. None is a real
+scanner. Of the seven sites of a study of many, SITE3 has another field strength, SITE4 younger people.
 """
 
 import dataclasses
@@ -54,6 +55,20 @@ _SITES = {
              71.0, 0.88, "RAS", (1.0, 1.0, 1.0)),
         Site("AIBL", 3.0, (0.20, 0.66, 0.90), 0.16, 0.035, (0.4, 0.4, 0.6), 1.1, 560.0,
              72.5, 1.08, "LPS", (1.0, 1.0, 1.2)),
+        Site("SITE1", 3.0, (0.17, 0.62, 0.91), 0.12, 0.030, (0.4, 0.4, 0.4), 1.0, 700.0,
+             73.5, 1.0, "RAS", (1.0, 1.0, 1.0)),
+        Site("SITE2", 3.0, (0.16, 0.60, 0.92), 0.14, 0.026, (0.5, 0.4, 0.4), 0.95, 900.0,
+             73.0, 1.0, "PIR", (1.2, 1.0, 1.0)),
+        Site("SITE3", 1.5, (0.23, 0.60, 0.85), 0.08, 0.046, (0.6, 0.4, 0.4), 1.05, 420.0,
+             74.0, 1.0, "PSR", (1.2, 0.94, 0.94)),
+        Site("SITE4", 3.0, (0.18, 0.63, 0.90), 0.13, 0.028, (0.4, 0.4, 0.5), 1.05, 1100.0,
+             66.0, 1.0, "LPS", (1.0, 1.0, 1.1)),
+        Site("SITE5", 3.0, (0.15, 0.59, 0.93), 0.16, 0.034, (0.4, 0.4, 0.4), 0.9, 560.0,
+             73.5, 1.0, "RAS", (1.0, 1.0, 1.0)),
+        Site("SITE6", 3.0, (0.19, 0.65, 0.90), 0.10, 0.024, (0.4, 0.4, 0.4), 1.1, 1300.0,
+             72.5, 1.0, "RAS", (1.0, 1.0, 1.0)),
+        Site("SITE7", 3.0, (0.17, 0.61, 0.91), 0.15, 0.036, (0.4, 0.5, 0.4), 1.0, 650.0,
+             74.5, 1.0, "PIR", (1.0, 1.1, 1.0)),
     )
 }  # fmt: skip
 _FIELDS = {
@@ -66,7 +81,7 @@ def site_named(name: str, shifts: Sequence[str], strength: float = 1.0) -> Site:
     """Returns a site that differs from ADNI1 in the given shifts only.
 
     Args:
-      name: One of `COHORTS`.
+      name: One of `settings.NAMES`.
       shifts: Those of `settings.SHIFTS` that are on.
       strength: Multiplies how far it is from ADNI1: differences of ages and of signals, and
         logarithms of ratios of everything that is positive by nature.

@@ -8,11 +8,13 @@ from mri_jax.simulation import (
     COHORTS,
     SHIFT_SETS,
     SHIFTS,
+    SITES,
     CohortRequest,
     SimulationSettings,
     cohorts_of_shift,
     default_cohorts,
     parse_cohort,
+    planned_table,
 )
 from mri_jax.simulation.sites import site_named
 
@@ -116,3 +118,16 @@ def test_strength_multiplies_how_far_a_site_is_from_the_first():
     )
     assert site_named("AIBL", (), 3.0) == site_named("AIBL", ())
     assert site_named("ADNI1", SHIFTS, 3.0) == first
+
+
+def test_seven_sites_have_two_small_ones_another_field_strength_and_other_ages():
+    requests = default_cohorts(names=SITES)
+    assert [r.name for r in requests if max(r.counts.values()) < 10] == ["SITE6", "SITE7"]
+    sites = {r.name: site_named(r.name, SHIFTS) for r in requests}
+    assert [n for n, site in sites.items() if site.field_strength != 3.0] == ["SITE3"]
+    assert [n for n, site in sites.items() if abs(site.age - 73.5) > 5] == ["SITE4"]
+    people = planned_table(SimulationSettings("demo", 1, requests))
+    assert people["subject_id"].is_unique
+    assert len(people) == 264
+    ages = people.groupby("cohort")["age"].mean()
+    assert ages["SITE4"] < ages.drop("SITE4").min() - 3
