@@ -32,7 +32,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from etils import epath
+
+    from mri_jax.settings.study import Study
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The study, FILE[:PRESET]; docs/config.md lists its fields.", lock_config=True
@@ -125,8 +129,7 @@ def _main(argv: list[str]) -> int:
 
     # A config that is refused need not wait for the packages that run it.
     study = Study.parse(_CONFIG.value.to_dict())
-    from mri_jax.study.dry_run import print_plan
-    from mri_jax.study.run import run
+    run, print_plan = _jobs(study)
     from mri_jax.study.running import start
     from mri_jax.training.devices import profiled
 
@@ -145,6 +148,29 @@ def _main(argv: list[str]) -> int:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
         return CODE
     return 0
+
+
+def _jobs(study: "Study") -> "tuple[Callable[..., None], Callable[..., None]]":
+    """Returns what runs a study, and what prints what it would take."""
+    if not study.search.trials:
+        from mri_jax.study.dry_run import print_plan
+        from mri_jax.study.run import run
+
+        return run, print_plan
+    import importlib.util
+
+    from mri_jax.errors import UserError
+    from mri_jax.settings.study import named
+
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError(
+            f"{named('search.trials')}: a search needs Optuna, which is not installed "
+            "(pip install -e '.[search]')"
+        )
+    from mri_jax.search.dry_run import print_plan as print_plan_of_search
+    from mri_jax.search.run import run as run_search
+
+    return run_search, print_plan_of_search
 
 
 def _folder(flag: str, path: os.PathLike[str] | str) -> "epath.Path":

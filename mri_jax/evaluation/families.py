@@ -11,7 +11,7 @@ import pandas as pd
 from mri_jax import adaptation
 from mri_jax.adaptation import Part, parted
 from mri_jax.evaluation.baselines import LABELS
-from mri_jax.evaluation.variants import OPTIONS, UNKNOWN, Variant, of_rows
+from mri_jax.evaluation.variants import OPTIONS, RANDOM, SEARCHED, UNKNOWN, Variant, of_rows
 
 SOURCE = "source"
 
@@ -87,6 +87,8 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
       each method against itself at the middle share. labels: source and networks adapted on shares
       of the labels, each against the source.
     - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
+    - search: the winner of a search and the best of as many random trials beside the networks that
+      the study names, in none of the tables above; the winner against each.
     - source: whatever source network is in none of these.
 
     Every baseline stands in every table, and the first source network of a table is tested
@@ -102,8 +104,10 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
         (m for m in plain if not m.variant.source), key=lambda m: LABELS.index(m.variant.family)
     )
     related = [m for m in plain if m.variant.source]
-    networks = [m for m in source if not m.variant.is_baseline]
+    every = [m for m in source if not m.variant.is_baseline]
+    networks = [m for m in every if not m.variant.chosen]
     families = [
+        *_searches(every, baselines),
         *_depths(networks, baselines),
         *_widths(networks, baselines),
         *(family for name in OPTIONS for family in _options(name, networks, baselines)),
@@ -111,7 +115,7 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
         *_tasks(networks, related or baselines),
     ]
     shown = {method.run for family in families for method in family.methods}
-    rest = [m for m in networks if m.run not in shown]
+    rest = [m for m in every if m.run not in shown]
     if rest:
         families.append(_family("source", "Source networks on the target cohorts", rest, baselines))
     return tuple(families)
@@ -248,6 +252,17 @@ def _tunings(
         exploratory = len(rows) > 4 and not adapted
         found.append(_family(key, title, [source, *rows], plain, pairs, exploratory))
     return found
+
+
+def _searches(networks: list[Method], baselines: list[Method]) -> list[Family]:
+    """Returns the table of what a search chose, beside the networks of its study."""
+    chosen = [m for how in (SEARCHED, RANDOM) for m in networks if m.variant.chosen == how]
+    if not chosen:
+        return []
+    others = [m for m in networks if not m.variant.chosen and not m.variant.source]
+    rows = [*chosen, *sorted(others, key=lambda m: m.variant.order)]
+    pairs = [(rows[0], m) for m in rows[1:]]
+    return [_family("search", "Search: its winner beside other networks", rows, baselines, pairs)]
 
 
 def _baseline_order(method: Method) -> tuple[int, bool, str]:

@@ -10,6 +10,7 @@ Every file with a row a network says in these columns what stands in its rows:
              ``se-3-4-5``; empty where there is none
 ``norm``     ``instance`` or ``group``; empty: BatchNorm
 ``residual`` ``residual``; empty where blocks are not
+``chosen``   ``searched`` or ``random``: the best of so many trials; empty: what the study names
 
 A family of networks with further fields gets further columns. Where nothing is known of a run, as
 in a results folder of an earlier version without its config, all of them are empty.
@@ -25,6 +26,8 @@ CNN = "cnn"
 """The family of 3D-CNNs of `mri_jax.models`."""
 NETWORKS = (CNN,)
 """Every family of networks; any other is a baseline."""
+SEARCHED, RANDOM = "searched", "random"
+"""How a search chose a network: it is its winner, or the best of as many random trials."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Variant:
         not the last two; empty where there is none.
       norm: The normalisation; empty: BatchNorm.
       residual: ``residual`` where blocks are; else empty.
+      chosen: `SEARCHED` or `RANDOM`: a network that a search chose; else empty.
     """
 
     family: str = ""
@@ -49,6 +53,7 @@ class Variant:
     attention: str = ""
     norm: str = ""
     residual: str = ""
+    chosen: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -73,12 +78,15 @@ class Variant:
         ('cnn5-w1', 'CNN-AD1-w4')
         >>> Variant(CNN, "", 5, 1.0, "se").name, Variant(CNN, "", 7, 2.0, "map-1", "group").name
         ('cnn5-se-w1', 'cnn7-map-1-group-w2')
+        >>> Variant(CNN, "", 4, 0.5, chosen=SEARCHED).name
+        'searched-cnn4-w0.5'
         >>> Variant("baseline-voxels", "CNN-AD2").name
         'baseline-voxels-CNN-AD2'
         """
         if self.family == CNN:
             which = self.source or f"{CNN}{self.depth}"
-            return "-".join(filter(None, (which, *self.options, f"w{self.width:g}")))
+            parts = (self.chosen, which, *self.options, f"w{self.width:g}")
+            return "-".join(filter(None, parts))
         return f"{self.family}-{self.source}" if self.source else self.family
 
 

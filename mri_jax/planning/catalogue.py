@@ -64,6 +64,7 @@ class Catalogue:
       excluded: Scans that quality control leaves out (``exclusions.csv`` of the store).
       masks: SHA-256 of masks; empty where the study makes its scans, and without the scans of
         stores of earlier versions, whose index does not tell.
+      hidden: Subjects that no task has.
     """
 
     frame: pd.DataFrame
@@ -76,6 +77,7 @@ class Catalogue:
     notes: tuple[str, ...] = ()
     excluded: frozenset[Key] = frozenset()
     masks: Mapping[Key, str] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -90,7 +92,12 @@ class Catalogue:
         ``one_class``: one of the diagnoses alone will do, as for a target of controls.
         """
         frame = self.frame.assign(row=np.arange(len(self.frame)))
+        frame = frame[~frame["subject_id"].isin(self.hidden)]
         return select(frame, positive, negative, cohorts, one_class).set_index("row")
+
+    def of_these(self, subjects: Sequence[str]) -> "Catalogue":
+        """Returns the same rows, of which only those of some subjects can be used."""
+        return replace(self, hidden=frozenset(self.frame["subject_id"]) - frozenset(subjects))
 
     def examples(self, chosen: pd.DataFrame) -> Examples:
         """Returns rows of `task` as examples, in the catalogue's order."""

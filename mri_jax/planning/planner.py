@@ -1,5 +1,6 @@
 """Draws up a plan: splits, stages and their fingerprints."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mri_jax.cohort import leakage, same_people
@@ -11,11 +12,16 @@ from mri_jax.planning.cuts import Targets
 from mri_jax.planning.networks import Networks
 from mri_jax.planning.plan import Entry, EvaluateStage, Plan
 from mri_jax.settings.sections import Source
-from mri_jax.settings.study import Study, named
+from mri_jax.settings.study import Run, Study, named
 
 
-def make_plan(study: Study, catalogue: Catalogue) -> Plan:
+def make_plan(study: Study, catalogue: Catalogue, further: tuple[Run, ...] = ()) -> Plan:
     """Returns all stages of a study.
+
+    Args:
+      study: The study.
+      catalogue: The scans.
+      further: Networks beside those that the study names.
 
     Raises:
       LeakageError: A subject or a scan would be on both sides of an evaluation.
@@ -23,7 +29,7 @@ def make_plan(study: Study, catalogue: Catalogue) -> Plan:
     """
     entries: list[Entry] = []
     fitted: set[Source] = set()
-    for run in study.runs:
+    for run in (*study.runs, *further):
         feasible.check_network(run.spec, catalogue.grid)
         targets = Targets(run, study.seed, catalogue)
         networks = Networks(study, targets)
@@ -36,6 +42,17 @@ def make_plan(study: Study, catalogue: Catalogue) -> Plan:
             fitted.add(unnamed)
             for name in study.baselines.wanted:
                 entries += baseline_entries(name, sources, study, targets)
+    return checked(entries, catalogue)
+
+
+def checked(entries: Sequence[Entry], catalogue: Catalogue) -> Plan:
+    """Returns the plan of some entries.
+
+    Raises:
+      LeakageError: A subject or a scan would be on both sides of an evaluation.
+      UserError: A training has fewer scans than a batch, a baseline too few of a class, or two
+        entries have one name.
+    """
     for entry in entries:
         _check_disjoint(entry, catalogue)
     plan = Plan(tuple(entries))

@@ -5,7 +5,7 @@ from mri_jax.adaptation import parted
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.families import SOURCE as SOURCE
 from mri_jax.evaluation.families import Method
-from mri_jax.evaluation.variants import CNN
+from mri_jax.evaluation.variants import CNN, RANDOM, SEARCHED
 from mri_jax.settings.sections import LAYER_SETS
 
 _OPTIONS = {
@@ -17,6 +17,7 @@ _OPTIONS = {
     "group": "group normalisation",
     "residual": "residual blocks",
 }
+_CHOSEN = {SEARCHED: "the search's winner", RANDOM: "the best random trial"}
 _TUNED, _ADAPTED = "tuned-", "-adapt"
 
 
@@ -53,6 +54,8 @@ def of_run(method: Method) -> str:
     'CNN-5 with squeeze and excitation, width 4'
     >>> of_run(Method("", "source", Variant("cnn", "", 5, 1.0, "", "group", "residual")))
     'CNN-5 with group normalisation and residual blocks'
+    >>> of_run(Method("", "source", Variant("cnn", "", 4, 2.0, chosen="searched")))
+    "the search's winner (CNN-4, width 2)"
     """
     variant = method.variant
     trained = f", trained on {variant.source}" if variant.source else ""
@@ -63,7 +66,8 @@ def of_run(method: Method) -> str:
     width = f", width {variant.width:g}" if variant.width not in (None, 1.0) else ""
     options = " and ".join(map(of_option, filter(None, variant.options)))
     kind = f" with {options}" if options else ""
-    return f"CNN-{variant.depth}{kind}{width}{trained}"
+    told = f"CNN-{variant.depth}{kind}{width}{trained}"
+    return f"{_CHOSEN[variant.chosen]} ({told})" if variant.chosen in _CHOSEN else told
 
 
 def of_option(option: str) -> str:

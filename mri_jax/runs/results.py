@@ -60,7 +60,7 @@ REPORT = "report.html"
 # A row a (network, scan): a study of many repeats holds more than any table of an archive.
 _TABLE_BYTES = 2**30
 _FROM_RUN = "_from_run"
-_IDENTIFIERS = (
+IDENTIFIERS = (
     "run", "stage", "cohort", "split", "subject_id", "session_id", "diagnosis", "sex", "family",
     "source",
 )  # fmt: skip
@@ -277,7 +277,7 @@ def _frame(path: epath.Path) -> pd.DataFrame:
     # The table of a run that had nothing to say is a line end alone.
     if files.check_regular(path) <= 1 and files.read_bytes(path) in (b"", b"\n"):
         return pd.DataFrame()
-    return files.read_csv(path, _IDENTIFIERS, _TABLE_BYTES, whole=True)
+    return files.read_csv(path, IDENTIFIERS, _TABLE_BYTES, whole=True)
 
 
 def _metrics(path: epath.Path, known: Sequence[Variant]) -> pd.DataFrame:

@@ -71,6 +71,7 @@ PRESETS: dict[str, Preset] = {
             "train.patience": 8,
             "finetune.epochs": 4,
             "finetune.inner_folds": 2,
+            "search.folds": 2,
         },
     ),
 }

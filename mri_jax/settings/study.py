@@ -20,6 +20,7 @@ from mri_jax.evaluation import baselines
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike, safe_name
 from mri_jax.models.spec import BATCH, NO_ATTENTION, CNNSpec, without_retired
+from mri_jax.settings import search as searching
 from mri_jax.settings.fields import (
     ROOT,
     Many,
@@ -32,6 +33,7 @@ from mri_jax.settings.fields import (
     read,
     shown,
 )
+from mri_jax.settings.search import Search
 from mri_jax.settings.sections import (
     AUTO,
     COHORTS,
@@ -49,6 +51,7 @@ from mri_jax.settings.sections import (
     Task,
     Train,
 )
+from mri_jax.settings.space import Line, lines_of, overrides
 
 # What a variant may change; the rest of a study is one for all its variants.
 VARIED = ("task", "source", "targets", "model", "train", "finetune", "adaptation", "augment")
@@ -153,6 +156,7 @@ class Study:
     )
     augment: Augment = dataclasses.field(default_factory=Augment)
     baselines: Baselines = dataclasses.field(default_factory=Baselines)
+    search: Search = dataclasses.field(default_factory=Search, metadata={"before": Search()})
     variants: tuple[dict[str, Any], ...] = field(
         Many(Overrides(), 0, 1000),
         f"network variants, each a dictionary of fields of {', '.join(VARIED)}; empty: one network",
@@ -167,6 +171,7 @@ class Study:
           UserError: A field is unknown, absent, of the wrong type or out of range, or fields
             contradict each other; the message names them.
         """
+        _refuse_targets(values)
         study = read(cls, values, ROOT)
         cohort, store = files.expanded(study.data.cohort), files.expanded(study.data.store)
         study = replace(study, data=replace(study.data, cohort=cohort, store=store))
@@ -216,6 +221,24 @@ class Study:
                     f"{at}.{name}: is one for all variants; they may change {', '.join(VARIED)}"
                 )
         return _run(read(Study, merged(everything, variant), at), at)
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """What a search varies."""
+        rules = {name: rule for name, rule, _ in leaves(Study, "")}
+        return lines_of(self.search.space, rules)
+
+    def trial(self, values: Mapping[str, Any]) -> Run:
+        """Returns the network that a point of the search's space describes.
+
+        Args:
+          values: A value for each of its `lines` that is drawn; none: the network as it is.
+
+        Raises:
+          UserError: There is no such network.
+        """
+        changed = merged(self.to_json(), overrides(values, self.model))
+        return _run(read(Study, changed, ROOT), ROOT)
 
     def with_dtype(self, dtype: str) -> "Study":
         """Returns the study with a type of activations in place of every ``auto``.
@@ -281,9 +304,22 @@ def _without_retired(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return plain(values)
 
 
+def _refuse_targets(values: Any) -> None:
+    """Refuses an objective of a search that names a target."""
+    if isinstance(values, Mapping) and isinstance(values.get("search"), Mapping):
+        searching.refuse_targets(values["search"].get("objectives"), values.get("targets"))
+
+
 def _check(study: Study) -> None:
     """Check what the fields of a study say together."""
     data, names = study.data, [run.name for run in study.runs]
+    searching.check(study.search)
+    for number, line in enumerate(study.lines):
+        if study.search.sampler == searching.GRID and not line.grid:
+            raise UserError(
+                f"{ROOT}.search.space[{number}].points: is missing; a grid needs the number "
+                f"of values of {line.field}"
+            )
     if repeated := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{ROOT}.variants: two variants are both called {min(repeated)!r}")
     refuse_alike(names, f"{ROOT}.variants")

@@ -6,7 +6,7 @@ from mri_jax.planning import feasible, simulated
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.planning.planner import make_plan
-from mri_jax.settings.study import Study
+from mri_jax.settings.study import Run, Study
 from mri_jax.study import making, scans
 from mri_jax.study.feeds import Volumes
 from mri_jax.study.stages import StageFolders
@@ -14,7 +14,10 @@ from mri_jax.volumes.store import VolumeStore
 
 
 def planned(
-    study: Study, folders: StageFolders, store: VolumeStore | None = None
+    study: Study,
+    folders: StageFolders,
+    store: VolumeStore | None = None,
+    further: tuple[Run, ...] = (),
 ) -> tuple[Catalogue, Plan]:
     """Returns the scans and the plan; simulated scans need not be there yet.
 
@@ -22,13 +25,14 @@ def planned(
       study: What is asked.
       folders: Folders of stages; descriptions of volumes go there if the store cannot be written.
       store: The study's store, where it is open already.
+      further: Networks beside those that the study names.
     """
     store = scans.open_store(study) if store is None else store
     if store is None:
         catalogue = simulated.catalogue_to_make(study)
     else:
         catalogue = scans.open_catalogue(study.data.cohort, store, study, folders.root)
-    return catalogue, make_plan(study, catalogue)
+    return catalogue, make_plan(study, catalogue, further)
 
 
 def open_volumes(

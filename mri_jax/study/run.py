@@ -3,7 +3,7 @@
 from etils import epath
 
 from mri_jax.locks import folder_locked
-from mri_jax.settings.study import Study
+from mri_jax.settings.study import Run, Study
 from mri_jax.study import begin, conclude
 from mri_jax.study.announce import announcement
 from mri_jax.study.execute import Executor
@@ -16,7 +16,11 @@ from mri_jax.study.stages import StageFolders
 
 
 def run(
-    study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: Running | None = None
+    study: Study,
+    workdir: epath.PathLike,
+    stages: epath.PathLike,
+    how: Running | None = None,
+    further: tuple[Run, ...] = (),
 ) -> None:
     """Runs a study, or as much of it as is not there, and writes its results.
 
@@ -25,6 +29,7 @@ def run(
       workdir: The results folder.
       stages: The folder of stages, which other studies may share.
       how: By default on every device, to the end.
+      further: Networks beside those that the study names.
 
     Raises:
       Interrupted: ``how.interrupted`` said so; the same call continues.
@@ -36,7 +41,7 @@ def run(
         study = begin.settled(workdir, study, how.devices.on_host)
         begin.check_config(workdir, study)
         store = open_store(study) if how.store is None else how.store
-        catalogue, plan = planned(study, folders, store)
+        catalogue, plan = planned(study, folders, store, further)
         check_memory(plan, catalogue, folders, how.memory)
         volumes = open_volumes(study, catalogue, folders, store, how.interrupted)
         folders.add_digests(plan.stages())

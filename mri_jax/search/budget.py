@@ -1,0 +1,140 @@
+"""What a network needs, predicted from its description, and whether that is within the budget."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from mri_jax.errors import UserError
+from mri_jax.models import CNNSpec
+from mri_jax.models.summary import layers, step_bytes
+from mri_jax.planning.feasible import check_network
+from mri_jax.planning.fits import source_fit
+from mri_jax.settings.search import Search
+from mri_jax.settings.study import Run, Study, named
+from mri_jax.study.measured import Costs
+from mri_jax.volumes.grids import Grid
+
+_FAMILY: tuple[dict[str, float], ...] = ({}, {"width": 0.5}, {"width": 2.0}, {"width": 4.0})
+"""Networks whose steps are measured to predict others: changes of the config's own."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a network needs.
+
+    Attributes:
+      parameters: Of the network.
+      multiply_adds: For one volume, forwards.
+      mebibytes: Memory of a training step, by estimate.
+      seconds: Of a training step on this machine, as predicted; NaN where nobody asked.
+    """
+
+    parameters: int
+    multiply_adds: int
+    mebibytes: int
+    step_seconds: float
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Returns the numbers by their names in tables, without those that are not known."""
+        return {name: value for name, value in asdict(self).items() if value == value}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a network may need.
+
+    Attributes:
+      search: Holds the limits.
+      grid: Grid of the volumes.
+      speed: Predicts the seconds of a step; None where nobody asks.
+    """
+
+    search: Search
+    grid: Grid
+    speed: "Speed | None" = None
+
+    def needs(self, run: Run) -> Needs:
+        """Returns what a network needs.
+
+        Raises:
+          UserError: Volumes are too small for it.
+        """
+        check_network(run.spec, self.grid)
+        rows = layers(run.spec, self.grid.shape)
+        batch = run.train.batch
+        return Needs(
+            parameters=sum(row.parameters for row in rows),
+            multiply_adds=sum(row.multiply_adds for row in rows),
+            mebibytes=-(-step_bytes(run.spec, self.grid.shape, batch) // 2**20),
+            step_seconds=self.speed.seconds(run.spec, batch) if self.speed else float("nan"),
+        )
+
+    def check(self, needs: Needs) -> None:
+        """Refuses a network that needs more than the budget.
+
+        Raises:
+          UserError: It does; the first limit is named.
+        """
+        for field, value, shown in (
+            ("most_parameters", needs.parameters, f"{needs.parameters:,} parameters"),
+            ("most_multiply_adds", needs.multiply_adds, f"{needs.multiply_adds:,} multiply-adds"),
+            ("most_mebibytes", needs.mebibytes, f"{needs.mebibytes:,} MiB a step"),
+            ("most_seconds", needs.step_seconds, f"{needs.step_seconds:.3g} s a step"),
+        ):
+            limit = getattr(self.search, field)
+            if limit and value > limit:
+                raise UserError(f"{named(f'search.{field}')}: {limit:,} is less than {shown}")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a training step, as a sum of what a network computes and what it stores.
+
+    Attributes:
+      weights: Seconds of a step as such, of a multiply-add and of a byte of activations.
+      shape: (X, Y, Z) of a volume.
+    """
+
+    weights: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def measured(cls, study: Study, costs: Costs, grid: Grid) -> "Speed":
+        """Measures the config's network at a few widths, unless that was done on this device."""
+        run, rows, seconds = study.trial({}), [], []
+        for changes in _FAMILY:
+            spec = replace(run.spec, **changes)  # type: ignore[arg-type]
+            fit = source_fit(replace(run, spec=spec), run.train.batch)
+            rows.append(_work(spec, run.train.batch, grid.shape))
+            seconds.append(costs.program(fit, grid).step_seconds)
+        return cls(fitted(rows, seconds), grid.shape)
+
+    def seconds(self, spec: CNNSpec, batch: int) -> float:
+        """Returns the seconds of a step on this machine."""
+        return float(np.dot(self.weights, _work(spec, batch, self.shape)))
+
+
+def fitted(
+    work: Sequence[tuple[float, float, float]], seconds: Sequence[float]
+) -> tuple[float, float, float]:
+    """Returns the weights, none negative, that come nearest to measured seconds, as shares of them.
+
+    >>> fitted([(1, 0, 4), (1, 2, 4), (1, 8, 0)], [5.0, 7.0, 9.0])
+    (1.0, 1.0, 1.0)
+    """
+    times = np.asarray(seconds, float)
+    scale = np.asarray(work, float).max(axis=0)
+    rows = np.asarray(work, float) / scale / times[:, None]
+    found, _ = nnls(rows, np.ones(len(times)))
+    once, product, byte = (float(round(w, 15)) for w in found / scale)
+    return once, product, byte
+
+
+def _work(spec: CNNSpec, batch: int, shape: tuple[int, int, int]) -> tuple[float, float, float]:
+    rows = layers(spec, shape)
+    sums = (sum(row.multiply_adds for row in rows), sum(row.activation_bytes for row in rows))
+    return 1.0, float(batch * sums[0]), float(batch * sums[1])

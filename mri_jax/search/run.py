@@ -1,0 +1,190 @@
+"""Runs a search: its trials, whom it chooses, and then the study with the chosen networks in it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from etils import epath
+from filelock import Timeout
+
+from mri_jax import files, sealed
+from mri_jax.errors import UserError
+from mri_jax.evaluation.variants import RANDOM, SEARCHED, Variant
+from mri_jax.interruption import Interrupted
+from mri_jax.locks import lock_of
+from mri_jax.planning.description import describe
+from mri_jax.planning.plan import Plan
+from mri_jax.runs import search as results
+from mri_jax.search import record
+from mri_jax.search.bench import Bench
+from mri_jax.search.budget import Budget, Speed
+from mri_jax.search.ledger import PLACE, Ledger
+from mri_jax.search.trial import run_trial
+from mri_jax.settings.study import Run, Study
+from mri_jax.study import begin
+from mri_jax.study.announce import announcement
+from mri_jax.study.feeds import check_volumes
+from mri_jax.study.measured import Costs
+from mri_jax.study.prepare import check_memory, open_volumes, planned
+from mri_jax.study.run import run as run_study
+from mri_jax.study.running import Running
+from mri_jax.study.scans import open_store
+from mri_jax.study.stages import StageFolders
+
+_WAIT = 1.0
+"""Seconds between looks at trials that other processes run."""
+
+
+def run(
+    study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: Running | None = None
+) -> None:
+    """Runs a search, or as much of it as is not there, and then its study.
+
+    Several processes may do so at once: each takes trials that nobody else runs, and one of them
+    chooses and goes on with the study.
+
+    Args:
+      study: What is asked.
+      workdir: The results folder.
+      stages: The folder of stages, which other studies may share.
+      how: By default on every device, to the end.
+
+    Raises:
+      Interrupted: ``how.interrupted`` said so; the same call continues.
+      UserError: Anything the user can mend.
+    """
+    how, workdir = how or Running(), epath.Path(workdir)
+    if files.on_bucket(workdir):
+        raise UserError(
+            f"--workdir: {workdir} is in object storage, which cannot append; a search keeps its "
+            "journal on a file system"
+        )
+    study = begin.settled(workdir, study, how.devices.on_host)
+    begin.check_config(workdir, study)
+    bench, plan = _opened(study, workdir, stages, how)
+    ledgers = ledgers_of(bench, workdir / results.FOLDER)
+    if not (workdir / results.FOLDER / results.CHOSEN).exists():
+        _search(bench, plan, ledgers)
+    try:
+        with lock_of(workdir / results.FOLDER / "end.lock").acquire(timeout=0):
+            chosen = _chosen(bench, ledgers, workdir / results.FOLDER)
+            run_study(study, workdir, stages, how, chosen)
+    except Timeout:
+        how.say("the search has ended; another process writes the results")
+
+
+def _opened(
+    study: Study, workdir: epath.Path, stages: epath.PathLike, how: Running
+) -> tuple[Bench, Plan]:
+    """Returns what trials share, and the plan of the study's own networks, both checked."""
+    folders = StageFolders(stages, how.say)
+    store = open_store(study) if how.store is None else how.store
+    catalogue, plan = planned(study, folders, store)
+    check_memory(plan, catalogue, folders, how.memory)
+    volumes = open_volumes(study, catalogue, folders, store, how.interrupted)
+    bench = Bench(study, volumes.catalogue, volumes, folders, how)
+    inner = set(bench.parts.inner) | set(bench.parts.aside)
+    subjects = volumes.catalogue.frame["subject_id"]
+    check_volumes(volumes, [row for row, name in enumerate(subjects) if name in inner])
+    wave = how.wave_of(plan, volumes.shape[:3], folders)
+    begin.write(workdir, study, plan, volumes, folders, wave.forms)
+    return bench, plan
+
+
+def ledgers_of(bench: Bench, folder: epath.Path) -> list[Ledger]:
+    """Returns the search and, where it is asked for, the random trials beside it."""
+    study, search = bench.study, bench.study.search
+    kinds = [search.sampler, *([results.BESIDE] if search.beside else [])]
+    asked = files.fingerprint(
+        {
+            "space": study.search.space,
+            "objectives": search.objectives,
+            "folds": search.folds,
+            "pruner": [search.pruner, search.prune_after, search.startup],
+            "config": describe_run(study.trial({}), bench),
+        }
+    )
+    return [Ledger(folder, kind, search, study.lines, study.seed, asked) for kind in kinds]
+
+
+def describe_run(run: Run, bench: Bench) -> list[Any]:
+    """Returns what determines the networks of the config as it is, on the search's scans."""
+    return [stage.fingerprint for stage in bench.plan(run).stages()] + [describe(run.spec)]
+
+
+def _search(bench: Bench, plan: Plan, ledgers: list[Ledger]) -> None:
+    """Runs trials until none is left, and waits for those that other processes run."""
+    study, say = bench.study, bench.how.say
+    parts = bench.parts
+    say(bench.how.said)
+    say(announcement(study, plan, bench.catalogue, bench.folders))
+    say(
+        f"search: {len(parts.inner)} subjects of the source in {study.search.folds} inner folds, "
+        f"{len(parts.aside)} set aside"
+    )
+    budget = budget_of(bench)
+    for ledger in ledgers:
+        while not ledger.done:
+            taken = ledger.take()
+            if taken is None:
+                time.sleep(_WAIT)
+            else:
+                said = record.described(taken.values)
+                say(f"{taken.name}: {said}")
+                say(f"{taken.name}: {run_trial(taken, ledger, bench, budget)}")
+            if bench.how.interrupted():
+                raise Interrupted
+
+
+def budget_of(bench: Bench) -> Budget:
+    """Returns what networks may need; steps are measured only where their seconds are asked for."""
+    search, grid = bench.study.search, bench.catalogue.grid
+    speed = None
+    if search.needs_seconds:
+        costs = Costs(bench.folders.root, bench.how.devices, bench.study, bench.how.say)
+        speed = Speed.measured(bench.study, costs, grid)
+    return Budget(search, grid, speed)
+
+
+def _chosen(bench: Bench, ledgers: list[Ledger], folder: epath.Path) -> tuple[Run, ...]:
+    """Writes whom the search chooses, once, with their scores on those set aside.
+
+    Returns:
+      The networks to train as always and to show to the targets.
+    """
+    study, lines = bench.study, bench.study.lines
+    if not (folder / results.CHOSEN).exists():
+        found = {}
+        for how, ledger in zip((SEARCHED, RANDOM), ledgers, strict=False):
+            trial = record.best(ledger, study.search.objectives)
+            if trial is not None:
+                place = trial.user_attrs[PLACE] + 1
+                values = record.values_of(trial, lines)
+                found[how] = {"search": ledger.kind, "trial": place, "values": values}
+        if SEARCHED not in found:
+            reasons = record.table(ledgers, lines, study.search.objectives)["reason"]
+            raise UserError(
+                f"{folder}: no trial of the search has a score; the first: {reasons.iloc[0]}"
+            )
+        sealed.write(folder / results.CHOSEN, {"chosen": found}, ())
+    chosen = sealed.read(folder / results.CHOSEN)["chosen"]
+    files.write_csv(folder / results.TRIALS, record.table(ledgers, lines, study.search.objectives))
+    runs = {how: _run_of(study, how, chosen[how]["values"]) for how in chosen}
+    files.write_csv(folder / results.ASIDE, _aside(bench, runs))
+    return tuple(runs.values())
+
+
+def _run_of(study: Study, how: str, values: Mapping[str, Any]) -> Run:
+    read = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    run = study.trial(read)
+    return replace(run, variant=replace(run.variant, chosen=how))
+
+
+def _aside(bench: Bench, runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Returns what the chosen networks and the config's own say of those set aside."""
+    own = bench.study.trial({})
+    every: list[tuple[Run, Variant]] = [(run, run.variant) for run in runs.values()]
+    every.append((own, own.variant))
+    return pd.concat([bench.aside(run, variant) for run, variant in every], ignore_index=True)
