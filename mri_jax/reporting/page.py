@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from mri_jax.errors import UserError
-from mri_jax.reporting import confusions, demographics, overview
+from mri_jax.reporting import confusions, demographics, overview, search_words
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.cautions import cautions
 from mri_jax.reporting.compared import compared
 from mri_jax.reporting.findings import findings, wrong
 from mri_jax.reporting.methods import REFERENCES, methods_paragraphs
+from mri_jax.reporting.search import SearchAnalysis
 from mri_jax.runs.results import Results
 from mri_jax.showing import pages
 from mri_jax.showing.figures import Picture
@@ -30,6 +32,8 @@ def render(
     pictures: dict[str, list[Picture]],
     beside: Table | None,
     share: bool,
+    found: Sequence[SearchAnalysis] = (),
+    of_search: Sequence[tuple[list[Table], list[Picture]]] = (),
 ) -> str:
     """Returns the page.
 
@@ -40,6 +44,8 @@ def render(
         beside.
       beside: Our scores beside those that a paper printed; None without any.
       share: Leave out subjects, dates, scan images and feature maps of real scans.
+      found: The searches among the runs.
+      of_search: Tables and figures of each.
 
     Raises:
       UserError: The page would be larger than `LIMIT`.
@@ -81,6 +87,10 @@ def render(
         demographics=demographics.demographics_table(analysis),
         flow=demographics.flow_table(analysis),
         sections=sections,
+        searches=[
+            {"claims": list(search_words.claims(each)), "tables": made, "pictures": shown}
+            for each, (made, shown) in zip(found, of_search, strict=True)
+        ],
         training=pictures.get("training", []),
         layers=pictures.get("layers", []),
         methods=methods_paragraphs(analysis),

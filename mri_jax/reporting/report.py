@@ -14,6 +14,9 @@ from mri_jax.reporting.costs import cost_table
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
+from mri_jax.reporting.search import searches
+from mri_jax.reporting.search_figures import search_figures
+from mri_jax.reporting.search_tables import search_tables
 from mri_jax.reporting.words import in_words
 from mri_jax.runs import results
 from mri_jax.showing import figures, forms
@@ -63,7 +66,7 @@ def write_report(
     """
     loaded = load_runs(list(runs))
     analysis = analyse(loaded, loaded[0].seed if seed is None else seed)
-    marks = trainings.marks(analysis)
+    marks, found = trainings.marks(analysis), searches(analysis)
     folder = epath.Path(out) if out is not None else _default_folder(analysis)
     made = {
         s.family.key: [
@@ -78,22 +81,27 @@ def write_report(
         ]
         for s in analysis.sections
     }
+    of_search = [(search_tables(each), search_figures(each, analysis.simulated)) for each in found]
     drawn = _figures(analysis, share)
     beside = published_table(analysis, published)
-    text = page.render(analysis, made, drawn, beside, share)
+    text = page.render(analysis, made, drawn, beside, share, found, of_search)
     if share:
         files.write_text(folder / SHAREABLE, text)
-        return Written(folder / SHAREABLE, sum(map(len, made.values())), 0, in_words(analysis))
+        return Written(
+            folder / SHAREABLE, sum(map(len, made.values())), 0, in_words(analysis, found)
+        )
     every = [table for group in made.values() for table in group]
+    every += [table for found_tables, _ in of_search for table in found_tables]
     people = [demographics.demographics_table(analysis), demographics.flow_table(analysis)]
     every += [table for table in people if table.rows] + ([beside] if beside else [])
     for table in every:
         forms.write(folder / results.TABLES, table, analysis.simulated)
     pictures = [picture for group in drawn.values() for picture in group]
+    pictures += [picture for _, found_pictures in of_search for picture in found_pictures]
     for picture in pictures:
         figures.write(folder / results.FIGURES, picture)
     files.write_text(folder / results.REPORT, text)
-    return Written(folder / results.REPORT, len(every), len(pictures), in_words(analysis))
+    return Written(folder / results.REPORT, len(every), len(pictures), in_words(analysis, found))
 
 
 def _default_folder(analysis: Analysis) -> epath.Path:

@@ -25,6 +25,10 @@ SPREAD = "SD over the networks and interval B"
 """What a page folds below a score."""
 
 
+SEEN = "seen by the search"
+"""What is said of held-out scores of networks that a search chose."""
+
+
 def tables_of(
     section: FamilyAnalysis,
     published: pd.DataFrame | None = None,
@@ -75,14 +79,23 @@ def scores_table(
 def held_out_table(section: FamilyAnalysis, marks: Mapping[str, str] | None = None) -> Table:
     """Returns the same scores on the held-out folds of the source."""
     frame = section.summary[section.summary["split"] == "validation"]
+    seen = {m.name: SEEN for m in section.family.networks if m.variant.chosen}
+    told = {**(marks or {})}
+    told |= {name: "; ".join(filter(None, (told.get(name), mark))) for name, mark in seen.items()}
     rows = [
-        _scores_row(section, cohort, method, group, marks)
+        _scores_row(section, cohort, method, group, told)
         for (cohort, method), group in frame.groupby(["cohort", "method"], sort=False)
     ]
     note = (
         "As the scores above, on the source: each network on the fold that it was not trained on. "
         "These folds chose the epoch, so the scores are a little too good."
     )
+    if seen:
+        note += (
+            f" What is {SEEN} was chosen on most of these subjects, too, and is better here than "
+            'it would be on others; its score on the subjects set aside is under "What the search '
+            'did".'
+        )
     header = ("Method", "Source", "Subjects", *(m.upper() for m in METRICS))
     key, data = f"{section.family.key}-held-out", _with_labels(section, frame)
     return Table(

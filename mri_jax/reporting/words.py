@@ -4,8 +4,10 @@ import textwrap
 from collections.abc import Sequence
 
 from mri_jax.problems import counted
+from mri_jax.reporting import search_words
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.reporting.findings import Claim, Finding, findings, wrong
+from mri_jax.reporting.search import SearchAnalysis
 from mri_jax.showing.simulated import labelled
 
 LINES = 12
@@ -15,10 +17,11 @@ WIDTH = 110
 _MORE = "The report says more."
 
 
-def in_words(analysis: Analysis) -> list[str]:
+def in_words(analysis: Analysis, searched: Sequence[SearchAnalysis] = ()) -> list[str]:
     """Returns what the page's first screen says, in at most `LINES` lines.
 
-    Where not all fits, each target's first sentence comes before any target's second.
+    Of a search its verdict comes first. Where not all fits, each target's first sentence comes
+    before any target's second.
     """
     found = findings(analysis)
     of = f", {found[0].cohort} ({found[0].subjects})" if len(found) == 1 else ""
@@ -26,6 +29,11 @@ def in_words(analysis: Analysis) -> list[str]:
     if trouble := wrong(analysis):
         said = counted(len(trouble), "sentence")
         first.append(f"  Networks failed or have hardly learnt: {said} in the report.")
+    first += [
+        line
+        for search in searched
+        for line in _wrapped(next(search_words.claims(search)), "Search")
+    ]
     chosen: list[list[Claim]] = [[] for _ in found]
     queue = [
         (place, claim)
@@ -50,8 +58,12 @@ def _written(found: Sequence[Finding], chosen: Sequence[Sequence[Claim]]) -> lis
             of_table = f", {finding.title.partition(':')[0]}" if len(tables) > 1 else ""
             lines.append(f"  {finding.cohort} ({finding.subjects}){of_table}")
         for claim in claims:
-            lines += textwrap.wrap(
-                f"{claim.about}: {claim.text.replace('adjusted p', 'p')}", WIDTH,
-                initial_indent="  - ", subsequent_indent="    ",
-            )  # fmt: skip
+            lines += _wrapped(claim, claim.about)
     return lines
+
+
+def _wrapped(claim: Claim, about: str) -> list[str]:
+    return textwrap.wrap(
+        f"{about}: {claim.text.replace('adjusted p', 'p')}", WIDTH,
+        initial_indent="  - ", subsequent_indent="    ",
+    )  # fmt: skip

@@ -71,8 +71,8 @@ def _told(study: Study, parts: Parts, drawn: Sequence[float]) -> list[str]:
             f"{duration(high)})"
         ),
         (
-            f"the search about {duration(whole)} at most (pruning and early stopping end sooner); the "
-            "chosen networks are trained once more, as the others of the study"
+            f"the search about {duration(whole)} at most (pruning and early stopping end sooner); "
+            "the chosen networks are trained once more, as the others of the study"
         ),
     ]
 

@@ -38,6 +38,7 @@ PRESETS: dict[str, Preset] = {
             "train.patience_steps": 240,
             "finetune.epochs": 10,
             "finetune.inner_folds": 3,
+            "search.folds": 2,
         },
         {"targets": ("ADNI2",)},
         grid="demo",

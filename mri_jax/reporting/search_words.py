@@ -1,0 +1,115 @@
+"""What a search found, in at most five sentences: nothing, where the numbers do not hold it."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from mri_jax.evaluation.operating import ARGMAX
+from mri_jax.evaluation.variants import SEARCHED
+from mri_jax.problems import counted
+from mri_jax.reporting.findings import ALPHA, Claim
+from mri_jax.reporting.search import WORDS, SearchAnalysis
+from mri_jax.runs.labels import titled
+from mri_jax.runs.search import BESIDE, COMPLETE
+from mri_jax.showing.numbers import interval, p_value, percent, signed
+
+NOTHING = "Nothing was found"
+
+
+def claims(search: SearchAnalysis) -> Iterator[Claim]:
+    """Yields what a search found, first of all whether it found anything."""
+    yield Claim("Found", _verdict(search))
+    yield from (Claim("Against", told) for told in _against(search))
+    yield Claim("Trials", _trials(search))
+    yield Claim("Fields", _fields(search))
+
+
+def found_nothing(search: SearchAnalysis) -> bool:
+    """Returns whether the winner is not clearly better than chance on those set aside."""
+    row = _winner(search)
+    return row is None or pd.isna(row["a_low"]) or not row["a_low"] > 0.5
+
+
+def _winner(search: SearchAnalysis) -> pd.Series | None:
+    section = search.aside
+    names = [m.name for m in section.family.networks if m.variant.chosen == SEARCHED]
+    rows = section.summary
+    chosen = rows[rows["metric"].eq("auc") & rows["split"].eq("test") & rows["method"].isin(names)]
+    return chosen.iloc[0] if len(chosen) else None
+
+
+def _verdict(search: SearchAnalysis) -> str:
+    row = _winner(search)
+    who = f"on {search.aside.subjects(search.aside.cohorts[0])} set aside before the first trial"
+    if row is None or pd.isna(row["mean"]):
+        return f"{NOTHING}: the winner has no AUC {who}."
+    limits = interval(row["a_low"], row["a_high"]) or "without an interval"
+    told = f"{percent(row['mean'])}% {limits}"
+    if found_nothing(search):
+        return (
+            f"{NOTHING}: {who} the winner's AUC is {told}, not clearly above chance, whatever the "
+            "trials' own held-out scores say."
+        )
+    gains = [each for each in _differences(search) if each["p_holm"] < ALPHA]
+    better = [each for each in gains if each["difference"] > 0]
+    if not better:
+        return (
+            f"{who} the winner's AUC is {told}, above chance; {NOTHING.lower()} that is clearly "
+            "better than what it is compared with."
+        )
+    names = " and ".join(search.aside.label(each["second"]) for each in better)
+    return f"{who} the winner's AUC is {told}, clearly better than {names}."
+
+
+def _differences(search: SearchAnalysis) -> list[dict]:
+    rows = search.aside.differences
+    if not len(rows):
+        return []
+    tested = rows[rows["metric"].eq("auc") & rows["split"].eq("test") & rows["point"].eq(ARGMAX)]
+    return tested[tested["difference"].notna()].to_dict("records")
+
+
+def _against(search: SearchAnalysis) -> Iterator[str]:
+    """Yields the winner's difference from each of the others on those set aside."""
+    told = []
+    for row in _differences(search):
+        limits = interval(row["low"], row["high"])
+        p = "no test" if pd.isna(row["p_holm"]) else f"adjusted p {p_value(row['p_holm'])}"
+        pair = search.aside.pair(row["first"], row["second"])
+        told.append(f"{titled(pair)} {signed(row['difference'])} {limits} points ({p})")
+    if told:
+        yield "; ".join(told) + "."
+
+
+def _trials(search: SearchAnalysis) -> str:
+    """Returns how many trials there were, and the best score of each search, which is too good."""
+    rows, parts = search.searched.trials, []
+    name = WORDS[search.objective]
+    for kind, called in search.kinds.items():
+        own = rows[rows["search"].eq(kind)]
+        done = own[own["state"].eq(COMPLETE)]
+        pruned = len(own) - len(done)
+        left = f", {pruned} of them pruned" if pruned else ""
+        best = ""
+        if len(done):
+            values = search.sign * done[search.objective]
+            value = search.sign * values.max()
+            best = (
+                f", best {name} {percent(value) if search.objective == 'auc' else f'{value:.3g}'}"
+            )
+        parts.append(f"{titled(called)}: {counted(len(own), 'trial')}{left}{best}")
+    because = "the best of many is too good a score of itself"
+    beside = "" if BESIDE in search.kinds else "; no random trials stand beside them"
+    return f"{'; '.join(parts)} on their own held-out folds ({because}){beside}."
+
+
+def _fields(search: SearchAnalysis) -> str:
+    clear = [found for found, adjusted in search.importances if adjusted < ALPHA]
+    name = WORDS[search.objective]
+    if not clear:
+        return f"The trials do not show that the {name} depends on any single field."
+    told = ", ".join(
+        f"{found.field} ({percent(found.share, 0)}% {interval(found.low, found.high)})"
+        for found in clear
+    )
+    return f"Of the {name} over the trials, fields explain by themselves: {told}."
