@@ -59,10 +59,10 @@ def importance(
     nothing = Importance(field, n, *(float("nan"),) * 4)
     if n < LEAST or design.shape[1] < 2 or np.ptp(y) == 0:
         return nothing
-    share = _adjusted(design, y)
-    halves = [_adjusted(design[rows], y[rows]) for rows in _halves(n, rng)]
+    (share,) = _adjusted(design, y[None])
+    halves = [_adjusted(design[rows], y[None, rows])[0] for rows in _halves(n, rng)]
     spread = 1.96 * float(np.nanstd(halves))
-    permuted = np.array([_adjusted(design, rng.permutation(y)) for _ in range(PERMUTATIONS)])
+    permuted = _adjusted(design, rng.permuted(np.tile(y, (PERMUTATIONS, 1)), axis=1))
     p = float((1 + (permuted >= share - 1e-12).sum()) / (1 + PERMUTATIONS))
     return Importance(field, n, share, max(0.0, share - spread), min(1.0, share + spread), p)
 
@@ -84,14 +84,26 @@ def _groups(values: Sequence[str]) -> np.ndarray:
     return np.array([[value == name for name in names] for value in values], float)
 
 
-def _adjusted(design: np.ndarray, y: np.ndarray) -> float:
-    """Returns the adjusted share of the variance of ``y`` that a linear model explains; or NaN."""
-    n, total = len(y), float(((y - y.mean()) ** 2).sum())
-    fit, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    if total == 0 or n <= rank:
-        return float("nan")
-    left = float(((y - design @ fit) ** 2).sum())
-    return 1 - (left / (n - rank)) / (total / (n - 1))
+def _adjusted(design: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the adjusted share of the variance of each row of ``y`` that a design explains.
+
+    Args:
+      design: (N, K) a column a coefficient, which together span the constant.
+      y: (P, N).
+
+    Returns:
+      (P,) shares; NaN where nothing varies or nothing is left.
+    """
+    left, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    basis = left[:, sizes > 1e-9 * sizes[0]]
+    n, rank = basis.shape
+    centred = y - y.mean(axis=1, keepdims=True)
+    total = (centred**2).sum(axis=1)
+    rest = total - ((centred @ basis) ** 2).sum(axis=1)
+    if n <= rank:
+        return np.full(len(y), np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.where(total > 0, 1 - (rest / (n - rank)) / (total / (n - 1)), np.nan)
 
 
 def on_front(values: np.ndarray, signs: Sequence[int]) -> np.ndarray:
