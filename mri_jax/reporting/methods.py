@@ -53,6 +53,14 @@ REFERENCES = (
         "doi:10.1093/biomet/83.4.835"
     ),
     "Kingma DP, Ba J. Adam: a method for stochastic optimization. ICLR 2015. arXiv:1412.6980",
+    (
+        "Bergstra J, Bardenet R, Bengio Y, Kegl B. Algorithms for hyper-parameter optimization. "
+        "NeurIPS 2011."
+    ),
+    (
+        "Akiba T, Sano S, Yanase T, Ohta T, Koyama M. Optuna: a next-generation hyperparameter "
+        "optimization framework. KDD 2019. doi:10.1145/3292500.3330701"
+    ),
 )
 
 
@@ -227,6 +235,33 @@ def _adapted(analysis: Analysis, stages: Sequence[str]) -> list[str]:
     return [f"Methods of adaptation: {'; '.join(told)}. {fixed}"]
 
 
+_DRAWN_BY = {
+    "tpe": "by a tree-structured Parzen estimator [10]",
+    "random": "at random",
+    "grid": "from a grid",
+}
+"""How a sampler of `settings.search` draws trials, in words."""
+
+
+def _searched(analysis: Analysis) -> list[str]:
+    """Returns how architecture and training were searched, where the runs agree on it."""
+    search = _shared(analysis, lambda study: study.search)
+    if search is None or not search.trials or not any(v.chosen for v in analysis.variants.values()):
+        return []
+    beside = f", {search.trials} random ones beside" if search.beside else ""
+    return [
+        (
+            f"Architecture and training were searched in {search.trials} trials drawn "
+            f"{_DRAWN_BY[search.sampler]} with Optuna [11]{beside}, over {len(search.space)} fields. "
+            f"One of {search.parts} stratified parts of the source's subjects was set aside before the "
+            f"first trial; each trial trained {search.folds} networks by cross-validation over the "
+            f"others and was judged by {', '.join(search.objectives)} on its held-out folds. The "
+            "winner's held-out score is that of its networks on the part set aside. It was then "
+            "trained as the other networks were and shown to the targets once."
+        )
+    ]
+
+
 def methods_paragraphs(analysis: Analysis) -> list[str]:
     """Paragraphs of plain text, with bracketed numbers into `REFERENCES`."""
     rows = analysis.predictions
@@ -262,6 +297,7 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         first,
         *_options(analysis, networks["run"].unique()),
         *_adapted(analysis, stages),
+        *_searched(analysis),
         _preprocessing(analysis),
     ]
     ways = [adaptation.of_stage(stage) for stage in stages]

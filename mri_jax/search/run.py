@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -25,6 +24,7 @@ from mri_jax.search.trial import run_trial
 from mri_jax.settings.study import Run, Study
 from mri_jax.study import begin
 from mri_jax.study.announce import announcement
+from mri_jax.study.chosen import chosen_runs
 from mri_jax.study.feeds import check_volumes
 from mri_jax.study.measured import Costs
 from mri_jax.study.prepare import check_memory, open_volumes, planned
@@ -69,8 +69,8 @@ def run(
         _search(bench, plan, ledgers)
     try:
         with lock_of(workdir / results.FOLDER / "end.lock").acquire(timeout=0):
-            chosen = _chosen(bench, ledgers, workdir / results.FOLDER)
-            run_study(study, workdir, stages, how, chosen)
+            _choose(bench, ledgers, workdir)
+            run_study(study, workdir, stages, how)
     except Timeout:
         how.say("the search has ended; another process writes the results")
 
@@ -148,13 +148,10 @@ def budget_of(bench: Bench) -> Budget:
     return Budget(search, grid, speed)
 
 
-def _chosen(bench: Bench, ledgers: list[Ledger], folder: epath.Path) -> tuple[Run, ...]:
-    """Writes whom the search chooses, once, with their scores on those set aside.
-
-    Returns:
-      The networks to train as always and to show to the targets.
-    """
-    study, lines = bench.study, bench.study.lines
+def _choose(bench: Bench, ledgers: list[Ledger], workdir: epath.Path) -> None:
+    """Writes whom the search chooses, once, all trials, and what those set aside say of them."""
+    study, lines, folder = bench.study, bench.study.lines, workdir / results.FOLDER
+    trials = record.table(ledgers, lines, study.search.objectives)
     if not (folder / results.CHOSEN).exists():
         found = {}
         for how, ledger in zip((SEARCHED, RANDOM), ledgers, strict=False):
@@ -164,22 +161,13 @@ def _chosen(bench: Bench, ledgers: list[Ledger], folder: epath.Path) -> tuple[Ru
                 values = record.values_of(trial, lines)
                 found[how] = {"search": ledger.kind, "trial": place, "values": values}
         if SEARCHED not in found:
-            reasons = record.table(ledgers, lines, study.search.objectives)["reason"]
             raise UserError(
-                f"{folder}: no trial of the search has a score; the first: {reasons.iloc[0]}"
+                f"{folder}: no trial of the search has a score; the first: "
+                f"{trials['reason'].iloc[0]}"
             )
         sealed.write(folder / results.CHOSEN, {"chosen": found}, ())
-    chosen = sealed.read(folder / results.CHOSEN)["chosen"]
-    files.write_csv(folder / results.TRIALS, record.table(ledgers, lines, study.search.objectives))
-    runs = {how: _run_of(study, how, chosen[how]["values"]) for how in chosen}
-    files.write_csv(folder / results.ASIDE, _aside(bench, runs))
-    return tuple(runs.values())
-
-
-def _run_of(study: Study, how: str, values: Mapping[str, Any]) -> Run:
-    read = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    run = study.trial(read)
-    return replace(run, variant=replace(run.variant, chosen=how))
+    files.write_csv(folder / results.TRIALS, trials)
+    files.write_csv(folder / results.ASIDE, _aside(bench, chosen_runs(study, workdir)))
 
 
 def _aside(bench: Bench, runs: Mapping[str, Run]) -> pd.DataFrame:

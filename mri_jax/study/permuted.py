@@ -17,6 +17,7 @@ from mri_jax.planning.fingerprints import training_named
 from mri_jax.planning.permuted import permute_labels
 from mri_jax.problems import counted
 from mri_jax.runs.trained import SOURCE, TrainedRun
+from mri_jax.study.chosen import chosen_runs
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
@@ -48,7 +49,8 @@ def permuted_network(
     study = run.study_with(table)
     folders = StageFolders(run.ensemble(variant, SOURCE)[fold].folder.parent)
     store = None if study.data.simulated else run.store
-    catalogue, plan = planned(study, folders, store)
+    further = tuple(chosen_runs(study, run.results.path).values())
+    catalogue, plan = planned(study, folders, store, further)
     # A run of other cohorts is refused before any is simulated.
     wanted = run.ensemble(variant, SOURCE)[fold].fingerprint
     source = training_named(wanted, plan, study, catalogue)

@@ -3,9 +3,10 @@
 from etils import epath
 
 from mri_jax.locks import folder_locked
-from mri_jax.settings.study import Run, Study
+from mri_jax.settings.study import Study
 from mri_jax.study import begin, conclude
 from mri_jax.study.announce import announcement
+from mri_jax.study.chosen import chosen_runs
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, check_volumes
 from mri_jax.study.history import epoch_writer
@@ -20,16 +21,16 @@ def run(
     workdir: epath.PathLike,
     stages: epath.PathLike,
     how: Running | None = None,
-    further: tuple[Run, ...] = (),
 ) -> None:
     """Runs a study, or as much of it as is not there, and writes its results.
+
+    Networks that a search in the same folder has chosen are among its own.
 
     Args:
       study: What is asked.
       workdir: The results folder.
       stages: The folder of stages, which other studies may share.
       how: By default on every device, to the end.
-      further: Networks beside those that the study names.
 
     Raises:
       Interrupted: ``how.interrupted`` said so; the same call continues.
@@ -41,6 +42,7 @@ def run(
         study = begin.settled(workdir, study, how.devices.on_host)
         begin.check_config(workdir, study)
         store = open_store(study) if how.store is None else how.store
+        further = tuple(chosen_runs(study, workdir).values())
         catalogue, plan = planned(study, folders, store, further)
         check_memory(plan, catalogue, folders, how.memory)
         volumes = open_volumes(study, catalogue, folders, store, how.interrupted)

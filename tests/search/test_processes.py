@@ -131,7 +131,11 @@ def test_on_cohorts_without_an_effect_the_report_says_that_nothing_was_found(tmp
     simulated = simulate(SimulationSettings("demo", 6, request, effect=0.0), tmp_path / "data")
     study = study_of(
         tmp_path,
-        data={"cohort": str(simulated.table_path), "store": str(simulated.store_path)},
+        data={
+            "cohort": str(simulated.table_path),
+            "store": str(simulated.store_path),
+            "repeated": "remove",
+        },
         train={"max_epochs": 6, "min_epochs": 6},
         search={"trials": 6},
     )
