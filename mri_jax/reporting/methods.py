@@ -252,10 +252,11 @@ def _searched(analysis: Analysis) -> list[str]:
     return [
         (
             f"Architecture and training were searched in {search.trials} trials drawn "
-            f"{_DRAWN_BY[search.sampler]} with Optuna [11]{beside}, over {len(search.space)} fields. "
-            f"One of {search.parts} stratified parts of the source's subjects was set aside before the "
-            f"first trial; each trial trained {search.folds} networks by cross-validation over the "
-            f"others and was judged by {', '.join(search.objectives)} on its held-out folds. The "
+            f"{_DRAWN_BY[search.sampler]} with Optuna [11]{beside}, over {len(search.space)} "
+            f"fields. One of {search.parts} stratified parts of the source's subjects was set "
+            f"aside before the first trial; each trial trained {search.folds} networks by "
+            "cross-validation over the others and was judged by "
+            f"{', '.join(search.objectives)} on its held-out folds. The "
             "winner's held-out score is that of its networks on the part set aside. It was then "
             "trained as the other networks were and shown to the targets once."
         )

@@ -14,7 +14,7 @@ from tests.search.made import study_of
 
 pytest.importorskip("optuna")
 
-from mri_jax.search.run import run as run_search  # noqa: E402
+from mri_jax.search.run import run as run_search
 
 SMALL = {"trials": 2, "beside": False}
 
@@ -45,7 +45,8 @@ def test_a_search_chooses_once_and_shows_the_choice_to_the_target(tmp_path):
 
     again: list[str] = []
     with quickly():
-        run_search(study, tmp_path / "run", tmp_path / "stages", Running(say=again.append, report=False))
+        how_again = Running(say=again.append, report=False)
+        run_search(study, tmp_path / "run", tmp_path / "stages", how_again)
     assert sorted(path.name for path in (tmp_path / "stages").glob("source-*")) == stages
     assert not any("trial 1" in line for line in again)
 
