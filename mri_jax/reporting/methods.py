@@ -53,14 +53,6 @@ REFERENCES = (
         "doi:10.1093/biomet/83.4.835"
     ),
     "Kingma DP, Ba J. Adam: a method for stochastic optimization. ICLR 2015. arXiv:1412.6980",
-    (
-        "Bergstra J, Bardenet R, Bengio Y, Kegl B. Algorithms for hyper-parameter optimization. "
-        "NeurIPS 2011."
-    ),
-    (
-        "Akiba T, Sano S, Yanase T, Ohta T, Koyama M. Optuna: a next-generation hyperparameter "
-        "optimization framework. KDD 2019. doi:10.1145/3292500.3330701"
-    ),
 )
 
 
@@ -236,7 +228,7 @@ def _adapted(analysis: Analysis, stages: Sequence[str]) -> list[str]:
 
 
 _DRAWN_BY = {
-    "tpe": "by a tree-structured Parzen estimator [10]",
+    "tpe": "by a tree-structured Parzen estimator (Bergstra et al. 2011)",
     "random": "at random",
     "grid": "from a grid",
 }
@@ -252,8 +244,8 @@ def _searched(analysis: Analysis) -> list[str]:
     return [
         (
             f"Architecture and training were searched in {search.trials} trials drawn "
-            f"{_DRAWN_BY[search.sampler]} with Optuna [11]{beside}, over {len(search.space)} "
-            f"fields. One of {search.parts} stratified parts of the source's subjects was set "
+            f"{_DRAWN_BY[search.sampler]} with Optuna (Akiba et al. 2019, "
+            f"doi:10.1145/3292500.3330701){beside}, over {len(search.space)} fields. One of {search.parts} stratified parts of the source's subjects was set "
             f"aside before the first trial; each trial trained {search.folds} networks by "
             "cross-validation over the others and was judged by "
             f"{', '.join(search.objectives)} on its held-out folds. The "
