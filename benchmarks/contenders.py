@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mri_jax.models import CNNSpec
     from mri_jax.training.folds import Wave
+    from mri_jax.training.step import StepSettings
 
 SHAPES = {
     "tiny": (32, 35, 33),
@@ -65,11 +66,12 @@ def jax_step(case: dict) -> Steps:
     import jax
     from etils import epath
 
-    from mri_jax.keys import random_key
+    from mri_jax.keys import random_key, typed_key
     from mri_jax.models import choice
     from mri_jax.models.cnn import fresh_variables
     from mri_jax.training import devices, folds, freezing, step
     from mri_jax.training.augment import AugmentSettings
+    from mri_jax.training.objectives import PAIRED
 
     one = {"linen": "reference"} | {f"ours-{form}": form for form in choice.ASKED}
     forms = one.get(case["contender"])
@@ -81,9 +83,18 @@ def jax_step(case: dict) -> Steps:
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = spec_of(case, case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))
+    if case.get("method"):
+        settings = adapting(settings, case["method"])
+        spec = settings.spec
     if wave.forms == choice.MEASURE:
         wave = measured(wave, spec, case)
     variables = fresh_variables(spec, SHAPES[case["grid"]], random_key(0, "init"))
+    own = settings.objective.layers(
+        spec, variables["params"], typed_key(random_key(0, "objective"))
+    )
+    variables = {**variables, "params": {**variables["params"], **own}}
+    if case["mode"] == "train" and settings.objective.batches == PAIRED:
+        case = {**case, "batch": 2 * case["batch"]}  # as many volumes of the target
     used = f"{len(wave.devices)} x {wave.devices[0].device_kind}"
     version = f"jax {jax.__version__} on {used}, {wave.computed}"
     there = wave.copies(volumes(case))
@@ -110,6 +121,18 @@ def jax_step(case: dict) -> Steps:
         jax.block_until_ready(metrics)
 
     return Steps(run, version, wave.steps_per_program, about(advance, wave))
+
+
+def adapting(settings: "StepSettings", name: str) -> "StepSettings":
+    """Returns the step of a method that trains from scratch on source and target together."""
+    from mri_jax import adaptation
+    from mri_jax.planning.fits import gated
+    from mri_jax.training.objectives import of_method
+
+    method = adaptation.named(name)
+    rates = {rate.name: rate.default for rate in method.rates}
+    spec = gated(settings.spec) if method.gated else settings.spec
+    return replace(settings, spec=spec, objective=of_method(method.objective, rates, steps=1000))
 
 
 def measured(wave: "Wave", spec: "CNNSpec", case: dict) -> "Wave":

@@ -12,6 +12,7 @@ takes no other). PyTorch runs contiguous and channels-last-3d, and its better me
 peak of the processor's multiply-adds is measured after every turn of ours.
 On a CPU ``ours`` takes the native kernels, ``ours-xla`` XLA's forms, ``linen`` the reference;
 ``ours-head`` trains the FC layers alone; ``ours-ordered`` has XLA for GPUs add up in one order.
+A case with ``method=coral`` is the step of that method of adaptation (of ours alone).
 ``--together``: all cases take turns, and the ratio of each to the first is printed: what an option
 costs, on a machine that others use too. ``--allocators``: with ``tuned`` every process has the
 malloc settings that `launch.py` gives its own, with ``kept`` the same but that no block goes back
@@ -274,7 +275,8 @@ def report(case: dict, rows: list[dict]) -> str:
 def titled(case: dict) -> str:
     """What a case is."""
     title = "{member} width {width:g}, {grid}, batch {batch}, {dtype}, {mode}".format(**case)
-    return title + "".join(f", {name} {value}" for name, value in case["options"].items())
+    more = {"method": case["method"]} if case.get("method") else {}
+    return title + "".join(f", {name} {v}" for name, v in {**case["options"], **more}.items())
 
 
 def relative(cases: list[dict], figures: list[list[dict]]) -> str:
@@ -287,19 +289,21 @@ def relative(cases: list[dict], figures: list[list[dict]]) -> str:
     return "\n".join(lines)
 
 
-def _case(text: str, options: argparse.Namespace) -> dict:
-    """A case as the command line has it: ``cnn5:1:attention=se,norm=group``."""
+def _case(text: str, chosen: argparse.Namespace) -> dict:
+    """A case as the command line has it: ``cnn5:1:attention=se``, ``cnn5:1:method=dann``."""
     member, width, given = (*text.split(":"), "", "")[:3]
     pairs = (pair.partition("=") for pair in given.split(",") if pair)
+    options = {name: value == "True" or value for name, _, value in pairs}
     return {
+        "method": options.pop("method", ""),
         "member": member,
         "width": float(width or 1),
         # Of the spec.
-        "options": {name: value == "True" or value for name, _, value in pairs},
-        "grid": options.grid,
-        "batch": options.batch,
-        "dtype": options.dtype,
-        "mode": options.mode,
+        "options": options,
+        "grid": chosen.grid,
+        "batch": chosen.batch,
+        "dtype": chosen.dtype,
+        "mode": chosen.mode,
         "warm_up": 2,
     }
 

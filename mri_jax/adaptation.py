@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 STAGE = "adapted-"
 """What the stages of adapted networks begin with in tables: ``adapted-coral``."""
-_SEES_TEST = "-transductive"
+UNDIAGNOSED, TRANSDUCTIVE = "undiagnosed", "transductive"
+"""Marks of stages whose methods saw more than the adaptation part: scans of the target that have
+no diagnosis, and those of the test part. Both without labels."""
+_MARKED = re.compile(rf"(.+?)(-{UNDIAGNOSED})?(-{TRANSDUCTIVE})?")
 _PART = re.compile(r"(.+)-(patients|labels)(\d+(?:\.\d+)?)")
 ALL, NORMS = ".*", r"bn\d+/.*"
 SCRATCH, SOURCE, BASELINES = "scratch", "source", "baselines"
@@ -81,9 +84,14 @@ class Method:
         """Whether it changes BatchNorm layers and nothing else, and so needs them."""
         return self.start != BASELINES and self.trains in ("", NORMS)
 
-    def stage(self, transductive: bool = False) -> str:
-        """Returns the name in tables: ``adapted-coral``, ``adapted-coral-transductive``."""
-        return f"{STAGE}{self.name}{_SEES_TEST if transductive and self.label_free else ''}"
+    def stage(self, marks: tuple[str, ...] = ()) -> str:
+        """Returns the name in tables: ``adapted-coral``, ``adapted-coral-transductive``.
+
+        Args:
+          marks: Of `UNDIAGNOSED` and `TRANSDUCTIVE`, in this order, those that methods without
+            labels get.
+        """
+        return "-".join([STAGE + self.name, *(marks if self.label_free else ())])
 
 
 METHODS = (
@@ -281,14 +289,22 @@ def of_stage(stage: str) -> Method | None:
     ('lp-ft', 'adabn')
     >>> of_stage("tuned-high")
     """
-    name = parted(stage)[0].removeprefix(STAGE).removesuffix(_SEES_TEST)
+    name = _marked(stage)[0].removeprefix(STAGE)
     return next((m for m in METHODS if stage.startswith(STAGE) and m.name == name), None)
 
 
-def sees_test(stage: str) -> bool:
-    """Returns whether a stage's network saw the test scans, without labels.
+def marks(stage: str) -> tuple[str, ...]:
+    """Returns what a stage's network saw beside the adaptation part.
 
-    >>> sees_test("adapted-adabn-transductive"), sees_test("adapted-adabn")
-    (True, False)
+    >>> marks("adapted-adabn-transductive"), marks("adapted-adabn-patients20")
+    (('transductive',), ())
     """
-    return stage.startswith(STAGE) and parted(stage)[0].endswith(_SEES_TEST)
+    return _marked(stage)[1]
+
+
+def _marked(stage: str) -> tuple[str, tuple[str, ...]]:
+    """Returns the name of a stage without part and marks, and the marks."""
+    found = _MARKED.fullmatch(parted(stage)[0])
+    if found is None:  # the empty name
+        return stage, ()
+    return found[1], tuple(mark.removeprefix("-") for mark in found.groups()[1:] if mark)

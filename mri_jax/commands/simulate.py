@@ -9,8 +9,6 @@ from mri_jax.showing import simulated
 from mri_jax.simulation import (
     CLASSES,
     COHORTS,
-    SHIFT_SETS,
-    SHIFTS,
     SITES,
     SimulationSettings,
     cohorts_of_shift,
@@ -20,6 +18,7 @@ from mri_jax.simulation import (
 )
 from mri_jax.simulation.check import Measurement, check
 from mri_jax.simulation.sheets import write_sheets
+from mri_jax.site_shifts import SHIFT_SETS, SHIFTS, shifts_named
 from mri_jax.volumes.grids import GRIDS
 
 # Options that say what to make; beside --check or --sheets, which read it from the folder, they
@@ -68,9 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without", metavar="SHIFT,..", help=f"make sites alike in these: {', '.join(SHIFTS)}"
     )
     parser.add_argument(
-        "--shift", choices=tuple(SHIFT_SETS),
+        "--shift", metavar=f"{'|'.join(SHIFT_SETS)}|SHIFT,..",
         help="what differs between sites, and nothing else; default cohorts have one share of "
-        "patients everywhere, or with the population a third of the patients elsewhere",
+        "patients everywhere, or where people differ a third of the patients elsewhere",
     )  # fmt: skip
     parser.add_argument(
         "--strength", type=float, help="multiplies how far sites are from the first; default: 1"
@@ -140,8 +139,9 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
     )
     if args.shift and args.without:
         raise UserError("--shift: cannot be combined with --without, which also says what differs")
-    if args.shift and not args.cohort:
-        cohorts = cohorts_of_shift(args.shift, cohorts, cohorts[0].name)
+    shifts = None if args.shift is None else shifts_named(args.shift)
+    if shifts is not None and not args.cohort:
+        cohorts = cohorts_of_shift(shifts, cohorts, cohorts[0].name)
     off = [name for name in (args.without or "").split(",") if name]
     unknown = [name for name in off if name not in SHIFTS]
     if unknown:
@@ -151,9 +151,7 @@ def settings_from(args: argparse.Namespace) -> SimulationSettings:
         seed=args.seed or 0,
         cohorts=cohorts,
         effect=1.0 if args.effect is None else args.effect,
-        shifts=SHIFT_SETS[args.shift]
-        if args.shift
-        else tuple(name for name in SHIFTS if name not in off),
+        shifts=tuple(name for name in SHIFTS if name not in off) if shifts is None else shifts,
         strength=1.0 if args.strength is None else args.strength,
         raw=args.raw,
     )

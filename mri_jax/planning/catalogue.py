@@ -91,13 +91,22 @@ class Catalogue:
 
         ``one_class``: one of the diagnoses alone will do, as for a target of controls.
         """
+        return select(self._usable, positive, negative, cohorts, one_class).set_index("row")
+
+    @cached_property
+    def _usable(self) -> pd.DataFrame:
+        """The rows that can be used, with their number as ``row``."""
         frame = self.frame.assign(row=np.arange(len(self.frame)))
-        frame = frame[~frame["subject_id"].isin(self.hidden)]
-        return select(frame, positive, negative, cohorts, one_class).set_index("row")
+        return frame[~frame["subject_id"].isin(self.hidden)]
 
     def of_these(self, subjects: Sequence[str]) -> "Catalogue":
         """Returns the same rows, of which only those of some subjects can be used."""
         return replace(self, hidden=frozenset(self.frame["subject_id"]) - frozenset(subjects))
+
+    def of_diagnosis(self, diagnosis: str, cohort: str) -> pd.DataFrame:
+        """Returns a cohort's scans of a diagnosis, as `task` does, with ``label`` `UNKNOWN`."""
+        frame = self._usable.assign(label=UNKNOWN).set_index("row")
+        return frame[frame["cohort"].eq(cohort) & frame["diagnosis"].eq(diagnosis)]
 
     def examples(self, chosen: pd.DataFrame) -> Examples:
         """Returns rows of `task` as examples, in the catalogue's order."""

@@ -52,7 +52,7 @@ def baseline_entries(
         for part in targets.adapting_parts:
             for fold, (source, (plain, _)) in enumerate(zip(sources, entries, strict=True)):
                 stage, answers = _harmonised(method, part, source, plain, study, targets)
-                named_stage = method.stage(targets.run.adaptation.transductive) + part.suffix
+                named_stage = method.stage(targets.run.adaptation.marks) + part.suffix
                 yield Entry(variant, named_stage, part.repeat, fold, stage, answers)
 
 
@@ -67,7 +67,7 @@ def _harmonised(
     """Returns a classifier whose features of the target are harmonised, and its answers there."""
     run, catalogue = targets.run, targets.catalogue
     cohort = run.finetune.cohort
-    shown = targets.scans[cohort] if run.adaptation.transductive else targets.adapting(part)
+    shown = targets.unlabelled(part)
     feasible.check_unlabelled(method, run.train.batch, len(shown), targets.called(part))
     unlabelled = catalogue.examples(shown).unlabelled()
     asked = [
@@ -79,13 +79,13 @@ def _harmonised(
         for name in ("age", "sex")
         if not np.isnan(baselines.values(catalogue.frame, (name,), plain.train.rows)).all()
     )
-    adapting = catalogue.examples(targets.adapting(part)).rows
+    set_aside = catalogue.examples(targets.set_aside(part)).rows
     stage = fingerprinted(
         replace(
             plain,
             fingerprint="",
             tested=_together([examples for _, _, examples in asked]),
-            seen=plain.seen | Seen.of(catalogue.triples(adapting)),
+            seen=plain.seen | Seen.of(catalogue.triples(set_aside)),
             site=cohort,
             unlabelled=unlabelled,
             kept=kept,

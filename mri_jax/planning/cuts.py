@@ -8,6 +8,7 @@ import pandas as pd
 
 from mri_jax.adaptation import Part
 from mri_jax.cohort import splits
+from mri_jax.errors import UserError
 from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Catalogue, Examples
 from mri_jax.seeding import generator
@@ -154,6 +155,35 @@ class Targets:
         shares = self.run.adaptation.shares
         drawn = splits.resampled(chosen, shares, part.patients, seed=self.seed, purpose=purpose)
         return of_subjects(chosen, drawn)
+
+    def set_aside(self, part: Part) -> pd.DataFrame:
+        """Returns the scans that methods without labels see and that may test no network of theirs.
+
+        The adapting part, and what has no diagnosis where `Adaptation.undiagnosed` names it.
+        """
+        return pd.concat([self.adapting(part), self._undiagnosed])
+
+    def unlabelled(self, part: Part) -> pd.DataFrame:
+        """Returns the scans that methods without labels see: with the test part where asked for."""
+        if not self.run.adaptation.transductive:
+            return self.set_aside(part)
+        return pd.concat([self.scans[self.run.finetune.cohort], self._undiagnosed])
+
+    @cached_property
+    def _undiagnosed(self) -> pd.DataFrame:
+        """The adapted cohort's scans without a diagnosis, of people who have none there at all."""
+        cohort, name = self.run.finetune.cohort, self.run.adaptation.undiagnosed
+        diagnosed = self.scans[cohort]
+        if not name:
+            return diagnosed.iloc[:0]
+        scans = self.catalogue.of_diagnosis(name, cohort)
+        scans = scans[~scans["subject_id"].isin(diagnosed["subject_id"])]
+        if scans.empty:
+            raise UserError(
+                f"{named('adaptation.undiagnosed')}: {name!r} is the diagnosis of no scan of "
+                f"{cohort} whose subject has no other there; leave it empty, or correct it"
+            )
+        return scans
 
     def called(self, part: Part) -> str:
         """Returns what messages call the part that is tuned on."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from mri_jax.adaptation import ALL, SCRATCH, Method
+from mri_jax.models import CNNSpec
 from mri_jax.settings.sections import Finetune, Train
 from mri_jax.settings.study import Run, Tuning
 from mri_jax.training.augment import AugmentSettings
@@ -55,11 +56,14 @@ def method_fit(run: Run, method: Method, scans: int, source_scans: int) -> FitSe
         epochs = -(-least * (source_scans // fit.batch) // max(1, scans // fit.batch))
         fit = replace(fit, stopping=replace(fit.stopping, min_epochs=epochs, max_epochs=epochs))
     if method.gated:
-        blocks = len(run.spec.repetitions)
-        spec = replace(run.spec, attention="spatial", attention_blocks=(blocks,))
-        fit = with_step(fit, spec=spec)
+        fit = with_step(fit, spec=gated(run.spec))
     steps = fit.stopping.max_epochs * (scans // fit.batch)
     return with_step(fit, objective=of_method(method.objective, rates, steps))
+
+
+def gated(spec: CNNSpec) -> CNNSpec:
+    """Returns a network with a spatial gate after its last block, and no other."""
+    return replace(spec, attention="spatial", attention_blocks=(len(spec.repetitions),))
 
 
 def _from_network(run: Run, method: Method, rates: Mapping[str, float]) -> FitSettings:

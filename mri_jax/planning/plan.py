@@ -14,7 +14,7 @@ from mri_jax.training.loop import FitSettings
 
 NONE = Examples((), ())
 """No scans."""
-FEATURES = "features"
+EVALUATE, FEATURES = "evaluate", "features"
 """The kind of a stage that finds features."""
 STATISTICS = "statistics"
 """The kind of a stage in which nothing trains."""
@@ -85,13 +85,13 @@ class EvaluateStage:
       fingerprint: Fingerprint of the network and the scans.
       network: The network.
       tested: The scans.
-      kind: ``evaluate`` (logits) or `FEATURES`.
+      kind: `EVALUATE` (logits) or `FEATURES`.
     """
 
     fingerprint: str
     network: TrainStage
     tested: Examples
-    kind: str = "evaluate"
+    kind: str = EVALUATE
 
     @property
     def examples(self) -> tuple[Examples, ...]:

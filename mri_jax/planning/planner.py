@@ -11,6 +11,7 @@ from mri_jax.planning.classifiers import baseline_entries
 from mri_jax.planning.cuts import Targets
 from mri_jax.planning.networks import Networks
 from mri_jax.planning.plan import Entry, EvaluateStage, Plan
+from mri_jax.planning.trainings import Trainings
 from mri_jax.settings.sections import Source
 from mri_jax.settings.study import Run, Study, named
 
@@ -32,8 +33,9 @@ def make_plan(study: Study, catalogue: Catalogue, further: tuple[Run, ...] = ())
     for run in (*study.runs, *further):
         feasible.check_network(run.spec, catalogue.grid)
         targets = Targets(run, study.seed, catalogue)
-        networks = Networks(study, targets)
-        sources = networks.sources()
+        trainings = Trainings(study, targets)
+        networks = Networks(study, targets, trainings)
+        sources = trainings.sources()
         entries += networks.source_entries(sources)
         entries += networks.tuned_entries(sources)
         entries += networks.adapted_entries(sources)

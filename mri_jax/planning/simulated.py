@@ -12,14 +12,13 @@ from mri_jax.settings.study import Study, named
 from mri_jax.simulation import (
     CLASSES,
     NAMES,
-    SHIFT_SETS,
-    SHIFTS,
     CohortRequest,
     SimulationSettings,
     cohorts_of_shift,
     default_cohorts,
     planned_table,
 )
+from mri_jax.site_shifts import SHIFTS, shifts_named
 
 
 def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
@@ -44,6 +43,8 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
             run.task.negative,
         ):
             classes[name] = None
+        if run.adaptation.undiagnosed:
+            classes[run.adaptation.undiagnosed] = None
     strange = [name for name in classes if name not in CLASSES]
     if strange:
         raise UserError(
@@ -56,7 +57,7 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
     requests = _scaled(study, requests)
     if choice.shift == "sites":
         return requests
-    return cohorts_of_shift(choice.shift, requests, study.cohorts[0])
+    return cohorts_of_shift(shifts_named(choice.shift), requests, study.cohorts[0])
 
 
 def _scaled(study: Study, requests: tuple[CohortRequest, ...]) -> tuple[CohortRequest, ...]:
@@ -85,7 +86,7 @@ def settings_of(study: Study) -> SimulationSettings:
         grid=choice.grid,
         seed=choice.seed,
         cohorts=cohort_requests(study),
-        shifts=SHIFTS if choice.shift == "sites" else SHIFT_SETS[choice.shift],
+        shifts=SHIFTS if choice.shift == "sites" else shifts_named(choice.shift),
         strength=float(choice.strength),
     )
 

@@ -13,7 +13,7 @@ from mri_jax.evaluation.intervals import RESAMPLES
 from mri_jax.evaluation.variants import of_baselines
 from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis
-from mri_jax.runs.labels import of_option, of_run, of_stage
+from mri_jax.runs.labels import of_option, of_run, of_stage, seen
 from mri_jax.settings.study import Study
 
 T = TypeVar("T")
@@ -207,8 +207,7 @@ def _adapted(analysis: Analysis, stages: Sequence[str]) -> list[str]:
         if method is None:
             continue
         shown = "with the labels of that part" if method.target_labels else "without labels"
-        if adaptation.sees_test(stage):
-            shown = "without labels, the test scans seen"
+        shown = ", ".join([shown, *seen(stage)])
         cited = f", {method.cited}" if method.cited else ""
         shared = [
             (rate, _shared(analysis, partial(_rate, field_of(method, rate))))

@@ -6,7 +6,6 @@ import pandas as pd
 from scipy import stats
 
 from mri_jax import adaptation
-from mri_jax.adaptation import parted
 from mri_jax.evaluation.families import SOURCE, Method
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.showing.numbers import class_named
@@ -63,7 +62,7 @@ def _aligning(section: FamilyAnalysis) -> list[Method]:
     found = []
     for method in section.family.networks:
         way = adaptation.of_stage(method.stage)
-        if way and way.label_free and not parted(method.stage)[0].endswith("transductive"):
+        if way and way.label_free and not adaptation.marks(method.stage):
             found.append(method)
     return found
 

@@ -1,7 +1,7 @@
 """What people call the methods of a run, beside the names that tables and files have."""
 
 from mri_jax import adaptation
-from mri_jax.adaptation import parted
+from mri_jax.adaptation import TRANSDUCTIVE, UNDIAGNOSED, parted
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.families import SOURCE as SOURCE
 from mri_jax.evaluation.families import Method
@@ -114,6 +114,12 @@ def _baseline(family: str) -> str:
     return family
 
 
+def seen(stage: str) -> list[str]:
+    """Returns what people call that which a stage's network saw beside the adaptation part."""
+    words = {UNDIAGNOSED: "undiagnosed scans seen", TRANSDUCTIVE: "test scans seen"}
+    return [words[mark] for mark in adaptation.marks(stage)]
+
+
 def of_stage(stage: str) -> str:
     """Returns what people call a stage: ``source``, which layers were fine-tuned, or a method."""
     stage, part = parted(stage)
@@ -123,7 +129,7 @@ def of_stage(stage: str) -> str:
         return f"{of_stage(stage)}, {part.labels:g}% of the target"
     method = adaptation.of_stage(stage)
     if method:
-        return method.shown + (", test scans seen" if adaptation.sees_test(stage) else "")
+        return ", ".join([method.shown, *seen(stage)])
     if stage == SOURCE or not stage.startswith(_TUNED):
         return stage
     layers = stage.removeprefix(_TUNED).removesuffix(_ADAPTED)

@@ -103,6 +103,27 @@ class Choice:
 
 
 @dataclasses.dataclass(frozen=True)
+class Joined:
+    """A text of its own, or several distinct names with commas between them."""
+
+    alone: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def holds(self, value: Any) -> bool:
+        """Returns whether a value keeps the rule."""
+        if not isinstance(value, str):
+            return False
+        parts = [part.strip() for part in value.split(",")]
+        return value in self.alone or (
+            set(parts) <= set(self.names) and len(set(parts)) == len(parts)
+        )
+
+    def __str__(self) -> str:
+        alone = ", ".join(map(repr, self.alone))
+        return f"one of {alone}, or some of {', '.join(self.names)} with commas between them"
+
+
+@dataclasses.dataclass(frozen=True)
 class Text:
     """A line of text without control characters; ``empty``: it may have none at all."""
 

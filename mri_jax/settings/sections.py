@@ -18,12 +18,14 @@ from mri_jax.settings.fields import (
     Either,
     Exactly,
     Flag,
+    Joined,
     Many,
     Number,
     Text,
     Whole,
     field,
 )
+from mri_jax.site_shifts import SHIFT_SETS, SHIFTS
 from mri_jax.volumes.grids import GRIDS
 from mri_jax.volumes.normalise import METHODS, Normalisation
 
@@ -139,7 +141,7 @@ class Simulation:
     )
     paper_counts: bool = field(Flag(), "take the paper's numbers of subjects instead", False)
     shift: str = field(
-        Choice(("sites", "scanner", "population", "both", "none")),
+        Joined(("sites", *SHIFT_SETS), SHIFTS),
         "what differs between sites; sites: scanners, ages, disease stages and shares of patients, "
         "as in the paper's cohorts; otherwise that alone (docs/simulation.md)",
         "sites",
@@ -317,12 +319,26 @@ class _Adaptation:
         "percentages of patients to which the adaptation part is drawn for resampled",
         (20, 50, 80),
     )
+    undiagnosed: str = field(
+        Text(empty=True),
+        "what the table has as diagnosis of those scans of finetune.cohort that have none; methods "
+        "that use no labels of the target see them beside the adaptation part, and tables mark it; "
+        "empty: they do not",
+        "",
+        before="",
+    )
     transductive: bool = field(
         Flag(),
         "let methods that use no labels of the target see the test scans, too, without labels; "
         "tables mark it",
         False,
     )
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What methods without labels see beside the adaptation part; see `mri_jax.adaptation`."""
+        undiagnosed = (adaptation.UNDIAGNOSED,) * bool(self.undiagnosed)
+        return undiagnosed + (adaptation.TRANSDUCTIVE,) * self.transductive
 
     def rates(self, method: adaptation.Method) -> dict[str, float]:
         """Returns the numbers that a method needs, by their names without that of the method."""

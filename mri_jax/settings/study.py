@@ -16,11 +16,11 @@ from etils import epath
 from mri_jax import adaptation, files
 from mri_jax.adaptation import Method
 from mri_jax.errors import UserError, naming
-from mri_jax.evaluation import baselines
 from mri_jax.evaluation.variants import CNN, Variant
 from mri_jax.filenames import refuse_alike, safe_name
 from mri_jax.models.spec import BATCH, NO_ATTENTION, CNNSpec, without_retired
 from mri_jax.settings import search as searching
+from mri_jax.settings.adapting import check_adaptation
 from mri_jax.settings.fields import (
     ROOT,
     Many,
@@ -384,6 +384,7 @@ def _run(study: Study, at: str) -> Run:
             raise UserError(
                 f"{place}.positive: {asked.positive!r} must differ from {place}.negative"
             )
+    check_adaptation(study, task, source, at)
     _check_apart(study, source, adapts, at)
     if train.min_epochs > train.max_epochs:
         raise UserError(
@@ -424,40 +425,6 @@ def _check_apart(study: Study, source: Source, adapts: bool, at: str) -> None:
     """Refuses to test on a source cohort with a class of the source: on people trained on."""
     shared = {study.task.positive, study.task.negative} & {source.positive, source.negative}
     tuned = (study.finetune.cohort,) if adapts else ()
-    lost = [m for m in study.adaptation.methods if adaptation.named(m).norms_alone]
-    if lost and study.model.spec.norm != BATCH:
-        raise UserError(
-            f"{at}.adaptation.methods: {lost[0]!r} changes BatchNorm layers, and {at}.model.norm "
-            f"is {study.model.spec.norm!r}; leave it out, or take norm='batch'"
-        )
-    harmonised = [
-        m for m in study.adaptation.methods if adaptation.named(m).start == adaptation.BASELINES
-    ]
-    measured = [name for name in study.baselines.wanted if baselines.named(name).measures]
-    if harmonised and not measured:
-        names = " or ".join(
-            f"{at}.baselines.{each.name}" for each in baselines.BASELINES if each.measures
-        )
-        raise UserError(
-            f"{at}.adaptation.methods: {harmonised[0]!r} harmonises what is measured in scans, and "
-            f"no such baseline is asked for; set {names} to True, or leave it out"
-        )
-    for name in ("resampled", "transductive"):
-        if study.finetune.labels and getattr(study.adaptation, name):
-            raise UserError(
-                f"{at}.adaptation.{name}: cannot be combined with {at}.finetune.labels, which says "
-                "what is adapted on"
-            )
-    if study.adaptation.resampled and study.adaptation.transductive:
-        raise UserError(
-            f"{at}.adaptation.resampled: must be empty where {at}.adaptation.transductive is True: "
-            "the test part's shares are as they are"
-        )
-    if study.adaptation.methods and study.finetune.cohort in source.cohorts:
-        raise UserError(
-            f"{at}.finetune.cohort: {study.finetune.cohort!r} is also in {at}.source.cohorts; "
-            f"{at}.adaptation.methods adapt to another site than the source's"
-        )
     for name, cohorts in (("targets", study.targets), ("finetune.cohort", tuned)):
         both = [cohort for cohort in cohorts if cohort in source.cohorts]
         if both and shared:

@@ -26,7 +26,7 @@ from mri_jax.simulation import people
 from mri_jax.simulation.cohorts import paths_in, settings_in
 from mri_jax.simulation.features import features_of
 from mri_jax.simulation.regions import REGIONS
-from mri_jax.simulation.settings import SCANNER_SHIFTS, SimulationSettings
+from mri_jax.simulation.settings import SimulationSettings
 from mri_jax.simulation.sites import site_named
 from mri_jax.volumes.store import VolumeStore
 
@@ -213,7 +213,7 @@ def _sites(
     table: pd.DataFrame, levels: np.ndarray, cohorts: list[str], settings: SimulationSettings
 ) -> Iterator[Measurement]:
     """Yields whether intensities of healthy people's scans betray their site."""
-    shifted = {"contrast", "gamma"} & set(settings.shifts) & set(SCANNER_SHIFTS)
+    shifted = {"contrast", "gamma"} & set(settings.shifts)
     for first, second in itertools.combinations(cohorts, 2):
         rows = np.flatnonzero(table["cohort"].isin((first, second)) & (table["diagnosis"] == "CN"))
         label = np.asarray(table["cohort"].iloc[rows] == second, int)

@@ -6,6 +6,7 @@ from typing import Any
 
 from mri_jax import files
 from mri_jax.errors import UserError
+from mri_jax.site_shifts import POPULATION_SHIFTS, SHIFTS
 from mri_jax.typed import build
 from mri_jax.volumes.grids import Grid, grid_named
 
@@ -17,21 +18,6 @@ COHORTS = ("ADNI1", "ADNI2", "ADNI3", "AIBL")
 SITES = tuple(f"SITE{number}" for number in range(1, 8))
 """Sites of a study of many sites; nobody is seen at two of them."""
 NAMES = (*COHORTS, *SITES)
-
-# Differences between the sites, each of which can be switched off by itself.
-SCANNER_SHIFTS = ("contrast", "bias", "noise", "resolution", "gamma", "gain")
-POPULATION_SHIFTS = ("age", "severity")
-SHIFTS = (*SCANNER_SHIFTS, *POPULATION_SHIFTS)
-SHIFT_SETS: Mapping[str, tuple[str, ...]] = {
-    "scanner": SCANNER_SHIFTS,
-    "population": POPULATION_SHIFTS,
-    "both": SHIFTS,
-    "none": (),
-}
-"""Named sets of differences, for cohorts whose truth is that only these differ.
-
-What they say of shares of patients is in `cohorts_of_shift`.
-"""
 
 # So many times fewer patients has a cohort of another population.
 _FEWER = 3
@@ -212,13 +198,13 @@ def default_cohorts(
 
 
 def cohorts_of_shift(
-    shift: str, requests: Iterable[CohortRequest], first: str = COHORTS[0]
+    shifts: Iterable[str], requests: Iterable[CohortRequest], first: str = COHORTS[0]
 ) -> tuple[CohortRequest, ...]:
     """Returns cohorts of which every other than the first has another share of patients, or none.
 
     Args:
-      shift: One of `SHIFT_SETS`. Where the population does not differ, each cohort has the classes
-        in the first one's proportion; where it does, a third of the patients for its size.
+      shifts: What differs. Where no people do, each cohort has the classes in the first one's
+        proportion; where they do, a third of the patients for its size.
       requests: The cohorts.
       first: The one that the others are compared with.
 
@@ -229,11 +215,11 @@ def cohorts_of_shift(
     model = asked.get(first)
     if model is None:
         return tuple(asked.values())
-    healthy = CLASSES[0]
+    healthy, others = CLASSES[0], not set(POPULATION_SHIFTS).isdisjoint(shifts)
     found = []
     for request in asked.values():
         weights = {label: float(count) for label, count in model.counts.items() if count}
-        if request.name != first and set(SHIFT_SETS[shift]) & set(POPULATION_SHIFTS):
+        if request.name != first and others:
             weights = {c: w / (1 if c == healthy else _FEWER) for c, w in weights.items()}
         share = request.total / sum(weights.values())
         counts = {c: max(1, round(w * share)) for c, w in weights.items()}

@@ -2,13 +2,15 @@
 
 Scanner figures are invented within the range of clinical T1-weighted protocols at 1.5 T and 3 T;
 ages of the four cohorts follow their published demographics to about a year. None is a real
-scanner. Of the seven sites of a study of many, SITE3 has another field strength, SITE4 younger people.
+scanner. Of the seven sites of a study of many, SITE3 has another field strength and SITE4 younger
+people.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from mri_jax.simulation.settings import COHORTS, POPULATION_SHIFTS, SCANNER_SHIFTS
+from mri_jax.simulation.settings import COHORTS
+from mri_jax.site_shifts import SHIFTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +84,14 @@ def site_named(name: str, shifts: Sequence[str], strength: float = 1.0) -> Site:
 
     Args:
       name: One of `settings.NAMES`.
-      shifts: Those of `settings.SHIFTS` that are on.
+      shifts: Those of `mri_jax.site_shifts.SHIFTS` that are on.
       strength: Multiplies how far it is from ADNI1: differences of ages and of signals, and
         logarithms of ratios of everything that is positive by nature.
     """
     reference, site = _SITES[COHORTS[0]], _SITES[name]
     if strength != 1.0:
         site = _away(reference, site, strength)
-    off = [shift for shift in (*SCANNER_SHIFTS, *POPULATION_SHIFTS) if shift not in shifts]
+    off = [shift for shift in SHIFTS if shift not in shifts]
     fields = [field for shift in off for field in _FIELDS.get(shift, (shift,))]
     return dataclasses.replace(site, **{field: getattr(reference, field) for field in fields})
 

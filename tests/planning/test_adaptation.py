@@ -1,5 +1,8 @@
 """What each method of adaptation is shown, starts from and is tested on."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from mri_jax import adaptation
@@ -8,8 +11,11 @@ from mri_jax.errors import UserError
 from mri_jax.planning.catalogue import UNKNOWN
 from mri_jax.planning.cuts import Targets
 from mri_jax.planning.plan import TrainStage
+from mri_jax.planning.planner import make_plan
+from mri_jax.study.scans import open_catalogue
+from mri_jax.volumes.store import VolumeStore
 from tests import studies
-from tests.planning.test_plan import plan_of
+from tests.planning.test_plan import plan_of, study_of
 from tests.tiny import make_cohorts
 
 NETWORKS = tuple(method for method in METHODS if method.start != adaptation.BASELINES)
@@ -141,6 +147,37 @@ def test_transductive_methods_see_all_of_the_target_without_labels_and_are_named
     assert entry_of(plan, "adapted-l2-sp").network.unlabelled.rows == ()
 
 
+def test_scans_without_diagnosis_adapt_with_the_part_and_no_one_else_is_told_of_them(cohorts):
+    study = study_of(
+        cohorts, adaptation__methods=("adabn", "coral", "l2-sp"), finetune__inner_folds=0,
+        adaptation__undiagnosed="unknown",
+    )  # fmt: skip
+    catalogue = open_catalogue(cohorts[0], VolumeStore(cohorts[1]), study)
+    frame = catalogue.frame.copy()
+    of_target = np.flatnonzero(frame["cohort"] == "ADNI2")
+    unknown, again, other = of_target[:9], of_target[8], np.flatnonzero(frame["cohort"] == "ADNI1")
+    frame.loc[[*unknown, other[0]], "diagnosis"] = "unknown"
+    # A second scan of a subject who has a diagnosis, and who may test.
+    frame.loc[again, "subject_id"] = frame["subject_id"].iloc[of_target[9]]
+    frame.loc[again, "session_id"] = "later"
+    plan = make_plan(study, dataclasses.replace(catalogue, frame=frame))
+    for name in ("adabn", "coral"):
+        entry = entry_of(plan, f"adapted-{name}-undiagnosed")
+        tested = next(a.examples for a in entry.answers if (a.split, a.cohort) == ("test", "ADNI2"))
+        shown = set(entry.network.unlabelled.rows)
+        assert shown >= set(unknown[:-1])
+        assert not shown & {again, other[0]}
+        assert not shown & set(tested.rows)
+        assert len(shown) == 8 + len(
+            next(
+                a.examples for a in entry.answers if (a.split, a.cohort) == ("adaptation", "ADNI2")
+            )
+        )
+        assert set(entry.network.unlabelled.labels) == {UNKNOWN}
+        assert entry.network.seen.subjects >= set(frame["subject_id"].iloc[unknown[:-1]])
+    assert not set(entry_of(plan, "adapted-l2-sp").network.train.rows) & set(unknown)
+
+
 def test_the_adaptation_part_is_drawn_to_shares_of_patients_of_one_size(cohorts):
     plan, catalogue = planned(cohorts, ("adabn", "coral"), adaptation__resampled=("adabn",))
     counts = {}
@@ -158,7 +195,10 @@ def test_the_adaptation_part_is_drawn_to_shares_of_patients_of_one_size(cohorts)
     assert all(len(a.examples) == 6 for e in plan.entries for a in e.answers
                if a.split == "adaptation")  # fmt: skip
     with pytest.raises(UserError, match=r"config\.adaptation\.resampled: must be empty where"):
-        studies.study(adaptation__resampled=("adabn",), adaptation__transductive=True)
+        studies.study(
+            adaptation__methods=("adabn",), adaptation__resampled=("adabn",),
+            adaptation__transductive=True,
+        )  # fmt: skip
 
 
 def test_shares_of_labels_are_nested_and_are_tested_on_the_same_subjects(cohorts):
@@ -241,10 +281,19 @@ def test_what_cannot_be_adapted_is_refused_by_field_count_and_rule(cohorts):
         studies.study(
             adaptation__methods=("combat",), baselines__voxels=False, baselines__hippocampus=False
         )
-    for name, value in (("resampled", ("adabn",)), ("transductive", True)):
+    marks = {"undiagnosed": "unknown", "transductive": True}
+    for name, value in ({"resampled": ("adabn",)} | marks).items():
         field = rf"config\.adaptation\.{name}: cannot be combined with config\.finetune\.labels"
         with pytest.raises(UserError, match=field):
             studies.study(finetune__labels=(5.0,), **{f"adaptation__{name}": value})
+    for name, value in marks.items():
+        field = rf"config\.adaptation\.{name}: is for methods that use no labels of the target"
+        with pytest.raises(UserError, match=field):
+            studies.study(adaptation__methods=("l2-sp",), **{f"adaptation__{name}": value})
+    with pytest.raises(UserError, match=r"undiagnosed: 'CN' is a diagnosis that is learnt"):
+        studies.study(adaptation__methods=("adabn",), adaptation__undiagnosed="CN")
+    with pytest.raises(UserError, match=r"undiagnosed: 'MCI' is the diagnosis of no scan of ADNI2"):
+        planned(cohorts, ("adabn",), adaptation__undiagnosed="MCI")
     with pytest.raises(UserError, match=r"config\.adaptation\.tent_epochs: 0 must be a whole"):
         studies.study(adaptation__tent_epochs=0)
 

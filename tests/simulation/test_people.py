@@ -10,12 +10,12 @@ from mri_jax.simulation.people import (
     scans_of,
 )
 from mri_jax.simulation.settings import (
-    SHIFTS,
     CohortRequest,
     SimulationSettings,
     default_cohorts,
 )
 from mri_jax.simulation.sites import site_named
+from mri_jax.site_shifts import SHIFTS
 
 
 def settings(seed=5, **counts):

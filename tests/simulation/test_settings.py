@@ -6,8 +6,6 @@ from mri_jax.errors import UserError
 from mri_jax.simulation import (
     CLASSES,
     COHORTS,
-    SHIFT_SETS,
-    SHIFTS,
     SITES,
     CohortRequest,
     SimulationSettings,
@@ -17,6 +15,7 @@ from mri_jax.simulation import (
     planned_table,
 )
 from mri_jax.simulation.sites import site_named
+from mri_jax.site_shifts import POPULATION_SHIFTS, SCANNER_SHIFTS, SHIFTS, shifts_named
 
 ONE = (CohortRequest("AIBL", {"AD": 1}),)
 
@@ -97,15 +96,24 @@ def test_settings_survive_json_and_the_fingerprint_sees_every_field():
 
 def test_cohorts_of_a_shift_have_one_share_of_patients_or_a_third_of_them_elsewhere():
     asked = default_cohorts(("AD", "CN"))
-    alike = {r.name: r.counts for r in cohorts_of_shift("scanner", asked)}
+    alike = {r.name: r.counts for r in cohorts_of_shift(SCANNER_SHIFTS, asked)}
     assert alike["ADNI1"] == alike["ADNI2"] == alike["ADNI3"] == {"AD": 60, "CN": 60}
-    assert cohorts_of_shift("none", asked) == cohorts_of_shift("scanner", asked)
-    other = {r.name: r.counts for r in cohorts_of_shift("population", asked)}
+    assert cohorts_of_shift((), asked) == cohorts_of_shift(SCANNER_SHIFTS, asked)
+    other = {r.name: r.counts for r in cohorts_of_shift(POPULATION_SHIFTS, asked)}
     assert other["ADNI1"] == {"AD": 60, "CN": 60}
     assert other["ADNI2"] == other["AIBL"] == {"AD": 30, "CN": 90}
-    assert cohorts_of_shift("both", asked) == cohorts_of_shift("population", asked)
-    assert set(SHIFT_SETS["both"]) == set(SHIFTS)
-    assert not set(SHIFT_SETS["scanner"]) & set(SHIFT_SETS["population"])
+    assert cohorts_of_shift(("gamma", "age"), asked) == cohorts_of_shift(POPULATION_SHIFTS, asked)
+
+
+def test_shifts_are_named_by_a_set_or_one_by_one():
+    assert set(shifts_named("both")) == set(SHIFTS)
+    assert set(shifts_named("scanner")).isdisjoint(shifts_named("population"))
+    assert shifts_named("none") == ()
+    assert shifts_named("gamma, contrast") == ("contrast", "gamma")
+    with pytest.raises(
+        UserError, match=r"--shift: 'gama' is unknown; choose one of scanner, .*gamma"
+    ):
+        shifts_named("gama,age")
 
 
 def test_strength_multiplies_how_far_a_site_is_from_the_first():

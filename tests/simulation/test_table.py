@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from mri_jax.cohort.table import read_table
-from mri_jax.simulation import SHIFTS, CohortRequest, SimulationSettings, planned_table
+from mri_jax.simulation import CohortRequest, SimulationSettings, planned_table
+from mri_jax.site_shifts import SHIFTS
 
 ALONE = (CohortRequest("ADNI2", {"AD": 8}),)
 

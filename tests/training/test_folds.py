@@ -1,5 +1,6 @@
 """Folds on several devices (forced on the host) against one device, as real processes."""
 
+import dataclasses
 import gc
 import os
 import subprocess
@@ -15,29 +16,48 @@ from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs, Steps, Wave
 from mri_jax.training.inference import predict
 from mri_jax.training.loop import Control, fit, resume, with_step
+from mri_jax.training.objectives.coral import Coral
+from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import OptimizerSettings
 from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 from tests.training.small import LABELS, SPEC, job, settings, volumes
 
 
-def train_all(folder: str, out: str, split: str) -> None:
-    """Train four folds in waves of the devices at hand; save epochs and logits of all scans."""
+def train_all(folder: str, out: str, split: str, name: str) -> None:
+    """Train four folds in waves of the devices at hand; save epochs and logits of all scans.
+
+    ``name``: ``source``, or ``coral``, whose statistics are then estimated on the target's scans.
+    """
     full = Programs(Wave(tuple(jax.local_devices()), int(split)))
     feed = OnDevice(volumes(), range(len(LABELS)))
     how = settings(max_epochs=5, augment=AugmentSettings(noise=0.1))
+    if name == "coral":
+        how = with_step(how, objective=Coral(weight=10.0, memory=8))
     logits, epochs = [], []
     for start in range(0, 4, full.wave.folds):
         folds = range(start, min(start + full.wave.folds, 4))
         programs = full.first(len(folds))
         trainings = [
-            resume(how, job(i), TrainingCheckpoints(f"{folder}/{full.wave.folds}-{split}/{i}"))
+            resume(
+                how, learnt(name, i), TrainingCheckpoints(f"{folder}/{full.wave.folds}-{split}/{i}")
+            )
             for i in folds
         ]
         ended = fit(how, trainings, feed, programs, Control())
         rows = [np.arange(len(LABELS))] * len(folds)
         assert_parts_are_equal(how, programs, ended)
-        stacked = programs.wave.stack([e.best for e in ended])
+        networks = [e.best for e in ended]
+        if name == "coral":
+            plain, shown = (
+                Programs(programs.wave.unsplit),
+                [np.arange(16, len(LABELS))] * len(folds),
+            )
+            there = plain.wave.stack(networks)
+            found = reestimated(how.step, there, shown, feed, plain)
+            networks = [n | {"batch_stats": s} for n, s in zip(networks, found, strict=True)]
+            plain.release()
+        stacked = programs.wave.stack(networks)
         logits += predict(how.step, stacked, rows, feed, programs)
         epochs += [(int(e.stopping.epochs), int(e.stopping.best_epoch)) for e in ended]
     client = jax.local_devices()[0].client
@@ -49,10 +69,19 @@ def train_all(folder: str, out: str, split: str) -> None:
     np.savez(out, logits=np.stack(logits), epochs=np.array(epochs))
 
 
+def learnt(name, fold):
+    """Returns the training of a fold; with ``coral`` the last ten scans are the target's."""
+    one = job(fold)
+    if name == "source":
+        return one
+    rows = np.arange(len(LABELS))
+    return dataclasses.replace(one, train=one.train[one.train < 16], unlabelled=rows[rows >= 16])
+
+
 def assert_parts_are_equal(how, programs, ended):
     """One more step of the wave leaves the same bits on all devices of a fold."""
     wave = programs.wave
-    rows = np.tile(np.arange(2, dtype=np.int32), (wave.folds, 1, 1))
+    rows = np.tile(np.arange(how.volumes, dtype=np.int32), (wave.folds, 1, 1))
     steps = Steps(rows, rows, np.ones(rows.shape, np.float32), np.ones((wave.folds, 1), bool))
     program = programs.train(how.step, how.augment)
     state, _ = program(wave.stack([e.state for e in ended]), wave.copies(volumes()), steps)
@@ -64,12 +93,12 @@ def assert_parts_are_equal(how, programs, ended):
                 np.testing.assert_array_equal(other, held[first])
 
 
-def run(tmp_path, devices: int, split: int = 1):
+def run(tmp_path, devices: int, split: int = 1, name: str = "source"):
     code = "import sys; from tests.training.test_folds import train_all; train_all(*sys.argv[1:])"
     flags = f"{XLA_FLAGS} --xla_force_host_platform_device_count={devices}"
     out = tmp_path / f"{devices}-{split}.npz"
     subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(out), str(split)],
+        [sys.executable, "-c", code, str(tmp_path), str(out), str(split), name],
         env={**os.environ, "XLA_FLAGS": flags}, cwd=ROOT, check=True, timeout=300,
     )  # fmt: skip
     return np.load(out)
@@ -91,6 +120,16 @@ def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, s
     several = run(tmp_path, devices, split)
     np.testing.assert_array_equal(several["epochs"], alone["epochs"])
     np.testing.assert_allclose(several["logits"], alone["logits"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_several_devices_adapt_as_one_does(tmp_path):
+    one = run(tmp_path, 1, name="coral")
+    assert np.abs(one["logits"]).max() > 0.1
+    for devices, split in ((4, 1), (4, 2)):
+        several = run(tmp_path, devices, split, "coral")
+        np.testing.assert_array_equal(several["epochs"], one["epochs"])
+        np.testing.assert_allclose(several["logits"], one["logits"], atol=1e-5)
 
 
 def test_a_batch_of_evaluation_can_be_split():

@@ -1,22 +1,27 @@
 """Losses and gradients of the methods of adaptation against NumPy in float64."""
 
 import dataclasses
+import re
+import sys
 from functools import partial
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mri_jax import adaptation
 from mri_jax.interruption import Interrupted
 from mri_jax.keys import random_key, typed_key
-from mri_jax.models import CNNSpec
+from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.freezing import trainable_mask
 from mri_jax.training.loop import Control, begin, epoch_order, fit, resume, with_step
+from mri_jax.training.objectives import of_method
 from mri_jax.training.objectives.ad2a import AD2A
 from mri_jax.training.objectives.adversary import (
     discriminator,
@@ -30,6 +35,7 @@ from mri_jax.training.objectives.l2_sp import L2SP
 from mri_jax.training.objectives.tent import Tent, entropy
 from mri_jax.training.state import Batch
 from mri_jax.training.step import OptimizerSettings, StepSettings, init_state, train_step
+from tests.conftest import ROOT
 from tests.training import small
 
 OBJECTIVES = {
@@ -143,6 +149,40 @@ def test_l2_sp_adds_its_penalty_to_the_loss_and_pulls_back():
             losses.append(float(told["loss"]))
     # Reported in float32.
     assert losses[1] - losses[0] == pytest.approx(1.5 * 0.01 * numbers, rel=1e-5)
+
+
+def test_the_page_s_example_of_a_method_minimises_what_it_says():
+    page = (ROOT / "docs" / "adaptation.md").read_text(encoding="utf-8")
+    entry, module = re.findall(r"```python\n(# mri_jax/.*?)```", page, re.S)
+    known = dict(vars(adaptation))
+    method = eval(entry.split("\n", 1)[1].strip().rstrip(","), known)
+    assert method.label_free
+    assert method.stage() == "adapted-entropy"
+    there = ModuleType(f"mri_jax.training.objectives.{method.objective}")
+    # What a dataclass is made in has to be among the modules.
+    sys.modules[there.__name__] = there
+    try:
+        exec(module, vars(there))
+        made = [of_method(method.objective, {"weight": w}, steps=40) for w in (0.0, 0.5)]
+    finally:
+        del sys.modules[there.__name__]
+    spec = dataclasses.replace(small.SPEC, dropout=(0.0, 0.0), dtype="float64")
+    with jax.enable_x64(True):
+        variables = fresh_variables(spec, small.SHAPE, random_key(1, "init"))
+        image = jnp.asarray(small.volumes()[:4], float)
+        batch = Batch(image[:2], jnp.arange(2), jnp.ones(2), image[2:])
+        losses = []
+        for objective in made:
+            step = StepSettings(spec, objective=objective)
+            state = init_state(step, variables, random_key(1, "dropout"))
+            _, told = jax.jit(partial(train_step, step, forms="xla"))(state, batch)
+            losses.append(float(told["loss"]))
+        logits, _ = CNN(spec, forms="xla").apply(
+            variables, image[2:], train=True, mutable=["batch_stats"]
+        )
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wanted = -(shares * np.log(shares)).sum(1).mean()
+    assert losses[1] - losses[0] == pytest.approx(0.5 * wanted, rel=1e-5)
 
 
 def job_of(name: str, fold: int = 0):
