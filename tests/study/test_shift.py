@@ -1,9 +1,11 @@
-"""Adaptation against simulated cohorts whose truth is that people or nothing differ."""
+"""Adaptation against simulated cohorts whose truth is that scanners, people or nothing differ."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mri_jax.evaluation.metrics import metrics_table
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.cautions import cautions
 from mri_jax.runs import results
@@ -24,6 +26,25 @@ def finished(folder: Path, shift: str, seed: int, methods: tuple[str, ...], **fi
     place = folder / f"{shift}-{seed}"
     run_study(study, place, folder / "stages", Running(say=lambda _: None, report=False))
     return results.load(place)
+
+
+def mean_bac(found, stage: str) -> float:
+    """Returns the mean balanced accuracy of a stage's networks on the target's test part."""
+    rows = metrics_table(found.predictions)
+    return float(rows.loc[rows["stage"].eq(stage) & rows["split"].eq("test"), "bac"].mean())
+
+
+@pytest.mark.slow
+def test_with_another_intensity_curve_alone_adabn_wins_back_half_of_what_was_lost(tmp_path):
+    lost, won = [], []
+    for seed in range(1, 6):
+        alike = finished(tmp_path, "none", seed, ("adabn",))
+        # An exponent of 1.95 where the source's is 1.
+        apart = finished(tmp_path, "gamma", seed, ("adabn",), simulation__strength=7.0)
+        lost.append(mean_bac(alike, "source") - mean_bac(apart, "source"))
+        won.append(mean_bac(apart, "adapted-adabn") - mean_bac(apart, "source"))
+    assert np.mean(lost) >= 0.10
+    assert np.mean(won) >= 0.5 * np.mean(lost)
 
 
 @pytest.mark.slow
