@@ -15,6 +15,7 @@ from mri_jax.planning.fingerprints import fingerprinted
 from mri_jax.planning.networks import Networks
 from mri_jax.planning.plan import Answer, EvaluateStage, Plan, TrainStage
 from mri_jax.planning.planner import checked
+from mri_jax.planning.trainings import Trainings
 from mri_jax.settings.study import Run, Study, named
 
 
@@ -63,8 +64,9 @@ def inner_plan(study: Study, run: Run, catalogue: Catalogue, parts: Parts) -> Pl
         tunings=(),
         adaptation=replace(run.adaptation, methods=()),
     )
-    networks = Networks(study, Targets(inside, study.seed, alone))
-    entries = list(networks.source_entries(networks.sources()))
+    targets = Targets(inside, study.seed, alone)
+    trainings = Trainings(study, targets)
+    entries = list(Networks(study, targets, trainings).source_entries(trainings.sources()))
     return checked(entries, alone)
 
 
