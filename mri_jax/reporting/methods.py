@@ -244,7 +244,8 @@ def _searched(analysis: Analysis) -> list[str]:
         (
             f"Architecture and training were searched in {search.trials} trials drawn "
             f"{_DRAWN_BY[search.sampler]} with Optuna (Akiba et al. 2019, "
-            f"doi:10.1145/3292500.3330701){beside}, over {len(search.space)} fields. One of {search.parts} stratified parts of the source's subjects was set "
+            f"doi:10.1145/3292500.3330701){beside}, over {len(search.space)} fields. One of "
+            f"{search.parts} stratified parts of the source's subjects was set "
             f"aside before the first trial; each trial trained {search.folds} networks by "
             "cross-validation over the others and was judged by "
             f"{', '.join(search.objectives)} on its held-out folds. The "
