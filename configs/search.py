@@ -1,7 +1,8 @@
 """Does searching over networks and their training bring anything? TPE beside random trials.
 
-    python launch.py --config=configs/search.py
+    pip install -e '.[search]'
     python launch.py --config=configs/search.py --plan
+    python launch.py --config=configs/search.py
 
 Trials see inner folds of the source alone. A fifth of its subjects is set aside before the first
 trial; the winner's held-out score is theirs, because choosing among trials makes its own too good.

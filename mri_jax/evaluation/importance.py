@@ -3,8 +3,9 @@
 A field's importance is the share of the objective's variance that the field alone explains: the
 groups of its values, or a parabola through its numbers (of their logarithm where they were drawn
 so). It is adjusted for the number of groups or coefficients (Wherry 1931), so that a field that
-does not matter has 0 in the mean. The interval comes from half-samples (the delete-half jackknife,
-Shao and Wu 1989, doi:10.1214/aos/1176347263), the p-value from permuting the objective.
+does not matter has 0 in the mean, and may have less. The interval comes from half-samples (the
+delete-half jackknife, Shao and Wu 1989, doi:10.1214/aos/1176347263), the p-value from permuting the
+objective.
 """
 
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def importance(
     spread = 1.96 * float(np.nanstd(halves))
     permuted = _adjusted(design, rng.permuted(np.tile(y, (PERMUTATIONS, 1)), axis=1))
     p = float((1 + (permuted >= share - 1e-12).sum()) / (1 + PERMUTATIONS))
-    return Importance(field, n, share, max(0.0, share - spread), min(1.0, share + spread), p)
+    return Importance(field, n, share, share - spread, min(1.0, share + spread), p)
 
 
 def _halves(n: int, rng: np.random.Generator) -> list[np.ndarray]:

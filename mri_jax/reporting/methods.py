@@ -232,6 +232,7 @@ _DRAWN_BY = {
     "grid": "from a grid",
 }
 """How a sampler of `settings.search` draws trials, in words."""
+_OPTUNA = "doi:10.1145/3292500.3330701"
 
 
 def _searched(analysis: Analysis) -> list[str]:
@@ -240,17 +241,16 @@ def _searched(analysis: Analysis) -> list[str]:
     if search is None or not search.trials or not any(v.chosen for v in analysis.variants.values()):
         return []
     beside = f", {search.trials} random ones beside" if search.beside else ""
+    how = f"{_DRAWN_BY[search.sampler]} with Optuna (Akiba et al. 2019, {_OPTUNA}){beside}"
+    judged = ", ".join(search.objectives)
     return [
         (
-            f"Architecture and training were searched in {search.trials} trials drawn "
-            f"{_DRAWN_BY[search.sampler]} with Optuna (Akiba et al. 2019, "
-            f"doi:10.1145/3292500.3330701){beside}, over {len(search.space)} fields. One of "
-            f"{search.parts} stratified parts of the source's subjects was set "
-            f"aside before the first trial; each trial trained {search.folds} networks by "
-            "cross-validation over the others and was judged by "
-            f"{', '.join(search.objectives)} on its held-out folds. The "
-            "winner's held-out score is that of its networks on the part set aside. It was then "
-            "trained as the other networks were and shown to the targets once."
+            f"Architecture and training were searched in {search.trials} trials drawn {how}, over "
+            f"{len(search.space)} fields. One of {search.parts} stratified parts of the source's "
+            f"subjects was set aside before the first trial; each trial trained {search.folds} "
+            f"networks by cross-validation over the others and was judged by {judged} on its "
+            "held-out folds. The winner's held-out score is that of its networks on the part set "
+            "aside. It was then trained as the other networks were and shown to the targets once."
         )
     ]
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mri_jax.evaluation.importance import on_front
 from mri_jax.reporting.search import WORDS, SearchAnalysis
@@ -16,6 +17,8 @@ from mri_jax.settings.space import Line
 from mri_jax.showing.figures import MARKERS, Picture, drawn, wrapped
 
 _COLUMNS = 4
+_FOOT = -0.24
+"""Where a field stands in parallel coordinates that a trial did not draw."""
 
 
 def search_figures(search: SearchAnalysis, simulated: bool) -> list[Picture]:
@@ -98,7 +101,8 @@ def _history(search: SearchAnalysis) -> Callable[[Figure], None]:
                 transform=axes.get_xaxis_transform(),
             )  # fmt: skip
         axes.set(xlabel="trial", ylabel=_named(search.objective))
-        axes.legend()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
     return draw
 
@@ -119,7 +123,7 @@ def _front(search: SearchAnalysis, against: str) -> Callable[[Figure], None]:
             drawstyle="steps-post", label="front",
         )  # fmt: skip
         if (rows[against] > 0).all() and np.ptp(np.log10(rows[against])) > 1:
-            axes.set_xscale("log")
+            _logarithmic(axes)
         axes.set(xlabel=WORDS[against], ylabel=_named(first))
         axes.legend()
 
@@ -187,7 +191,13 @@ def _axis(axes: Axes, line: Line, names: list[str]) -> None:
         axes.set_xticks(range(len(names)), [wrapped(n, 10) for n in names], fontsize=6.5)
         axes.set_xlim(-0.5, max(0.5, len(names) - 0.5))
     elif line.log:
-        axes.set_xscale("log")
+        _logarithmic(axes)
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _parallel(search: SearchAnalysis) -> Callable[[Figure], None]:
@@ -208,7 +218,8 @@ def _parallel(search: SearchAnalysis) -> Callable[[Figure], None]:
         columns.append((score - low) / (high - low) if high > low else 0 * score + 0.5)
         scale = _scale(search.objective)
         ticks.append((f"{scale * low:.3g}", f"{scale * high:.3g}"))
-        table, worth = np.stack(columns, axis=1), search.sign * score
+        table = np.nan_to_num(np.stack(columns, axis=1), nan=_FOOT)
+        worth = search.sign * score
         good = worth >= np.quantile(worth, 0.75)
         colours = colormaps["viridis"](0.15 + 0.7 * (1 - columns[-1]))
         for place in np.argsort(worth):
@@ -216,18 +227,14 @@ def _parallel(search: SearchAnalysis) -> Callable[[Figure], None]:
                 table[place], color=colours[place], alpha=0.95 if good[place] else 0.25,
                 linewidth=1.5 if good[place] else 0.9, marker=".", markersize=3,
             )  # fmt: skip
-        names = [
-            *(line.field.replace(".", ".\n", 1) for line in search.lines),
-            _named(search.objective),
-        ]
-        axes.set_xticks(
-            range(len(names)), [wrapped(n, 14) for n in names], fontsize=6.5, rotation=30
-        )
+        labels = [line.field.replace(".", ".\n", 1) for line in search.lines]
+        labels.append(WORDS[search.objective])
+        axes.set_xticks(range(len(labels)), labels, fontsize=6.5, rotation=30)
         for place, (least, most) in enumerate(ticks):
             axes.axvline(place, color="0.8", linewidth=0.6, zorder=0)
-            axes.text(place, -0.04, wrapped(least, 12), ha="center", va="top", fontsize=6)
+            axes.text(place, -0.03, wrapped(least, 12), ha="center", va="top", fontsize=6)
             axes.text(place, 1.04, wrapped(most, 12), ha="center", va="bottom", fontsize=6)
-        axes.set_ylim(-0.18, 1.18)
+        axes.set_ylim(_FOOT - 0.06, 1.18)
         axes.set_yticks([])
         axes.grid(False)
 

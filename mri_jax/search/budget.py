@@ -29,7 +29,7 @@ class Needs:
       parameters: Of the network.
       multiply_adds: For one volume, forwards.
       mebibytes: Memory of a training step, by estimate.
-      seconds: Of a training step on this machine, as predicted; NaN where nobody asked.
+      step_seconds: Of a training step on this machine, as predicted; NaN where nobody asked.
     """
 
     parameters: int

@@ -6,7 +6,6 @@ import numpy as np
 import optuna
 from etils import epath
 
-from mri_jax.cohort.leakage import LeakageError
 from mri_jax.errors import UserError
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.feasible import check_memory
@@ -90,7 +89,7 @@ def _drawn(
             needs = budget.needs(run)
             budget.check(needs)
             yield _seconds(study, run, catalogue, parts, needs.step_seconds, memory)
-        except (UserError, LeakageError):
+        except UserError:
             yield 0.0
 
 

@@ -108,8 +108,8 @@ class Ledger:
                 self._study.set_user_attr(ASKED, asked)
             elif before != asked:
                 raise UserError(
-                    f"{folder / NAME}: is the journal of another search (space, objective, source "
-                    "or seed differ); choose another --workdir"
+                    f"{folder / NAME}: is the journal of another search (space, objective, source, "
+                    "seed or the arithmetic of this version differ); choose another --workdir"
                 )
 
     @property

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 from etils import epath
@@ -13,7 +12,6 @@ from mri_jax.errors import UserError
 from mri_jax.evaluation.variants import RANDOM, SEARCHED, Variant
 from mri_jax.interruption import Interrupted
 from mri_jax.locks import lock_of
-from mri_jax.planning.description import describe
 from mri_jax.planning.plan import Plan
 from mri_jax.runs import search as results
 from mri_jax.search import record
@@ -103,15 +101,10 @@ def ledgers_of(bench: Bench, folder: epath.Path) -> list[Ledger]:
             "objectives": search.objectives,
             "folds": search.folds,
             "pruner": [search.pruner, search.prune_after, search.startup],
-            "config": describe_run(study.trial({}), bench),
+            "config": [s.fingerprint for s in bench.plan(study.trial({})).stages()],
         }
     )
     return [Ledger(folder, kind, search, study.lines, study.seed, asked) for kind in kinds]
-
-
-def describe_run(run: Run, bench: Bench) -> list[Any]:
-    """Returns what determines the networks of the config as it is, on the search's scans."""
-    return [stage.fingerprint for stage in bench.plan(run).stages()] + [describe(run.spec)]
 
 
 def _search(bench: Bench, plan: Plan, ledgers: list[Ledger]) -> None:

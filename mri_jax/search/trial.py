@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mri_jax import device_faults
 from mri_jax.errors import UserError
 from mri_jax.evaluation.metrics import auc, score_of
 from mri_jax.interruption import Interrupted
@@ -47,6 +48,12 @@ def run_trial(taken: Taken, ledger: Ledger, bench: Bench, budget: Budget) -> str
         if not watch.pruned:
             taken.leave()
             raise
+    except RuntimeError as error:
+        reason = device_faults.explained(error)
+        if not reason:
+            raise
+        taken.prune(reason)
+        return f"failed: {reason}"
     if watch.pruned:
         taken.prune(watch.reason)
         return f"pruned: {watch.reason}"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from mri_jax.errors import UserError
@@ -157,6 +158,23 @@ def test_impossible_networks_and_those_beyond_the_budget_are_pruned_with_the_rea
     assert two["reason"].str.startswith("config.search.most_parameters: 1,500 is less than").all()
     assert two["parameters"].gt(1500).all()
     assert len(rows) == 8
+
+
+def test_a_trial_that_the_device_cannot_hold_is_pruned_and_the_search_goes_on(
+    tmp_path, monkeypatch
+):
+    bench = bench_of(study_of(tmp_path, search={**SEARCH, "trials": 2}), tmp_path)
+    (ledger,) = ledgers(bench, tmp_path)
+
+    def too_much(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory allocating")
+
+    monkeypatch.setattr(type(bench), "train", too_much)
+    run_all(ledger, bench)
+    rows = table_of(ledger, bench)
+    assert list(rows["state"]) == ["pruned", "pruned"]
+    assert rows["reason"].str.contains("the CPU: out of memory").all()
+    assert ledger.done
 
 
 def test_a_grid_has_each_of_its_points_once(tmp_path):
