@@ -66,11 +66,13 @@ def run(
     if not (workdir / results.FOLDER / results.CHOSEN).exists():
         _search(bench, plan, ledgers)
     try:
-        with lock_of(workdir / results.FOLDER / "end.lock").acquire(timeout=0):
-            _choose(bench, ledgers, workdir)
-            run_study(study, workdir, stages, how)
+        held = lock_of(workdir / results.FOLDER / "end.lock").acquire(timeout=0)
     except Timeout:
         how.say("the search has ended; another process writes the results")
+        return
+    with held:
+        _choose(bench, ledgers, workdir)
+        run_study(study, workdir, stages, how)
 
 
 def _opened(
@@ -79,7 +81,8 @@ def _opened(
     """Returns what trials share, and the plan of the study's own networks, both checked."""
     folders = StageFolders(stages, how.say)
     store = open_store(study) if how.store is None else how.store
-    catalogue, plan = planned(study, folders, store)
+    further = tuple(chosen_runs(study, workdir).values())
+    catalogue, plan = planned(study, folders, store, further)
     check_memory(plan, catalogue, folders, how.memory)
     volumes = open_volumes(study, catalogue, folders, store, how.interrupted)
     bench = Bench(study, volumes.catalogue, volumes, folders, how)

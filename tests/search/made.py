@@ -1,6 +1,5 @@
 """A search on tiny volumes, in this process."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,3 @@ def study_of(folder: Path, subjects: int = 10, **fields: Any) -> Study:
     for name, value in fields.items():
         config[name] = config[name] | value if isinstance(value, dict) else value
     return Study.parse(config)
-
-
-Say = Callable[[str], None]
