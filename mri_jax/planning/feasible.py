@@ -4,7 +4,7 @@ Each refusal names the field of the config, what was found, and what to change.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -107,6 +107,26 @@ def check_unlabelled(method: Method, batch: int, scans: int, where: str) -> None
         raise UserError(
             f"{named('adaptation.methods')}: {method.name!r} needs {what} and {where} has {scans}; "
             f"lower {named('finetune.parts')}{less}, or add scans"
+        )
+
+
+def check_harmonised(methods: Sequence[Method], plain: Sequence[Entry]) -> None:
+    """Check that methods which harmonise features of plain classifiers found some.
+
+    Args:
+      methods: The methods.
+      plain: What is asked of plain classifiers.
+
+    Raises:
+      UserError: The cohort table has no column that a measured baseline needs.
+    """
+    harmonised = {entry.stage for entry in plain if entry.stage != "source"}
+    if methods and not harmonised:
+        needed = [name for each in baselines.BASELINES for name in each.measured]
+        raise UserError(
+            f"{named('adaptation.methods')}: {methods[0].name!r} harmonises what is measured in "
+            f"scans, and the cohort table has no {' and '.join(needed)}; add them, set "
+            f"{named('baselines.voxels')}=True, or leave it out"
         )
 
 

@@ -42,8 +42,13 @@ def make_plan(study: Study, catalogue: Catalogue, further: tuple[Run, ...] = ())
         unnamed = replace(run.source, name="")
         if unnamed not in fitted:
             fitted.add(unnamed)
-            for name in study.baselines.wanted:
-                entries += baseline_entries(name, sources, study, targets)
+            plain = [
+                entry
+                for name in study.baselines.wanted
+                for entry in baseline_entries(name, sources, study, targets)
+            ]
+            feasible.check_harmonised(run.harmonises, plain)
+            entries += plain
     return checked(entries, catalogue)
 
 

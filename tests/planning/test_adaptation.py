@@ -281,6 +281,9 @@ def test_what_cannot_be_adapted_is_refused_by_field_count_and_rule(cohorts):
         studies.study(
             adaptation__methods=("combat",), baselines__voxels=False, baselines__hippocampus=False
         )
+    message = r"'combat' harmonises .* table has no hippocampus_ml and intracranial_ml; add them"
+    with pytest.raises(UserError, match=message):
+        planned(cohorts, ("combat",), baselines__voxels=False, baselines__hippocampus=True)
     marks = {"undiagnosed": "unknown", "transductive": True}
     for name, value in ({"resampled": ("adabn",)} | marks).items():
         field = rf"config\.adaptation\.{name}: cannot be combined with config\.finetune\.labels"
