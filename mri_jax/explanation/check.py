@@ -153,7 +153,7 @@ def check_run(
     run: TrainedRun,
     variant: str,
     setting: ExplanationSetting,
-    control: PermutedNetwork,
+    controls: Sequence[PermutedNetwork],
     scans: Sequence[ExplainedScan],
     collected: Collected,
 ) -> list[Checked]:
@@ -163,18 +163,19 @@ def check_run(
       run: The run.
       variant: The network variant.
       setting: What holds for all maps.
-      control: The network of permuted labels.
+      controls: The network of permuted labels of each architecture, all of one fold.
       scans: Those that were explained.
       collected: What their maps left behind.
     """
-    may = [s for s in scans if control.fold in _folds(s)]
+    fold = controls[0].fold
+    may = [s for s in scans if fold in _folds(s)]
     chosen = [s for label in (0, 1) for s in [m for m in may if m.label == label][:_CHECKED_SCANS]]
     reader = run.reader(tuple(scan.key for scan in chosen))
     volumes = [reader.read(row) for row in range(len(chosen))]
     found = []
     for stage in setting.stages:
-        member = run.ensemble(variant, stage)[control.fold]
-        read = member.load()
+        read = run.ensemble(variant, stage)[fold].load()
+        control = next(c for c in controls if c.network.network.spec == read.spec)
         trained = ScoredNetwork.of(read.spec, read.variables, control.network.network.forms)
         reference = Reference(trained, control.network, control.note)
         found.append(check_stage(stage, setting, reference, volumes, collected, seed=0))

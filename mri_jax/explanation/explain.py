@@ -14,6 +14,7 @@ from mri_jax.explanation.outputs import write_outputs
 from mri_jax.explanation.prepare import setting_of
 from mri_jax.explanation.request import Request
 from mri_jax.explanation.selection import select_scans
+from mri_jax.models import CNNSpec
 from mri_jax.runs.trained import TrainedRun
 
 
@@ -21,7 +22,7 @@ def explain(
     run: TrainedRun,
     request: Request,
     out: epath.PathLike,
-    permuted: Callable[[TrainedRun, str, int], PermutedNetwork] | None = None,
+    permuted: Callable[[TrainedRun, str, int, CNNSpec], PermutedNetwork] | None = None,
     say: Callable[[str], None] = print,
 ) -> epath.Path:
     """Explain scans of a run by its networks, and write everything.
@@ -30,8 +31,8 @@ def explain(
       run: The run.
       request: What to explain, and how.
       out: Folder of the results.
-      permuted: For the checks: trains (or finds) the network of permuted labels for a variant and
-        fold; None makes no checks.
+      permuted: For the checks: trains (or finds) the network of permuted labels for a variant, a
+        fold and an architecture; None makes no checks.
       say: Where the summary goes.
 
     Returns:
@@ -47,13 +48,18 @@ def explain(
     scans = select_scans(run, variant, stages, request.choice)
     setting = setting_of(run, variant, stages, request, scans, check=permuted is not None)
     # Training first: it is the longest part, and fails early where it cannot be done.
-    control = permuted(run, variant, common_fold(scans)) if permuted else None
+    controls = []
+    if permuted:
+        fold = common_fold(scans)
+        # Methods of adaptation may give a network a gate that its source network lacks.
+        specs = (run.ensemble(variant, stage)[fold].load().spec for stage in stages)
+        controls = [permuted(run, variant, fold, spec) for spec in dict.fromkeys(specs)]
     folder = epath.Path(out)
     reader = run.reader(tuple(scan.key for scan in scans))
     grid, background = run.store.info.grid, setting.background
     write = map_writer(folder, grid, setting.simulated)
     collected = collect(setting, scans, reader, write, request.threads)
-    checked = check_run(run, variant, setting, control, scans, collected) if control else []
+    checked = check_run(run, variant, setting, controls, scans, collected) if controls else []
     anatomy = pictures.anatomy_of(background.mean[..., 0], background.reach, grid)
     to = Folder(folder, setting, grid, anatomy, collected, checked)
     facts = facts_of(run, variant, request, setting, scans, collected)

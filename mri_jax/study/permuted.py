@@ -4,6 +4,7 @@ Everything else is the run's: scans, fold, network, length, early stopping. The 
 like any other, so it is trained once.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from etils import epath
 from mri_jax.errors import UserError
 from mri_jax.explanation.check import PermutedNetwork
 from mri_jax.explanation.score import ScoredNetwork
+from mri_jax.models import CNNSpec
 from mri_jax.planning.fingerprints import training_named
 from mri_jax.planning.permuted import permute_labels
 from mri_jax.problems import counted
@@ -23,21 +25,24 @@ from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.folds import Wave
+from mri_jax.training.loop import with_step
 
 
 def permuted_network(
     run: TrainedRun,
     variant: str,
     fold: int = 0,
+    spec: CNNSpec | None = None,
     table: epath.PathLike | None = None,
     forms: str | None = None,
 ) -> PermutedNetwork:
-    """Trains the source network of a fold on permuted labels, unless that was done.
+    """Trains a network on the permuted labels of a source network's scans, unless that was done.
 
     Args:
       run: The run.
       variant: Network variant.
       fold: Which source network.
+      spec: Its architecture, where it is not the source network's.
       table: The cohort table. By default it is where the run had it or, if it is not there any
         more, the run's own copy of the rows that it used.
       forms: How conv layers are computed (`mri_jax.models.choice`); None: the machine's choice.
@@ -62,6 +67,8 @@ def permuted_network(
         )
     wave = Wave(tuple(jax.local_devices()[:1]), forms=forms)
     volumes = open_volumes(study, catalogue, folders, store)
+    if spec is not None:
+        source = replace(source, fit=with_step(source.fit, spec=spec))
     shuffled = permute_labels(source, study, volumes.catalogue)
     Executor(
         folders=folders,

@@ -187,6 +187,10 @@ def test_labels_are_permuted_and_the_network_is_trained_once(small_run, opened):
     trained = opened.ensemble("cnn2-w1", "source")[1].load()
     assert np.abs(kernel - trained.params["conv1"]["kernel"]).max() > 1e-3
     assert "4 epochs" in one.note
+    gated = replace(trained.spec, attention="spatial", attention_blocks=(1,))
+    other = permuted_network(opened, "cnn2-w1", fold=1, spec=gated)
+    assert other.network.network.spec == gated
+    assert "att1" in other.network.variables["params"]
 
 
 def test_the_network_of_permuted_labels_is_found_without_the_table_of_then(
