@@ -16,6 +16,7 @@ from mri_jax.settings.study import Run, Study
 from mri_jax.study import outputs
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes
+from mri_jax.study.measured import Costs
 from mri_jax.study.running import Running
 from mri_jax.study.stages import StageFolders
 
@@ -56,6 +57,11 @@ class Bench:
             if not self.folders.finished(stage):
                 check_memory(stage.fit, self.catalogue.grid.shape, self.how.memory)
         return plan
+
+    def costs(self, plan: Plan) -> Costs:
+        """Returns what measures the steps of a plan's networks on this device."""
+        wave = self.how.wave_of(plan, self.catalogue.grid.shape, self.folders)
+        return Costs(self.folders.root, wave, self.study, self.how.say)
 
     def train(self, plan: Plan, on_epoch: OnEpoch, stop: Callable[[], bool]) -> pd.DataFrame:
         """Runs what is not finished of a plan, and returns its predictions.

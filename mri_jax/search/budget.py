@@ -1,6 +1,6 @@
 """What a network needs, predicted from its description, and whether that is within the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,9 +11,9 @@ from mri_jax.errors import UserError
 from mri_jax.models import CNNSpec
 from mri_jax.models.summary import layers, step_bytes
 from mri_jax.planning.feasible import check_network
-from mri_jax.planning.fits import source_fit
+from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.settings.search import Search
-from mri_jax.settings.study import Run, Study, named
+from mri_jax.settings.study import Run, named
 from mri_jax.study.measured import Costs
 from mri_jax.volumes.grids import Grid
 
@@ -103,14 +103,24 @@ class Speed:
     shape: tuple[int, int, int]
 
     @classmethod
-    def measured(cls, study: Study, costs: Costs, grid: Grid) -> "Speed":
-        """Measures the config's network at a few widths, unless that was done on this device."""
-        run, rows, seconds = study.trial({}), [], []
+    def measured(
+        cls, run: Run, plan_of: Callable[[Run], Plan], costs_of: Callable[[Plan], Costs], grid: Grid
+    ) -> "Speed":
+        """Measures a network at a few widths, unless that was done on this device.
+
+        Args:
+          run: The network.
+          plan_of: Returns the trainings of a network.
+          costs_of: Returns what measures them.
+          grid: Grid of the volumes.
+        """
+        rows, seconds = [], []
         for changes in _FAMILY:
             spec = replace(run.spec, **changes)  # type: ignore[arg-type]
-            fit = source_fit(replace(run, spec=spec), run.train.batch)
+            plan = plan_of(replace(run, spec=spec))
+            fit = next(s.fit for s in plan.stages() if isinstance(s, TrainStage))
             rows.append(_work(spec, run.train.batch, grid.shape))
-            seconds.append(costs.program(fit, grid).step_seconds)
+            seconds.append(costs_of(plan).program(fit, grid).step_seconds)
         return cls(fitted(rows, seconds), grid.shape)
 
     def seconds(self, spec: CNNSpec, batch: int) -> float:

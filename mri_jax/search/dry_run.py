@@ -1,6 +1,7 @@
 """Prints what a search would take: ``launch.py --plan``."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import optuna
@@ -10,7 +11,7 @@ from mri_jax.errors import UserError
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.feasible import check_memory
 from mri_jax.planning.inner import Parts, inner_plan, parts_of
-from mri_jax.planning.plan import TrainStage
+from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.problems import counted
 from mri_jax.progress import duration
 from mri_jax.runs.search import BESIDE
@@ -41,8 +42,13 @@ def print_plan(
     folders = StageFolders(stages, how.say)
     catalogue, _ = planned(study, folders, how.store)
     parts = parts_of(study, study.trial({}), catalogue)
-    costs = Costs(folders.root, how.devices, study, how.say)
-    budget = Budget(study.search, catalogue.grid, Speed.measured(study, costs, catalogue.grid))
+    grid = catalogue.grid
+
+    def costs_of(plan: Plan) -> Costs:
+        return Costs(folders.root, how.wave_of(plan, grid.shape, folders), study, how.say)
+
+    plan_of = partial(inner_plan, study, catalogue=catalogue, parts=parts)
+    budget = Budget(study.search, grid, Speed.measured(study.trial({}), plan_of, costs_of, grid))
     drawn = list(_drawn(study, budget, catalogue, parts, how.memory))
     how.say("\n".join(_told(study, parts, drawn)))
 

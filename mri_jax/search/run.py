@@ -24,7 +24,6 @@ from mri_jax.study import begin
 from mri_jax.study.announce import announcement
 from mri_jax.study.chosen import chosen_runs
 from mri_jax.study.feeds import check_volumes
-from mri_jax.study.measured import Costs
 from mri_jax.study.prepare import check_memory, open_volumes, planned
 from mri_jax.study.run import run as run_study
 from mri_jax.study.running import Running
@@ -139,8 +138,7 @@ def budget_of(bench: Bench) -> Budget:
     search, grid = bench.study.search, bench.catalogue.grid
     speed = None
     if search.needs_seconds:
-        costs = Costs(bench.folders.root, bench.how.devices, bench.study, bench.how.say)
-        speed = Speed.measured(bench.study, costs, grid)
+        speed = Speed.measured(bench.study.trial({}), bench.plan, bench.costs, grid)
     return Budget(search, grid, speed)
 
 

@@ -104,7 +104,8 @@ class _Watch:
         self._sign = -1.0 if OBJECTIVES[search.objectives[0]] == "maximize" else 1.0
         self._lowest: dict[int, float] = {}
         self.reason = ""
-        self._prunes = search.pruner != NO_PRUNER
+        # Optuna takes no reports with several objectives.
+        self._reports = len(search.objectives) == 1
         self._told = set(before)
         for step, value in before.items():
             self._trial.report(value, step)
@@ -125,7 +126,7 @@ class _Watch:
                     self.on_epoch(stage, row)
 
     def on_epoch(self, stage: TrainStage, figures: dict[str, Any]) -> None:
-        if not self._prunes or self.pruned:
+        if not self._reports or self.pruned:
             return
         fold, epoch, loss = stage.fold, int(figures["epoch"]), figures["validation_loss"]
         known = math.inf if loss is None or not math.isfinite(loss) else float(loss)
@@ -135,7 +136,8 @@ class _Watch:
         step = fold * FOLD + epoch
         if step not in self._told:
             self._trial.report(self._sign * self._lowest[fold], step)
-        if epoch >= self._search.prune_after and self._trial.should_prune():
+        prunes = self._search.pruner != NO_PRUNER and epoch >= self._search.prune_after
+        if prunes and self._trial.should_prune():
             self.reason = (
                 f"after epoch {epoch} of fold {fold} the held-out loss, {self._lowest[fold]:.3f}, "
                 "was worse than the median of other trials"

@@ -1,13 +1,14 @@
 """What networks need, what they may need, and what a search will take."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from configs.search import get_config
 from mri_jax.errors import UserError
 from mri_jax.models.summary import layers, step_bytes
-from mri_jax.planning.inner import parts_of
+from mri_jax.planning.inner import inner_plan, parts_of
 from mri_jax.planning.simulated import catalogue_to_make
 from mri_jax.settings.study import Study
 from mri_jax.volumes.grids import GRIDS
@@ -18,6 +19,18 @@ from mri_jax.search import dry_run
 from mri_jax.search.budget import Budget, Speed
 
 GRID = GRIDS["demo"]
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return catalogue_to_make(study_of())
+
+
+def speed_of(study: Study, catalogue, costs: "Measured") -> Speed:
+    run = study.trial({})
+    parts = parts_of(study, run, catalogue)
+    plan_of = partial(inner_plan, study, catalogue=catalogue, parts=parts)
+    return Speed.measured(run, plan_of, lambda plan: costs, GRID)
 
 
 def study_of(**search: object) -> Study:
@@ -41,9 +54,9 @@ class Measured:
         return self
 
 
-def test_needs_are_those_of_the_network_and_seconds_are_predicted_from_others():
+def test_needs_are_those_of_the_network_and_seconds_are_predicted_from_others(catalogue):
     study, costs = study_of(), Measured()
-    speed = Speed.measured(study, costs, GRID)
+    speed = speed_of(study, catalogue, costs)
     assert costs.asked == 4
     run = study.trial({"model.blocks": 4, "model.width": 1.5, "train.batch": 4})
     needs = Budget(study.search, GRID, speed).needs(run)
@@ -67,10 +80,10 @@ def test_needs_are_those_of_the_network_and_seconds_are_predicted_from_others():
         ({"most_seconds": 0.1}, "config.search.most_seconds: 0.1 is less than 0.2"),
     ],
 )
-def test_what_is_beyond_a_budget_is_refused_by_name(limit, told):
+def test_what_is_beyond_a_budget_is_refused_by_name(limit, told, catalogue):
     study = study_of(**limit)
     assert study.search.needs_seconds == ("most_seconds" in limit)
-    budget = Budget(study.search, GRID, Speed.measured(study, Measured(), GRID))
+    budget = Budget(study.search, GRID, speed_of(study, catalogue, Measured()))
     needs = budget.needs(study.trial({}))
     with pytest.raises(UserError) as refused:
         budget.check(needs)
@@ -79,9 +92,8 @@ def test_what_is_beyond_a_budget_is_refused_by_name(limit, told):
     Budget(loose.search, GRID).check(needs)
 
 
-def test_a_plan_says_what_trials_will_take():
+def test_a_plan_says_what_trials_will_take(catalogue):
     study = study_of(trials=12)
-    catalogue = catalogue_to_make(study)
     parts = parts_of(study, study.trial({}), catalogue)
     budget = Budget(study.search, GRID, Speed((0.1, 0.0, 0.0), GRID.shape))
     drawn = list(dry_run._drawn(study, budget, catalogue, parts, 2**40))
