@@ -1,6 +1,6 @@
 """What a search did and what it brought: numbers for its section of the report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,12 +38,14 @@ class SearchAnalysis:
       searched: What was found.
       aside: The chosen networks and the config's own on the subjects set aside.
       seed: Seed of intervals and permutations.
+      key: What the names of its tables and figures begin with.
     """
 
     study: Study
     searched: Searched
     aside: FamilyAnalysis
     seed: int
+    key: str = "search"
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -102,8 +104,12 @@ class SearchAnalysis:
 
 def searches(analysis: Analysis) -> list[SearchAnalysis]:
     """Returns the searches among the runs of a report."""
-    found = (_of_run(run, analysis.seed) for run in analysis.runs)
-    return [each for each in found if each is not None]
+    named = zip(analysis.names, analysis.runs, strict=True)
+    found = ((name, _of_run(run, analysis.seed)) for name, run in named)
+    there = [(name, each) for name, each in found if each is not None]
+    if len(there) == 1:
+        return [each for _, each in there]
+    return [replace(each, key=f"search-{name}") for name, each in there]
 
 
 def _of_run(run: Results, seed: int) -> SearchAnalysis | None:

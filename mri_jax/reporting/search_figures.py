@@ -55,7 +55,7 @@ def search_figures(search: SearchAnalysis, simulated: bool) -> list[Picture]:
         ),
     )  # fmt: skip
     return [
-        Picture(f"search-{key}", caption, drawn(draw, *size, simulated, _title(key)))
+        Picture(f"{search.key}-{key}", caption, drawn(draw, *size, simulated, _title(key)))
         for key, draw, size, caption in made
     ]
 

@@ -28,12 +28,17 @@ def aside_tables(search: SearchAnalysis) -> list[Table]:
         "trial. This is the winner's held-out score: on the folds that chose it, it is too good. "
     )
     found = [
-        replace(scores, key="search-aside", title="On subjects set aside", note=note + scores.note)
+        replace(
+            scores,
+            key=f"{search.key}-aside",
+            title="On subjects set aside",
+            note=note + scores.note,
+        )
     ]
     differ = tables.differences_table(section)
     lead = "The search's winner against the best random trial and the config as it is."
     if differ.rows:
-        found.append(replace(differ, key="search-aside-differences", lead=lead))
+        found.append(replace(differ, key=f"{search.key}-aside-differences", lead=lead))
     return found
 
 
@@ -66,7 +71,7 @@ def importance_table(search: SearchAnalysis) -> Table:
     )
     header = ("Field", "Trials", "Importance, %", "Adjusted p")
     return Table(
-        "search-importance", "What the objective depends on", header, tuple(rows), note,
+        f"{search.key}-importance", "What the objective depends on", header, tuple(rows), note,
         pd.DataFrame(data), lead="How much each field matters, and how well the trials can tell.",
     )  # fmt: skip
 
@@ -104,7 +109,7 @@ def trials_table(search: SearchAnalysis) -> Table:
         "it is trained. A trial from cached stages takes no time."
     )
     return Table(
-        "search-trials", "Trials", kept, cells, note, frame, condensed=False,
+        f"{search.key}-trials", "Trials", kept, cells, note, frame, condensed=False,
         lead="Every trial with its fields, its scores and what became of it.",
     )  # fmt: skip
 

@@ -74,6 +74,15 @@ def trials(workdir: Path) -> pd.DataFrame:
     return pd.read_csv(workdir / results.FOLDER / results.TRIALS)
 
 
+def lines_of(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def wait_for_lines(journal: Path, count: int, process: subprocess.Popen) -> None:
+    while lines_of(journal) < count and process.poll() is None:
+        time.sleep(0.02)
+
+
 TIMES = ["minutes", "seconds"]
 
 
@@ -84,16 +93,16 @@ def test_a_search_killed_again_and_again_ends_with_the_trials_of_an_undisturbed_
     assert whole.returncode == 0, said
     wanted = trials(tmp_path / "a" / "run").drop(columns=TIMES)
     draws, killed = random.Random(5), 0
-    while killed < 6:
+    journal = tmp_path / "b" / "run" / results.FOLDER / "journal.jsonl"
+    while killed < 5:
         process = begun(command(tmp_path, tmp_path / "b" / "run"))
-        time.sleep(draws.uniform(6, 25))
+        wait_for_lines(journal, lines_of(journal) + draws.randint(3, 25), process)
         if process.poll() is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         killed += 1
-        journal = tmp_path / "b" / "run" / results.FOLDER / "journal.jsonl"
-        if killed % 2 and journal.exists():  # as a kill within a write leaves it
+        if killed % 2:  # as a kill within a write leaves it
             journal.write_bytes(journal.read_bytes()[:-7])
     last = begun(command(tmp_path, tmp_path / "b" / "run"))
     said, _ = last.communicate(timeout=600)
