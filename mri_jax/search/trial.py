@@ -136,6 +136,8 @@ class _Watch:
         step = fold * FOLD + epoch
         if step not in self._told:
             self._trial.report(self._sign * self._lowest[fold], step)
+        elif step < max(self._told):  # it went on after that, so that was decided
+            return
         prunes = self._search.pruner != NO_PRUNER and epoch >= self._search.prune_after
         if prunes and self._trial.should_prune():
             self.reason = (
