@@ -97,10 +97,12 @@ class Speed:
     Attributes:
       weights: Seconds of a step as such, of a multiply-add and of a byte of activations.
       shape: (X, Y, Z) of a volume.
+      compile_seconds: Of a network's programs, as those that were measured took in the mean.
     """
 
     weights: tuple[float, float, float]
     shape: tuple[int, int, int]
+    compile_seconds: float = 0.0
 
     @classmethod
     def measured(
@@ -114,14 +116,16 @@ class Speed:
           costs_of: Returns what measures them.
           grid: Grid of the volumes.
         """
-        rows, seconds = [], []
+        rows, measured = [], []
         for changes in _FAMILY:
             spec = replace(run.spec, **changes)  # type: ignore[arg-type]
             plan = plan_of(replace(run, spec=spec))
             fit = next(s.fit for s in plan.stages() if isinstance(s, TrainStage))
             rows.append(_work(spec, run.train.batch, grid.shape))
-            seconds.append(costs_of(plan).program(fit, grid).step_seconds)
-        return cls(fitted(rows, seconds), grid.shape)
+            measured.append(costs_of(plan).program(fit, grid))
+        compiling = float(np.mean([each.compile_seconds for each in measured]))
+        weights = fitted(rows, [each.step_seconds for each in measured])
+        return cls(weights, grid.shape, compiling)
 
     def seconds(self, spec: CNNSpec, batch: int) -> float:
         """Returns the seconds of a step on this machine."""

@@ -17,6 +17,11 @@ from mri_jax.settings.search import TPE, Search
 from mri_jax.settings.space import Line, grid_of
 
 
+def say_nothing() -> None:
+    """Leaves it to the search to say what becomes of its trials; warnings of Optuna's stay."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
 def sampler(search: Search, kind: str, seed: int, place: int) -> BaseSampler:
     """Returns what draws one trial.
 

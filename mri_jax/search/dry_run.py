@@ -16,7 +16,7 @@ from mri_jax.problems import counted
 from mri_jax.progress import duration
 from mri_jax.runs.search import BESIDE
 from mri_jax.search.budget import Budget, Speed
-from mri_jax.search.drawing import sampler, values_of
+from mri_jax.search.drawing import sampler, say_nothing, values_of
 from mri_jax.settings.study import Run, Study
 from mri_jax.study import dry_run
 from mri_jax.study.measured import Costs
@@ -36,6 +36,7 @@ def print_plan(
     Raises:
       UserError: What a search would refuse.
     """
+    say_nothing()
     how = how or Running()
     dry_run.print_plan(study, workdir, stages, how)
     study = study.with_dtype("float32" if how.devices.on_host else "bfloat16")
@@ -94,7 +95,8 @@ def _drawn(
             run = study.trial(values)
             needs = budget.needs(run)
             budget.check(needs)
-            yield _seconds(study, run, catalogue, parts, needs.step_seconds, memory)
+            seconds = _seconds(study, run, catalogue, parts, needs.step_seconds, memory)
+            yield seconds + (budget.speed.compile_seconds if budget.speed else 0.0)
         except UserError:
             yield 0.0
 

@@ -23,8 +23,6 @@ from mri_jax.search.journal import NAME, Journal
 from mri_jax.settings.search import GRID, NO_PRUNER, OBJECTIVES, Search
 from mri_jax.settings.space import Line
 
-# A study says what becomes of its trials itself.
-optuna.logging.set_verbosity(optuna.logging.WARNING)
 PLACE, AGAIN, REASON, ASKED = "place", "again", "reason", "asked"
 """Attributes of trials: which of its kind; which trial it repeats; why it was pruned. And of a
 search: the fingerprint of all that it was asked."""

@@ -17,6 +17,7 @@ from mri_jax.runs import search as results
 from mri_jax.search import record
 from mri_jax.search.bench import Bench
 from mri_jax.search.budget import Budget, Speed
+from mri_jax.search.drawing import say_nothing
 from mri_jax.search.ledger import PLACE, Ledger
 from mri_jax.search.trial import run_trial
 from mri_jax.settings.study import Run, Study
@@ -52,6 +53,7 @@ def run(
       Interrupted: ``how.interrupted`` said so; the same call continues.
       UserError: Anything the user can mend.
     """
+    say_nothing()
     how, workdir = how or Running(), epath.Path(workdir)
     if files.on_bucket(workdir):
         raise UserError(
