@@ -237,9 +237,10 @@ def _tunings(
         variant = variants[run]
         source = Method(run, SOURCE, variant)
         every = [Method(run, stage, variant) for stage in sorted(stages, key=layer_order)]
-        found += _parted(every, source, len(stages_of) == 1)
+        others = _parted(every, source, len(stages_of) == 1)
         rows = [row for row in every if parted(row.stage)[1] == Part()]
         if not (rows or harmonised):
+            found += others
             continue
         adapted = bool(harmonised) or any(adaptation.of_stage(row.stage) for row in rows)
         key = "adaptation" if adapted else "finetune"
@@ -250,7 +251,7 @@ def _tunings(
         if adapted:
             title = f"Adaptation of {run}: source and adapted networks on the same subjects"
         exploratory = len(rows) > 4 and not adapted
-        found.append(_family(key, title, [source, *rows], plain, pairs, exploratory))
+        found += [_family(key, title, [source, *rows], plain, pairs, exploratory), *others]
     return found
 
 

@@ -67,6 +67,16 @@ class TrainStage:
         return (*self.parent.ancestors, self.parent) if self.parent else ()
 
     @property
+    def trained(self) -> "TrainStage | None":
+        """The training that made it what it is: its own, or that before its new statistics.
+
+        None where statistics alone tell it from a source network, whose training is told there.
+        """
+        if self.kind != STATISTICS or self.parent is None:
+            return self
+        return None if self.parent.kind == "source" else self.parent.trained
+
+    @property
     def drawn(self) -> tuple[str | int, ...]:
         """The purpose of its first parameters, from scratch: those of its fold's source network."""
         return "source", self.fold

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from mri_jax import adaptation
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.evaluation.families import SOURCE
 from mri_jax.evaluation.intervals import decisions
@@ -110,7 +111,9 @@ def _of_section(section: FamilyAnalysis, alone: bool) -> list[str]:
         lines += _of_intervals(section, cohort, where)
     if section.family.exploratory:
         lines.append(f"{section.title}: exploratory; not planned for inference.")
-    tuned = [m for m in section.family.methods if m.stage != SOURCE]
+    # Networks adapted without labels have theirs from the adaptation part itself.
+    ways = [(m, adaptation.of_stage(m.stage)) for m in section.family.networks]
+    tuned = [m for m, way in ways if m.stage != SOURCE and not (way and way.label_free)]
     inner = section.points["point"].eq(INNER) & section.points["mean"].notna()
     if tuned and not inner.any():
         lines.append(
@@ -142,12 +145,13 @@ def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]
             lines.append(
                 f"{where}: {name} separates the classes perfectly; no interval can be estimated."
             )
+    alike: list[tuple[str, str, bool]] = []
     for cell in section.tested(cohort):
         scores = cell.scores
         if scores is None or cell.method.variant.is_baseline:
             continue
         name = section.label(cell.method.name)
-        lines += _one_class(name, scores, where)
+        alike += _one_class(name, scores)
         if len(scores.score) < 2:
             continue
         if scores.tested.all() and np.ptp(scores.score, axis=0).max() == 0.0:
@@ -155,12 +159,32 @@ def _of_intervals(section: FamilyAnalysis, cohort: str, where: str) -> list[str]
                 f"{where}: all networks of {name} give identical scores; their spread "
                 "says nothing about retraining."
             )
-    return lines
+    return lines + _told_alike(alike, where)
 
 
-def _one_class(name: str, scores: Scores, where: str) -> list[str]:
-    """Returns which networks decide all subjects of a cohort with both classes alike."""
-    lines = []
+def _told_alike(alike: list[tuple[str, str, bool]], where: str) -> list[str]:
+    """Returns what is said of networks from `_one_class`: one line, however many there are."""
+    if len(alike) == 1:
+        ((networks, word, single),) = alike
+        verb = "decides" if single else "decide"
+        told = (
+            f"{networks} {verb} every subject {word} at argmax; the SD of SEN and SPE includes it"
+        )
+        return [f"{where}: {told}."]
+    if not alike:
+        return []
+    of_word = {word: [n for n, w, _ in alike if w == word] for _, word, _ in alike}
+    told = " ".join(f"All {word}: {'; '.join(names)}." for word, names in of_word.items())
+    what = "networks that decide all subjects alike at argmax, which the SD of SEN and SPE includes"
+    return [f"{where}: {what}. {told}"]
+
+
+def _one_class(name: str, scores: Scores) -> list[tuple[str, str, bool]]:
+    """Returns networks that decide all subjects of a cohort with both classes alike.
+
+    Each as (folds and name, ``negative`` or ``positive``, whether it is one network).
+    """
+    found_all = []
     decided = decisions(scores)
     for value, word in ((False, "negative"), (True, "positive")):
         alike = ((decided == value) | ~scores.tested).all(axis=1)
@@ -168,9 +192,5 @@ def _one_class(name: str, scores: Scores, where: str) -> list[str]:
         both &= (scores.tested & (scores.label == 0)).any(axis=1)
         found = pd.Series(scores.fold[alike & both])
         if len(found):
-            verb = "decides" if len(found) == 1 else "decide"
-            lines.append(
-                f"{where}: {trainings.folds(found)} of {name} {verb} every subject {word} at "
-                "argmax; the SD of SEN and SPE includes it."
-            )
-    return lines
+            found_all.append((f"{trainings.folds(found)} of {name}", word, len(found) == 1))
+    return found_all

@@ -20,8 +20,8 @@ def write_history(workdir: epath.Path, plan: Plan, folders: StageFolders) -> Non
     for entry in plan.entries:
         if not isinstance(entry.network, TrainStage):
             continue
-        names = entry_names(entry)
-        for row in folders.history(entry.network):
+        trained, names = entry.network.trained, entry_names(entry)
+        for row in folders.history(trained) if trained else ():
             lines.append({**names, **row})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     files.write_text(workdir / results.HISTORY, text)
@@ -61,7 +61,9 @@ def epoch_writer(workdir: epath.Path, plan: Plan) -> Callable[[TrainStage, dict[
         return lambda stage, figures: None
     names: dict[str, dict[str, Any]] = {}
     for entry in plan.entries:
-        names.setdefault(entry.network.fingerprint, entry_names(entry))
+        trained = entry.network.trained if isinstance(entry.network, TrainStage) else None
+        if trained:
+            names.setdefault(trained.fingerprint, entry_names(entry))
     path = workdir / results.HISTORY
 
     def write(stage: TrainStage, figures: dict[str, Any]) -> None:

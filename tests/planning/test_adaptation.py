@@ -51,6 +51,22 @@ def networks(plan) -> list[TrainStage]:
     return [stage for stage in plan.stages() if isinstance(stage, TrainStage)]
 
 
+def test_a_network_is_told_of_by_the_training_that_made_it(everything):
+    plan, _ = everything
+    kinds = {}
+    for name in ("source", "adapted-coral", "adapted-adabn", "adapted-tent", "adapted-lp-ft"):
+        network = entry_of(plan, name).network
+        trained = network.trained
+        kinds[name] = trained and (trained.kind, trained is network)
+    assert kinds == {
+        "source": ("source", True),
+        "adapted-coral": ("adapt", False),
+        "adapted-adabn": None,
+        "adapted-tent": ("adapt", True),
+        "adapted-lp-ft": ("adapt", True),
+    }
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_adaptation_part_is_seen_and_the_test_part_is_not(everything, name):
     plan, catalogue = everything

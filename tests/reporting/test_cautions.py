@@ -59,6 +59,25 @@ def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     assert "fold 3: 0.0% of AD right, 100.0% of CN right; decides every subject alike" in shown
 
 
+def test_many_networks_that_decide_one_class_are_one_line(tmp_path):
+    cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
+    folder = synthetic_run.write_run(
+        tmp_path / "run", runs=("cnn5-w1", "cnn10-w1"), cohorts=cohorts, baselines=()
+    )
+    table = pd.read_csv(folder / results.PREDICTIONS)
+    chosen = table["split"].eq("test") & table["fold"].isin((1, 3))
+    flat = table.assign(logit_0=table["logit_0"].mask(chosen, -50.0))
+    probability = 1 / (1 + np.exp(flat["logit_0"] - flat["logit_1"]))
+    files.write_csv(folder / results.PREDICTIONS, flat.assign(probability=probability))
+    told = [
+        line for line in cautions(analyse(load_runs([str(folder)]))) if "subjects alike" in line
+    ]
+    assert len(told) == 1
+    # A fold of CNN-10 decides so by itself.
+    named = "folds 1, 3 of CNN-5, source; folds 0, 1, 3 of CNN-10, source"
+    assert told[0].endswith(f"includes. All positive: {named}.")
+
+
 @pytest.mark.parametrize(("counts", "warned"), [((15, 45), True), ((30, 30), False)])
 def test_methods_that_align_sites_are_warned_of_unequal_shares_of_patients(
     tmp_path, counts, warned
