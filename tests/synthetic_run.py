@@ -5,6 +5,7 @@ the other networks of its fold, and a cohort-wide shift of its scores.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,10 +160,36 @@ def history(predictions, rng):
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-def write_run(folder: Path, simulated=True, arrays=False, name="finetune_high", **settings):
-    """Write a whole results folder; returns its path."""
+def left_out_predictions(sites, seed=5):
+    """A predictions table of networks and a baseline of which every site is left out once."""
+    frames = {name: subjects(name, counts) for name, counts in sites.items()}
+    people = pd.concat(frames.values(), ignore_index=True)
+    drawn = [seeding.generator(seed, "severity", s).normal() for s in people["subject_id"]]
+    severity = pd.Series(drawn, index=people["subject_id"]) + 1.3 * people["label"].to_numpy()
+    known = [
+        replace(variant, left_out=site)
+        for site in sites
+        for variant in (Variant(CNN, "", 5, 1.0), Variant("baseline-hippocampus"))
+    ]
+    parts = []
+    for variant in known:
+        out = people["cohort"].eq(variant.left_out)
+        for fold in range(2):
+            network = (variant.name, "source", 0, fold)
+            parts += [
+                scored(people[out], *network, "test", 1.0, 0.2, severity, seed),
+                scored(people[~out][fold::2], *network, "validation", 1.0, 0.0, severity, seed),
+            ]
+    people = people.assign(age=np.random.default_rng(seed).uniform(60, 88, len(people)), sex="F")
+    return completed(pd.concat(parts, ignore_index=True), known), people
+
+
+def write_run(
+    folder: Path, simulated=True, arrays=False, name="finetune_high", tables=None, **settings
+):
+    """Write a whole results folder, of drawn tables or of those given; returns its path."""
     rng = np.random.default_rng(11)
-    predictions, people = make_predictions(**settings)
+    predictions, people = tables or make_predictions(**settings)
     folder.mkdir(parents=True, exist_ok=True)
     networks = predictions[["run", "stage", "repeat", "fold"]].drop_duplicates()
     plan = [

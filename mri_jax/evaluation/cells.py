@@ -29,7 +29,8 @@ def entries(predictions: pd.DataFrame, family: Family) -> list[MethodScores]:
     In a fine-tuning family the source networks and the baselines are taken on exactly the
     subjects of the tuned networks' tests, fold by fold and fifth by fifth. In every other family
     they are taken on all scans of the target that they were given. Held-out source folds
-    (``validation``) form entries of their own.
+    (``validation``) form entries of their own. In a family whose networks are tested apart there
+    are no entries of a method on other cohorts than its own.
     """
     tuned = [m for m in family.methods if m.stage != SOURCE]
     cohorts = _cohorts(predictions, family, "test")
@@ -38,6 +39,8 @@ def entries(predictions: pd.DataFrame, family: Family) -> list[MethodScores]:
         pattern = _pattern(predictions, tuned, cohort)
         members = None if tuned else _first_scans(predictions, family, cohort)
         for method in family.methods:
+            if family.apart and not len(_select(predictions, method, cohort, ("test",))):
+                continue
             try:
                 scores = _scores(predictions, method, cohort, pattern, members)
                 note = ""
@@ -67,7 +70,7 @@ def _validation(
 
 def _cohorts(predictions: pd.DataFrame, family: Family, split: str) -> list[str]:
     stages = {m.stage for m in family.networks}
-    if split == "test" and stages != {SOURCE}:
+    if split == "test" and stages != {SOURCE} and not family.apart:
         # Another run may have tested the source networks on cohorts where nothing was tuned.
         stages -= {SOURCE}
     chosen = (

@@ -40,6 +40,8 @@ def compare(
     for cohort, split in dict.fromkeys((e.cohort, e.split) for e in table):
         for first, second in family.pairs:
             pair = [place.get((m, cohort, split)) for m in (first, second)]
+            if family.apart and pair == [None, None]:
+                continue
             base = {"family": family.key, "cohort": cohort, "split": split}
             base |= {"first": first.name, "second": second.name}
             for metric in METRICS:

@@ -35,6 +35,14 @@ class Method:
         """As tables print it."""
         return self.run if self.stage == SOURCE else f"{self.run} {self.stage}"
 
+    @property
+    def wherever(self) -> "Method":
+        """The same, whichever sites were left out."""
+        if not self.variant.left_out:
+            return self
+        variant = replace(self.variant, left_out="")
+        return Method(variant.name, self.stage, variant)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -46,6 +54,7 @@ class Family:
       methods: Its rows, in order; baselines last.
       pairs: (first, second) that are tested; the difference is first minus second.
       exploratory: Whether the table was not planned for inference.
+      apart: Whether its networks are tested on different cohorts: each on the sites left out.
     """
 
     key: str
@@ -53,6 +62,7 @@ class Family:
     methods: tuple[Method, ...]
     pairs: tuple[tuple[Method, Method], ...]
     exploratory: bool = False
+    apart: bool = False
 
     @property
     def networks(self) -> tuple[Method, ...]:
@@ -89,14 +99,18 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     - task: the networks whose training set has a name (``CNN-AD1``); all pairs of one width.
     - search: the winner of a search and the best of as many random trials beside the networks that
       the study names, in none of the tables above; the winner against each.
+    - sites: the networks alike but for the sites that were left out, each tested on these; tuned
+      ones against their source, sources against the baselines that did not see the site either.
     - source: whatever source network is in none of these.
 
     Every baseline stands in every table, and the first source network of a table is tested
     against each; a baseline fitted on a related task's subjects (``baseline-voxels-CNN-AD2``)
     stands in the task tables and is tested against the network of that training set.
     """
-    variants = of_rows(predictions)
-    present = predictions[["run", "stage"]].drop_duplicates()
+    known = of_rows(predictions)
+    variants = {run: v for run, v in known.items() if not v.left_out}
+    here = predictions[["run", "stage"]].drop_duplicates()
+    present = here[here["run"].isin(variants)]
     names = sorted(present.loc[present["stage"] == SOURCE, "run"])
     source = [Method(run, SOURCE, variants[run]) for run in names]
     plain = [m for m in source if m.variant.is_baseline]
@@ -118,7 +132,35 @@ def declare(predictions: pd.DataFrame) -> tuple[Family, ...]:
     rest = [m for m in every if m.run not in shown]
     if rest:
         families.append(_family("source", "Source networks on the target cohorts", rest, baselines))
-    return tuple(families)
+    return (*families, *_sites(here, known))
+
+
+def _sites(present: pd.DataFrame, variants: dict[str, Variant]) -> list[Family]:
+    """Returns a table for each kind of networks of which every site was left out once."""
+    methods = [
+        Method(run, stage, variants[run])
+        for run, stage in present.itertuples(index=False)
+        if variants[run].left_out
+    ]
+    plain = [m for m in methods if m.variant.is_baseline]
+    kinds: dict[Variant, list[Method]] = {}
+    for method in methods:
+        if not method.variant.is_baseline:
+            kinds.setdefault(replace(method.variant, left_out=""), []).append(method)
+    families = []
+    for kind, found in sorted(kinds.items(), key=lambda item: item[0].order):
+        rows = sorted(found, key=lambda m: (m.variant.left_out, layer_order(m.stage)))
+        sources = {m.variant.left_out: m for m in rows if m.stage == SOURCE}
+        beside = sorted(
+            (m for m in plain if m.variant.source == kind.source),
+            key=lambda m: (m.variant.left_out, LABELS.index(m.variant.family)),
+        )
+        pairs = [(m, sources[m.variant.left_out]) for m in rows if m.stage != SOURCE]
+        pairs += [(sources[b.variant.left_out], b) for b in beside if b.variant.left_out in sources]
+        key = "sites" if len(kinds) == 1 else f"sites-{kind.name}"
+        title = "Leave one site out: networks of all other sites"
+        families.append(Family(key, title, (*rows, *beside), tuple(pairs), apart=True))
+    return families
 
 
 def _family(

@@ -39,6 +39,42 @@ def scores(features: np.ndarray, site: np.ndarray, seed: int) -> np.ndarray:
     return found
 
 
+def site_areas(features: np.ndarray, site: np.ndarray, seed: int) -> dict[str, Interval]:
+    """Returns the AUC of telling each of several sites from all others.
+
+    One multinomial logistic regression as in `scores`, its decision for a site being the score;
+    intervals as DeLong's. Sites with fewer than `LEAST` scans are left out.
+
+    Args:
+      features: (N, F).
+      site: (N,) the name of each scan's site.
+      seed: Seed of the folds.
+
+    Returns:
+      By site; empty where fewer than two have enough scans.
+    """
+    names, counts = np.unique(np.asarray(site, str), return_counts=True)
+    kept = names[counts >= LEAST]
+    if len(kept) < 2:
+        return {}
+    rows = np.isin(site, kept)
+    features, place = features[rows], np.searchsorted(kept, np.asarray(site, str)[rows])
+    if len(kept) == 2:
+        found = scores(features, place, seed)
+        decided = np.stack([-found, found], axis=1)
+    else:
+        decided = np.zeros((len(place), len(kept)))
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed % 2**32)
+        for train, held_out in folds.split(features, place):
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=2000))
+            model.fit(features[train], place[train])
+            decided[held_out] = model.decision_function(features[held_out])
+    return {
+        str(name): auc_interval((place == number).astype(int), decided[:, number])
+        for number, name in enumerate(kept)
+    }
+
+
 def site_auc(networks: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Interval:
     """Returns the mean AUC over networks of telling the sites apart.
 

@@ -11,6 +11,8 @@ Every file with a row a network says in these columns what stands in its rows:
 ``norm``     ``instance`` or ``group``; empty: BatchNorm
 ``residual`` ``residual``; empty where blocks are not
 ``chosen``   ``searched`` or ``random``: the best of so many trials; empty: what the study names
+``left_out`` the sites that its networks never saw, ``SITE3`` or ``SITE6+SITE7``, where every site
+             is left out once; else empty
 
 A family of networks with further fields gets further columns. Where nothing is known of a run, as
 in a results folder of an earlier version without its config, all of them are empty.
@@ -44,6 +46,7 @@ class Variant:
       norm: The normalisation; empty: BatchNorm.
       residual: ``residual`` where blocks are; else empty.
       chosen: `SEARCHED` or `RANDOM`: a network that a search chose; else empty.
+      left_out: The sites that it never saw, where every site is left out once; else empty.
     """
 
     family: str = ""
@@ -54,6 +57,7 @@ class Variant:
     norm: str = ""
     residual: str = ""
     chosen: str = ""
+    left_out: str = ""
 
     @property
     def is_baseline(self) -> bool:
@@ -61,9 +65,9 @@ class Variant:
         return bool(self.family) and self.family not in NETWORKS
 
     @property
-    def order(self) -> tuple[str, int, float, tuple[str, ...]]:
-        """What sorts networks by training set, depth, width and options."""
-        return self.source, self.depth or 0, self.width or 0.0, self.options
+    def order(self) -> tuple[str, int, float, tuple[str, ...], str]:
+        """What sorts networks by training set, depth, width, options and what was left out."""
+        return self.source, self.depth or 0, self.width or 0.0, self.options, self.left_out
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -82,12 +86,15 @@ class Variant:
         'searched-cnn4-w0.5'
         >>> Variant("baseline-voxels", "CNN-AD2").name
         'baseline-voxels-CNN-AD2'
+        >>> Variant(CNN, "", 5, 1.0, left_out="NYU").name
+        'cnn5-w1-without-NYU'
         """
+        without = f"without-{self.left_out}" if self.left_out else ""
         if self.family == CNN:
             which = self.source or f"{CNN}{self.depth}"
-            parts = (self.chosen, which, *self.options, f"w{self.width:g}")
+            parts = (self.chosen, which, *self.options, f"w{self.width:g}", without)
             return "-".join(filter(None, parts))
-        return f"{self.family}-{self.source}" if self.source else self.family
+        return "-".join(filter(None, (self.family, self.source, without)))
 
 
 OPTIONS = ("attention", "norm", "residual")

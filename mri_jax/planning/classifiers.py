@@ -44,7 +44,8 @@ def baseline_entries(
         stage = fingerprinted(made, study, targets.catalogue)
         entries.append((stage, tuple(Answer(stage, c, s, e, r) for c, s, e, r in asked)))
     used = [covariate for stage, _ in entries for covariate in stage.covariates]
-    variant = baseline.variant(used, targets.run.variant.source)
+    of_run = targets.run.variant
+    variant = replace(baseline.variant(used, of_run.source), left_out=of_run.left_out)
     _check_name(variant)
     for fold, (stage, answers) in enumerate(entries):
         yield Entry(variant, "source", 0, fold, stage, answers)

@@ -96,7 +96,16 @@ class Networks:
         return Entry(*about, network, tuple(answers), seen)
 
     def _features(self, network: TrainStage, source: TrainStage) -> EvaluateStage | None:
-        """Returns the features that tell how far the sites are apart, where methods adapt."""
+        """Returns the features that tell how far sites are apart, where that is asked.
+
+        They are those of held-out source scans and of a target, of which the networks of a study
+        that leaves sites out saw nothing.
+        """
+        if self._run.variant.left_out and network is source:
+            tested = source.validation
+            for scans in self.targets.scans.values():
+                tested = tested + self._catalogue.examples(scans)
+            return self._evaluate(network, tested, FEATURES)
         cohort = self.targets.tuned_on
         if not self._run.methods or cohort is None or self._run.finetune.labels:
             return None

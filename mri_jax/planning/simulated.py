@@ -12,6 +12,7 @@ from mri_jax.settings.study import Study, named
 from mri_jax.simulation import (
     CLASSES,
     NAMES,
+    SITES,
     CohortRequest,
     SimulationSettings,
     cohorts_of_shift,
@@ -21,13 +22,14 @@ from mri_jax.simulation import (
 from mri_jax.site_shifts import SHIFTS, shifts_named
 
 
-def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
-    """Returns the cohorts and diagnoses that the study needs, no others.
+def cohort_requests(study: Study, names: tuple[str, ...] = ()) -> tuple[CohortRequest, ...]:
+    """Returns the cohorts (or some by name) and diagnoses that the study needs, no others.
 
     ``simulation.subjects_per_class`` scales the default counts, in which the source and the
     fine-tuned cohort have 60 AD and 60 CN; ``simulation.paper_counts`` takes the paper's.
     """
-    unknown = [name for name in study.cohorts if name not in NAMES]
+    names = names or study.cohorts
+    unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise UserError(
             f"{named('data.cohort')}: is empty, so that cohorts are simulated, and {unknown[0]!r} "
@@ -52,12 +54,19 @@ def cohort_requests(study: Study) -> tuple[CohortRequest, ...]:
             f"{strange[0]!r}"
         )
     requests = default_cohorts(
-        classes=tuple(classes), names=study.cohorts, paper_counts=choice.paper_counts
+        classes=tuple(classes), names=names, paper_counts=choice.paper_counts
     )
     requests = _scaled(study, requests)
     if choice.shift == "sites":
         return requests
-    return cohorts_of_shift(shifts_named(choice.shift), requests, study.cohorts[0])
+    return cohorts_of_shift(shifts_named(choice.shift), requests, names[0])
+
+
+def site_counts(study: Study) -> dict[str, tuple[int, int]]:
+    """Returns how many scans of the negative and the positive class each site would have."""
+    requests = cohort_requests(study, study.sites.cohorts or SITES)
+    labels = (study.task.negative, study.task.positive)
+    return {r.name: (r.counts.get(labels[0], 0), r.counts.get(labels[1], 0)) for r in requests}
 
 
 def _scaled(study: Study, requests: tuple[CohortRequest, ...]) -> tuple[CohortRequest, ...]:

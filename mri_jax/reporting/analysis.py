@@ -2,16 +2,17 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation import differences, families, summary, thresholds
+from mri_jax.evaluation import differences, families, left_out, summary, thresholds
 from mri_jax.evaluation.cells import MethodScores, entries
 from mri_jax.evaluation.families import Family, Method
+from mri_jax.evaluation.left_out import LeftOut
 from mri_jax.evaluation.predictions import KEY
 from mri_jax.evaluation.variants import UNKNOWN, Variant, described, of_rows
 from mri_jax.problems import counted
@@ -20,6 +21,9 @@ from mri_jax.runs.results import Results
 
 TOLERANCE = 1e-4
 """Two runs that claim the same network may differ this much in a logit (other devices)."""
+
+COVARIATES = ("age", "sex", "snr", "correlation", "leakage")
+"""What the score of controls is held against, as far as the scans have it."""
 
 CLASSES = ("negative", "positive")
 """Names of labels 0 and 1 where the diagnoses behind them are unknown or several."""
@@ -38,6 +42,7 @@ class FamilyAnalysis:
       points: From `thresholds.operating_points`.
       calibration: From `thresholds.calibration_table`.
       classes: What labels 0 and 1 stand for, e.g. ``("CN", "AD")``.
+      left_out: What methods of which every site was left out once say of sites; None of others.
     """
 
     family: Family
@@ -48,6 +53,7 @@ class FamilyAnalysis:
     points: pd.DataFrame
     calibration: pd.DataFrame
     classes: tuple[str, str] = CLASSES
+    left_out: LeftOut | None = None
 
     def tested(self, cohort: str) -> list[MethodScores]:
         """Returns the entries of a target cohort that have scores."""
@@ -205,10 +211,39 @@ def analyse(runs: Sequence[Results], seed: int = 0) -> Analysis:
                 points=thresholds.operating_points(predictions, family, seed, found),
                 calibration=thresholds.calibration_table(predictions, family, found),
                 classes=_classes(found, runs),
+                left_out=_left_out(predictions, family, runs, seed) if family.apart else None,
             )
         )
     simulated = any(run.simulated for run in runs)
     return Analysis(tuple(runs), simulated, predictions, tuple(sections), seed, names_of(runs))
+
+
+def _left_out(
+    predictions: pd.DataFrame, family: Family, runs: Sequence[Results], seed: int
+) -> LeftOut:
+    """Returns what methods that never saw a site say of sites."""
+    arrays: dict[str, np.ndarray] = {}
+    for run in runs:
+        arrays |= run.arrays(results.FEATURES)
+
+    def features(method: Method) -> Iterator[left_out.Features]:
+        for name, values in arrays.items():
+            run, _, rest = name.rpartition(f"/{method.stage}/")
+            fold, _, what = rest.partition("/")
+            if run == method.run and what == "features":
+                own = f"{method.run}/{fold}"
+                yield values, arrays[f"{own}/cohort"], arrays[f"{own}/target"]
+
+    key = ["subject_id", "session_id"]
+    people = [run.cohort for run in runs if set(key) <= set(run.cohort.columns)]
+    frame = pd.concat(people, ignore_index=True) if people else pd.DataFrame(columns=key)
+    known = [name for name in COVARIATES if name in frame]
+    frame = frame[[*key, *known]].drop_duplicates(key)
+    if "sex" in known:
+        frame["sex"] = frame["sex"].map({"F": 1.0, "M": 0.0})
+    for name in known:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    return left_out.evaluate(predictions, family.methods, frame, features, known, seed)
 
 
 def _classes(found: Sequence[MethodScores], runs: Sequence[Results]) -> tuple[str, str]:

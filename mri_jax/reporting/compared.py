@@ -55,13 +55,16 @@ def _of_section(analysis: Analysis, section: FamilyAnalysis) -> Compared:
             if asked.name not in wanted:
                 continue
             source = asked.source
+            if section.left_out is not None:
+                sources["all sites but the one left out"] = None
+                continue
             of = f"{source.name}: {source.positive} against {source.negative} of "
             sources[(of if source.name else "") + source.pooled] = None
     tested = [c for c in section.cohorts if section.tested(c)]
     return Compared(
         key=section.family.key,
         title=section.title,
-        networks="; ".join(dict.fromkeys(map(of_run, networks))),
+        networks="; ".join(dict.fromkeys(of_run(m.wherever) for m in networks)),
         sources="; ".join(sources),
         tuned=", ".join(tuned),
         targets="; ".join(f"{cohort} ({section.subjects(cohort)})" for cohort in tested),

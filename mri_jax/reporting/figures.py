@@ -39,6 +39,8 @@ def score_figures(analysis: Analysis) -> list[Picture]:
     """Returns every figure that is made of scores alone."""
     made: list[Picture] = []
     for section in analysis.sections:
+        if section.family.apart:
+            continue  # a forest plot shows them
         key = section.family.key
         cohorts = [cohort for cohort in section.cohorts if section.tested(cohort)]
         made += [_scores(section, cohort, analysis.simulated) for cohort in cohorts]
@@ -340,10 +342,13 @@ def _short(count: float | None) -> str:
 def cohorts_of(
     sections: Sequence[FamilyAnalysis],
 ) -> list[tuple[FamilyAnalysis, str, list[MethodScores]]]:
-    """Returns every (section, target cohort) that has scores, with its entries."""
+    """Returns every (section, target cohort) that has scores, with its entries.
+
+    Not those of networks that are tested apart, whose figures would be one a site.
+    """
     return [
         (section, cohort, section.tested(cohort))
         for section in sections
-        for cohort in section.cohorts
+        for cohort in section.cohorts * (not section.family.apart)
         if section.tested(cohort)
     ]

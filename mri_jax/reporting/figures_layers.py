@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from mri_jax.errors import UserError
-from mri_jax.evaluation.families import SOURCE
+from mri_jax.evaluation.families import SOURCE, Method
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs import results
 from mri_jax.runs.labels import of_run, of_stage
@@ -22,11 +22,12 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     """Filters (all runs), and feature maps unless they show a real scan and ``share`` is set.
 
     The arrays are those of `mri_jax.runs.results.FILTERS` and `FEATURE_MAPS`; a run without them
-    has no such figure.
+    has no such figure. Of networks of which every site was left out once those of the first site
+    are shown.
     """
     made: list[Picture] = []
     filters = _by_network(analysis.arrays(results.FILTERS))
-    for run in analysis.ordered({run for run, _ in filters}):
+    for run in _first_of_each(analysis, {run for run, _ in filters}):
         stages = {stage: array for (name, stage), array in filters.items() if name == run}
         made.append(_filters(analysis, run, stages))
     if share and not analysis.simulated:
@@ -34,10 +35,18 @@ def layer_figures(analysis: Analysis, share: bool) -> list[Picture]:
     arrays = analysis.arrays(results.FEATURE_MAPS)
     scan = str(arrays.pop("scan", "")) if analysis.simulated and not share else ""
     maps = _by_network(arrays)
-    for run in analysis.ordered({run for run, _ in maps}):
+    for run in _first_of_each(analysis, {run for run, _ in maps}):
         stages = {stage: array for (name, stage), array in maps.items() if name == run}
         made.append(_maps(analysis, run, stages, scan))
     return made
+
+
+def _first_of_each(analysis: Analysis, runs: set[str]) -> list[str]:
+    """Returns the runs in order, of those that differ by the sites left out the first."""
+    found: dict[Method, str] = {}
+    for run in analysis.ordered(runs):
+        found.setdefault(analysis.method(run, SOURCE).wherever, run)
+    return list(found.values())
 
 
 def _by_network(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str], np.ndarray]:

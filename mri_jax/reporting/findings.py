@@ -13,7 +13,7 @@ import pandas as pd
 
 from mri_jax.evaluation.operating import ARGMAX, REFITTED
 from mri_jax.problems import counted
-from mri_jax.reporting import trainings
+from mri_jax.reporting import left_out, trainings
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
 from mri_jax.reporting.forest import Forest, forest
 from mri_jax.runs import faults
@@ -58,19 +58,33 @@ class Finding:
 
 def findings(analysis: Analysis) -> list[Finding]:
     """Returns what each table says of each target that has scores."""
-    return [
-        Finding(
+    return [found for section in analysis.sections for found in _of_section(section)]
+
+
+def _of_section(section: FamilyAnalysis) -> Iterator[Finding]:
+    """Yields what a table says of each target; of targets that were left out in turn together."""
+    if section.left_out is not None:
+        tested = left_out.of_networks(section.left_out)
+        positive, negative = (sum(s.counts[label] for s in tested) for label in (0, 1))
+        yield Finding(
             table=section.family.key,
-            title=section.title + (" (exploratory)" if section.family.exploratory else ""),
-            cohort=cohort,
-            subjects=section.subjects(cohort),
-            claims=tuple(claims(section, cohort)),
-            forest=forest(section, cohort),
+            title=section.title,
+            cohort="Each site left out",
+            subjects=f"{positive} {section.classes[1]}, {negative} {section.classes[0]}",
+            claims=tuple(Claim(*said) for said in left_out.claims_of(section)),
+            forest=left_out.forest_of(section),
         )
-        for section in analysis.sections
-        for cohort in section.cohorts
-        if section.tested(cohort)
-    ]
+        return
+    for cohort in section.cohorts:
+        if section.tested(cohort):
+            yield Finding(
+                table=section.family.key,
+                title=section.title + (" (exploratory)" if section.family.exploratory else ""),
+                cohort=cohort,
+                subjects=section.subjects(cohort),
+                claims=tuple(claims(section, cohort)),
+                forest=forest(section, cohort),
+            )
 
 
 def wrong(analysis: Analysis) -> list[str]:

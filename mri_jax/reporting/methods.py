@@ -62,6 +62,14 @@ def _shared(analysis: Analysis, asked: Callable[[Study], T]) -> T | None:
     return found[0] if all(value == found[0] for value in found) else None
 
 
+_POOLED = (
+    "Over sites logits of the AUC were pooled by random effects, the variance of a site being that "
+    "of interval A: between sites by restricted maximum likelihood, the interval of the mean by "
+    "Hartung and Knapp's method (2001, doi:10.1002/sim.1009), never narrower than the normal one, "
+    "and for a new site the prediction interval of Higgins et al. (2009, "
+    "doi:10.1111/j.1467-985X.2008.00552.x) with the number of sites less two as degrees of freedom."
+)
+
 _STEPS = {
     "inhomogeneity": {
         "n4": (
@@ -262,7 +270,11 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
     folds = networks["fold"].nunique()
     cohorts = ", ".join(dict.fromkeys(networks.loc[networks["split"].eq("test"), "cohort"]))
     source = ", ".join(dict.fromkeys(networks.loc[networks["split"].eq("validation"), "cohort"]))
-    named = dict.fromkeys(of_run(analysis.method(run, SOURCE)) for run in networks["run"].unique())
+    apart = networks["left_out"].ne("").any()
+    if apart:
+        source, cohorts = "all sites but one", f"that site, each of {cohorts} in turn"
+    methods = [analysis.method(run, SOURCE).wherever for run in networks["run"].unique()]
+    named = dict.fromkeys(map(of_run, methods))
     runs = "; ".join(named)
     kind = "simulated scans" if analysis.simulated else "T1-weighted scans"
     paragraphs = []
@@ -277,6 +289,7 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         parts = _shared(analysis, lambda study: study.finetune.parts)
         share = f"one of {parts} stratified parts" if parts else "a stratified part"
         cohort = _shared(analysis, lambda study: study.finetune.cohort) or "the target"
+        cohort = "the site left out" if apart else cohort
         named_ways = "; ".join(of_stage(s) for s in sorted(stages, key=layer_order))
         done, made = "fine-tuned on", "tuned"
         if any(adaptation.of_stage(stage) for stage in stages):
@@ -305,6 +318,8 @@ def methods_paragraphs(analysis: Analysis) -> list[str]:
         "(new subjects and retrained networks) adds the variance between networks, corrected for "
         "shared training subjects [4]."
     )
+    if apart:
+        paragraphs.append(_POOLED)
     paragraphs.append(
         "Methods were compared on the same subjects by a paired permutation test of the mean over "
         f"networks ({PERMUTATIONS} permutations; of ranks for the AUC [8]), by DeLong's paired "

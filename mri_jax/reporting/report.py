@@ -7,7 +7,15 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files
-from mri_jax.reporting import demographics, label_curve, page, sites, tables, trainings
+from mri_jax.reporting import (
+    demographics,
+    label_curve,
+    left_out,
+    page,
+    sites,
+    tables,
+    trainings,
+)
 from mri_jax.reporting.analysis import Analysis, analyse, load_runs
 from mri_jax.reporting.compared import published_table
 from mri_jax.reporting.costs import cost_table
@@ -72,6 +80,7 @@ def write_report(
         s.family.key: [
             table
             for table in (
+                *left_out.of_section(s),
                 *tables.tables_of(s, published, marks),
                 cost_table(s, analysis),
                 label_curve.gains_table(s, analysis),
@@ -117,6 +126,8 @@ def _figures(analysis: Analysis, share: bool) -> dict[str, list[Picture]]:
     for section in analysis.sections:
         if section.family.key.startswith("labels"):
             found[section.family.key] = [label_curve.curve(section, analysis)]
+        if plot := left_out.forest_picture(section, analysis):
+            found[section.family.key] = [plot]
         if not share:  # its dots are single subjects
             for picture in sites.sites_figure(section, analysis):
                 found.setdefault(section.family.key, []).append(picture)

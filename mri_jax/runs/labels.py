@@ -56,9 +56,12 @@ def of_run(method: Method) -> str:
     'CNN-5 with group normalisation and residual blocks'
     >>> of_run(Method("", "source", Variant("cnn", "", 4, 2.0, chosen="searched")))
     "the search's winner (CNN-4, width 2)"
+    >>> of_run(Method("", "source", Variant("cnn", "", 5, 1.0, left_out="NYU")))
+    'CNN-5 without NYU'
     """
     variant = method.variant
     trained = f", trained on {variant.source}" if variant.source else ""
+    trained += f" without {variant.left_out}" if variant.left_out else ""
     if variant.is_baseline:
         return _baseline(variant.family) + trained
     if variant.family != CNN:

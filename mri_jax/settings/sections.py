@@ -79,6 +79,36 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sites:
+    """Every site left out once, and tested with networks that were trained on all others."""
+
+    minimum: int = field(
+        Whole(0, 100_000),
+        "scans of each class that a site needs to be left out by itself; 0: no site is left out",
+        0,
+        before=0,
+    )
+    cohorts: tuple[str, ...] = field(
+        Many(NAME, 0, 100, distinct=True),
+        "the sites; empty: every cohort of the table, or those of a simulated study of many sites",
+        (),
+        before=(),
+    )
+    small: str = field(
+        Choice(("pool", "drop")),
+        "what becomes of smaller sites: left out together as one, or not used at all",
+        "pool",
+        before="pool",
+    )
+    left_out: tuple[str, ...] = field(
+        Many(NAME, 0, 100, distinct=True),
+        "of a variant, the sites that its networks never see; leave it empty, the table says it",
+        (),
+        before=(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Where scans come from and how they reach the device."""
 

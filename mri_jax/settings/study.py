@@ -47,6 +47,7 @@ from mri_jax.settings.sections import (
     Finetune,
     Model,
     Simulation,
+    Sites,
     Source,
     Task,
     Train,
@@ -54,7 +55,9 @@ from mri_jax.settings.sections import (
 from mri_jax.settings.space import Line, lines_of, overrides
 
 # What a variant may change; the rest of a study is one for all its variants.
-VARIED = ("task", "source", "targets", "model", "train", "finetune", "adaptation", "augment")
+VARIED = (
+    "task", "source", "targets", "sites", "model", "train", "finetune", "adaptation", "augment",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ class Study:
     task: Task = dataclasses.field(default_factory=Task)
     source: Source = dataclasses.field(default_factory=Source)
     targets: tuple[str, ...] = field(COHORTS, "test cohorts", ("ADNI2", "ADNI3", "AIBL"))
+    sites: Sites = dataclasses.field(default_factory=Sites, metadata={"before": Sites()})
     data: Data = dataclasses.field(default_factory=Data)
     simulation: Simulation = dataclasses.field(default_factory=Simulation)
     model: Model = dataclasses.field(default_factory=Model)
@@ -260,6 +264,14 @@ class Study:
         return replace(self, model=Model(**settled(asdict(self.model))), variants=variants)
 
     @property
+    def awaits_sites(self) -> bool:
+        """Whether sites are to be left out of which only the cohort table knows the names.
+
+        `mri_jax.planning.sites` then makes the variants, one a site.
+        """
+        return bool(self.sites.minimum) and not any(run.variant.left_out for run in self.runs)
+
+    @property
     def smoke(self) -> bool:
         """Whether it asks only if everything runs, so that its scores mean nothing."""
         return self.preset == "smoke"
@@ -312,6 +324,7 @@ def _refuse_targets(values: Any) -> None:
 
 def _check(study: Study) -> None:
     """Check what the fields of a study say together."""
+    _check_sites(study)
     data, names = study.data, [run.name for run in study.runs]
     searching.check(study.search)
     for number, line in enumerate(study.lines):
@@ -333,6 +346,35 @@ def _check(study: Study) -> None:
         raise UserError(
             f"{ROOT}.data.histogram_reference: 'training' needs {ROOT}.data.normalisation=histogram"
         )
+
+
+def _check_sites(study: Study) -> None:
+    """Refuses what would say the same as the sites do, otherwise."""
+    sites, plain = study.sites, Study()
+    if study.sites.left_out:
+        raise UserError(f"{ROOT}.sites.left_out: is said by the table; leave it empty")
+    if not sites.minimum:
+        for name in ("cohorts", "small"):
+            if getattr(sites, name) != getattr(plain.sites, name):
+                raise UserError(
+                    f"{ROOT}.sites.{name}: needs {ROOT}.sites.minimum, which is 0: no site is left "
+                    "out"
+                )
+        return
+    if study.search.trials:
+        raise UserError(
+            f"{ROOT}.search.trials: a search and {ROOT}.sites.minimum exclude one another; search "
+            "first, on sites that are named as the source"
+        )
+    for name, here, there in (
+        ("source.cohorts", study.source.cohorts, plain.source.cohorts),
+        ("finetune.cohort", study.finetune.cohort, plain.finetune.cohort),
+    ):
+        if here != there:
+            raise UserError(
+                f"{ROOT}.{name}: {shown(here)} says otherwise than {ROOT}.sites.minimum, by which "
+                f"every site is left out once; name the sites in {ROOT}.sites.cohorts"
+            )
 
 
 def named(field: str) -> str:
@@ -392,7 +434,7 @@ def _run(study: Study, at: str) -> Run:
             f"{train.max_epochs}"
         )
     return Run(
-        variant=_variant_of(spec, source.name),
+        variant=_variant_of(spec, source.name, study.sites),
         spec=spec,
         task=task,
         source=source,
@@ -405,7 +447,7 @@ def _run(study: Study, at: str) -> Run:
     )
 
 
-def _variant_of(spec: CNNSpec, source: str) -> Variant:
+def _variant_of(spec: CNNSpec, source: str, sites: Sites) -> Variant:
     """Returns what tables say of a network."""
     attention = "" if spec.attention == NO_ATTENTION else spec.attention
     if attention and spec != replace(spec, attention_blocks=()):
@@ -418,6 +460,7 @@ def _variant_of(spec: CNNSpec, source: str) -> Variant:
         attention,
         norm="" if spec.norm == BATCH else spec.norm,
         residual="residual" if spec.residual else "",
+        left_out="+".join(sites.left_out),
     )
 
 

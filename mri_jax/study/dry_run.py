@@ -9,6 +9,7 @@ from mri_jax.study.making import scans_to_make
 from mri_jax.study.measured import Costs
 from mri_jax.study.prepare import check_memory, planned
 from mri_jax.study.running import Running
+from mri_jax.study.scans import open_store, with_sites
 from mri_jax.study.stages import StageFolders
 
 
@@ -23,10 +24,12 @@ def print_plan(
       UserError: What `run` would refuse.
     """
     how = how or Running()
+    store = open_store(study) if how.store is None else how.store
+    study = with_sites(study, store, how.say)
     study = begin.settled(epath.Path(workdir), study, how.devices.on_host)
     begin.check_config(epath.Path(workdir), study)
     folders = StageFolders(stages, how.say)
-    catalogue, plan = planned(study, folders, how.store)
+    catalogue, plan = planned(study, folders, store)
     to_simulate = scans_to_make(study, folders.root)
     check_memory(plan, catalogue, folders, how.memory)
     how.say(how.said)

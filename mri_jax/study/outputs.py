@@ -173,9 +173,10 @@ def write_features(
             continue
         rows, fold = list(stage.tested.rows), f"fold{entry.fold}"
         arrays[f"{entry.run}/{entry.stage}/{fold}/features"] = folders.features(stage)
-        target = next(answer.cohort for answer in entry.answers if answer.split == "adaptation")
+        of = ("adaptation", "test") if entry.variant.left_out else ("adaptation",)
+        target = {answer.cohort for answer in entry.answers if answer.split in of}
         arrays[f"{entry.run}/{fold}/cohort"] = cohorts[rows].astype(str)
-        arrays[f"{entry.run}/{fold}/target"] = cohorts[rows] == target
+        arrays[f"{entry.run}/{fold}/target"] = np.isin(cohorts[rows].astype(str), list(target))
         arrays[f"{entry.run}/{fold}/label"] = np.array(stage.tested.labels)
         arrays[f"{entry.run}/{fold}/scan"] = np.array([" ".join(catalogue.keys[r]) for r in rows])
     if arrays:

@@ -12,7 +12,7 @@ from mri_jax.study.feeds import Feeds, check_volumes
 from mri_jax.study.history import epoch_writer
 from mri_jax.study.prepare import check_memory, open_volumes, planned
 from mri_jax.study.running import Running
-from mri_jax.study.scans import open_store
+from mri_jax.study.scans import open_store, with_sites
 from mri_jax.study.stages import StageFolders
 
 
@@ -39,9 +39,10 @@ def run(
     how = how or Running()
     workdir, folders = epath.Path(workdir), StageFolders(stages, how.say)
     with folder_locked(workdir, "work directory"):
+        store = open_store(study) if how.store is None else how.store
+        study = with_sites(study, store, how.say)
         study = begin.settled(workdir, study, how.devices.on_host)
         begin.check_config(workdir, study)
-        store = open_store(study) if how.store is None else how.store
         further = tuple(chosen_runs(study, workdir).values())
         catalogue, plan = planned(study, folders, store, further)
         check_memory(plan, catalogue, folders, how.memory)

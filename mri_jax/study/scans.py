@@ -1,6 +1,6 @@
 """The scans of a study: a cohort table joined with a store, or simulated cohorts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,6 +12,8 @@ from mri_jax.cohort.near_duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.errors import UserError, naming
 from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
+from mri_jax.planning.simulated import site_counts
+from mri_jax.planning.sites import left_out_in_turn
 from mri_jax.problems import counted
 from mri_jax.problems import listed as few
 from mri_jax.settings.study import Study, named
@@ -19,6 +21,9 @@ from mri_jax.study.twice import searched
 from mri_jax.volumes import exclusions
 from mri_jax.volumes.grids import GRIDS, Grid
 from mri_jax.volumes.store import MASK_DIGEST, VolumeStore, older
+
+QUALITY = ("snr", "correlation", "leakage")
+"""Figures of the store's quality control that go into the results beside each scan."""
 
 
 def open_store(study: Study) -> VolumeStore | None:
@@ -36,6 +41,40 @@ def open_store(study: Study) -> VolumeStore | None:
 def grid_of(study: Study, store: VolumeStore | None) -> Grid:
     """Returns the grid of a study's volumes."""
     return GRIDS[study.simulation.grid] if store is None else store.info.grid
+
+
+def with_sites(
+    study: Study, store: VolumeStore | None, say: Callable[[str], None] = print
+) -> Study:
+    """Returns a study with its sites left out in turn, where it asks for that; else as it is.
+
+    Args:
+      study: What is asked.
+      store: Its store; None where it simulates its scans.
+      say: Where it is told what becomes of small sites.
+
+    Raises:
+      UserError: The table is absent or malformed, or its sites will not do.
+    """
+    if not study.awaits_sites:
+        return study
+    if store is None:
+        counts = site_counts(study)
+    else:
+        with naming(named("data.cohort")):
+            frame = read_table(study.data.cohort)
+        stored = set(store.index.index)
+        frame = frame[[key in stored for key in _keys(frame)]]
+        classes = (study.task.negative, study.task.positive)
+        of = frame.groupby("cohort")["diagnosis"].value_counts().to_dict()
+        counts = {
+            site: (of.get((site, classes[0]), 0), of.get((site, classes[1]), 0))
+            for site in frame["cohort"].unique()
+        }
+    study, told = left_out_in_turn(study, counts)
+    for line in told:
+        say(f"note: {line}")
+    return study
 
 
 def open_catalogue(
@@ -79,8 +118,10 @@ def open_catalogue(
     wanted, known_ids = _keys(listed), set(_keys(frame))
     rows = store.index.loc[list(catalogue.keys)]
     has_masks = MASK_DIGEST in rows
+    known_of = [name for name in QUALITY if name in rows and name not in catalogue.frame]
     catalogue = replace(
         catalogue,
+        frame=catalogue.frame.assign(**{name: rows[name].to_numpy() for name in known_of}),
         simulated=store.info.simulated,
         notes=(*notes, *_surplus(wanted, known_ids, store), *_of_earlier_rules(rows, store)),
         excluded=frozenset(exclusions.keys(exclusions.standing(store.path))),

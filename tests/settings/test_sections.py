@@ -7,7 +7,7 @@ import pytest
 from mri_jax.settings.generated import config_dict
 from mri_jax.settings.page import page
 from mri_jax.settings.search import Search
-from mri_jax.settings.sections import Adaptation
+from mri_jax.settings.sections import Adaptation, Sites
 from tests.conftest import ROOT
 from tests.settings.recorded import recorded, resolved, typed
 
@@ -32,6 +32,7 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
         "finetune": tuning,
         "adaptation": typed(asdict(Adaptation())),
         "search": typed(asdict(Search(folds=2 if config.endswith((":demo", ":smoke")) else 3))),
+        "sites": typed(asdict(Sites())),
     }
     whole = RECORDED[config] | added
     assert repr(found) == repr({name: _sorted(whole[name]) for name in sorted(whole)})
