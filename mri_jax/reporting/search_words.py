@@ -1,5 +1,6 @@
 """What a search found, in at most five sentences: nothing, where the numbers do not hold it."""
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -9,7 +10,7 @@ from mri_jax.evaluation.variants import SEARCHED
 from mri_jax.problems import counted
 from mri_jax.reporting.findings import ALPHA, Claim
 from mri_jax.reporting.search import WORDS, SearchAnalysis
-from mri_jax.runs.labels import titled
+from mri_jax.runs.labels import of_run, titled
 from mri_jax.runs.search import BESIDE, COMPLETE
 from mri_jax.showing.numbers import interval, p_value, percent, signed
 
@@ -25,9 +26,18 @@ def claims(search: SearchAnalysis) -> Iterator[Claim]:
 
 
 def found_nothing(search: SearchAnalysis) -> bool:
-    """Returns whether the winner is not clearly better than chance on those set aside."""
+    """Returns whether the winner is not clearly better than chance on those set aside.
+
+    A perfect separation has no interval; it is beyond chance where few orders of the labels have
+    it.
+    """
     row = _winner(search)
-    return row is None or pd.isna(row["a_low"]) or not row["a_low"] > 0.5
+    if row is None or pd.isna(row["mean"]):
+        return True
+    if row["mean"] == 1.0:
+        positive, negative = int(row["n_positive"]), int(row["n_negative"])
+        return 1 / math.comb(positive + negative, positive) > ALPHA / 2
+    return pd.isna(row["a_low"]) or not row["a_low"] > 0.5
 
 
 def _winner(search: SearchAnalysis) -> pd.Series | None:
@@ -43,7 +53,7 @@ def _verdict(search: SearchAnalysis) -> str:
     who = f"on {search.aside.subjects(search.aside.cohorts[0])} set aside before the first trial"
     if row is None or pd.isna(row["mean"]):
         return f"{NOTHING}: the winner has no AUC {who}."
-    limits = interval(row["a_low"], row["a_high"]) or "without an interval"
+    limits = interval(row["a_low"], row["a_high"]) or f"(no interval: {row['a_note']})"
     told = f"{percent(row['mean'])}% {limits}"
     if found_nothing(search):
         return (
@@ -57,7 +67,7 @@ def _verdict(search: SearchAnalysis) -> str:
             f"{who} the winner's AUC is {told}, above chance; {NOTHING.lower()} that is clearly "
             "better than what it is compared with."
         )
-    names = " and ".join(search.aside.label(each["second"]) for each in better)
+    names = " and ".join(_run_of(search, each["second"]) for each in better)
     return f"{who} the winner's AUC is {told}, clearly better than {names}."
 
 
@@ -75,10 +85,16 @@ def _against(search: SearchAnalysis) -> Iterator[str]:
     for row in _differences(search):
         limits = interval(row["low"], row["high"])
         p = "no test" if pd.isna(row["p_holm"]) else f"adjusted p {p_value(row['p_holm'])}"
-        pair = search.aside.pair(row["first"], row["second"])
-        told.append(f"{titled(pair)} {signed(row['difference'])} {limits} points ({p})")
+        change = f"{signed(row['difference'])} {limits}".rstrip()
+        told.append(f"{_run_of(search, row['second'])} {change} points ({p})")
     if told:
-        yield "; ".join(told) + "."
+        yield f"The winner minus {'; minus '.join(told)}, all on those set aside."
+
+
+def _run_of(search: SearchAnalysis, name: str) -> str:
+    """Returns what people call a method on those set aside: the config's own is said to be it."""
+    method = next(m for m in search.aside.family.methods if m.name == name)
+    return of_run(method) if method.variant.chosen else f"{of_run(method)} as configured"
 
 
 def _trials(search: SearchAnalysis) -> str:

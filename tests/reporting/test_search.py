@@ -9,7 +9,7 @@ from mri_jax import files, sealed
 from mri_jax.evaluation.predictions import probability_of
 from mri_jax.evaluation.variants import Variant, described
 from mri_jax.reporting import search_words
-from mri_jax.reporting.search import SearchAnalysis, _of_run
+from mri_jax.reporting.search import _of_run
 from mri_jax.reporting.search_figures import search_figures
 from mri_jax.reporting.search_tables import search_tables
 from mri_jax.runs import search as results
@@ -71,10 +71,10 @@ def trials(matters: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def made(folder, shifts=(2.0, 2.0, 2.0), matters=True, search=None) -> SearchAnalysis:
+def made(folder, shifts=(2.0, 2.0, 2.0), matters=True, search=None, people=40):
     place = epath.Path(folder) / results.FOLDER
     files.write_csv(place / results.TRIALS, trials(matters))
-    files.write_csv(place / results.ASIDE, aside(shifts))
+    files.write_csv(place / results.ASIDE, aside(shifts, people))
     sealed.write(place / results.CHOSEN, {"chosen": {}}, ())
     study = study_of(folder, subjects=2, search={"trials": 12, **(search or {})})
     empty = pd.DataFrame()
@@ -104,7 +104,14 @@ def test_a_winner_like_the_others_is_above_chance_and_nothing_better_was_found(t
 
 def test_a_winner_that_beats_the_others_says_whom(tmp_path):
     told = next(search_words.claims(made(tmp_path, (3.0, 2.9, 0.0)))).text
-    assert told.endswith("clearly better than CNN-2, source.")
+    assert told.endswith("clearly better than CNN-2 as configured.")
+
+
+def test_a_perfect_separation_is_above_chance_unless_there_are_few_to_separate(tmp_path):
+    told = next(search_words.claims(made(tmp_path / "many", (99.0, 0.0, 0.0)))).text
+    assert "AUC is 100.0% (no interval: perfect separation), clearly better than" in told
+    few = made(tmp_path / "few", (99.0, 0.0, 0.0), people=4)
+    assert next(search_words.claims(few)).text.startswith("Nothing was found: on 2 AD, 2 CN")
 
 
 def test_trials_and_fields_are_told_with_their_numbers(tmp_path):
