@@ -140,6 +140,7 @@ def _importance(search: SearchAnalysis) -> Callable[[Figure], None]:
         axes.axvline(0, color="0.5", linewidth=0.7, linestyle=":")
         axes.set_yticks(range(len(found)), [each.field for each in found])
         axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_xlim(left=max(axes.get_xlim()[0], -60.0))  # intervals of few trials go on and on
         axes.set_xlabel("percent of the variance")
 
     return draw
