@@ -23,9 +23,9 @@ from mri_jax.search.journal import NAME, Journal
 from mri_jax.settings.search import GRID, NO_PRUNER, OBJECTIVES, Search
 from mri_jax.settings.space import Line
 
-PLACE, AGAIN, REASON, ASKED = "place", "again", "reason", "asked"
-"""Attributes of trials: which of its kind; which trial it repeats; why it was pruned. And of a
-search: the fingerprint of all that it was asked."""
+PLACE, AGAIN, DRAWN, REASON, ASKED = "place", "again", "drawn", "reason", "asked"
+"""Attributes of trials: which of its kind, once it is drawn whole; which trial it repeats, and what
+that one had drawn; why it was pruned. And of a search: the fingerprint of all that it was asked."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,13 @@ class Ledger:
 
     def before(self, taken: Taken) -> dict[int, float]:
         """Returns what was reported of a trial that another one repeats."""
+        trials = self._study.get_trials(deepcopy=False)
+        found: dict[int, float] = {}
         number = taken.trial.user_attrs.get(AGAIN)
-        found = self._study.get_trials(deepcopy=False)
-        return dict(found[number].intermediate_values) if number is not None else {}
+        while number is not None:
+            found |= trials[number].intermediate_values
+            number = trials[number].user_attrs.get(AGAIN)
+        return found
 
     def _recover(self) -> None:
         """Enqueues running trials without an owner again; those that are not drawn whole are lost.
@@ -173,8 +177,10 @@ class Ledger:
                 continue
             try:
                 if PLACE in trial.user_attrs and trial.number not in repeated:
-                    about = {PLACE: trial.user_attrs[PLACE], AGAIN: trial.number}
-                    self._study.enqueue_trial(trial.params, user_attrs=about)
+                    # One that repeats another may have lost its owner before it had all of it.
+                    drawn = trial.user_attrs.get(DRAWN, trial.params)
+                    about = {PLACE: trial.user_attrs[PLACE], AGAIN: trial.number, DRAWN: drawn}
+                    self._study.enqueue_trial(drawn, user_attrs=about)
                 self._study.tell(trial.number, state=TrialState.FAIL)
             finally:
                 own.release()

@@ -8,11 +8,11 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from mri_jax.runs.search import PREFIX
-from mri_jax.search.ledger import AGAIN, ASKED, PLACE, REASON, Ledger
+from mri_jax.search.ledger import AGAIN, DRAWN, PLACE, REASON, Ledger
 from mri_jax.settings.search import OBJECTIVES
 from mri_jax.settings.space import Line
 
-_INSIDE = (PLACE, AGAIN, REASON, ASKED, "folds")
+_INSIDE = (PLACE, AGAIN, DRAWN, REASON, "folds")
 
 
 def table(ledgers: Sequence[Ledger], lines: Sequence[Line], names: Sequence[str]) -> pd.DataFrame:

@@ -132,6 +132,37 @@ def test_a_trial_of_a_living_process_is_left_alone_and_that_of_a_dead_one_is_run
     assert ledger.done
 
 
+def test_a_repeated_trial_that_loses_its_owner_while_it_is_taken_keeps_its_values(
+    tmp_path, monkeypatch
+):
+    """A kill between two of the lines that a trial's values take."""
+    bench = bench_of(study_of(tmp_path, search=SEARCH), tmp_path)
+    (ledger,) = ledgers(bench, tmp_path)
+    taken = ledger.take()
+    while "model.attention_blocks" not in taken.values:
+        taken.finish([0.5])
+        taken = ledger.take()
+    taken.trial.report(-0.6, 1)
+    taken.leave()
+    suggest, left = optuna.Trial._suggest, []
+
+    def dies(trial, name, distribution):
+        left.append(name)
+        if len(left) in (2, 5):
+            raise KeyboardInterrupt
+        return suggest(trial, name, distribution)
+
+    monkeypatch.setattr(optuna.Trial, "_suggest", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            ledgers(bench, tmp_path)[0].take()
+    (later,) = ledgers(bench, tmp_path)
+    again = later.take()
+    assert again.values == taken.values
+    assert again.trial.user_attrs["place"] == taken.trial.user_attrs["place"]
+    assert later.before(again) == {1: -0.6}
+
+
 def test_the_journal_of_another_space_is_refused(tmp_path):
     bench = bench_of(study_of(tmp_path, search=SEARCH), tmp_path)
     ledgers(bench, tmp_path)
