@@ -6,6 +6,7 @@ from mri_jax.problems import counted
 from mri_jax.reporting import trainings
 from mri_jax.reporting.analysis import Analysis
 from mri_jax.runs.labels import titled
+from mri_jax.settings.study import Study
 from mri_jax.showing.numbers import DASH
 from mri_jax.showing.table import Cell, Table, from_rows, text, without_empty
 
@@ -27,8 +28,7 @@ def runs_table(analysis: Analysis) -> Table:
             else (
                 f"{study.name}:{study.preset}",
                 f"{study.task.positive} against {study.task.negative}",
-                ", ".join(study.source.cohorts),
-                ", ".join(study.targets),
+                *_trained_and_tested(study),
                 str(study.seed),
             )
         )
@@ -36,6 +36,13 @@ def runs_table(analysis: Analysis) -> Table:
     header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
     note = "Variants of a run may override its task, source or network; the table below lists them."
     return from_rows("runs", "Runs", header, rows, note)
+
+
+def _trained_and_tested(study: Study) -> tuple[str, str]:
+    """Returns the cohorts of a study's source and its targets."""
+    if study.sites.minimum:
+        return "all sites but the one left out", "each site"
+    return ", ".join(study.source.cohorts), ", ".join(study.targets)
 
 
 def _device(recorded: str) -> str:

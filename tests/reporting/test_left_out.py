@@ -12,8 +12,9 @@ from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_layers import layer_figures
 from mri_jax.reporting.findings import findings
+from mri_jax.reporting.overview import runs_table
 from mri_jax.runs import results
-from tests import synthetic_run
+from tests import studies, synthetic_run
 
 SITES = {"NYU": (20, 24), "UM_1": (12, 15), "KKI": (9, 14), "SDSU": (8, 6)}
 
@@ -22,7 +23,8 @@ SITES = {"NYU": (20, 24), "UM_1": (12, 15), "KKI": (9, 14), "SDSU": (8, 6)}
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "sites"
     tables = synthetic_run.left_out_predictions(SITES)
-    synthetic_run.write_run(folder, name="leave_one_site_out", tables=tables, arrays=True)
+    synthetic_run.write_run(folder, tables=tables, arrays=True)
+    studies.study("leave_one_site_out").write(folder / results.CONFIG)
     rng = np.random.default_rng(0)
     arrays = {}
     cohort = tables[1]["cohort"].to_numpy(str)
@@ -57,6 +59,8 @@ def test_a_row_a_site_then_means_of_networks_and_of_baselines(folder):
 
 def test_the_page_says_mean_new_site_baselines_and_whether_sites_are_learnt(analysis):
     (found,) = findings(analysis)
+    (ran,) = runs_table(analysis).rows
+    assert [cell.text for cell in ran][3:5] == ["all sites but the one left out", "each site"]
     claims = {claim.about: claim.text for claim in found.claims}
     assert list(claims) == ["AUC", "New site", "Baselines", "Site"]
     assert "over 4 sites" in claims["AUC"]
