@@ -1,13 +1,18 @@
 """Every site left out once: from counts of scans to variants and a plan."""
 
+import pandas as pd
 import pytest
 
+from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
 from mri_jax.planning.planner import make_plan
 from mri_jax.planning.simulated import catalogue_to_make, site_counts
 from mri_jax.planning.sites import left_out_in_turn
 from mri_jax.settings.study import Study
+from mri_jax.study.scans import open_catalogue, with_sites
+from mri_jax.volumes.store import VolumeStore
 from tests import studies
+from tests.tiny import SMALL_MODEL, make_cohorts
 
 # Negatives and positives; C and D are small, and E has nothing of the task.
 COUNTS = {"A": (30, 20), "B": (12, 10), "C": (6, 9), "D": (7, 5), "E": (0, 0)}
@@ -128,3 +133,33 @@ def test_equal_training_sets_share_their_stages():
         for study in (pooled, again)
     ]  # fmt: skip
     assert prints[0] == prints[1]
+
+
+def test_sites_of_a_table_are_counted_with_their_volumes_and_bring_figures_of_quality(tmp_path):
+    table, path = make_cohorts(tmp_path, subjects=6, cohorts=("NYU", "UM_1", "KKI"))
+    frame = read_table(table)
+    frame["diagnosis"] = frame["diagnosis"].map({"AD": "ASD", "CN": "TC"})
+    lost = frame[frame["cohort"].eq("KKI")].assign(subject_id=lambda f: f["subject_id"] + "x")
+    # Two subjects of KKI have a volume, ten have none.
+    rows = pd.concat([frame[frame["cohort"].ne("KKI")], frame[frame["cohort"].eq("KKI")][:2], lost])
+    write_table(table, rows)
+    index = pd.read_csv(path / "index.csv", dtype=str, keep_default_na=False)
+    index["snr"] = [str(10 + place) for place in range(len(index))]
+    index.sample(frac=1, random_state=0).to_csv(path / "index.csv", index=False)
+    asked = studies.study(
+        "leave_one_site_out", task__positive="ASD", task__negative="TC", sites__minimum=3,
+        data__cohort=str(table), data__store=str(path), train__folds=2,
+        **{f"model__{field}": value for field, value in SMALL_MODEL.items()},
+    )  # fmt: skip
+    store, told = VolumeStore(path), []
+    study = with_sites(asked, store, told.append)
+    (line,) = told
+    assert line.endswith("fewer scans of ASD and TC even together: KKI (1 and 1)")
+    assert [run.variant.left_out for run in study.runs] == ["NYU", "UM_1"]
+    catalogue = open_catalogue(table, store, study)
+    snr = dict(zip(index["subject_id"], index["snr"].astype(float), strict=True))
+    assert catalogue.frame["snr"].astype(float).tolist() == [
+        snr[subject] for subject in catalogue.frame["subject_id"]
+    ]
+    sources = [s for s in make_plan(study, catalogue).stages() if s.kind == "source"]
+    assert len(sources) == 4
