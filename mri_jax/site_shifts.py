@@ -32,6 +32,9 @@ def shifts_named(text: str) -> tuple[str, ...]:
     if text in SHIFT_SETS:
         return SHIFT_SETS[text]
     names = [name.strip() for name in text.split(",")]
+    alone = [name for name in names if name in SHIFT_SETS]
+    if alone:
+        raise UserError(f"--shift: {alone[0]!r} stands alone; leave out the others, or name each")
     unknown = [name for name in names if name not in SHIFTS]
     if unknown:
         raise UserError(

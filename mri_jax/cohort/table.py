@@ -149,7 +149,10 @@ def validate(frame: pd.DataFrame, source: str, missing: frozenset[str] = MISSING
 def _text_problems(frame: pd.DataFrame, source: str, missing: frozenset[str]) -> list[Problem]:
     problems: list[Problem] = []
     for name in _NAMES:
-        problems += _each(frame, source, name, frame[name] == "", "is empty")
+        empty = "is empty"
+        if name == "diagnosis":
+            empty += "; write a word of your own where there is none, e.g. unknown"
+        problems += _each(frame, source, name, frame[name] == "", empty)
         for text in frame.loc[is_missing(frame[name], missing), name].unique():
             rule = "counts as missing and cannot be a name"
             if name == "diagnosis":

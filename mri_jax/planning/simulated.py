@@ -45,8 +45,14 @@ def cohort_requests(study: Study, names: tuple[str, ...] = ()) -> tuple[CohortRe
             run.task.negative,
         ):
             classes[name] = None
-        if run.adaptation.undiagnosed:
-            classes[run.adaptation.undiagnosed] = None
+        undiagnosed = run.adaptation.undiagnosed
+        if undiagnosed and undiagnosed not in CLASSES:
+            raise UserError(
+                f"{named('adaptation.undiagnosed')}: simulated people are {', '.join(CLASSES)}, "
+                f"and none is {undiagnosed!r}; give {named('data.cohort')}, whose table has them"
+            )
+        if undiagnosed:
+            classes[undiagnosed] = None
     strange = [name for name in classes if name not in CLASSES]
     if strange:
         raise UserError(

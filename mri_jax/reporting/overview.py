@@ -1,6 +1,7 @@
 """Tables of what was run: the studies, and the networks of each."""
 
-from mri_jax.evaluation.families import Method
+from mri_jax import adaptation
+from mri_jax.evaluation.families import SOURCE, Method
 from mri_jax.evaluation.variants import of_baselines
 from mri_jax.problems import counted
 from mri_jax.reporting import trainings
@@ -57,6 +58,8 @@ def networks_table(analysis: Analysis) -> Table:
     plan, marks = analysis.plan, trainings.marks(analysis)
     frame = analysis.predictions.groupby(["run", "stage"], sort=False)
     variants = analysis.variants
+    ways = (adaptation.of_stage(stage) for stage in analysis.predictions["stage"].unique())
+    label_free = any(way.label_free for way in ways if way)
     for (run, stage), group in sorted(frame, key=lambda item: variants[item[0][0]].is_baseline):
         count = len(group[["repeat", "fold"]].drop_duplicates())
         if stage == "source":
@@ -75,16 +78,26 @@ def networks_table(analysis: Analysis) -> Table:
                 text("" if variants[run].is_baseline else stage),
                 Cell(str(count), float(count)),
                 Cell(trained or DASH, value),
+                text(_of_labels(stage) if label_free else ""),
                 text(cohorts or DASH),
                 text(marks.get(Method(run, stage).name, "")),
             )
         )
     header = (
-        "Method", "Variant", "Stage", "Networks", "Parameters trained", "Tested on", "Remarks",
+        "Method", "Variant", "Stage", "Networks", "Parameters trained", "Target's labels",
+        "Tested on", "Remarks",
     )  # fmt: skip
     columns, shown = without_empty(header, rows)
     note = "Variant and stage are the method's name in files, commands and the downloaded tables."
     return Table("networks", "Networks", columns, shown, note)
+
+
+def _of_labels(stage: str) -> str:
+    """Returns whether a network learnt from labels of the target; of a source network nothing."""
+    way = adaptation.of_stage(stage)
+    if stage == SOURCE:
+        return DASH
+    return "not used" if way and way.label_free else "used"
 
 
 def subtitle(analysis: Analysis) -> str:

@@ -21,9 +21,10 @@ def troubled(analysis: Analysis) -> pd.DataFrame:
 def marks(analysis: Analysis) -> dict[str, str]:
     """Returns the marks of methods with such networks, by name: ``fold 3: has hardly learnt``."""
     found: dict[str, list[str]] = {}
-    groups = troubled(analysis).groupby(["run", "stage", "what"], sort=False)
-    for (run, stage, what), group in groups:
-        told = f"{folds(group['fold'])}: {faults.word(stage, what)}"
+    rows = troubled(analysis)
+    rows = rows.assign(word=faults.words(rows))
+    for (run, stage, word), group in rows.groupby(["run", "stage", "word"], sort=False):
+        told = f"{folds(group['fold'])}: {word}"
         found.setdefault(Method(run, stage).name, []).append(told)
     return {name: "; ".join(told) for name, told in found.items()}
 

@@ -60,9 +60,13 @@ def method_name(run: str, stage: str) -> str:
     return Method(run, stage).name
 
 
-def word(stage: str, what: str) -> str:
-    """Returns what is said of a network in a table's cell."""
-    return learning.INHERITED if what == HARDLY and stage != SOURCE else what
+def words(rows: pd.DataFrame) -> pd.Series:
+    """Returns what is said of each of `of_run`'s networks in a table's cell."""
+    return rows["what"].mask(_inherited(rows), learning.INHERITED)
+
+
+def _inherited(rows: pd.DataFrame) -> pd.Series:
+    return rows["reason"].astype(str).str.endswith(learning.INHERITED)
 
 
 def sentences(
@@ -76,7 +80,8 @@ def sentences(
       named: Returns what a run at a stage is called.
     """
     own, cause = rows["stage"].eq(SOURCE), pd.MultiIndex.from_frame(rows[["run", "fold", "what"]])
-    inherited = ~own & cause.isin(cause[own])
+    heir = rows["what"].eq(FAILED) | _inherited(rows)
+    inherited = ~own & heir & cause.isin(cause[own])
     groups = rows[~inherited].groupby(["run", "stage", "what", "reason"], sort=False)
     for (run, stage, what, reason), group in groups:
         who = f"{folds(group['fold']).capitalize()} of {named(run, stage)}"

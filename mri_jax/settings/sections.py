@@ -381,7 +381,8 @@ def _rate(method: adaptation.Method, rate: adaptation.Rate) -> tuple[str, type, 
     rule = Whole(1, int(rate.most)) if rate.whole else Number(0, rate.most)
     about = f"{method.name}: {rate.about}"
     name, kind = adaptation.field_of(method, rate), int if rate.whole else float
-    return name, kind, field(rule, about, rate.default)
+    # A config that lacks it was written when there was no such method, and does not ask for it.
+    return name, kind, field(rule, about, rate.default, before=rate.default)
 
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ TERMS = {
     "large a difference chance alone makes.",
     "refitted threshold": "The probability above which a subject is called a patient, chosen again "
     "on the target's adaptation part.",
-    "target's statistics": "BatchNorm's means and variances were taken from the target while "
-    "fine-tuning, instead of the source's.",
+    "target's statistics": "BatchNorm's means and variances were estimated on the "
+    "target's scans, while fine-tuning or in one pass, and are not the source's.",
     "temperature": "The number by which scores are divided before they become probabilities: above "
     "1 the network was too sure of itself.",
     "Wilson": "A formula for the interval of a share, such as 40 of 50.",

@@ -6,7 +6,7 @@ from typing import TypeVar
 from mri_jax.planning.plan import STATISTICS, BaselineStage, EvaluateStage, Plan, Stage, TrainStage
 from mri_jax.progress import duration
 from mri_jax.showing.numbers import gibibytes
-from mri_jax.study.execute import batched, grouped
+from mri_jax.study.execute import batched, grouped, label_of
 from mri_jax.study.measured import Costs
 from mri_jax.study.stages import StageFolders
 from mri_jax.training import cost
@@ -38,7 +38,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
     programs = []
     trainings = [s for s in stages if isinstance(s, TrainStage)]
     for group in grouped(trainings):
-        name = f"{group[0].kind} {group[0].label}"
+        name = label_of(group)
         todo = table.pending(group)
         if not todo:
             table.add(name, len(group), len(group), 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mri_jax import files
+from mri_jax.adaptation import parted
 from mri_jax.interruption import Interrupted
 from mri_jax.planning.plan import (
     FEATURES,
@@ -102,7 +103,7 @@ class Executor:
                 if before and trains and not before.fit.same_program(group[0].fit):
                     programs.release()
                 before = group[0]
-                label = f"{group[0].kind} {group[0].label}"
+                label = label_of(group)
                 total = sum(epochs(stage) for stage in group)
                 with Progress(
                     total, "epoch", _with_length(label, group), compiles=True
@@ -197,6 +198,13 @@ def _with_length(label: str, group: Sequence[TrainStage]) -> str:
     longest = max(epochs(stage) for stage in group)
     networks = f"{len(group)} network{'s' * (len(group) > 1)}"
     return f"{label}, {networks} of at most {longest} epoch{'s' * (longest > 1)}"
+
+
+def label_of(group: Sequence[TrainStage]) -> str:
+    """Returns what a group is called: what its stages are, of several parts of the target, too."""
+    named = list(dict.fromkeys(stage.label for stage in group))
+    alike = list(dict.fromkeys(parted(label)[0] for label in named))
+    return f"{group[0].kind} {alike[0] if len(named) > 1 else named[0]}"
 
 
 def epochs(stage: TrainStage) -> int:

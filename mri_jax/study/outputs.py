@@ -19,7 +19,7 @@ from mri_jax.planning.catalogue import UNKNOWN, Catalogue
 from mri_jax.planning.plan import Answer, BaselineStage, Entry, Plan, TrainStage
 from mri_jax.runs import results
 from mri_jax.study.stages import StageFolders
-from mri_jax.study.verdicts import Name, chance_of, name_of
+from mri_jax.study.verdicts import Name, chance_of, judged, name_of
 
 # What stands in a stage's note and not in its row of the plan, or there under its own name.
 _INSIDE = ("kind", "fingerprint", "seen", "normalisation", *sealed.OWN)
@@ -49,7 +49,9 @@ def write_plan(
             note |= {"min_epochs": length.min_epochs, "max_epochs": length.max_epochs}
             note |= {"patience": length.patience if len(stage.validation) else None}
             note |= {"not_learnt": ""} | dict((remarks or {}).get(name_of(entry), {}))
-            note |= {"chance_loss": chance_of(stage)} if stage.kind == "source" else {}
+            trained = stage.trained
+            if trained is not None and judged(trained):
+                note |= {"chance_loss": chance_of(trained)}
         rows.append(
             {
                 "kind": stage.kind,
@@ -86,17 +88,24 @@ def _note(stage: TrainStage | BaselineStage, folders: StageFolders) -> dict[str,
 
 def write_cohort(workdir: epath.Path, plan: Plan, catalogue: Catalogue) -> None:
     """Write ``cohort.csv`` (the scans that were used, with their label) and ``flow.csv``."""
-    labels = {
-        row: label
-        for stage in plan.stages()
-        for e in stage.examples
-        for row, label in zip(e.rows, e.labels, strict=True)
-        if label != UNKNOWN
-    }
+    labels: dict[int, int] = {}
+    shown: set[int] = set()
+    for stage in plan.stages():
+        for examples in stage.examples:
+            for row, label in zip(examples.rows, examples.labels, strict=True):
+                if label == UNKNOWN:
+                    shown.add(row)
+                else:
+                    labels[row] = label
     frame = catalogue.frame.iloc[sorted(labels)]
     used = frame.assign(label=[labels[row] for row in sorted(labels)])
     files.write_csv(workdir / results.COHORT, used.drop(columns="identity"))
-    lost = flows.lost_between(catalogue.frame, used, "another diagnosis than the study's")
+    subjects = catalogue.frame["subject_id"]
+    why = pd.Series("another diagnosis than the study's", index=subjects.unique())
+    why[subjects.iloc[sorted(shown - labels.keys())].unique()] = (
+        "no diagnosis: adapted on, not tested"
+    )
+    lost = flows.lost_between(catalogue.frame, used, why)
     flow = flows.extend(catalogue.flow, flows.ANALYSED, used, lost)
     files.write_csv(workdir / results.FLOW, flow)
 

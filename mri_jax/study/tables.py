@@ -14,7 +14,7 @@ from mri_jax.evaluation.metrics import METRICS, ensemble, mean_and_sd, metrics_t
 from mri_jax.evaluation.reasons import without_interval
 from mri_jax.evaluation.variants import of_rows
 from mri_jax.runs import faults, results
-from mri_jax.runs.faults import folds, word
+from mri_jax.runs.faults import folds
 from mri_jax.showing import forms
 from mri_jax.showing.numbers import difference, estimated, mean_sd, percent, signed
 from mri_jax.showing.simulated import SCORES
@@ -86,7 +86,8 @@ def _note(trained: pd.DataFrame, each: pd.DataFrame, where: tuple[str, str, str]
     nan = set(each.loc[of_row & each["n_nan"].gt(0), "fold"])
     found = faults.of_plan(trained)
     told = {
-        word(where[1], what): set(rows["fold"]) for what, rows in found.groupby("what", sort=False)
+        str(said): set(rows["fold"])
+        for said, rows in found.groupby(faults.words(found), sort=False)
     }
     told["NaN scores"] = nan - told.get(FAILED, set())
     return "; ".join(f"{folds(of)}: {said}" for said, of in told.items() if of)

@@ -21,11 +21,20 @@ def of_training(stage: TrainStage, note: Mapping[str, Any]) -> str:
     """
     if note.get("failed"):
         return f"{learning.FAILED}: {note['failed']}; it is neither tuned nor scored"
-    loss = note.get("best_validation_loss")
-    if stage.kind != "source" or loss is None:
-        return ""
-    reason = learning.hardly(float(loss), chance_of(stage))
+    reason = _hardly(stage, note)
     return f"{learning.HARDLY}: {reason}" if reason else ""
+
+
+def judged(stage: TrainStage) -> bool:
+    """Returns whether a training's losses say what it learnt: from scratch, with scans held out."""
+    return stage.parent is None and len(stage.validation) > 0
+
+
+def _hardly(stage: TrainStage, note: Mapping[str, Any]) -> str:
+    loss = note.get("best_validation_loss")
+    if not judged(stage) or loss is None:
+        return ""
+    return learning.hardly(float(loss), chance_of(stage))
 
 
 def chance_of(stage: TrainStage) -> float:
@@ -55,8 +64,9 @@ def remarks(
 ) -> dict[Name, dict[str, str]]:
     """Returns why networks of a finished plan are ``failed`` or ``not_learnt``, by name.
 
-    A network that descends from a source network is named where that is, one that is trained from
-    scratch otherwise only where it failed. Nothing is said of the others.
+    A network that descends from a source network is named where that is. One that a method trains
+    from scratch is judged by its own training, before statistics of the target. Nothing is said of
+    the others.
     """
     networks = [e for e in plan.entries if isinstance(e.network, TrainStage)]
     balanced = {e.run: _balanced(e.network) for e in networks if isinstance(e.network, TrainStage)}
@@ -70,7 +80,12 @@ def remarks(
         reason = unlearnt.get((entry.run, entry.fold))
         if failed:
             found[name_of(entry)] = {"failed": failed}
-        elif reason and (entry.stage == SOURCE or _descends(entry.network)):
-            told = reason if entry.stage == SOURCE else f"it {learning.INHERITED}"
-            found[name_of(entry)] = {"not_learnt": told}
+            continue
+        if entry.stage != SOURCE:
+            reason = f"it {learning.INHERITED}" if reason and _descends(entry.network) else ""
+            trained = entry.network.trained if isinstance(entry.network, TrainStage) else None
+            if trained is not None and judged(trained):
+                reason = _hardly(trained, folders.note(trained))
+        if reason:
+            found[name_of(entry)] = {"not_learnt": reason}
     return found

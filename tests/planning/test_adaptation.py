@@ -1,8 +1,10 @@
 """What each method of adaptation is shown, starts from and is tested on."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mri_jax import adaptation
@@ -13,6 +15,7 @@ from mri_jax.planning.cuts import Targets
 from mri_jax.planning.plan import TrainStage
 from mri_jax.planning.planner import make_plan
 from mri_jax.study.scans import open_catalogue
+from mri_jax.study.verdicts import remarks
 from mri_jax.volumes.store import VolumeStore
 from tests import studies
 from tests.planning.test_plan import plan_of, study_of
@@ -20,6 +23,7 @@ from tests.tiny import make_cohorts
 
 NETWORKS = tuple(method for method in METHODS if method.start != adaptation.BASELINES)
 NAMES = tuple(method.name for method in NETWORKS)
+SCRATCH_AND_HELD_OUT = ("coral", "dann", "ad2a", "pooled")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,17 @@ def test_a_network_is_told_of_by_the_training_that_made_it(everything):
         "adapted-tent": ("adapt", True),
         "adapted-lp-ft": ("adapt", True),
     }
+
+
+def test_methods_that_train_from_scratch_are_judged_by_their_own_training(everything):
+    plan, _ = everything
+    folders = SimpleNamespace(failure=lambda _: "", note=lambda _: {"best_validation_loss": 0.7})
+    nobody = pd.DataFrame(columns=["run", "stage", "fold", "split", "label"])
+    found = remarks(plan, folders, nobody)
+    assert {stage for _, stage, *_ in found} == {f"adapted-{m}" for m in SCRATCH_AND_HELD_OUT}
+    assert all(
+        told["not_learnt"].startswith("its probabilities are no better") for told in found.values()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

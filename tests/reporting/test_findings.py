@@ -246,7 +246,7 @@ def test_the_networks_tuned_from_it_are_told_in_the_same_sentence(analysis):
     fold = plan["fold"].eq(2) & plan["run"].eq("cnn5-w1")
     own = fold & plan["stage"].eq("source")
     told = learning.unlearnt(run.predictions)["reason"].item()
-    plan["not_learnt"] = plan["not_learnt"].mask(fold, "inherited").mask(own, told)
+    plan["not_learnt"] = plan["not_learnt"].mask(fold, f"it {learning.INHERITED}").mask(own, told)
     recorded = dataclasses.replace(analysis, runs=(dataclasses.replace(run, plan=plan),))
     assert (fold & ~own).sum() == 2
     heirs = "CNN-5, last conv and FC layers fine-tuned"

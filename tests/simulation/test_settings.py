@@ -114,6 +114,8 @@ def test_shifts_are_named_by_a_set_or_one_by_one():
         UserError, match=r"--shift: 'gama' is unknown; choose one of scanner, .*gamma"
     ):
         shifts_named("gama,age")
+    with pytest.raises(UserError, match=r"--shift: 'scanner' stands alone"):
+        shifts_named("scanner,age")
 
 
 def test_strength_multiplies_how_far_a_site_is_from_the_first():

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 
+from mri_jax.evaluation.learning import INHERITED
 from mri_jax.evaluation.predictions import probability_of
 from mri_jax.evaluation.variants import CNN
 from mri_jax.study import tables
@@ -74,7 +75,7 @@ def test_an_effect_is_a_paired_difference_in_points():
 def test_a_note_names_the_folds_that_have_hardly_learnt_and_those_tuned_from_them():
     stages = ["source", "tuned-high"]
     plan = plan_of([s for s in stages for _ in range(2)]).assign(repeat=0, fold=[0, 1, 0, 1])
-    plan["not_learnt"] = ["", "its loss", "", "inherited"]
+    plan["not_learnt"] = ["", "its loss", "", f"it {INHERITED}"]
     (table,) = tables.comparisons(predictions_of(stages), plan, CLASSES)
     assert table.data["note"].tolist() == [
         "fold 1: has hardly learnt",
