@@ -187,7 +187,8 @@ def test_columns_that_two_tables_lack_are_told_with_what_is_wrong_with_the_other
     assert wrong == f"{a}: row 2: column age: 'sixty' is not a number"
     there = "subject_id, session_id, cohort, diagnosis"
     assert second == f"{b}: columns 'age', 'sex', 'image' are missing; found {there}"
-    assert empty == f"{b}: row 2: column diagnosis: is empty"
+    word = "write a word of your own where there is none, e.g. unknown"
+    assert empty == f"{b}: row 2: column diagnosis: is empty; {word}"
 
 
 def test_images_absent_or_outside(tmp_path):
