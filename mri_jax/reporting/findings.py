@@ -148,10 +148,14 @@ def _networks(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
         none = f"no clear difference in AUC in {len(tested)} comparisons"
         yield f"{none}; the largest: {pair}{untested}."
         return
-    pair = _pair(section, hold.loc[hold["difference"].abs().idxmax()])
+    shown = hold.loc[hold["difference"].abs().idxmax()]
     differ = "shows a clear difference" if len(hold) == 1 else "show clear differences"
     count = f"{len(hold)} of {len(tested)} comparisons {differ} in AUC"
-    yield f"{count}; the largest: {pair}{untested}."
+    which = ":" if len(hold) == 1 else "; the largest of these:"
+    doubt = ""
+    if shown["low"] <= 0 <= shown["high"]:
+        doubt = "; its interval, by another method, holds 0: read it as doubtful"
+    yield f"{count}{which} {_pair(section, shown)}{doubt}{untested}."
 
 
 def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
@@ -163,9 +167,10 @@ def _threshold(section: FamilyAnalysis, rows: pd.DataFrame) -> Iterator[str]:
         return
     pair = plain.loc[both, "difference"].abs().idxmax()
     tuned, threshold = plain.loc[pair], refitted.loc[pair]
+    most = f", which changes most of {len(both)}" if len(both) > 1 else ""
     yield (
-        f"{section.label(pair[0])}: balanced accuracy {_change(tuned)} points against the source "
-        f"network ({_p(tuned)}), {_change(threshold)} against it with a refitted threshold "
+        f"{section.label(pair[0])}{most}: balanced accuracy {_change(tuned)} points against the "
+        f"source network ({_p(tuned)}), {_change(threshold)} against it with a refitted threshold "
         f"({_p(threshold)}){'' if section.family.exploratory else _meaning(tuned, threshold)}."
     )
 

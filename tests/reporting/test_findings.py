@@ -84,6 +84,7 @@ def test_one_pair_of_networks_is_spelled_out_and_has_a_verdict_where_none_differ
 def test_several_pairs_are_counted_and_the_largest_spelled_out(analysis):
     rows = analysis.sections[0].differences
     own = rows["second"].eq("cnn5-w1") & rows["metric"].eq("auc")
+    rows = rows.assign(low=rows["low"].mask(own, 0.01), high=rows["high"].mask(own, 0.9))
     other = rows[own].assign(first="other", difference=rows[own]["difference"] + 0.5)
 
     def with_p(mine, others):
@@ -96,9 +97,15 @@ def test_several_pairs_are_counted_and_the_largest_spelled_out(analysis):
     )
     # The one that differs is spelled out, not the largest.
     assert with_p(0.01, 0.5).startswith(
-        f"1 of 2 comparisons shows a clear difference in AUC; the largest: {PAIR} "
+        f"1 of 2 comparisons shows a clear difference in AUC: {PAIR} "
     )
-    assert with_p(0.01, 0.01).startswith("2 of 2 comparisons show clear differences in AUC; ")
+    both = with_p(0.01, 0.01)
+    assert both.startswith(
+        "2 of 2 comparisons show clear differences in AUC; the largest of these: other minus "
+    )
+    assert "doubtful" not in both
+    rows = rows.assign(low=rows["low"].mask(own, -0.01))
+    assert "its interval, by another method, holds 0: read it as doubtful" in with_p(0.01, 0.5)
 
 
 def test_an_exploratory_table_gets_no_verdict(analysis):
