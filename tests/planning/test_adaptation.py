@@ -1,11 +1,13 @@
 """What each method of adaptation is shown, starts from and is tested on."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from etils import epath
 
 from mri_jax import adaptation
 from mri_jax.adaptation import METHODS
@@ -14,6 +16,7 @@ from mri_jax.planning.catalogue import UNKNOWN
 from mri_jax.planning.cuts import Targets
 from mri_jax.planning.plan import TrainStage
 from mri_jax.planning.planner import make_plan
+from mri_jax.study.history import write_history
 from mri_jax.study.scans import open_catalogue
 from mri_jax.study.verdicts import remarks
 from mri_jax.volumes.store import VolumeStore
@@ -69,6 +72,22 @@ def test_a_network_is_told_of_by_the_training_that_made_it(everything):
         "adapted-tent": ("adapt", True),
         "adapted-lp-ft": ("adapt", True),
     }
+
+
+def test_epochs_are_those_of_the_training_before_new_statistics(everything, tmp_path):
+    plan, _ = everything
+
+    def history(stage):
+        return [{"epoch": 1, "train_loss": 0.6, "validation_loss": 0.7, "trained": stage.kind}]
+
+    write_history(epath.Path(tmp_path), plan, SimpleNamespace(history=history))
+    rows = [
+        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()
+    ]
+    kinds = {row["stage"]: row["trained"] for row in rows}
+    assert kinds["source"] == "source"
+    assert kinds["adapted-coral"] == kinds["adapted-tent"] == "adapt"
+    assert "adapted-adabn" not in kinds
 
 
 def test_methods_that_train_from_scratch_are_judged_by_their_own_training(everything):
