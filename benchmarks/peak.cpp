@@ -17,13 +17,16 @@ constexpr int kSums = sizeof(Vector) == 64 ? 24 : 12, kRounds = 20000000;
 static void multiply_and_add(std::atomic<float>* out) {
   Vector sum[kSums], factor, term;
   for (auto& s : sum) s = Vector{} + 1;
-  factor = Vector{} + 0.999f;
+  volatile float known_at_run_time = 0.999f;  // GCC for AVX2 did away with the loop otherwise.
+  factor = Vector{} + known_at_run_time;
   term = Vector{} + 1e-3f;
   for (int i = 0; i < kRounds; i++)
     _Pragma("GCC unroll 24") for (int j = 0; j < kSums; j++) sum[j] = sum[j] * factor + term;
-  float total = 0;
-  for (auto& s : sum) total += s[0];
-  out->store(total);
+  Vector total{};
+  for (auto& s : sum) total += s;
+  float all = 0;
+  for (unsigned i = 0; i < sizeof(Vector) / 4; i++) all += total[i];
+  out->store(all);
 }
 
 int main(int, char** arguments) {
@@ -34,5 +37,6 @@ int main(int, char** arguments) {
   for (int t = 0; t < threads; t++) running.emplace_back(multiply_and_add, &out);
   for (auto& thread : running) thread.join();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  if (out.load() < 0) return 1;  // never; it is read so that it has to be computed
   std::printf("%.1f\n", 2.0 * kSums * kRounds * threads * (sizeof(Vector) / 4) / seconds.count() / 1e9);
 }
