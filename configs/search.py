@@ -43,7 +43,7 @@ SPACE = (
     {"field": "augment.flip", "type": "choice", "options": (False, True)},
     {"field": "augment.shift", "type": "int", "low": 0, "high": 2},
 )
-# Four times the multiply-adds of CNN-5, so that half an hour of two cores is enough.
+# Four times the multiply-adds of CNN-5, meant for half an hour of two cores; not measured so far.
 DEMO_BUDGET = 525_000_000
 TRIALS = {"smoke": 3, "demo": 12, "dev": 40, "paper": 40}
 

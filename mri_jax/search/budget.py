@@ -17,8 +17,8 @@ from mri_jax.settings.study import Run, named
 from mri_jax.study.measured import Costs
 from mri_jax.volumes.grids import Grid
 
-_FAMILY: tuple[dict[str, float], ...] = ({}, {"width": 0.5}, {"width": 2.0}, {"width": 4.0})
-"""Networks whose steps are measured to predict others: changes of the config's own."""
+_WIDTHS = (0.5, 2.0, 4.0)
+"""Widths, beside the config's own, of networks whose steps are measured to predict others."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Speed:
           grid: Grid of the volumes.
         """
         rows, measured = [], []
-        for changes in _FAMILY:
-            spec = replace(run.spec, **changes)  # type: ignore[arg-type]
+        for width in (run.spec.width, *_WIDTHS):
+            spec = replace(run.spec, width=width)
             plan = plan_of(replace(run, spec=spec))
             fit = next(s.fit for s in plan.stages() if isinstance(s, TrainStage))
             rows.append(_work(spec, run.train.batch, grid.shape))

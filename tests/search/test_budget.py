@@ -11,13 +11,10 @@ from mri_jax.errors import UserError
 from mri_jax.models.summary import layers, step_bytes
 from mri_jax.planning.inner import inner_plan, parts_of
 from mri_jax.planning.simulated import catalogue_to_make
-from mri_jax.settings.study import Study
-from mri_jax.volumes.grids import GRIDS
-
-pytest.importorskip("optuna")
-
 from mri_jax.search import dry_run
 from mri_jax.search.budget import Budget, Speed
+from mri_jax.settings.study import Study
+from mri_jax.volumes.grids import GRIDS
 
 GRID = GRIDS["demo"]
 

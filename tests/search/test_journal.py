@@ -7,10 +7,7 @@ import pytest
 from etils import epath
 
 from mri_jax.errors import UserError
-
-optuna = pytest.importorskip("optuna")
-
-from mri_jax.search.journal import NAME, Journal  # noqa: E402
+from mri_jax.search.journal import NAME, Journal
 
 
 def lines(folder) -> list[dict]:

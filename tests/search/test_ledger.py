@@ -7,18 +7,16 @@ import sys
 import time
 
 import jax
+import optuna
 import pytest
 
 from mri_jax.errors import UserError
 from mri_jax.interruption import Interrupted
+from mri_jax.runs import search as results
+from mri_jax.search import record
 from tests.conftest import ROOT
 from tests.search.made import SPACE, study_of
-
-optuna = pytest.importorskip("optuna")
-
-from mri_jax.runs import search as results  # noqa: E402
-from mri_jax.search import record  # noqa: E402
-from tests.search.quick import bench_of, ledgers, run_all  # noqa: E402
+from tests.search.quick import bench_of, ledgers, run_all
 
 SEARCH = {"trials": 8, "beside": False}
 

@@ -11,20 +11,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mri_jax.reporting import search_words
+from mri_jax.reporting.analysis import load_runs
+from mri_jax.reporting.search import _of_run
 from mri_jax.runs import search as results
+from mri_jax.search.run import run as run_search
 from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
+from mri_jax.study.running import Running
 from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 from tests.search.made import study_of
 from tests.tiny import make_cohorts
-
-pytest.importorskip("optuna")
-
-from mri_jax.reporting import search_words
-from mri_jax.reporting.analysis import load_runs
-from mri_jax.reporting.search import _of_run
-from mri_jax.search.run import run as run_search
-from mri_jax.study.running import Running
 
 FIELDS = {
     "model.preset": "",

@@ -8,13 +8,10 @@ import pytest
 from mri_jax.errors import UserError
 from mri_jax.runs import search as results
 from mri_jax.runs.results import load
+from mri_jax.search.run import run as run_search
 from mri_jax.study.running import Running
 from tests.compiling import quickly
 from tests.search.made import study_of
-
-pytest.importorskip("optuna")
-
-from mri_jax.search.run import run as run_search
 
 SMALL = {"trials": 2, "beside": False}
 
