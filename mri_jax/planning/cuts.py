@@ -12,9 +12,10 @@ from mri_jax.errors import UserError
 from mri_jax.planning import feasible
 from mri_jax.planning.catalogue import Catalogue, Examples
 from mri_jax.seeding import generator
-from mri_jax.settings.fields import ROOT
+from mri_jax.settings.fields import ROOT, naming_fields_of
+from mri_jax.settings.runs import Run
 from mri_jax.settings.sections import Source
-from mri_jax.settings.study import Run, named, naming_fields_of
+from mri_jax.settings.study import named
 
 
 def of_subjects(scans: pd.DataFrame, subjects: tuple[str, ...]) -> pd.DataFrame:

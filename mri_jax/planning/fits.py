@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 
 from mri_jax.adaptation import ALL, SCRATCH, Method
 from mri_jax.models import CNNSpec
+from mri_jax.settings.runs import Run, Tuning
 from mri_jax.settings.sections import Finetune, Train
-from mri_jax.settings.study import Run, Tuning
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.freezing import rules_for
 from mri_jax.training.loop import FitSettings, with_step

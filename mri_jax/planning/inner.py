@@ -16,7 +16,8 @@ from mri_jax.planning.networks import Networks
 from mri_jax.planning.plan import Answer, EvaluateStage, Plan, TrainStage
 from mri_jax.planning.planner import checked
 from mri_jax.planning.trainings import Trainings
-from mri_jax.settings.study import Run, Study, named
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study, named
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from mri_jax.planning.cuts import Targets, of_subjects
 from mri_jax.planning.fingerprints import fingerprinted
 from mri_jax.planning.plan import EVALUATE, FEATURES, Answer, Entry, EvaluateStage, TrainStage
 from mri_jax.planning.trainings import InnerFold, Trainings
-from mri_jax.settings.study import Run, Study, named
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study, named
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from mri_jax.planning.cuts import Targets
 from mri_jax.planning.networks import Networks
 from mri_jax.planning.plan import Entry, EvaluateStage, Plan
 from mri_jax.planning.trainings import Trainings
+from mri_jax.settings.runs import Run
 from mri_jax.settings.sections import Source
-from mri_jax.settings.study import Run, Study, named
+from mri_jax.settings.study import Study, named
 
 
 def make_plan(study: Study, catalogue: Catalogue, further: tuple[Run, ...] = ()) -> Plan:

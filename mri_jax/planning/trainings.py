@@ -16,8 +16,9 @@ from mri_jax.planning.cuts import Targets, of_subjects, source_scans
 from mri_jax.planning.fingerprints import fingerprinted
 from mri_jax.planning.fits import method_fit, source_fit, tuning_fit
 from mri_jax.planning.plan import NONE, STATISTICS, TrainStage
+from mri_jax.settings.runs import Run, Tuning
 from mri_jax.settings.sections import LAYER_SETS
-from mri_jax.settings.study import Run, Study, Tuning, named
+from mri_jax.settings.study import Study, named
 from mri_jax.training.loop import FitSettings
 
 # One part of so many stops a tuning where `finetune.stopping` is ``inner``.

@@ -12,7 +12,8 @@ from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.feasible import check_memory
 from mri_jax.planning.inner import Parts, aside_plan, inner_plan, parts_of
 from mri_jax.planning.plan import Plan, TrainStage
-from mri_jax.settings.study import Run, Study
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study
 from mri_jax.study import outputs
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes

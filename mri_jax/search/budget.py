@@ -12,8 +12,9 @@ from mri_jax.models import CNNSpec
 from mri_jax.models.summary import layers, step_bytes
 from mri_jax.planning.feasible import check_network
 from mri_jax.planning.plan import Plan, TrainStage
+from mri_jax.settings.runs import Run
 from mri_jax.settings.search import Search
-from mri_jax.settings.study import Run, named
+from mri_jax.settings.study import named
 from mri_jax.study.measured import Costs
 from mri_jax.volumes.grids import Grid
 

@@ -17,7 +17,8 @@ from mri_jax.progress import duration
 from mri_jax.runs.search import BESIDE
 from mri_jax.search.budget import Budget, Speed
 from mri_jax.search.drawing import sampler, say_nothing, values_of
-from mri_jax.settings.study import Run, Study
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study
 from mri_jax.study import dry_run
 from mri_jax.study.measured import Costs
 from mri_jax.study.prepare import planned

@@ -20,7 +20,8 @@ from mri_jax.search.budget import Budget, Speed
 from mri_jax.search.drawing import say_nothing
 from mri_jax.search.ledger import PLACE, Ledger
 from mri_jax.search.trial import run_trial
-from mri_jax.settings.study import Run, Study
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study
 from mri_jax.study import begin
 from mri_jax.study.announce import announcement
 from mri_jax.study.chosen import chosen_runs

@@ -8,7 +8,8 @@ import dataclasses
 import difflib
 import itertools
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from mri_jax.errors import UserError
@@ -271,6 +272,15 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _tuples(item) for name, item in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+@contextmanager
+def naming_fields_of(at: str) -> Iterator[None]:
+    """Put the section before the field that an error begins with."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{at}.{error}") from None
 
 
 def flat(values: Any, at: str = "") -> dict[str, Any]:

@@ -6,10 +6,8 @@ the machine can hold is checked against the plan.
 """
 
 from dataclasses import asdict, dataclass, make_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mri_jax import adaptation
-from mri_jax.adaptation import METHODS as ADAPTATIONS
 from mri_jax.errors import UserError
 from mri_jax.evaluation.baselines import BASELINES
 from mri_jax.models.spec import ATTENTION, BATCH, NO_ATTENTION, NORMS, PRESETS, CNNSpec
@@ -328,79 +326,6 @@ class Finetune:
         "folds of the cross-validation inside the adapting part; each is one more tuning of every "
         "network; 0: none",
         5,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Adaptation:
-    methods: tuple[str, ...] = field(
-        Many(Choice(tuple(m.name for m in ADAPTATIONS)), 0, len(ADAPTATIONS), distinct=True),
-        "ways of adapting beside finetune.layers (docs/adaptation.md); empty: none",
-        (),
-    )
-    resampled: tuple[str, ...] = field(
-        Many(Choice(adaptation.RESAMPLED), 0, 100, distinct=True),
-        "those of methods that are also run on the adaptation part drawn anew, at equal size, to "
-        "each of shares",
-        (),
-    )
-    shares: tuple[int, ...] = field(
-        Many(Whole(1, 99), 1, 99, rising=True),
-        "percentages of patients to which the adaptation part is drawn for resampled",
-        (20, 50, 80),
-    )
-    undiagnosed: str = field(
-        Text(empty=True),
-        "what the table has as diagnosis of those scans of finetune.cohort that have none; methods "
-        "that use no labels of the target see them beside the adaptation part, and tables mark it; "
-        "empty: they do not",
-        "",
-        before="",
-    )
-    transductive: bool = field(
-        Flag(),
-        "let methods that use no labels of the target see the test scans, too, without labels; "
-        "tables mark it",
-        False,
-    )
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """What methods without labels see beside the adaptation part; see `mri_jax.adaptation`."""
-        undiagnosed = (adaptation.UNDIAGNOSED,) * bool(self.undiagnosed)
-        return undiagnosed + (adaptation.TRANSDUCTIVE,) * self.transductive
-
-    def rates(self, method: adaptation.Method) -> dict[str, float]:
-        """Returns the numbers that a method needs, by their names without that of the method."""
-        return {
-            rate.name: getattr(self, adaptation.field_of(method, rate)) for rate in method.rates
-        }
-
-
-def _rate(method: adaptation.Method, rate: adaptation.Rate) -> tuple[str, type, Any]:
-    rule = Whole(1, int(rate.most)) if rate.whole else Number(0, rate.most)
-    about = f"{method.name}: {rate.about}"
-    name, kind = adaptation.field_of(method, rate), int if rate.whole else float
-    # A config that lacks it was written when there was no such method, and does not ask for it.
-    return name, kind, field(rule, about, rate.default, before=rate.default)
-
-
-if TYPE_CHECKING:
-
-    class Adaptation(_Adaptation):
-        """How networks are adapted to the cohort of ``finetune`` otherwise."""
-
-else:
-    Adaptation = make_dataclass(
-        "Adaptation",
-        [_rate(method, rate) for method in ADAPTATIONS for rate in method.rates],
-        bases=(_Adaptation,),
-        namespace={
-            "__doc__": "How networks are adapted to the cohort of finetune otherwise.",
-            "__module__": __name__,
-        },
-        frozen=True,
-        kw_only=True,
     )
 
 

@@ -6,7 +6,8 @@ from etils import epath
 
 from mri_jax import files, sealed
 from mri_jax.runs import search as results
-from mri_jax.settings.study import Run, Study
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study
 
 
 def chosen_runs(study: Study, workdir: epath.Path) -> dict[str, Run]:

@@ -6,7 +6,8 @@ from mri_jax.planning import feasible, simulated
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.planning.planner import make_plan
-from mri_jax.settings.study import Run, Study
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study
 from mri_jax.study import making, scans
 from mri_jax.study.feeds import Volumes
 from mri_jax.study.stages import StageFolders

@@ -4,10 +4,11 @@ from dataclasses import asdict
 
 import pytest
 
+from mri_jax.settings.adapting import Adaptation
 from mri_jax.settings.generated import config_dict
 from mri_jax.settings.page import page
 from mri_jax.settings.search import Search
-from mri_jax.settings.sections import Adaptation, Sites
+from mri_jax.settings.sections import Sites
 from tests.conftest import ROOT
 from tests.settings.recorded import recorded, resolved, typed
 
