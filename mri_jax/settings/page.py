@@ -11,9 +11,9 @@ from mri_jax.settings.study import VARIED, Study
 
 _HEAD = f"""# Every field of a study
 
-This page is made from `study.py`, `sections.py`, `adapting.py` and `presets.py` in `mri_jax/settings/` by
-`python -m mri_jax.settings.page > docs/config.md`; a test compares them. It gives, of each field,
-the default, what it is, and what its value must be.
+This page is made from `study.py`, `sections.py`, `adapting.py` and `presets.py` in
+`mri_jax/settings/` by `python -m mri_jax.settings.page > docs/config.md`; a test compares them. It
+gives, of each field, the default, what it is, and what its value must be.
 
 ## How a field is set
 
