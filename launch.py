@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from etils import epath
 
+    from mri_jax.cluster.address import Cluster
     from mri_jax.settings.study import Study
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -58,6 +59,13 @@ _FORMS = flags.DEFINE_enum(
     "How conv layers are computed; by default by native kernels on a CPU with a C++ compiler, by "
     "what is measured to be the fastest on a GPU or TPU.",
 )  # fmt: skip
+_CLUSTER = flags.DEFINE_string(
+    "cluster", None,
+    "Dask workers that build the stages: the address or file of a scheduler, local:N or slurm:N.",
+)  # fmt: skip
+_OPEN = flags.DEFINE_bool(
+    "open_scheduler", False, "Use a scheduler without TLS, with whose help anyone can run code."
+)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -135,19 +143,50 @@ def _main(argv: list[str]) -> int:
 
     workdir = _folder("workdir", _WORKDIR.value or f"runs/{study.folder}")
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
-    started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value)
-    how = replace(started, interrupted=_INTERRUPTION.asked, report=_REPORT.value)
-    if _PLAN.value:
-        print_plan(study, workdir, stages, how)
-        return 0
     trace = _PROFILE.value and files.expanded(_PROFILE.value)
     try:
+        if _CLUSTER.value is not None:
+            cluster, asked = _cluster(study), _INTERRUPTION.asked
+            from mri_jax.study.on_cluster import opened
+
+            with (
+                _INTERRUPTION.polled(),
+                opened(cluster, study, stages, _FORMS.value, asked, _REPORT.value) as there,
+            ):
+                run(study, workdir, stages, there)
+            return 0
+        started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value)
+        how = replace(started, interrupted=_INTERRUPTION.asked, report=_REPORT.value)
+        if _PLAN.value:
+            print_plan(study, workdir, stages, how)
+            return 0
         with _INTERRUPTION.polled(), profiled(trace):
             run(study, workdir, stages, how)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
         return CODE
     return 0
+
+
+def _cluster(study: "Study") -> "Cluster":
+    """Returns the workers that are asked for; refuses what is meant for this process alone."""
+    from mri_jax.cluster.address import Cluster
+    from mri_jax.errors import UserError
+
+    for flag, asked in (
+        ("--plan", _PLAN.value),
+        ("--debug_nans", _NANS.value),
+        ("--profile", _PROFILE.value is not None),
+        ("--cpu_folds", _CPU_FOLDS.value != 1),
+    ):
+        if asked:
+            raise UserError(f"{flag}: is for computing in this process; leave it out or --cluster")
+    if study.search.trials:
+        raise UserError(
+            "--cluster: processes share a search by its journal: start the same command, without "
+            "--cluster, on each machine (docs/architecture_search.md)"
+        )
+    return Cluster.parse(_CLUSTER.value or "", _OPEN.value)
 
 
 def _jobs(study: "Study") -> "tuple[Callable[..., None], Callable[..., None]]":

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TextIO, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -31,6 +31,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Advancing(Protocol):
+    """What counts finished items, such as a `Progress`."""
+
+    def advance(self, count: int = 1, **figures: object) -> None:
+        """Count finished items; ``figures`` are shown beside."""
 
 
 class Progress:

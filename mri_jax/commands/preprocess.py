@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from mri_jax import files
+from mri_jax.commands.cluster_options import add_cluster_arguments, client_of
 from mri_jax.errors import UserError
 from mri_jax.problems import counted
 from mri_jax.volumes import batch, brain, inputs
@@ -66,13 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="where the voxel axes run to (RAS, LAS, ...), of files that state no orientation",
     )
-    parser.add_argument(
-        "--workers", type=int, default=1, help="processes on this machine; default: 1"
-    )
+    parser.add_argument("--workers", type=int, help="processes on this machine; default: 1")
     parser.add_argument(
         "--shard", default="", metavar="K/N", help="do every N-th scan from the K-th"
     )
-    parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a Dask cluster")
+    add_cluster_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
     shard = _shard(args.shard)
     if args.brain == "template":
         print(f"note: {brain.ADVICE}", file=sys.stderr)
-    summary = batch.run(found.entries, settings, args.out, args.workers, shard, args.scheduler)
+    with client_of(args) as client:
+        workers = 1 if args.workers is None else args.workers
+        summary = batch.run(found.entries, settings, args.out, workers, shard, client)
     print(
         f"{args.out}: {summary.done} done, {summary.skipped} done before, {summary.failed} failed"
         + (f" (see {args.out / 'failed.csv'})" if summary.failed and not shard else "")

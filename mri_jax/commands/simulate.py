@@ -3,6 +3,7 @@
 import argparse
 
 from mri_jax import backend, files
+from mri_jax.commands.cluster_options import add_cluster_arguments, client_of
 from mri_jax.errors import UserError
 from mri_jax.problems import counted
 from mri_jax.showing import simulated
@@ -25,7 +26,7 @@ from mri_jax.volumes.grids import GRIDS
 # would be ignored.
 _MAKING = (
     "grid", "seed", "cohort", "sites", "classes", "paper_counts", "effect", "without", "shift",
-    "strength", "raw", "workers",
+    "strength", "raw", "workers", "cluster", "open_scheduler",
 )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whole heads with skull as BIDS trees, to feed the preprocessing",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, help="scans made at once; default: processors, <= 4")
+    add_cluster_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         settings = settings_from(args)
         backend.start()
-        result = simulate(settings, args.out, workers=args.workers)
+        with client_of(args) as client:
+            result = simulate(settings, args.out, workers=args.workers, client=client)
         print(f"{simulated.WORD}: {counted(settings.total, 'scan')}; {result.table_path}")
         return 0
     for name in _MAKING:

@@ -40,7 +40,7 @@ def print_plan(
     say_nothing()
     how = how or Running()
     dry_run.print_plan(study, workdir, stages, how)
-    study = study.with_dtype("float32" if how.devices.on_host else "bfloat16")
+    study = study.with_dtype("float32" if how.on_host else "bfloat16")
     folders = StageFolders(stages, how.say)
     catalogue, _ = planned(study, folders, how.store)
     parts = parts_of(study, study.trial({}), catalogue)

@@ -26,11 +26,13 @@ from mri_jax.study import begin
 from mri_jax.study.announce import announcement
 from mri_jax.study.chosen import chosen_runs
 from mri_jax.study.feeds import check_volumes
+from mri_jax.study.history import epoch_writer
 from mri_jax.study.prepare import check_memory, open_volumes, planned
 from mri_jax.study.run import run as run_study
 from mri_jax.study.running import Running
 from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.work import Work
 
 _WAIT = 1.0
 """Seconds between looks at trials that other processes run."""
@@ -61,7 +63,7 @@ def run(
             f"--workdir: {workdir} is in object storage, which cannot append; a search keeps its "
             "journal on a file system"
         )
-    study = begin.settled(workdir, study, how.devices.on_host)
+    study = begin.settled(workdir, study, how.on_host)
     begin.check_config(workdir, study)
     bench, plan = _opened(study, workdir, stages, how)
     ledgers = ledgers_of(bench, workdir / results.FOLDER)
@@ -91,8 +93,9 @@ def _opened(
     inner = set(bench.parts.inner) | set(bench.parts.aside)
     subjects = volumes.catalogue.frame["subject_id"]
     check_volumes(volumes, [row for row, name in enumerate(subjects) if name in inner])
-    wave = how.wave_of(plan, volumes.shape[:3], folders)
-    begin.write(workdir, study, plan, volumes, folders, wave.forms)
+    work = Work(study, further, plan, volumes, folders, epoch_writer(workdir, plan))
+    forms = how.forms(work)
+    begin.write(workdir, work, how.named, forms, how.kernels(forms))
     return bench, plan
 
 

@@ -15,7 +15,8 @@ from etils import epath
 from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
-from mri_jax import files
+from mri_jax import backend, files
+from mri_jax.cluster.independent import on_workers
 from mri_jax.cohort.table import write_table
 from mri_jax.errors import UserError
 from mri_jax.problems import counted
@@ -30,6 +31,8 @@ from mri_jax.volumes.grids import GRIDS
 _DESCRIPTION = "simulation.json"
 # Folders above a raw image: rawdata/COHORT/sub-/ses-/anat.
 _DEPTH = 5
+# So many that what a worker prepares for a task is little beside them.
+_SCANS_OF_A_TASK = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ def simulate(
     progress: bool = True,
     workers: int | None = None,
     after_scan: Callable[[], None] = lambda: None,
+    client: Any = None,
 ) -> SimulatedCohorts:
     """Make the cohorts, or return at once if the folder already holds them.
 
@@ -67,6 +71,7 @@ def simulate(
         depends on it and on the grid, not on the number of scans.
       after_scan: Called after every scan; what it raises stops the simulation, and finished scans
         are kept.
+      client: A Dask client, whose workers see the folder and replace ``workers``.
 
     Raises:
       UserError: The folder holds something else, cannot be written, or is being written by another
@@ -93,9 +98,11 @@ def simulate(
         description = {"settings": settings.to_json(), "fingerprint": settings.fingerprint}
         files.write_json(folder / _DESCRIPTION, description)
     with _alone(folder):
-        make = raw_maker(settings, folder) if settings.raw else volume_maker(settings, folder)
         truth.write_maps(folder / "truth", GRIDS["paper"] if settings.raw else settings.volume_grid)
-        done = _in_parallel(make, missing, workers)
+        if client is None:
+            done = _in_parallel(_maker(settings, folder), missing, workers)
+        else:
+            done = _on_cluster(settings, folder, missing, client)
         for _ in _counted(done, len(scans), len(missing), progress):
             after_scan()
         _sweep(folder, started)
@@ -199,6 +206,41 @@ def _in_parallel(
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _maker(settings: SimulationSettings, folder: epath.Path) -> Callable[[SimulatedScan], None]:
+    return raw_maker(settings, folder) if settings.raw else volume_maker(settings, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    settings: SimulationSettings
+    folder: str
+    scans: tuple[SimulatedScan, ...]
+
+
+def _on_cluster(
+    settings: SimulationSettings, folder: epath.Path, scans: list[SimulatedScan], client: Any
+) -> Iterator[None]:
+    parts = [
+        _Part(settings, os.fspath(folder), tuple(scans[i : i + _SCANS_OF_A_TASK]))
+        for i in range(0, len(scans), _SCANS_OF_A_TASK)
+    ]
+    for count in on_workers(_make_part, parts, client, _lost):
+        yield from [None] * count
+
+
+def _make_part(part: _Part) -> int:
+    backend.settle()
+    make = _maker(part.settings, epath.Path(part.folder))
+    with threadpool_limits(1, "blas"):
+        for scan in part.scans:
+            make(scan)
+    return len(part.scans)
+
+
+def _lost(part: _Part, reason: str) -> int:
+    raise UserError(f"{part.scans[0].subject_id} and those after it were not made ({reason})")
 
 
 def _counted(done: Iterator[None], total: int, missing: int, show: bool) -> Iterator[None]:

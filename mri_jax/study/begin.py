@@ -6,13 +6,11 @@ from etils import epath
 
 from mri_jax.errors import UserError
 from mri_jax.models.chosen import Forms
-from mri_jax.planning.plan import Plan
 from mri_jax.problems import counted
 from mri_jax.runs import results
 from mri_jax.settings.study import Study
 from mri_jax.study import outputs, provenance
-from mri_jax.study.feeds import Volumes
-from mri_jax.study.stages import StageFolders
+from mri_jax.study.work import Work
 
 # How many differing fields a message names.
 _SHOWN = 4
@@ -76,14 +74,13 @@ def _shown(value: Any) -> str:
 
 def write(
     workdir: epath.Path,
-    study: Study,
-    plan: Plan,
-    volumes: Volumes,
-    folders: StageFolders,
+    work: Work,
+    devices: tuple[str, ...],
     forms: Forms | None,
+    kernels: str | None,
 ) -> None:
     """Writes what is asked, of which scans, how they came to be, by what forms, and the plan."""
-    study.write(workdir / results.CONFIG)
-    outputs.write_cohort(workdir, plan, volumes.catalogue)
-    provenance.write_provenance(workdir, plan, volumes.catalogue, volumes.store, forms)
-    outputs.write_plan(workdir, plan, folders)
+    work.study.write(workdir / results.CONFIG)
+    outputs.write_cohort(workdir, work.plan, work.volumes.catalogue)
+    provenance.write_provenance(workdir, work.plan, work.volumes, devices, forms, kernels)
+    outputs.write_plan(workdir, work.plan, work.folders)

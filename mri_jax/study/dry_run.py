@@ -26,7 +26,7 @@ def print_plan(
     how = how or Running()
     store = open_store(study) if how.store is None else how.store
     study = with_sites(study, store, how.say)
-    study = begin.settled(epath.Path(workdir), study, how.devices.on_host)
+    study = begin.settled(epath.Path(workdir), study, how.on_host)
     begin.check_config(epath.Path(workdir), study)
     folders = StageFolders(stages, how.say)
     catalogue, plan = planned(study, folders, store)

@@ -1,31 +1,17 @@
-"""Runs a plan: skips finished stages, continues those that were begun, starts the others."""
+"""Runs a plan in this process: skips finished stages, continues those begun, starts the others."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from mri_jax import files
 from mri_jax.adaptation import parted
 from mri_jax.interruption import Interrupted
-from mri_jax.planning.plan import (
-    FEATURES,
-    STATISTICS,
-    BaselineStage,
-    EvaluateStage,
-    Stage,
-    TrainStage,
-)
+from mri_jax.planning.plan import STATISTICS, BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.progress import Progress
-from mri_jax.study.baseline_fits import BaselineFits
+from mri_jax.study.build import Builder
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
-from mri_jax.study.trainer import Trainer
-from mri_jax.training.checkpoints import load_params
-from mri_jax.training.folds import Programs, Wave
-from mri_jax.training.inference import features, predict
+from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Control
 
 
@@ -60,14 +46,17 @@ class Executor:
           Interrupted: Asked to stop; everything is saved.
         """
         self._hold(self._pending(stages))
-        programs = Programs(self.wave)
+        control = Control(interrupted=self.interrupted, save_seconds=self.save_seconds)
+        builder = Builder(
+            self.folders, self.volumes, self.feeds, self.wave, control, self.on_epoch, self.say
+        )
         try:
             for generation in generations(stages):
-                self._train_all(generation, programs)
-            self._evaluate_all([s for s in stages if isinstance(s, EvaluateStage)], programs)
+                self._train_all(generation, builder)
+            self._evaluate_all([s for s in stages if isinstance(s, EvaluateStage)], builder)
         finally:
-            programs.release()
-        self._fit_baselines([s for s in stages if isinstance(s, BaselineStage)])
+            builder.release()
+        self._fit_baselines([s for s in stages if isinstance(s, BaselineStage)], builder)
 
     def _hold(self, pending: Sequence[Stage]) -> None:
         references = {stage.reference for stage in pending}
@@ -78,31 +67,10 @@ class Executor:
     def _pending(self, stages: Sequence[Any]) -> list[Any]:
         return [stage for stage in stages if not self.folders.finished(stage)]
 
-    def _usable(self, stages: Sequence[Any]) -> list[Any]:
-        """Returns stages without those whose network failed in training: they fail with it."""
-        kept = []
-        for stage in stages:
-            parent = stage.parent if isinstance(stage, TrainStage) else stage.network
-            reason = self.folders.failure(parent) if parent else ""
-            if reason:
-                if isinstance(stage, TrainStage):
-                    files.write_json(self.folders.folder(stage) / "history.json", [])
-                self.folders.finish(stage, {"failed": f"its network failed ({reason})"})
-            else:
-                kept.append(stage)
-        return kept
-
-    def _train_all(self, stages: Sequence[TrainStage], programs: Programs) -> None:
+    def _train_all(self, stages: Sequence[TrainStage], builder: Builder) -> None:
         """Trains stages of one program together, as many at a time as the wave has folds."""
-        control = Control(interrupted=self.interrupted, save_seconds=self.save_seconds)
-        trainer = Trainer(self.folders, self.volumes, self.feeds, control, self.on_epoch, self.say)
-        before: TrainStage | None = None
         for wait in (False, True):
             for group in grouped(self._pending(stages)):
-                trains = group[0].kind != STATISTICS
-                if before and trains and not before.fit.same_program(group[0].fit):
-                    programs.release()
-                before = group[0]
                 label = label_of(group)
                 total = sum(epochs(stage) for stage in group)
                 with Progress(
@@ -112,85 +80,35 @@ class Executor:
                         idle = (self.wave.folds - len(group)) * self.wave.split
                         self.say(f"{label}: devices that stay idle: {idle}")
                     for together in batched(group, self.wave.folds):
-                        with self.folders.locked(together, wait) as held:
-                            pending = self._usable(self._pending(held))
-                            if pending and trains:
-                                trainer.train(pending, programs, progress)
-                            elif pending:
-                                trainer.estimate_statistics(pending, programs, progress)
-                if self.interrupted():
-                    raise Interrupted
-        programs.release()
+                        builder.train(together, wait, progress)
+                self._stop_if_asked()
+        builder.release()
 
-    def _evaluate_all(self, stages: Sequence[EvaluateStage], programs: Programs) -> None:
+    def _evaluate_all(self, stages: Sequence[EvaluateStage], builder: Builder) -> None:
         pending = self._pending(stages)
         if not pending:
             return
         total = sum(len(stage.tested) for stage in pending)
         with Progress(total, "prediction", "evaluating networks") as progress:
             for wait in (False, True):
-                groups: dict[Any, list[EvaluateStage]] = {}
-                for stage in self._pending(stages):
-                    step = stage.network.fit.step
-                    alike = (step.spec, len(stage.tested), stage.reference, stage.kind)
-                    groups.setdefault(alike, []).append(stage)
-                for group in groups.values():
+                for group in of_one_shape(self._pending(stages)):
                     for together in batched(group, self.wave.folds):
-                        with self.folders.locked(together, wait) as held:
-                            usable = self._usable(self._pending(held))
-                            if usable:
-                                self._evaluate_wave(usable, programs, progress)
-                        if self.interrupted():
-                            raise Interrupted
+                        builder.evaluate(together, wait, progress)
+                        self._stop_if_asked()
 
-    def _evaluate_wave(
-        self, stages: Sequence[EvaluateStage], programs: Programs, progress: Progress
-    ) -> None:
-        rows = [np.array(stage.tested.rows) for stage in stages]
-        feed = self.feeds.of([int(r) for each in rows for r in each], stages[0].reference)
-        theirs = programs.first(len(stages))
-        networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
-        started = time.perf_counter()
-        variables, step = theirs.wave.stack(networks), stages[0].network.fit.step
-        asked = features if stages[0].kind == FEATURES else predict
-        found = asked(step, variables, rows, feed, theirs)
-        seconds = round((time.perf_counter() - started) / len(stages), 3)
-        for stage, values in zip(stages, found, strict=True):
-            if stage.kind == FEATURES:
-                self.folders.write_features(stage, values)
-            else:
-                self._write_logits(stage, values)
-            note = {"network": stage.network.fingerprint, "seconds": seconds}
-            self.folders.finish(stage, note)
-            progress.advance(len(stage.tested))
-
-    def _fit_baselines(self, stages: Sequence[BaselineStage]) -> None:
+    def _fit_baselines(self, stages: Sequence[BaselineStage], builder: Builder) -> None:
         pending = self._pending(stages)
         if not pending:
             return
-        fits = BaselineFits(self.volumes)
         with Progress(len(pending), "fit", "baselines") as progress:
             for stage in pending:
-                with self.folders.locked([stage], wait=True):
-                    if not self.folders.finished(stage):
-                        self._fit_baseline(stage, fits)
+                builder.fit(stage)
                 progress.advance()
-                if self.interrupted():
-                    raise Interrupted
+                self._stop_if_asked()
 
-    def _fit_baseline(self, stage: BaselineStage, fits: BaselineFits) -> None:
-        started = time.perf_counter()
-        self._write_logits(stage, fits.logits(stage))
-        note = {
-            "seen": stage.seen.to_json(),
-            "covariates": list(stage.covariates),
-            "seconds": round(time.perf_counter() - started, 3),
-        }
-        self.folders.finish(stage, note)
-
-    def _write_logits(self, stage: EvaluateStage | BaselineStage, logits: np.ndarray) -> None:
-        keys = self.volumes.catalogue.keys
-        self.folders.write_logits(stage, [keys[row] for row in stage.tested.rows], logits)
+    def _stop_if_asked(self) -> None:
+        if self.interrupted():
+            raise Interrupted
 
 
 def _with_length(label: str, group: Sequence[TrainStage]) -> str:
@@ -219,6 +137,16 @@ def generations(stages: Sequence[Stage]) -> list[list[TrainStage]]:
         if isinstance(stage, TrainStage):
             found.setdefault(len(stage.ancestors), []).append(stage)
     return [found[number] for number in sorted(found)]
+
+
+def of_one_shape(stages: Sequence[EvaluateStage]) -> list[list[EvaluateStage]]:
+    """Returns groups of evaluations that run the same program."""
+    groups: dict[Any, list[EvaluateStage]] = {}
+    for stage in stages:
+        spec = stage.network.fit.step.spec
+        same = (spec, len(stage.tested), stage.reference, stage.kind)
+        groups.setdefault(same, []).append(stage)
+    return list(groups.values())
 
 
 def grouped(stages: Sequence[TrainStage]) -> list[list[TrainStage]]:

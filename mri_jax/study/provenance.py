@@ -9,7 +9,6 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import jax
 from etils import epath
 
 import mri_jax
@@ -20,6 +19,7 @@ from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Preprocessing, Provenance, write
+from mri_jax.study.feeds import Volumes
 from mri_jax.volumes.store import VolumeStore
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
@@ -28,19 +28,22 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 def write_provenance(
     workdir: epath.Path,
     plan: Plan,
-    catalogue: Catalogue,
-    store: VolumeStore,
+    volumes: Volumes,
+    devices: tuple[str, ...],
     forms: Forms | None,
+    kernels: str | None,
 ) -> None:
     """Writes ``provenance.json`` of a study that is about to run.
 
     Args:
       workdir: The results folder.
       plan: The plan.
-      catalogue: The scans.
-      store: Their volumes.
+      volumes: The scans.
+      devices: Platform and kind of each device that computes.
       forms: How conv layers are computed; None: the machine's choice.
+      kernels: File name of the native kernels; None where none are used.
     """
+    catalogue, store = volumes.catalogue, volumes.store
     scans = catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
     place = results.written_path("store", store.path, workdir)
     made = Provenance(
@@ -49,10 +52,10 @@ def write_provenance(
         git_commit=commit_of(Path(mri_jax.__file__).resolve().parent),
         python=platform.python_version(),
         platform=platform.platform(),
-        versions={name: _version(name) for name in _PACKAGES},
-        devices=tuple(f"{d.platform}:{d.device_kind}" for d in jax.local_devices()),
+        versions=versions(),
+        devices=devices,
         forms=choice.name(forms),
-        kernels=choice.kernel_library(choice.resolved(forms)),
+        kernels=kernels,
         choices=forms if isinstance(forms, tuple) else (),
         command=tuple(sys.argv),
         near_duplicates=asdict(catalogue.searched) if catalogue.searched else None,
@@ -81,6 +84,11 @@ def _preprocessing(catalogue: Catalogue, store: VolumeStore) -> Preprocessing:
             for name in steps
         },
     )
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of packages that determine numbers; None for one that is absent."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def _version(name: str) -> str | None:

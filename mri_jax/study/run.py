@@ -7,13 +7,13 @@ from mri_jax.settings.study import Study
 from mri_jax.study import begin, conclude
 from mri_jax.study.announce import announcement
 from mri_jax.study.chosen import chosen_runs
-from mri_jax.study.execute import Executor
-from mri_jax.study.feeds import Feeds, check_volumes
+from mri_jax.study.feeds import check_volumes
 from mri_jax.study.history import epoch_writer
 from mri_jax.study.prepare import check_memory, open_volumes, planned
 from mri_jax.study.running import Running
 from mri_jax.study.scans import open_store, with_sites
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.work import Work
 
 
 def run(
@@ -41,7 +41,7 @@ def run(
     with folder_locked(workdir, "work directory"):
         store = open_store(study) if how.store is None else how.store
         study = with_sites(study, store, how.say)
-        study = begin.settled(workdir, study, how.devices.on_host)
+        study = begin.settled(workdir, study, how.on_host)
         begin.check_config(workdir, study)
         further = tuple(chosen_runs(study, workdir).values())
         catalogue, plan = planned(study, folders, store, further)
@@ -52,19 +52,11 @@ def run(
         how.say(announcement(study, plan, volumes.catalogue, folders))
         pending = [stage for stage in plan.stages() if not folders.finished(stage)]
         check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
-        wave = how.wave_of(plan, volumes.shape[:3], folders)
+        work = Work(study, further, plan, volumes, folders, epoch_writer(workdir, plan))
+        forms = how.forms(work)
         # A refused study leaves nothing behind, so that the corrected one finds its folder free.
-        begin.write(workdir, study, plan, volumes, folders, wave.forms)
-        Executor(
-            folders=folders,
-            volumes=volumes,
-            feeds=Feeds(volumes, study.data, wave),
-            wave=wave,
-            interrupted=how.interrupted,
-            on_epoch=epoch_writer(workdir, plan),
-            save_seconds=study.save_seconds,
-            say=how.say,
-        ).run(plan.stages())
+        begin.write(workdir, work, how.named, forms, how.kernels(forms))
+        how.build(work, forms)
         conclude.write_results(study, workdir, plan, volumes, folders)
         if how.report:
             conclude.write_report(workdir, how.say)

@@ -1,16 +1,21 @@
 """How a study runs on this machine."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from etils import epath
 
+from mri_jax.models import choice
+from mri_jax.models.chosen import Forms
 from mri_jax.planning.plan import Plan
 from mri_jax.settings.study import Study
 from mri_jax.study import choosing
+from mri_jax.study.execute import Executor
+from mri_jax.study.feeds import Feeds
 from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.work import Work
 from mri_jax.training import devices
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
@@ -44,6 +49,11 @@ class Running:
         return choosing.with_forms(self.devices, plan, size, folders, self.say)
 
     @property
+    def on_host(self) -> bool:
+        """Returns whether CPUs compute."""
+        return self.devices.on_host
+
+    @property
     def said(self) -> str:
         """A line on where and how is computed."""
         return devices.described(self.devices)
@@ -52,6 +62,37 @@ class Running:
     def memory(self) -> int:
         """Bytes there are for a fold."""
         return devices.memory_of(self.devices)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Platform and kind of each device."""
+        return tuple(f"{d.platform}:{d.device_kind}" for d in self.devices.devices)
+
+    def kernels(self, forms: Forms | None) -> str | None:
+        """Returns the file name of the native kernels, if some form uses them."""
+        return choice.kernel_library(choice.resolved(forms))
+
+    def forms(self, work: Work) -> Forms | None:
+        """Returns how conv layers of a study are computed; those to measure are measured."""
+        return self.wave_of(work.plan, work.volumes.shape[:3], work.folders).forms
+
+    def build(self, work: Work, forms: Forms | None) -> None:
+        """Builds all stages of a study that are not finished.
+
+        Raises:
+          Interrupted: Asked to stop; everything is saved.
+        """
+        wave = replace(self.devices, forms=forms)
+        Executor(
+            folders=work.folders,
+            volumes=work.volumes,
+            feeds=Feeds(work.volumes, work.study.data, wave),
+            wave=wave,
+            interrupted=self.interrupted,
+            on_epoch=work.on_epoch,
+            save_seconds=work.study.save_seconds,
+            say=self.say,
+        ).run(work.plan.stages())
 
 
 def start(

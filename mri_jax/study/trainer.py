@@ -11,7 +11,7 @@ import numpy as np
 
 from mri_jax import files
 from mri_jax.planning.plan import TrainStage
-from mri_jax.progress import Progress
+from mri_jax.progress import Advancing
 from mri_jax.study import choosing
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
@@ -50,7 +50,7 @@ class Trainer:
     on_epoch: Callable[[TrainStage, dict[str, Any]], None]
     say: Callable[[str], None]
 
-    def train(self, stages: Sequence[TrainStage], programs: Programs, progress: Progress) -> None:
+    def train(self, stages: Sequence[TrainStage], programs: Programs, progress: Advancing) -> None:
         """Trains stages of one program, no more than it has folds, and finishes them.
 
         Raises:
@@ -71,7 +71,7 @@ class Trainer:
             self._keep(stages[trained.training], trained, programs)
 
     def estimate_statistics(
-        self, stages: Sequence[TrainStage], programs: Programs, progress: Progress
+        self, stages: Sequence[TrainStage], programs: Programs, progress: Advancing
     ) -> None:
         """Finishes stages that estimate BatchNorm's statistics on equally many scans."""
         resident.forget_peak()
@@ -121,7 +121,7 @@ class Trainer:
         return jax.device_get(drawn(spec, shape, stage.seed, stage.drawn))
 
     def _reporter(
-        self, stages: Sequence[TrainStage], progress: Progress
+        self, stages: Sequence[TrainStage], progress: Advancing
     ) -> Callable[[Epoch], None]:
         def report(epoch: Epoch) -> None:
             stage, figures = stages[epoch.training], epoch.figures

@@ -17,6 +17,7 @@ import filelock
 import pandas as pd
 
 from mri_jax import __version__, files, locks
+from mri_jax.cluster.independent import on_workers
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.progress import Progress
 from mri_jax.volumes.inputs import ScanEntry
@@ -33,7 +34,7 @@ from mri_jax.volumes.store import (
     older,
     scan_name,
 )
-from mri_jax.volumes.workers import connected, in_processes, on_dask
+from mri_jax.volumes.workers import in_processes
 
 FAILED_COLUMNS = [*KEY, "cohort", "image", "reason"]
 
@@ -104,7 +105,7 @@ def run(
     store: Path,
     workers: int = 1,
     shard: tuple[int, int] | None = None,
-    scheduler: str = "",
+    client: Any = None,
 ) -> BatchSummary:
     """Preprocess scans into a store; one bad scan never stops the rest.
 
@@ -114,7 +115,7 @@ def run(
       store: Its folder; a store with the same settings is continued.
       workers: Processes on this machine.
       shard: (K, N) with K from 1 to N: this run does a part and leaves the index to `merge`.
-      scheduler: Address of a Dask scheduler that sees the same files; replaces ``workers``.
+      client: A Dask client, whose workers see the same files and replace ``workers``.
 
     Returns:
       How many were done, skipped (same input and settings before) and failed. The failed stand in
@@ -129,7 +130,7 @@ def run(
     info = store_info(
         settings, first_is_simulated(entry.path for entry in entries if not entry.problem)
     )
-    with connected(scheduler) as client, locked(store, shard):
+    with locked(store, shard):
         StoreWriter(store, info)
         part = list(entries)
         if shard is not None:
@@ -340,7 +341,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 def _execute(tasks: Sequence[ScanJob], workers: int, client: Any) -> Iterator[Outcome]:
     if client is not None:
-        yield from on_dask(process, tasks, client, _lost)
+        yield from on_workers(process, tasks, client, _lost)
     elif workers == 1:
         yield from map(process, tasks)
     else:

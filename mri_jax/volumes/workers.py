@@ -1,25 +1,21 @@
-"""Tasks done side by side: in processes of this machine, or by a Dask cluster.
+"""Tasks done side by side in processes of this machine.
 
 What a task gives is up to its function; a `UserError` that it raises, such as a full disk, ends
-all. A task whose process was killed, or that the cluster lost, gives what ``lost(task, reason)``
-says.
+all. A task whose process was killed gives what ``lost(task, reason)`` says.
 """
 
-import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from mri_jax.cluster.independent import Lost
 from mri_jax.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
-Lost = Callable[[T, str], R]
-# Seconds in which a Dask scheduler must answer.
-SCHEDULER_TIMEOUT = 10.0
 
 
 def in_processes(
@@ -62,45 +58,3 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # Ctrl-C reaches every process of a terminal; the first process answers for all.
     quiet = (signal.SIGINT, signal.SIG_IGN)
     return ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, quiet)
-
-
-@contextlib.contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """Gives a client of the Dask scheduler at an address; None without an address.
-
-    Raises:
-      UserError: Dask is not installed, or nothing answers.
-    """
-    if not address:
-        yield None
-        return
-    try:
-        import distributed
-    except ImportError:
-        raise UserError(
-            "scheduler: dask is not installed; pip install 'mri-jax[dask]' or use --workers"
-        ) from None
-    try:
-        client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise UserError(f"scheduler: {address}: no answer ({error})") from None
-    with client:
-        yield client
-
-
-def on_dask(
-    work: Callable[[T], R], tasks: Sequence[T], client: Any, lost: Lost[T, R]
-) -> Iterator[R]:
-    """Yields what each task gives, as they end, with a client of `connected`."""
-    import distributed
-
-    futures = client.map(work, tasks, pure=False)
-    waiting = dict(zip([f.key for f in futures], tasks, strict=True))
-    for future in distributed.as_completed(futures, raise_errors=False):
-        task = waiting.pop(future.key)
-        if future.status == "finished":
-            yield future.result()
-        elif isinstance(error := future.exception(), UserError):
-            raise error
-        else:
-            yield lost(task, f"Dask: {error}")

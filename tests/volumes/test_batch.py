@@ -13,8 +13,9 @@ import pytest
 
 from mri_jax import files
 from mri_jax.cli import main
+from mri_jax.cluster.address import Cluster, connected
 from mri_jax.errors import DiskFull, UserError
-from mri_jax.volumes import batch, inputs, workers
+from mri_jax.volumes import batch, inputs
 from mri_jax.volumes.pipeline import PreprocessSettings, preprocess_scan
 from mri_jax.volumes.resampling import Image
 from mri_jax.volumes.store import VolumeStore, older
@@ -192,18 +193,10 @@ def test_a_full_disk_leaves_nothing_partial(folder, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_dask_gives_identical_bytes(done, folder, tmp_path):
-    import distributed
-
     store, _ = done
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
-        summary = batch.run(
-            inputs.find(folder).entries,
-            SETTINGS,
-            tmp_path / "dask",
-            scheduler=cluster.scheduler_address,
-        )
+    entries = inputs.find(folder).entries
+    with connected(Cluster("local", workers=2), print) as client:
+        summary = batch.run(entries, SETTINGS, tmp_path / "dask", client=client)
     assert (summary.done, summary.failed) == (3, 3)
     assert contents(tmp_path / "dask") == contents(store)
 
@@ -268,10 +261,7 @@ def test_refuses_a_wrong_shard(folder, tmp_path, shard):
 
 
 def test_a_refused_run_leaves_nothing(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "SCHEDULER_TIMEOUT", 0.5)
     entries = inputs.find(folder).entries
-    with pytest.raises(UserError, match="no answer"):
-        batch.run(entries, SETTINGS, tmp_path / "s", scheduler="tcp://127.0.0.1:9")
     monkeypatch.setattr(batch, "StoreWriter", refuse)
     for shard in (None, (1, 2)):
         with pytest.raises(UserError, match="refused"):

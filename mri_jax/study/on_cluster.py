@@ -1,0 +1,282 @@
+"""How a study runs on the workers of a cluster."""
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import distributed
+from etils import epath
+
+from mri_jax import backend, files
+from mri_jax.cluster.address import DEVICE, Cluster, connected
+from mri_jax.cluster.spread import Outcome, Task, spread
+from mri_jax.errors import UserError
+from mri_jax.interruption import Interrupted
+from mri_jax.models.chosen import Forms
+from mri_jax.planning.plan import EvaluateStage, Stage, TrainStage
+from mri_jax.problems import counted, listed
+from mri_jax.progress import Progress
+from mri_jax.settings.study import Study
+from mri_jax.study.running import Running
+from mri_jax.study.scans import open_store
+from mri_jax.study.work import Work
+from mri_jax.study.worker import NAME, Assignment, Facts, Order, StudyWorker, software, volumes
+
+# Seconds in which a worker of a scheduler that runs, or of this machine, must be there.
+_PATIENCE = 60.0
+_LOOK = 0.5
+
+
+@dataclass(frozen=True)
+class OnCluster(Running):
+    """How a study runs on workers; this process plans, hands out stages and writes the results.
+
+    Attributes:
+      client: A Dask client, whose workers have a `StudyWorker`.
+      workers: What they are; at least one.
+    """
+
+    client: Any = None
+    workers: tuple[Facts, ...] = ()
+
+    @property
+    def on_host(self) -> bool:
+        """Returns whether CPUs compute."""
+        return self.workers[0].device[0] == "cpu"
+
+    @property
+    def said(self) -> str:
+        """A line on where and how is computed."""
+        return f"on {counted(len(self.workers), 'worker')}, each {self.workers[0].said}"
+
+    @property
+    def memory(self) -> int:
+        """Bytes there are for a fold, on the worker that has least."""
+        return min(worker.memory for worker in self.workers)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Platform and kind of each device."""
+        return tuple(":".join(w.device) for w in self.workers for _ in range(w.devices))
+
+    def kernels(self, forms: Forms | None) -> str | None:
+        """Returns the file name of the native kernels that workers use."""
+        return self.workers[0].kernels
+
+    def forms(self, work: Work) -> Forms | None:
+        """Returns how conv layers of a study are computed, as a worker measures or finds it."""
+        asked = Assignment("forms", work.study, work.further, None, ())
+        return self.client.submit(
+            _forms, asked, key=f"forms-{secrets.token_hex(4)}", resources={DEVICE: 1}
+        ).result()
+
+    def build(self, work: Work, forms: Forms | None) -> None:
+        """Builds all stages of a study that are not finished.
+
+        Raises:
+          Interrupted: Asked to stop; workers were told so.
+          UserError: Stages failed on two workers.
+        """
+        pending = [s for s in work.plan.stages() if not work.folders.finished(s)]
+        if not pending:
+            return
+        tasks = list(tasks_of(work, forms, pending))
+        label = f"{counted(len(self.workers), 'worker')}"
+        size = {task.key: 0 for task in tasks}
+        by_name = {stage.fingerprint: stage for stage in pending}
+        for task in tasks:
+            size[task.key] = sum(volumes(by_name[f]) for f in task.argument.fingerprints)
+        with Progress(sum(size.values()), "volume", label) as progress:
+            counter = _Counter(progress, size)
+            self.client.subscribe_topic(NAME, lambda event: counter.told(event[1]))
+            try:
+                for task in spread(self.client, _build, tasks, self.interrupted, self.say):
+                    counter.ended(task.key)
+            finally:
+                self.client.unsubscribe_topic(NAME)
+
+
+class _Counter:
+    """Counts the volumes that tasks have seen, as workers tell and as tasks end.
+
+    Args:
+      progress: Where they are shown.
+      size: Volumes of each task.
+    """
+
+    def __init__(self, progress: Progress, size: dict[str, int]):
+        self._progress, self._size = progress, size
+        self._done = dict.fromkeys(size, 0)
+        self._ended = 0
+        self._lock = threading.Lock()
+
+    def told(self, message: dict[str, Any]) -> None:
+        """Takes what a worker tells of a task."""
+        self._count(message["task"], message["done"])
+
+    def ended(self, key: str) -> None:
+        """Counts a task that is done."""
+        self._ended += 1
+        self._count(key, self._size.get(key, 0))
+
+    def _count(self, key: str, done: int) -> None:
+        with self._lock:
+            if key in self._done:  # not of another study on this cluster
+                more = max(0, min(done, self._size[key]) - self._done[key])
+                self._done[key] += more
+                self._progress.advance(more, tasks=f"{self._ended}/{len(self._size)}")
+
+
+def _plugin() -> StudyWorker:
+    plugin: Any = distributed.get_worker().plugins[NAME]
+    return plugin
+
+
+def _build(assignment: Assignment) -> Outcome:
+    return _plugin().build(assignment)
+
+
+def _forms(assignment: Assignment) -> Forms | None:
+    return _plugin().forms(assignment)
+
+
+def _facts(token: str, dask_worker: Any) -> Facts:
+    return dask_worker.plugins[NAME].facts(token)
+
+
+def tasks_of(work: Work, forms: Forms | None, pending: Sequence[Stage]) -> Iterator[Task]:
+    """Yields tasks: each network, all evaluations of a network together, each baseline.
+
+    Args:
+      work: The study.
+      forms: How conv layers are computed.
+      pending: Its stages that are not finished.
+    """
+
+    def task(key: str, label: str, stages: Sequence[Stage], network: TrainStage | None) -> Task:
+        names = tuple(stage.fingerprint for stage in stages)
+        assignment = Assignment(key, work.study, work.further, forms, names)
+        after = frozenset([_key(network)] if network else [])
+        return Task(key, label, assignment, after)
+
+    evaluations: dict[str, list[EvaluateStage]] = {}
+    for stage in pending:
+        if isinstance(stage, TrainStage):
+            label = f"{stage.kind} {stage.label} fold {stage.fold}"
+            yield task(_key(stage), label, [stage], stage.parent)
+        elif isinstance(stage, EvaluateStage):
+            evaluations.setdefault(stage.network.fingerprint, []).append(stage)
+        else:
+            yield task(_key(stage), f"baseline {stage.name}", [stage], None)
+    for name, stages in evaluations.items():
+        network = stages[0].network
+        label = f"evaluation of {network.kind} {network.label} fold {network.fold}"
+        yield task(f"evaluations-{name[:16]}", label, stages, network)
+
+
+def _key(stage: Stage) -> str:
+    return f"{stage.kind}-{stage.fingerprint[:16]}"
+
+
+@contextlib.contextmanager
+def opened(
+    cluster: Cluster,
+    study: Study,
+    stages: epath.Path,
+    asked: str | None,
+    interrupted: Callable[[], bool],
+    report: bool,
+    say: Callable[[str], None] = print,
+) -> Iterator[OnCluster]:
+    """Gives what runs a study on a cluster whose workers were looked at.
+
+    Args:
+      cluster: Where.
+      study: What is asked.
+      stages: The folder of stages, which workers must see under the same path.
+      asked: How conv layers are to be computed; None lets the workers decide.
+      interrupted: Whether to save and stop.
+      report: Whether to write the report at the end.
+      say: Where remarks go.
+
+    Raises:
+      UserError: Nothing answers, no worker has a device, or workers do not fit together.
+    """
+    backend.settle()  # pictures of the first layer are computed here
+    store = open_store(study)
+    with connected(cluster, say) as client:
+        _await_worker(client, cluster, interrupted, say)
+        local = cluster.kind == "local"
+        order = Order(str(stages), asked, cores=cluster.workers if local else 0)
+        client.register_plugin(StudyWorker(order))
+        workers = _looked_at(client, stages)
+        yield OnCluster(
+            store=store,
+            interrupted=interrupted,
+            say=say,
+            report=report,
+            client=client,
+            workers=workers,
+        )
+
+
+def _await_worker(
+    client: Any, cluster: Cluster, interrupted: Callable[[], bool], say: Callable[[str], None]
+) -> None:
+    queued = cluster.kind not in ("local", "scheduler")
+    if queued:
+        say(f"waiting for the first of {cluster.workers} jobs of {cluster.kind}")
+    needed = cluster.workers if cluster.kind == "local" else 1
+    until = time.monotonic() + _PATIENCE
+    while len(client.nthreads()) < needed:
+        if interrupted():
+            raise Interrupted
+        if not queued and time.monotonic() > until:
+            raise UserError(
+                f"--cluster: {cluster.address or cluster.kind}: no worker is there after "
+                f"{_PATIENCE:.0f} s; start some with `dask worker ADDRESS --nthreads 1 "
+                f"--resources {DEVICE}=1`"
+            )
+        time.sleep(_LOOK)
+
+
+def _looked_at(client: Any, stages: epath.Path) -> tuple[Facts, ...]:
+    """Returns what the workers are; refuses those that would give other results, or none."""
+    stages.mkdir(parents=True, exist_ok=True)
+    token = stages / f".cluster-{secrets.token_hex(8)}"
+    files.write_text(token, "workers of a cluster look for this file\n")
+    try:
+        found = list(client.run(_facts, str(token)).values())
+    finally:
+        token.unlink(missing_ok=True)
+    problems = [f"{f.worker}: {p}" for f in found for p in _problems(f, software())]
+    if problems:
+        raise UserError("--cluster: " + "; ".join(problems))
+    kinds = {f.device: f.worker for f in found}
+    if len(kinds) > 1:
+        each = listed([f"{worker} has {kind[1]}" for kind, worker in kinds.items()])
+        raise UserError(
+            f"--cluster: devices of {len(kinds)} kinds compute different numbers ({each}); use "
+            "workers of one kind"
+        )
+    return tuple(found)
+
+
+def _problems(facts: Facts, here: dict[str, str | None]) -> Iterator[str]:
+    other = [
+        f"{name} {facts.software.get(name)}, not {version}"
+        for name, version in here.items()
+        if facts.software.get(name) != version
+    ]
+    if other:
+        yield f"has {', '.join(other)}"
+    if facts.problem:
+        yield facts.problem
+    elif facts.states < 1:
+        yield f"states no Dask resource {DEVICE!r} (dask worker ... --resources {DEVICE}=1)"
+    elif facts.states > facts.devices:
+        yield f"states {facts.states} of resource {DEVICE!r} and has {facts.devices}"

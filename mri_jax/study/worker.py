@@ -1,0 +1,283 @@
+"""A Dask worker that builds stages of a study."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import queue
+import threading
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import distributed
+from etils import epath
+
+import mri_jax
+from mri_jax import files
+from mri_jax.cluster.spread import DONE, FAILED, STOPPED, Outcome
+from mri_jax.errors import UserError
+from mri_jax.interruption import Interrupted
+from mri_jax.models import choice
+from mri_jax.models.chosen import Forms
+from mri_jax.planning.plan import EvaluateStage, Stage, TrainStage
+from mri_jax.settings.runs import Run
+from mri_jax.settings.study import Study
+from mri_jax.study import choosing
+from mri_jax.study.build import Builder
+from mri_jax.study.execute import epochs
+from mri_jax.study.feeds import Feeds
+from mri_jax.study.prepare import open_volumes, planned
+from mri_jax.study.provenance import versions
+from mri_jax.study.scans import open_store
+from mri_jax.study.stages import StageFolders
+from mri_jax.training import devices
+from mri_jax.training.folds import Wave
+from mri_jax.training.loop import Control
+
+NAME = "mri_jax"
+"""Of the plugin, and of the topic under which it tells of its progress."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What holds for all stages that a worker is asked to build.
+
+    Attributes:
+      stages: The folder of stages.
+      asked: How conv layers are to be computed; None lets the machine decide.
+      cores: Into how many parts the cores of a machine are divided among its workers; 0: each uses
+        all of them.
+    """
+
+    stages: str
+    asked: str | None
+    cores: int = 0
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Stages that a worker builds one after the other.
+
+    Attributes:
+      key: Of the task.
+      study: What they belong to, as it was settled.
+      further: Networks beside those that the study names.
+      forms: How conv layers are computed.
+      fingerprints: The stages, all networks, all evaluations of one network, or one baseline.
+    """
+
+    key: str
+    study: Study
+    further: tuple[Run, ...]
+    forms: Forms | None
+    fingerprints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker is, in plain types.
+
+    Attributes:
+      worker: What it is called.
+      software: Versions of packages, and a digest of this one's source.
+      device: Platform and kind of its devices.
+      devices: How many it has.
+      states: How many it states as Dask resources.
+      memory: Bytes for a fold.
+      said: A line on how it computes.
+      kernels: The library of its kernels, if it uses them.
+      problem: Why it cannot work.
+    """
+
+    worker: str
+    software: dict[str, str | None]
+    device: tuple[str, str] = ("", "")
+    devices: int = 0
+    states: int = 0
+    memory: int = 0
+    said: str = ""
+    kernels: str | None = None
+    problem: str = ""
+
+
+def software() -> dict[str, str | None]:
+    """Returns the versions of packages that determine numbers, and a digest of this source."""
+    folder = Path(mri_jax.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for s in ("py", "hpp", "cpp") for p in folder.rglob(f"*.{s}")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    own = f"{mri_jax.__version__} (source {digest.hexdigest()[:12]})"
+    return {"mri_jax": own, "python": platform.python_version(), **versions()}
+
+
+class StudyWorker(distributed.WorkerPlugin):
+    """Builds stages in the threads of a worker, each with a device of its own.
+
+    Args:
+      order: What is asked of all workers.
+    """
+
+    name = NAME
+    idempotent = False
+
+    def __init__(self, order: Order):
+        self._order = order
+
+    def setup(self, worker: Any) -> None:
+        """Called by Dask when the worker has started."""
+        self._worker, self._stop = worker, threading.Event()
+        self._opening, self._benches = threading.Lock(), dict[str, _Bench]()
+        if self._order.cores > 1:
+            mine = sorted(os.sched_getaffinity(0))[int(worker.name) :: self._order.cores]
+            for thread in os.listdir("/proc/self/task"):
+                with contextlib.suppress(OSError):  # it has ended
+                    os.sched_setaffinity(int(thread), mine)
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask when the worker ends: what runs is saved."""
+        self._stop.set()
+
+    @property
+    def called(self) -> str:
+        """Returns what the worker is called in messages."""
+        return f"worker {self._worker.name}"
+
+    def facts(self, token: str) -> Facts:
+        """Returns what the worker is, and why it cannot work, if so.
+
+        Args:
+          token: A file that the launcher has written into the folder of stages.
+        """
+        known = Facts(self.called, software())
+        try:
+            wave = self._started()
+            if not epath.Path(token).exists():
+                return replace(known, problem=f"{token} is not there: it sees other stages")
+            return replace(
+                known,
+                device=(wave.devices[0].platform, wave.devices[0].device_kind),
+                devices=len(wave.devices),
+                states=int(self._worker.state.total_resources.get("device", 0)),
+                memory=devices.memory_of(wave),
+                said=devices.described(wave),
+                kernels=choice.kernel_library(choice.resolved(wave.forms)),
+            )
+        except UserError as error:
+            return replace(known, problem=str(error))
+
+    def forms(self, assignment: Assignment) -> Forms | None:
+        """Returns how conv layers of a study's networks are computed, measured here if need be."""
+        bench = self._bench(assignment)
+        return choosing.with_forms(
+            self._started(), bench.plan, bench.volumes.shape[:3], bench.folders
+        ).forms
+
+    def build(self, assignment: Assignment) -> Outcome:
+        """Builds stages; whatever goes wrong is in what it returns."""
+        of = Outcome(DONE, self.called, self._worker.address)
+        try:
+            self._bench(assignment).build(assignment, self._told(assignment))
+            return of
+        except Interrupted:
+            return replace(of, state=STOPPED)
+        except (UserError, OSError) as error:
+            return replace(of, state=FAILED, reason=str(error))
+        except Exception as error:
+            traceback.print_exc()
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            return replace(of, state=FAILED, reason=line)
+
+    def _started(self) -> Wave:
+        with self._opening:
+            if not hasattr(self, "_wave"):
+                stages = epath.Path(self._order.stages)
+                self._wave = devices.start(stages, forms=self._order.asked)
+            return self._wave
+
+    def _bench(self, assignment: Assignment) -> "_Bench":
+        wave = self._started()
+        about = files.fingerprint([assignment.study.to_json(), len(assignment.further)])
+        with self._opening:
+            if about not in self._benches:
+                self._benches.clear()
+                self._benches[about] = _Bench(assignment, wave, self._order, self._stop)
+            return self._benches[about]
+
+    def _told(self, assignment: Assignment) -> "_Counter":
+        return _Counter(self._worker, assignment.key)
+
+
+class _Counter:
+    """Tells the launcher how many volumes a task has seen."""
+
+    def __init__(self, worker: Any, key: str):
+        self._worker, self._key = worker, key
+        self._done, self.each = 0, 1
+
+    def advance(self, count: int = 1, **figures: object) -> None:
+        """Count items of ``each`` volumes."""
+        self._done += count * self.each
+        self._worker.log_event(NAME, {"task": self._key, "done": self._done})
+
+
+class _Bench:
+    """A study that is open in a worker, with a builder for each of its devices."""
+
+    def __init__(self, assignment: Assignment, wave: Wave, order: Order, stop: threading.Event):
+        study = assignment.study
+        self.folders = StageFolders(order.stages)
+        store = open_store(study)
+        catalogue, self.plan = planned(study, self.folders, store, assignment.further)
+        self.volumes = open_volumes(study, catalogue, self.folders, store, stop.is_set)
+        self._stages = {stage.fingerprint: stage for stage in self.plan.stages()}
+        control = Control(interrupted=stop.is_set, save_seconds=study.save_seconds)
+        self._builders: queue.SimpleQueue[Builder] = queue.SimpleQueue()
+        for device in wave.devices:
+            mine = replace(wave, devices=(device,), forms=assignment.forms)
+            feeds = Feeds(self.volumes, study.data, mine)
+            self._builders.put(
+                Builder(
+                    self.folders,
+                    self.volumes,
+                    feeds,
+                    mine,
+                    control,
+                    on_epoch=lambda stage, figures: None,
+                    say=lambda remark: None,
+                )
+            )
+
+    def build(self, assignment: Assignment, counter: _Counter) -> None:
+        """Builds the stages of an assignment on a device that is free.
+
+        Raises:
+          UserError: The plan here has no such stages.
+        """
+        unknown = [name for name in assignment.fingerprints if name not in self._stages]
+        if unknown:
+            raise UserError(
+                f"{self.volumes.store.path}: the scans here give other stages; does this "
+                "worker see another store, or another cohort table, under the same path?"
+            )
+        stages = [self._stages[name] for name in assignment.fingerprints]
+        builder = self._builders.get()
+        try:
+            for stage in stages:
+                if isinstance(stage, TrainStage):
+                    counter.each = volumes(stage) // epochs(stage)
+                    builder.train([stage], True, counter)
+                elif isinstance(stage, EvaluateStage):
+                    counter.each = 1
+                    builder.evaluate([stage], True, counter)
+                else:
+                    builder.fit(stage)
+        finally:
+            self._builders.put(builder)
+
+
+def volumes(stage: Stage) -> int:
+    """Returns how many volumes a stage reads at most, each as often as it is read."""
+    read = sum(map(len, stage.examples))
+    return read * epochs(stage) if isinstance(stage, TrainStage) else read

@@ -1,0 +1,92 @@
+"""Studies by the real launcher on workers of this machine."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mri_jax.runs import results
+from tests.conftest import ROOT
+from tests.launching import command, environment
+from tests.tiny import make_cohorts
+
+# A worker of two on this machine has one of its cores, or two of four.
+CORES = sorted(os.sched_getaffinity(0))[:: min(2, os.cpu_count() or 1)]
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=10, cohorts=("ADNI1", "ADNI2"))
+
+
+def alone(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> bytes:
+    """Returns the predictions of one process with the cores of a worker."""
+    cores = ["taskset", "-c", ",".join(map(str, CORES))]
+    done = subprocess.run(
+        [*cores, *command(cohorts, workdir, *more)], capture_output=True, timeout=300, cwd=ROOT,
+        encoding="utf-8", env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return predictions(workdir)
+
+
+def predictions(workdir: Path) -> bytes:
+    return (workdir / results.PREDICTIONS).read_bytes()
+
+
+def begin(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> subprocess.Popen[str]:
+    with (workdir.parent / "said.txt").open("a", encoding="utf-8") as said:
+        return subprocess.Popen(
+            command(cohorts, workdir, "--cluster=local:2", *more),
+            cwd=ROOT, stdout=said, stderr=said, encoding="utf-8", env=environment(),
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def said(workdir: Path) -> str:
+    return (workdir.parent / "said.txt").read_text(encoding="utf-8")
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Returns the processes that a launcher has started to work."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = path.read_text(encoding="utf-8").rpartition(")")
+            spawned = b"spawn_main" in (path.parent / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if spawned and int(rest.split()[1]) == process.pid:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def test_workers_give_the_bytes_of_one_process(cohorts, tmp_path):
+    workdir = tmp_path / "run"
+    assert begin(cohorts, workdir).wait(timeout=300) == 0, said(workdir)
+    assert predictions(workdir) == alone(cohorts, tmp_path / "alone")
+    assert "on 2 workers, each computing on the CPU" in said(workdir)
+    assert re.search(r"^2 workers: (\d+)/\1 volumes, .* tasks=\d+/\d+$", said(workdir), re.M)
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random_moments_cost_nothing(cohorts, tmp_path):
+    rng = random.Random(0)
+    workdir = tmp_path / "run"
+    longer = ("--config.train.min_epochs=300", "--config.train.max_epochs=300")
+    process = begin(cohorts, workdir, *longer)
+    killed = 0
+    while process.poll() is None and killed < 5:
+        time.sleep(rng.uniform(2.0, 8.0))
+        working = workers_of(process)
+        if working and (workdir / results.PLAN).exists():
+            os.kill(rng.choice(working), signal.SIGKILL)
+            killed += 1
+    assert process.wait(timeout=600) == 0, said(workdir)
+    assert killed == 5
+    assert predictions(workdir) == alone(cohorts, tmp_path / "alone", *longer)
