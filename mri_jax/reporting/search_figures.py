@@ -30,7 +30,7 @@ def search_figures(search: SearchAnalysis, simulated: bool) -> list[Picture]:
     against = _other(search)
     made = (
         (
-            "history", _history(search), (7.4, 3.0),
+            "history", _history(search), (5.4, 3.6),
             (f"Every finished trial's {name} on its own held-out folds, and the best so far. Ticks "
             "at the bottom: trials that were pruned."),
         ),
@@ -193,6 +193,8 @@ def _axis(axes: Axes, line: Line, names: list[str]) -> None:
         axes.set_xlim(-0.5, max(0.5, len(names) - 0.5))
     elif line.log:
         _logarithmic(axes)
+    elif line.type == "int":
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -4,6 +4,8 @@ import base64
 import re
 from urllib.parse import quote
 
+_TAG, _LONG = re.compile(rb"<[^>]*>"), re.compile(rb"(\.\d\d)\d+")
+
 
 def encoded(data: bytes) -> str:
     """Returns bytes in base64."""
@@ -18,9 +20,10 @@ def of_png(data: bytes) -> str:
 def of_svg(data: bytes) -> str:
     """Returns the address of an SVG, as an image or in a list of sources.
 
-    Its numbers keep two decimals, which is a hundredth of a point, and its lines no indentation.
+    The numbers of its shapes keep two decimals, which is a hundredth of a point, those of its text
+    all of them; its lines have no indentation.
     """
-    data = re.sub(rb"(\.\d\d)\d+", rb"\1", re.sub(rb"\n\s*", rb"\n", data))
+    data = _TAG.sub(lambda tag: _LONG.sub(rb"\1", tag[0]), re.sub(rb"\n\s*", rb"\n", data))
     # Spaces and commas would part it in a list.
     return "data:image/svg+xml," + quote(data, safe="!$()*+;=/-._~'")
 
