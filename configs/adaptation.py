@@ -17,6 +17,9 @@ def get_config(preset: str = "demo"):
     config.name = "adaptation"
     config.finetune.layers = ("all", "low", "high", "head")
     config.adaptation.methods = tuple(method.name for method in METHODS)
+    if preset == "demo":
+        # Each inner fold tunes thirty networks more, and the demo shall take twenty minutes.
+        config.finetune.inner_folds = 2
     # The adaptation part of the smoke cohort is too small to be drawn to shares of patients.
     config.adaptation.resampled = () if preset == "smoke" else ("adabn", "tent")
     return config

@@ -1,5 +1,6 @@
 """The first layer of every network, and what it makes of one scan: for the report's pictures."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -45,11 +46,11 @@ def write_first_layer(
 
 def first_feature_map(spec: CNNSpec, variables: dict[str, Any], volume: np.ndarray) -> np.ndarray:
     """Returns (X, Y, Z, F) of conv1 after BatchNorm and ReLU, for one volume (1, X, Y, Z, C)."""
+    return np.asarray(_feature_map(spec, variables, volume), np.float32)[0]
 
-    @jax.jit
-    def feature_map(variables: Any, x: jax.Array) -> jax.Array:
-        # Everything after the first layer is unused, and XLA leaves it out.
-        _, kept = CNN(spec).apply(variables, x, train=False, intermediates=True)
-        return kept["conv1/feature_map"]
 
-    return np.asarray(feature_map(variables, volume), np.float32)[0]
+@partial(jax.jit, static_argnums=0)
+def _feature_map(spec: CNNSpec, variables: Any, x: jax.Array) -> jax.Array:
+    # Everything after the first layer is unused, and XLA leaves it out.
+    _, kept = CNN(spec).apply(variables, x, train=False, intermediates=True)
+    return kept["conv1/feature_map"]
