@@ -18,12 +18,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mri_jax import allocator
+from mri_jax import allocator, supervision
 from mri_jax.models.choice import ASKED
 
 if __name__ == "__main__":
     if not allocator.kept_stock(sys.argv):
         allocator.tune()
+    supervision.supervise(sys.argv)
     _INTERRUPTION = Interruption().install()
 else:
     _INTERRUPTION = Interruption()
@@ -50,6 +51,9 @@ _NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first NaN, with its 
 _PROFILE = flags.DEFINE_string("profile", None, "Write a trace for TensorBoard to this folder.")
 _CPU_FOLDS = flags.DEFINE_integer(
     "cpu_folds", 1, "Folds trained side by side on a CPU, each with memory of its own."
+)
+_PER_FOLD = flags.DEFINE_integer(
+    "devices_per_fold", 1, "Devices that train a fold together, each with a part of its batches."
 )
 _ALLOCATOR = flags.DEFINE_enum(
     "allocator", "tuned", ["tuned", "stock"], "tuned: large pages for this process (Linux, CPU)."
@@ -95,11 +99,23 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Flags in, one call to the study, exit code out."""
-    from mri_jax import files
-    from mri_jax.errors import UserError
     from mri_jax.progress import print_in_any_locale
 
     print_in_any_locale()
+    code = _answered(argv)
+    if code and supervision.several(os.environ):
+        # JAX would wait for the other processes, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _answered(argv: list[str]) -> int:
+    """Returns the exit code, a mistake told in one line."""
+    from mri_jax import files
+    from mri_jax.errors import UserError
+
     try:
         return _main(argv)
     except UserError as error:
@@ -112,7 +128,11 @@ def main(argv: list[str]) -> int:
         return 2
     except RuntimeError as error:
         from mri_jax import device_faults
+        from mri_jax.training import hosts
 
+        if hosts.lost(error):
+            print(supervision.LINE, file=sys.stderr)
+            return CODE
         line = device_faults.explained(error)
         if not line:
             raise
@@ -139,6 +159,7 @@ def _main(argv: list[str]) -> int:
     study = Study.parse(_CONFIG.value.to_dict())
     run, print_plan = _jobs(study)
     from mri_jax.study.running import start
+    from mri_jax.training import hosts
     from mri_jax.training.devices import profiled
 
     workdir = _folder("workdir", _WORKDIR.value or f"runs/{study.folder}")
@@ -155,12 +176,14 @@ def _main(argv: list[str]) -> int:
             ):
                 run(study, workdir, stages, there)
             return 0
-        started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value)
+        if supervision.several(os.environ) and not _PLAN.value:
+            _join(study)
+        started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value, _PER_FOLD.value)
         how = replace(started, interrupted=_INTERRUPTION.asked, report=_REPORT.value)
         if _PLAN.value:
             print_plan(study, workdir, stages, how)
             return 0
-        with _INTERRUPTION.polled(), profiled(trace):
+        with _INTERRUPTION.polled(), profiled(trace), hosts.one_speaks():
             run(study, workdir, stages, how)
     except Interrupted:
         print("interrupted; everything is saved, the same command goes on", file=sys.stderr)
@@ -178,6 +201,7 @@ def _cluster(study: "Study") -> "Cluster":
         ("--debug_nans", _NANS.value),
         ("--profile", _PROFILE.value is not None),
         ("--cpu_folds", _CPU_FOLDS.value != 1),
+        ("--devices_per_fold", _PER_FOLD.value != 1),
     ):
         if asked:
             raise UserError(f"{flag}: is for computing in this process; leave it out or --cluster")
@@ -187,6 +211,21 @@ def _cluster(study: "Study") -> "Cluster":
             "--cluster, on each machine (docs/architecture_search.md)"
         )
     return Cluster.parse(_CLUSTER.value or "", _OPEN.value)
+
+
+def _join(study: "Study") -> None:
+    """Find the other processes of this study."""
+    from mri_jax.errors import UserError
+    from mri_jax.training import hosts
+
+    if study.search.trials:
+        raise UserError(
+            "search.trials: processes share a search by its journal: start them apart "
+            "(docs/architecture_search.md), not as one program"
+        )
+    if _NANS.value:
+        raise UserError("--debug_nans: looks for NaNs in one process; start it alone")
+    hosts.join()
 
 
 def _jobs(study: "Study") -> "tuple[Callable[..., None], Callable[..., None]]":

@@ -1,11 +1,14 @@
 """Studies by the real launcher on workers of this machine."""
 
+import contextlib
 import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,9 @@ from tests.tiny import make_cohorts
 
 # A worker of two on this machine has one of its cores, or two of four.
 CORES = sorted(os.sched_getaffinity(0))[:: min(2, os.cpu_count() or 1)]
+ON_CORES = ("taskset", "-c", ",".join(map(str, CORES)))
+LOCAL = "--cluster=local:2"
+LONGER = ("--config.train.min_epochs=300", "--config.train.max_epochs=300")
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +30,10 @@ def cohorts(tmp_path_factory):
     return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=10, cohorts=("ADNI1", "ADNI2"))
 
 
-def alone(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> bytes:
-    """Returns the predictions of one process with the cores of a worker."""
-    cores = ["taskset", "-c", ",".join(map(str, CORES))]
+def alone(
+    cohorts: tuple[Path, Path], workdir: Path, *more: str, cores: Sequence[str] = ON_CORES
+) -> bytes:
+    """Returns the predictions of one process, by default with the cores of a worker."""
     done = subprocess.run(
         [*cores, *command(cohorts, workdir, *more)], capture_output=True, timeout=300, cwd=ROOT,
         encoding="utf-8", env=environment(),
@@ -42,7 +49,7 @@ def predictions(workdir: Path) -> bytes:
 def begin(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> subprocess.Popen[str]:
     with (workdir.parent / "said.txt").open("a", encoding="utf-8") as said:
         return subprocess.Popen(
-            command(cohorts, workdir, "--cluster=local:2", *more),
+            command(cohorts, workdir, *more),
             cwd=ROOT, stdout=said, stderr=said, encoding="utf-8", env=environment(),
             start_new_session=True,
         )  # fmt: skip
@@ -68,7 +75,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
 
 def test_workers_give_the_bytes_of_one_process(cohorts, tmp_path):
     workdir = tmp_path / "run"
-    assert begin(cohorts, workdir).wait(timeout=300) == 0, said(workdir)
+    assert begin(cohorts, workdir, LOCAL).wait(timeout=300) == 0, said(workdir)
     assert predictions(workdir) == alone(cohorts, tmp_path / "alone")
     assert "on 2 workers, each computing on the CPU" in said(workdir)
     assert re.search(r"^2 workers: (\d+)/\1 volumes, .* tasks=\d+/\d+$", said(workdir), re.M)
@@ -78,8 +85,7 @@ def test_workers_give_the_bytes_of_one_process(cohorts, tmp_path):
 def test_workers_killed_at_random_moments_cost_nothing(cohorts, tmp_path):
     rng = random.Random(0)
     workdir = tmp_path / "run"
-    longer = ("--config.train.min_epochs=300", "--config.train.max_epochs=300")
-    process = begin(cohorts, workdir, *longer)
+    process = begin(cohorts, workdir, LOCAL, *LONGER)
     killed = 0
     while process.poll() is None and killed < 5:
         time.sleep(rng.uniform(2.0, 8.0))
@@ -89,4 +95,57 @@ def test_workers_killed_at_random_moments_cost_nothing(cohorts, tmp_path):
             killed += 1
     assert process.wait(timeout=600) == 0, said(workdir)
     assert killed == 5
-    assert predictions(workdir) == alone(cohorts, tmp_path / "alone", *longer)
+    assert predictions(workdir) == alone(cohorts, tmp_path / "alone", *LONGER)
+
+
+@contextlib.contextmanager
+def scheduler(folder: Path) -> Iterator[tuple[Path, dict[str, subprocess.Popen[bytes]]]]:
+    """Gives the file of a Dask scheduler with two workers, a and b, and their processes."""
+    file = folder / "scheduler.json"
+    own = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+    of_worker = ["--nthreads", "1", "--resources", "device=1", "--no-dashboard", "--name"]
+
+    def start(kind: str, *more: str) -> subprocess.Popen[bytes]:
+        with (folder / "dask.txt").open("ab") as log:
+            asked = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
+            asked += ["--scheduler-file", str(file), *more]
+            return subprocess.Popen(asked, stdout=log, stderr=log, cwd=ROOT)
+
+    processes = [start("scheduler", *own)]
+    try:
+        while not file.exists():
+            time.sleep(0.1)
+        workers = {name: start("worker", *of_worker, name) for name in "ab"}
+        processes += workers.values()
+        yield file, workers
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_end_saves_and_the_launcher_may_be_killed(cohorts, tmp_path):
+    workdir = tmp_path / "run"
+    with scheduler(tmp_path) as (file, workers):
+        process = begin(cohorts, workdir, f"--cluster={file}", *LONGER)
+        wait_for(lambda: "volumes," in said(workdir), process, workdir)
+        workers["a"].terminate()
+        assert workers["a"].wait(timeout=60) == 0
+        states = list((tmp_path / "stages").glob("source-*/training/*/state.json"))
+        assert states, "the training that worker a was at is not saved"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+        assert begin(cohorts, workdir, f"--cluster={file}", *LONGER).wait(timeout=600) == 0, said(
+            workdir
+        )
+    assert predictions(workdir) == alone(cohorts, tmp_path / "alone", *LONGER, cores=())
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], workdir: Path) -> None:
+    until = time.monotonic() + 300
+    while not happened():
+        assert process.poll() is None, said(workdir)
+        assert time.monotonic() < until, said(workdir)
+        time.sleep(0.2)

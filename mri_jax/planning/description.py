@@ -49,7 +49,7 @@ FIELDS: dict[type, Fields] = {
     FitSettings: Fields(("step", "batch", "stopping", "augment"), retired={"evaluation_batch": 8}),
     StepSettings: Fields(
         ("spec", "optimizer", "loss", "rules", "frozen_statistics", "first"),
-        later={"objective": CROSS_ENTROPY},
+        later={"objective": CROSS_ENTROPY, "accumulate": 1},
     ),
     CNNSpec: Fields(
         (

@@ -157,10 +157,10 @@ def check_memory(fit: FitSettings, shape: tuple[int, ...], memory: int) -> None:
     Raises:
       UserError: With the largest batch that should fit.
     """
-    needed = step_bytes(fit.step.spec, shape, fit.batch)
+    needed = step_bytes(fit.step.spec, shape, fit.seen_at_once)
     if needed > memory:
         size = "x".join(map(str, shape))
-        volumes = counted(fit.batch, f"volume of {size} needs", f"volumes of {size} need")
+        volumes = counted(fit.seen_at_once, f"volume of {size} needs", f"volumes of {size} need")
         raise UserError(
             f"{named('train.batch')}: {volumes} about {needed / 2**30:.1f} GiB a step, and there "
             f"are {memory / 2**30:.1f} GiB for a fold; " + largest(fit, shape, memory)
@@ -172,9 +172,10 @@ def largest(fit: FitSettings, shape: tuple[int, ...], memory: int) -> str:
     spec = fit.step.spec
     one, two = step_bytes(spec, shape, 1), step_bytes(spec, shape, 2)
     batch = max(0, (memory - (2 * one - two)) // (two - one))
-    grids = [g for g in GRIDS.values() if step_bytes(spec, g.shape, fit.batch) <= memory]
+    grids = [g for g in GRIDS.values() if step_bytes(spec, g.shape, fit.seen_at_once) <= memory]
     finest = min(grids, key=lambda g: g.spacing).name if grids else "none"
     return (
-        f"by estimate, the largest batch that fits at this grid is {batch}, "
-        f"and the finest grid at batch {fit.batch} is {finest}"
+        f"by estimate, {batch} volumes at once fit at this grid ({named('train.accumulate')} "
+        "divides a batch), "
+        f"and of {fit.seen_at_once} at once the finest grid that fits is {finest}"
     )

@@ -91,6 +91,7 @@ def _fit(run: Run) -> FitSettings:
                 clip_norm=float(train.clip_norm) or None,
             ),
             loss=LossSettings(label_smoothing=float(train.label_smoothing)),
+            accumulate=train.accumulate,
         ),
         batch=train.batch,
         stopping=length(train),

@@ -120,6 +120,11 @@ def run_of(study: "Study", at: str) -> Run:
             )
     check_adaptation(study, task, source, at)
     _check_apart(study, source, adapts, at)
+    if train.batch % train.accumulate:
+        raise UserError(
+            f"{at}.train.batch: {train.batch} must be a multiple of {at}.train.accumulate, "
+            f"{train.accumulate}"
+        )
     if train.min_epochs > train.max_epochs:
         raise UserError(
             f"{at}.train.min_epochs: {train.min_epochs} must be at most {at}.train.max_epochs, "

@@ -261,6 +261,13 @@ class Train:
 
     folds: int = field(Whole(2, 1000), "networks, each with another part of the source held out", 5)
     batch: int = field(Whole(1, 4096), "volumes a step", 2)
+    accumulate: int = field(
+        Whole(1, 4096),
+        "into how many parts a batch is divided, which the network sees in turn, each with batch "
+        "statistics of its own; their gradients are averaged. batch must be a multiple of it",
+        1,
+        before=1,
+    )
     learning_rate: float = field(Number(0, 1), "learning rate of Adam", 1e-4)
     weight_decay: float = field(Number(0, 100), "decay a step, times the learning rate", 0.0)
     clip_norm: float = field(Number(0, 1e6), "largest norm of the gradient; 0: any", 0.0)

@@ -1,20 +1,22 @@
 """Builds stages on the devices of this process: trains networks, evaluates them, fits baselines."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mri_jax import files
+from mri_jax.interruption import Interrupted
 from mri_jax.planning.plan import FEATURES, STATISTICS, BaselineStage, EvaluateStage, TrainStage
 from mri_jax.progress import Advancing
 from mri_jax.study.baseline_fits import BaselineFits
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.trainer import Trainer
-from mri_jax.training.checkpoints import load_params
+from mri_jax.training import hosts
 from mri_jax.training.folds import Programs, Wave
 from mri_jax.training.inference import features, predict
 from mri_jax.training.loop import Control, FitSettings
@@ -72,25 +74,40 @@ class Builder:
             if self._fit and not self._fit.same_program(stages[0].fit):
                 self._programs.release()
             self._fit = stages[0].fit
-        with self.folders.locked(stages, wait) as held:
-            usable = self._usable(held)
+        with self._held(stages, wait) as usable:
             if usable and trains:
                 self._trainer.train(usable, self._programs, progress)
             elif usable:
                 self._trainer.estimate_statistics(usable, self._programs, progress)
 
-    def evaluate(self, stages: Sequence[EvaluateStage], wait: bool, progress: Advancing) -> None:
-        """Builds evaluations of networks of one shape on equally many scans, each.
+    def evaluate(
+        self, networks: Sequence[Sequence[EvaluateStage]], wait: bool, progress: Advancing
+    ) -> None:
+        """Builds the evaluations of networks of one shape.
 
         Args:
-          stages: As many as the wave has folds, or fewer.
+          networks: The evaluations of each, equally many, which from one network to the next are
+            of equally many scans; no more networks than the wave has folds.
           wait: As for `train`.
           progress: Counts predictions.
+
+        Raises:
+          Interrupted: Asked to stop; what is finished is saved.
         """
-        with self.folders.locked(stages, wait) as held:
-            usable = self._usable(held)
-            if usable:
-                self._evaluate(usable, progress)
+        asked = [stage for evaluations in networks for stage in evaluations]
+        with self._held(asked, wait) as held:
+            usable = {stage.fingerprint for stage in held}
+            variables: dict[str, Any] = {}
+            for alike in zip(*networks, strict=True):
+                stages = [stage for stage in alike if stage.fingerprint in usable]
+                for network in (
+                    s.network for s in stages if s.network.fingerprint not in variables
+                ):
+                    variables[network.fingerprint] = self.folders.network(network).variables
+                if stages:
+                    self._evaluate(stages, variables, progress)
+                if self.control.interrupted():
+                    raise Interrupted
 
     def fit(self, stage: BaselineStage) -> None:
         """Builds a plain classifier."""
@@ -105,6 +122,18 @@ class Builder:
                 "seconds": round(time.perf_counter() - started, 3),
             }
             self.folders.finish(stage, note)
+
+    @contextlib.contextmanager
+    def _held(self, stages: Sequence[Any], wait: bool) -> Iterator[list[Any]]:
+        """Locks stages; yields those to build, which several processes build together."""
+        with contextlib.ExitStack() as locks:
+
+            def usable() -> set[str]:
+                held = locks.enter_context(self.folders.locked(stages, wait))
+                return {stage.fingerprint for stage in self._usable(held)}
+
+            names = hosts.agreed(usable)
+            yield [stage for stage in stages if stage.fingerprint in names]
 
     def _usable(self, stages: Sequence[Any]) -> list[Any]:
         """Returns stages to build, without those whose network failed: they fail with it."""
@@ -122,23 +151,29 @@ class Builder:
                 kept.append(stage)
         return kept
 
-    def _evaluate(self, stages: Sequence[EvaluateStage], progress: Advancing) -> None:
+    def _evaluate(
+        self,
+        stages: Sequence[EvaluateStage],
+        networks: Mapping[str, Any],
+        progress: Advancing,
+    ) -> None:
         rows = [np.array(stage.tested.rows) for stage in stages]
         feed = self.feeds.of([int(r) for each in rows for r in each], stages[0].reference)
         theirs = self._programs.first(len(stages))
-        networks = [load_params(self.folders.folder(s.network)).variables for s in stages]
         started = time.perf_counter()
-        variables, step = theirs.wave.stack(networks), stages[0].network.fit.step
+        variables = theirs.wave.stack([networks[s.network.fingerprint] for s in stages])
+        step = stages[0].network.fit.step
         asked = features if stages[0].kind == FEATURES else predict
         found = asked(step, variables, rows, feed, theirs)
         seconds = round((time.perf_counter() - started) / len(stages), 3)
         for stage, values in zip(stages, found, strict=True):
-            if stage.kind == FEATURES:
-                self.folders.write_features(stage, values)
-            else:
-                self._write_logits(stage, values)
-            note = {"network": stage.network.fingerprint, "seconds": seconds}
-            self.folders.finish(stage, note)
+            if hosts.first():
+                if stage.kind == FEATURES:
+                    self.folders.write_features(stage, values)
+                else:
+                    self._write_logits(stage, values)
+                note = {"network": stage.network.fingerprint, "seconds": seconds}
+                self.folders.finish(stage, note)
             progress.advance(len(stage.tested))
 
     def _write_logits(self, stage: EvaluateStage | BaselineStage, logits: np.ndarray) -> None:

@@ -38,7 +38,7 @@ def with_forms(
     """
     if wave.forms != choice.MEASURE:
         return wave
-    kept = Kept(folders.root / FOLDER, wave.devices[0], say)
+    kept = Kept(folders.root / FOLDER, wave.local[0], say)
     found: dict[LayerKind, Choice] = {}
     for (spec, batch), (label, pending) in _networks(plan, folders).items():
         layers = layers_on(wave, spec, size, batch)
@@ -52,7 +52,8 @@ def with_forms(
 def recorded(wave: Wave, fit: FitSettings, size: tuple[int, int, int]) -> str:
     """Returns by what forms the layers of a network are computed, as saved states note it."""
     if isinstance(wave.forms, tuple):
-        return chosen.recorded(wave.forms, layers_on(wave, fit.step.spec, size, fit.batch))
+        layers = layers_on(wave, fit.step.spec, size, fit.seen_at_once)
+        return chosen.recorded(wave.forms, layers)
     return wave.computed
 
 
@@ -69,7 +70,7 @@ def _networks(plan: Plan, folders: StageFolders) -> dict[tuple[CNNSpec, int], tu
     for stage in plan.stages():
         if isinstance(stage, TrainStage | EvaluateStage):
             training = stage if isinstance(stage, TrainStage) else stage.network
-            about = training.fit.step.spec, training.fit.batch
+            about = training.fit.step.spec, training.fit.seen_at_once
             label, pending = found.get(about, (training.label, False))
             found[about] = label, pending or not folders.finished(stage)
     return found

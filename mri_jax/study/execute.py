@@ -11,6 +11,7 @@ from mri_jax.progress import Progress
 from mri_jax.study.build import Builder
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
+from mri_jax.training import hosts
 from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Control
 
@@ -46,7 +47,7 @@ class Executor:
           Interrupted: Asked to stop; everything is saved.
         """
         self._hold(self._pending(stages))
-        control = Control(interrupted=self.interrupted, save_seconds=self.save_seconds)
+        control = Control(interrupted=self._asked, save_seconds=self.save_seconds)
         builder = Builder(
             self.folders, self.volumes, self.feeds, self.wave, control, self.on_epoch, self.say
         )
@@ -65,7 +66,11 @@ class Executor:
             self.feeds.hold(rows, references.pop())
 
     def _pending(self, stages: Sequence[Any]) -> list[Any]:
-        return [stage for stage in stages if not self.folders.finished(stage)]
+        """Returns the stages that are not finished, as the first of several processes sees it."""
+        names = hosts.agreed(
+            lambda: {s.fingerprint for s in stages if not self.folders.finished(s)}
+        )
+        return [stage for stage in stages if stage.fingerprint in names]
 
     def _train_all(self, stages: Sequence[TrainStage], builder: Builder) -> None:
         """Trains stages of one program together, as many at a time as the wave has folds."""
@@ -91,10 +96,9 @@ class Executor:
         total = sum(len(stage.tested) for stage in pending)
         with Progress(total, "prediction", "evaluating networks") as progress:
             for wait in (False, True):
-                for group in of_one_shape(self._pending(stages)):
+                for group in evaluated_alike(self._pending(stages)):
                     for together in batched(group, self.wave.folds):
                         builder.evaluate(together, wait, progress)
-                        self._stop_if_asked()
 
     def _fit_baselines(self, stages: Sequence[BaselineStage], builder: Builder) -> None:
         pending = self._pending(stages)
@@ -102,12 +106,16 @@ class Executor:
             return
         with Progress(len(pending), "fit", "baselines") as progress:
             for stage in pending:
-                builder.fit(stage)
+                if hosts.first():
+                    builder.fit(stage)
                 progress.advance()
                 self._stop_if_asked()
 
+    def _asked(self) -> bool:
+        return hosts.any_of(self.interrupted())
+
     def _stop_if_asked(self) -> None:
-        if self.interrupted():
+        if self._asked():
             raise Interrupted
 
 
@@ -139,13 +147,16 @@ def generations(stages: Sequence[Stage]) -> list[list[TrainStage]]:
     return [found[number] for number in sorted(found)]
 
 
-def of_one_shape(stages: Sequence[EvaluateStage]) -> list[list[EvaluateStage]]:
-    """Returns groups of evaluations that run the same program."""
-    groups: dict[Any, list[EvaluateStage]] = {}
+def evaluated_alike(stages: Sequence[EvaluateStage]) -> list[list[list[EvaluateStage]]]:
+    """Returns groups of networks whose evaluations run the same programs: a list a network."""
+    networks: dict[str, list[EvaluateStage]] = {}
     for stage in stages:
-        spec = stage.network.fit.step.spec
-        same = (spec, len(stage.tested), stage.reference, stage.kind)
-        groups.setdefault(same, []).append(stage)
+        networks.setdefault(stage.network.fingerprint, []).append(stage)
+    groups: dict[Any, list[list[EvaluateStage]]] = {}
+    for evaluations in networks.values():
+        spec = evaluations[0].network.fit.step.spec
+        alike = tuple((each.kind, len(each.tested), each.reference) for each in evaluations)
+        groups.setdefault((spec, alike), []).append(evaluations)
     return list(groups.values())
 
 

@@ -10,6 +10,7 @@ from mri_jax import files, sealed
 from mri_jax.planning.catalogue import Catalogue, Examples, Key
 from mri_jax.planning.description import describe
 from mri_jax.settings.sections import Data
+from mri_jax.training import hosts
 from mri_jax.training.devices import device_budget
 from mri_jax.training.feed import STREAMED_BYTES, Feed, OnDevice, Streamed
 from mri_jax.training.folds import Wave
@@ -120,7 +121,8 @@ class Feeds:
             self.of(rows, reference)
 
     def _fit(self, scans: int) -> bool:
-        return volume_bytes(scans, self._volumes.shape) <= device_budget(self._wave)
+        needed = volume_bytes(scans, self._volumes.shape)
+        return hosts.agreed(lambda: needed <= device_budget(self._wave))
 
     def _make(self, rows: list[int], reference: Examples | None) -> Feed:
         reader, data = self._volumes.reader(reference), self._data

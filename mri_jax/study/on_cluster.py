@@ -49,6 +49,11 @@ class OnCluster(Running):
         return self.workers[0].device[0] == "cpu"
 
     @property
+    def split(self) -> int:
+        """Returns how many devices train a fold together."""
+        return 1
+
+    @property
     def said(self) -> str:
         """A line on where and how is computed."""
         return f"on {counted(len(self.workers), 'worker')}, each {self.workers[0].said}"
@@ -213,7 +218,7 @@ def opened(
         local = cluster.kind == "local"
         order = Order(str(stages), asked, cores=cluster.workers if local else 0)
         client.register_plugin(StudyWorker(order))
-        workers = _looked_at(client, stages)
+        workers = looked_at(client, stages)
         yield OnCluster(
             store=store,
             interrupted=interrupted,
@@ -244,7 +249,7 @@ def _await_worker(
         time.sleep(_LOOK)
 
 
-def _looked_at(client: Any, stages: epath.Path) -> tuple[Facts, ...]:
+def looked_at(client: Any, stages: epath.Path) -> tuple[Facts, ...]:
     """Returns what the workers are; refuses those that would give other results, or none."""
     stages.mkdir(parents=True, exist_ok=True)
     token = stages / f".cluster-{secrets.token_hex(8)}"

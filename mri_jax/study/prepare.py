@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from mri_jax.errors import UserError
 from mri_jax.planning import feasible, simulated
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.planning.planner import make_plan
+from mri_jax.problems import counted
 from mri_jax.settings.runs import Run
-from mri_jax.settings.study import Study
+from mri_jax.settings.study import Study, named
 from mri_jax.study import making, scans
 from mri_jax.study.feeds import Volumes
 from mri_jax.study.stages import StageFolders
@@ -58,6 +60,21 @@ def open_volumes(
         references=folders.root / "references",
         threads=study.data.threads,
     )
+
+
+def check_split(plan: Plan, split: int) -> None:
+    """Refuses batches that cannot be divided among ``split`` devices.
+
+    Raises:
+      UserError: The first such network.
+    """
+    for stage in plan.stages():
+        if isinstance(stage, TrainStage) and stage.fit.seen_at_once % split:
+            raise UserError(
+                f"--devices_per_fold: {split} devices cannot share the "
+                f"{counted(stage.fit.seen_at_once, 'volume')} that {stage.label} sees at once "
+                f"({named('train.batch')}, accumulate)"
+            )
 
 
 def check_memory(plan: Plan, catalogue: Catalogue, folders: StageFolders, memory: int) -> None:

@@ -16,7 +16,7 @@ from mri_jax.study.feeds import Feeds
 from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.work import Work
-from mri_jax.training import devices
+from mri_jax.training import devices, hosts
 from mri_jax.training.folds import Wave
 from mri_jax.volumes.store import VolumeStore
 
@@ -52,6 +52,11 @@ class Running:
     def on_host(self) -> bool:
         """Returns whether CPUs compute."""
         return self.devices.on_host
+
+    @property
+    def split(self) -> int:
+        """Returns how many devices train a fold together."""
+        return self.devices.split
 
     @property
     def said(self) -> str:
@@ -96,7 +101,12 @@ class Running:
 
 
 def start(
-    study: Study, stages: epath.Path, debug_nans: bool, cpu_folds: int, forms: str | None
+    study: Study,
+    stages: epath.Path,
+    debug_nans: bool = False,
+    cpu_folds: int = 1,
+    forms: str | None = None,
+    devices_per_fold: int = 1,
 ) -> Running:
     """Opens the store of a study and starts the devices; see `mri_jax.training.devices.start`.
 
@@ -106,6 +116,13 @@ def start(
       debug_nans: Whether to stop at the first NaN.
       cpu_folds: How many folds a CPU trains at once.
       forms: How conv layers are computed; None lets the machine decide.
+      devices_per_fold: How many devices train a fold together.
     """
     store = open_store(study)
-    return Running(devices.start(stages, debug_nans, cpu_folds, forms), store)
+    wave = devices.start(stages, debug_nans, cpu_folds, forms, devices_per_fold)
+    # Where several processes compute one study, the first speaks for all.
+    return Running(wave, store, say=print if hosts.first() else _say_nothing)
+
+
+def _say_nothing(line: str) -> None:
+    """Says nothing."""

@@ -16,10 +16,9 @@ from mri_jax.study import choosing
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.verdicts import of_training
-from mri_jax.training import resident
+from mri_jax.training import hosts, resident
 from mri_jax.training.checkpoints import (
     TrainingCheckpoints,
-    load_params,
     network_path,
     save_network,
 )
@@ -115,7 +114,7 @@ class Trainer:
 
     def _start(self, stage: TrainStage) -> dict[str, Any]:
         if stage.parent:
-            return load_params(self.folders.folder(stage.parent)).variables
+            return self.folders.network(stage.parent).variables
         # Whatever is trained from scratch for a fold begins where its source network does.
         spec, shape = stage.fit.step.spec, self.volumes.shape[:3]
         return jax.device_get(drawn(spec, shape, stage.seed, stage.drawn))
@@ -161,8 +160,9 @@ class Trainer:
         if not note.get("failed"):
             told = {name: value for name, value in note.items() if name != "seen"}
             save_network(network_path(folder), variables, stage.fit.step.spec, told)
-        files.write_json(folder / "history.json", history)
-        self.folders.finish(stage, note)
+        if hosts.first():
+            files.write_json(folder / "history.json", history)
+            self.folders.finish(stage, note)
 
     def _keep(self, stage: TrainStage, trained: Trained, programs: Programs) -> None:
         state = trained.state

@@ -21,7 +21,7 @@ from mri_jax.errors import UserError
 from mri_jax.interruption import Interrupted
 from mri_jax.models import choice
 from mri_jax.models.chosen import Forms
-from mri_jax.planning.plan import EvaluateStage, Stage, TrainStage
+from mri_jax.planning.plan import BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.settings.runs import Run
 from mri_jax.settings.study import Study
 from mri_jax.study import choosing
@@ -264,14 +264,14 @@ class _Bench:
         stages = [self._stages[name] for name in assignment.fingerprints]
         builder = self._builders.get()
         try:
+            evaluations = [stage for stage in stages if isinstance(stage, EvaluateStage)]
+            if evaluations:
+                builder.evaluate([evaluations], True, counter)
             for stage in stages:
                 if isinstance(stage, TrainStage):
                     counter.each = volumes(stage) // epochs(stage)
                     builder.train([stage], True, counter)
-                elif isinstance(stage, EvaluateStage):
-                    counter.each = 1
-                    builder.evaluate([stage], True, counter)
-                else:
+                elif isinstance(stage, BaselineStage):
                     builder.fit(stage)
         finally:
             self._builders.put(builder)

@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 from mri_jax import files, sealed, stage_note
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.models import CNNSpec, choice
+from mri_jax.training import hosts
 
 FORMAT = 1
 _WAY = (
@@ -64,6 +65,8 @@ def save_network(
     info: Mapping[str, Any],
 ) -> None:
     """Write parameters, statistics and spec as one checkpoint, replacing an earlier one.
+
+    Where there are several processes all must call it; the first one writes.
 
     Args:
       path: The checkpoint's folder.
@@ -112,7 +115,7 @@ def load_params(checkpoint: epath.PathLike) -> Network:
     if path.name == _STAGE_CHECKPOINT and (path.parent / stage_note.NAME).exists():
         stage_note.check(path.parent, below=f"{_STAGE_CHECKPOINT}/")
     try:
-        with _late_reports_untold():
+        with _reading():
             metadata = ocp.metadata(path).custom_metadata
     except (FileNotFoundError, ValueError):  # Orbax's InvalidLayoutError is a ValueError
         what = "holds no checkpoint" if path.exists() else "no such folder"
@@ -122,7 +125,7 @@ def load_params(checkpoint: epath.PathLike) -> Network:
     if not metadata or metadata.get("format") != FORMAT:
         raise UserError(f"{checkpoint}: is a checkpoint of another format than {FORMAT}")
     try:
-        with _late_reports_untold():
+        with _reading():
             tree = ocp.load(path)
         spec = CNNSpec.from_dict(metadata["spec"])
         return Network(tree["params"], tree["batch_stats"], spec, metadata["info"])
@@ -172,14 +175,21 @@ class TrainingCheckpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: Any) -> None:
-        """Write the state as the newest; returns when it is on disk."""
-        number = max(self._numbers(), default=-1) + 1
+        """Write the state as the newest; returns when it is on disk.
+
+        Where there are several processes all must call it, for Orbax waits for them, and the first
+        one writes.
+        """
+        number = hosts.agreed(lambda: max(self._numbers(), default=-1) + 1)
         named = _named(_to_host(state))
         place = self.folder / str(number)
         with _disk_errors_in_one_line(self.folder):
-            place.mkdir(parents=True, exist_ok=True)
+            if hosts.first():
+                place.mkdir(parents=True, exist_ok=True)
             with _late_reports_untold():
                 ocp.save(place / _ARRAYS, named)
+        if not hosts.first():
+            return
         arrays = {name: _kind(leaf) for name, leaf in named.items()}
         note = {"format": STATE_FORMAT, "forms": self._forms, "arrays": arrays}
         sealed.write(place / _STATE, note, [_ARRAYS])
@@ -191,13 +201,27 @@ class TrainingCheckpoints:
 
         States that are not whole, or do not match by name, shape and dtype, are passed over with a
         line each, and without one where a save was not finished. Where the training was begun with
-        other forms, one line says so.
+        other forms, one line says so. Where there are several processes all must call it.
 
         Returns:
           The state; None where the training has to start anew.
         """
-        passed_over = False
-        for number in sorted(self._numbers(), reverse=True):
+        passed: set[int] = set()
+        while (number := hosts.agreed(lambda: self._newest(like, passed))) is not None:
+            try:
+                found = _load_state(self.folder / str(number), like)
+            except UserError as error:
+                self._pass_over(error)
+                passed.add(number)
+                continue
+            self._usable = [number]
+            return found
+        return None
+
+    def _newest(self, like: Any, passed: set[int]) -> int | None:
+        """Returns the number of the newest state that is whole and fits, but for those passed."""
+        known = len(passed)
+        for number in sorted(set(self._numbers()) - passed, reverse=True):
             place = self.folder / str(number)
             if _unfinished(place):
                 continue
@@ -209,16 +233,17 @@ class TrainingCheckpoints:
                         f"with these; with {_flag(self._forms)} this network starts anew"
                     )
                     return None
-                found = _load_state(place, note, like)
+                _check_state(place, note, like)
+                return number
             except UserError as error:
-                self._say(f"{error}; this saved state of training is passed over")
-                passed_over = True
-                continue
-            self._usable = [number]
-            return found
-        if passed_over:
+                self._pass_over(error)
+                known += 1
+        if known:
             self._say(f"{self.folder}: none of its states can be used; this network starts anew")
         return None
+
+    def _pass_over(self, error: UserError) -> None:
+        self._say(f"{error}; this saved state of training is passed over")
 
     def _numbers(self) -> list[int]:
         return [int(p.name) for p in self.folder.iterdir() if re.fullmatch("[0-9]{1,9}", p.name)]
@@ -259,8 +284,8 @@ def _read_note(place: epath.Path) -> dict[str, Any]:
     return note
 
 
-def _load_state(place: epath.Path, note: dict[str, Any], like: Any) -> Any:
-    """Returns a state in the structure of ``like``.
+def _check_state(place: epath.Path, note: dict[str, Any], like: Any) -> None:
+    """Compares a state with its note, and with the training that wants it.
 
     Raises:
       UserError: It is damaged or of another training.
@@ -273,10 +298,18 @@ def _load_state(place: epath.Path, note: dict[str, Any], like: Any) -> Any:
                 f"{here.get(name, 'absent')}"
             )
     sealed.check(place / _STATE, note)
+
+
+def _load_state(place: epath.Path, like: Any) -> Any:
+    """Returns a state that was checked, in the structure of ``like``.
+
+    Raises:
+      UserError: It cannot be read.
+    """
     try:
-        with _late_reports_untold():
+        with _reading():
             named = ocp.load(place / _ARRAYS)
-        leaves = [named[name] for name in here]
+        leaves = [named[name] for name in _named(like)]
     except Exception as error:  # of many kinds, from Orbax and TensorStore
         raise UserError(f"{place}: cannot be read ({_first_line(error)})") from None
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
@@ -313,6 +346,24 @@ def _disk_errors_in_one_line(path: epath.PathLike) -> Iterator[None]:
         if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise UserError(f"{path}: cannot be written ({os.strerror(number)})") from error
         raise
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Has Orbax read without waiting for other processes, and keep late reports to itself.
+
+    It counts what it does, and what processes do together must have one number in all of them: what
+    is read before the last save, all must read.
+    """
+    with contextlib.ExitStack() as stack:
+        if hosts.several():
+            mine = jax.process_index()
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"of{mine}"
+            )
+            stack.enter_context(ocp.Context(multiprocessing_options=alone))
+        stack.enter_context(_late_reports_untold())
+        yield
 
 
 @contextlib.contextmanager

@@ -14,7 +14,9 @@ from mri_jax import backend, device_faults
 from mri_jax.errors import UserError
 from mri_jax.models import choice
 from mri_jax.models.chosen import Forms
+from mri_jax.problems import counted
 from mri_jax.showing.numbers import gibibytes
+from mri_jax.training import hosts
 from mri_jax.training.folds import Wave
 
 _COMPUTED = {
@@ -36,6 +38,7 @@ def start(
     debug_nans: bool = False,
     cpu_folds: int = 1,
     forms: str | None = None,
+    devices_per_fold: int = 1,
 ) -> Wave:
     """Configure JAX for a study, for this process, which must not have used JAX yet.
 
@@ -51,15 +54,16 @@ def start(
       cpu_folds: How many folds a CPU trains at once.
       forms: How conv layers are computed, of `mri_jax.models.choice.ASKED`; None: the choice of
         this machine.
+      devices_per_fold: How many devices train one fold, each with a part of its batches.
 
     Returns:
-      What to train on.
+      What to train on, the devices of all processes where there are several.
 
     Raises:
       UserError: ``cpu_folds`` is out of range, or above 1 where it cannot be used: on a machine
         that does not compute on a CPU, or while NaNs are looked for. Or native kernels are asked
         for where no CPU computes, or where they cannot be had. Or the backend cannot start, or
-        devices are of several kinds.
+        devices are of several kinds, or no multiple of ``devices_per_fold``.
     """
     most = max(_MOST_FOLDS, usable_cores())
     if not 1 <= cpu_folds <= most:
@@ -75,14 +79,19 @@ def start(
     return_memory_after_compiling()
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
-    devices = device_faults.devices()
+    device_faults.devices()
+    devices = tuple(jax.devices()[:1] if debug_nans else jax.devices())
     _refuse_unlike(devices)
     chosen = choice.required(forms)
-    if devices[0].platform != "cpu":
-        if cpu_folds > 1:
-            raise UserError(f"--cpu_folds: {cpu_folds} is for CPUs; this machine has a GPU or TPU")
-        return one_fold_each(chosen)
-    return Wave(tuple(devices), forms=chosen)
+    if devices[0].platform != "cpu" and cpu_folds > 1:
+        raise UserError(f"--cpu_folds: {cpu_folds} is for CPUs; this machine has a GPU or TPU")
+    if len(devices) % devices_per_fold:
+        more = "; --cpu_folds says how many a CPU is" if devices[0].platform == "cpu" else ""
+        raise UserError(
+            f"--devices_per_fold: {devices_per_fold} does not divide the "
+            f"{counted(len(devices), 'device')} that there are{more}"
+        )
+    return Wave(devices, devices_per_fold, chosen)
 
 
 def _refuse_unlike(devices: Sequence[jax.Device]) -> None:
@@ -121,14 +130,18 @@ def described(wave: Wave) -> str:
     folds = "one fold at a time" if wave.folds == 1 else f"{wave.folds} folds at once"
     if wave.split > 1:
         folds += f", each batch split over {wave.split}"
+    if hosts.several():
+        folds += f", {counted(jax.process_count(), 'process', 'processes')}"
     each = " for each" if wave.folds > 1 else ""
     return f"computing on {where}{how}, {folds}, {gibibytes(memory_of(wave))} free{each}"
 
 
 def memory_of(wave: Wave) -> int:
     """Returns the bytes for a fold: its device's, or its share of what the host can give."""
-    stats = None if wave.on_host else wave.devices[0].memory_stats()
-    return int(stats["bytes_limit"]) if stats else available_memory() // wave.folds
+    stats = None if wave.on_host else wave.local[0].memory_stats()
+    if stats:
+        return int(stats["bytes_limit"]) * wave.split
+    return available_memory() * wave.split // max(wave.split, len(wave.local))
 
 
 def device_budget(wave: Wave) -> int:
@@ -137,7 +150,7 @@ def device_budget(wave: Wave) -> int:
     That is half its memory. Devices of a CPU hold the same volumes in one place
     (`mri_jax.volumes.stream.Reader.load`), so there it is a share of what the host can give.
     """
-    stats = None if wave.on_host else wave.devices[0].memory_stats()
+    stats = None if wave.on_host else wave.local[0].memory_stats()
     if stats:
         return int(stats["bytes_limit"] * 0.5)
     return int(available_memory() * 0.4)

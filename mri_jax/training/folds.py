@@ -26,6 +26,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mri_jax.models import CNN, CNNSpec, choice
 from mri_jax.models.chosen import Forms
+from mri_jax.training import hosts
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.objectives import LABELLED, UNLABELLED
 from mri_jax.training.packed import packed, unpacked
@@ -68,6 +69,8 @@ class Wave:
       split: How many devices each fold has; its batches are split over them.
       forms: How they compute conv layers (`mri_jax.models.choice`); None: the machine's choice;
         ``measure`` until each layer has its own.
+      used: How many folds train, where several processes share the devices: every process must take
+        part in every program, so the devices of the others repeat the last fold. None: all.
 
     Raises:
       ValueError: The devices are not a multiple of ``split``.
@@ -76,6 +79,7 @@ class Wave:
     devices: tuple[jax.Device, ...]
     split: int = 1
     forms: Forms | None = None
+    used: int | None = None
 
     def __post_init__(self):
         if len(self.devices) % self.split:
@@ -84,6 +88,10 @@ class Wave:
     @property
     def folds(self) -> int:
         """Returns how many folds train at once."""
+        return self._places if self.used is None else self.used
+
+    @property
+    def _places(self) -> int:
         return len(self.devices) // self.split
 
     @property
@@ -92,12 +100,22 @@ class Wave:
         return choice.name(self.forms)
 
     @property
+    def local(self) -> tuple[jax.Device, ...]:
+        """Returns the devices of this process."""
+        here = jax.process_index()
+        return tuple(device for device in self.devices if device.process_index == here)
+
+    @property
     def unsplit(self) -> "Wave":
         """Returns the first device of each fold, which has whole batches."""
+        if hosts.several():
+            return replace(self, split=1, used=self.folds)
         return replace(self, devices=self.devices[:: self.split], split=1)
 
     def first(self, folds: int) -> "Wave":
         """Returns the devices of the first few folds."""
+        if hosts.several():
+            return replace(self, used=folds)
         return replace(self, devices=self.devices[: folds * self.split])
 
     def whole(self, size: int) -> int:
@@ -111,8 +129,8 @@ class Wave:
 
     @property
     def mesh(self) -> Mesh:
-        """Returns the devices, (folds, split); (folds,), as `jax.pmap` has it, for split 1."""
-        if self.split == 1:
+        """Returns the devices, (folds, split); (folds,), as `jax.pmap` has it, where that maps."""
+        if self.split == 1 and not hosts.several():
             return Mesh(np.array(self.devices), (FOLD,))
         return Mesh(np.array(self.devices).reshape(-1, self.split), (FOLD, PART))
 
@@ -135,12 +153,14 @@ class Wave:
 
         Every device of a fold holds all of it.
         """
-        held = [array for array in arrays for _ in range(self.split)]
+        every = [*arrays, *[arrays[-1]] * (self._places - self.folds)]
+        held = [array for array in every for _ in range(self.split)]
         placed = [
             jax.device_put(np.asarray(array)[None], device)
             for array, device in zip(held, self.devices, strict=True)
+            if device.process_index == jax.process_index()
         ]
-        shape = (len(arrays), *np.shape(arrays[0]))
+        shape = (self._places, *np.shape(arrays[0]))
         sharding = NamedSharding(self.mesh, _EACH_FOLD)
         return jax.make_array_from_single_device_arrays(shape, sharding, placed)
 
@@ -150,8 +170,39 @@ class Wave:
 
     def fetch(self, tree: Any) -> list[Any]:
         """Returns a pytree of host arrays for each fold; the inverse of `stack`."""
-        host = jax.tree.map(np.asarray, jax.device_get(tree))
+        host = self.on_every_host(tree)
         return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(self.folds)]
+
+    def on_every_host(self, tree: Any) -> Any:
+        """Returns arrays of programs as host arrays, in every process all of them."""
+        if hosts.several():
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            tree = jax.jit(lambda x: x, out_shardings=everywhere)(tree)
+        return jax.tree.map(lambda x: np.asarray(x)[: self.folds], jax.device_get(tree))
+
+    def laid_out(self, tree: Any, specs: Any) -> Any:
+        """Returns host arrays as arrays of all devices, where several processes have them.
+
+        Args:
+          tree: The same in every process; arrays of devices are left as they are.
+          specs: How each is split; a tree that begins as ``tree`` does.
+        """
+        if not hosts.several():
+            return tree
+
+        def of_all(spec: PartitionSpec, part: Any) -> Any:
+            def place(x: Any) -> Any:
+                if isinstance(x, Array):
+                    return x
+                more = np.repeat(x[-1:], self._places - self.folds, axis=0)
+                every = np.concatenate([x, more])
+                sharding = NamedSharding(self.mesh, spec)
+                return jax.make_array_from_callback(every.shape, sharding, lambda i: every[i])
+
+            return jax.tree.map(place, part)
+
+        is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+        return jax.tree.map(of_all, specs, tree, is_leaf=is_spec)
 
 
 class Split(NamedTuple):
@@ -199,7 +250,7 @@ def mapped(
         return partial(one, jax.jit(run))
     if len(wave.devices) == 1:
         return jax.jit(partial(one, run), donate_argnums=donate)
-    if wave.split == 1:
+    if wave.split == 1 and not hosts.several():
         return jax.pmap(run, axis_name=FOLD, devices=wave.devices, donate_argnums=donate)
     # Unchecked, because what is equal on all parts (the state after gradients were added up) is not
     # known to be so. With checks JAX would also add up the gradients of what is equal by itself.
@@ -211,7 +262,13 @@ def mapped(
         check_vma=False,
     )
     where = jax.tree.map(lambda spec: NamedSharding(wave.mesh, spec), split.arguments)
-    return jax.jit(parts, in_shardings=where, donate_argnums=donate, compiler_options=_PATIENCE)
+    options = _PATIENCE if wave.on_host else None
+    compiled = jax.jit(parts, in_shardings=where, donate_argnums=donate, compiler_options=options)
+
+    def call(*arguments: Any) -> Any:
+        return compiled(*wave.laid_out(arguments, split.arguments))
+
+    return compiled if not hosts.several() else call
 
 
 # Of ``(variables, volumes, places) -> (fold, batch, ...)``.

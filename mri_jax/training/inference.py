@@ -61,7 +61,7 @@ def _of_scans(
         found.append(program(variables, volumes, places))
         if len(found) > 1:
             found[-2].block_until_ready()
-    whole = np.concatenate([np.asarray(part) for part in found], axis=1)
+    whole = np.concatenate([programs.wave.on_every_host(part) for part in found], axis=1)
     return [whole[i, : len(r)] for i, r in enumerate(rows)]
 
 

@@ -8,6 +8,7 @@ result, bit by bit on a CPU.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ import numpy as np
 from mri_jax.interruption import Interrupted
 from mri_jax.keys import random_key, typed_key
 from mri_jax.seeding import generator
-from mri_jax.training import stopping
+from mri_jax.training import hosts, stopping
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import Feed
@@ -49,6 +50,15 @@ class FitSettings:
     def same_program(self, other: "FitSettings") -> bool:
         """Returns whether both train by one compiled program."""
         return (self.step, self.augment, self.batch) == (other.step, other.augment, other.batch)
+
+    def __post_init__(self):
+        if self.batch % self.step.accumulate:
+            raise ValueError(f"{self.batch} volumes are not {self.step.accumulate} equal parts")
+
+    @property
+    def seen_at_once(self) -> int:
+        """Returns how many volumes the network sees at once."""
+        return self.batch // self.step.accumulate
 
     @property
     def volumes(self) -> int:
@@ -234,7 +244,8 @@ def fit(
         reports = wave.run_epoch()
         stop = reports is None or control.interrupted()
         ended = any(each.last for each in reports or ())
-        if stop or ended or time.perf_counter() - saved_at >= control.save_seconds:
+        due = hosts.agreed(partial(_due, saved_at, control.save_seconds))
+        if stop or ended or due:
             wave.save(active)
             saved_at = time.perf_counter()
         for each in reports or ():
@@ -242,6 +253,10 @@ def fit(
         if stop:
             raise Interrupted
     return wave.states
+
+
+def _due(saved_at: float, save_seconds: float) -> bool:
+    return time.perf_counter() - saved_at >= save_seconds
 
 
 class _Ran(NamedTuple):
@@ -352,13 +367,21 @@ class _WaveInTraining:
             position += part.active.shape[1]
             # One program ahead of the device, no more: it is never idle, and memory stays bounded.
             if len(pending) > 1:
-                _add(sums, *pending.pop(0))
+                self._add(sums, *pending.pop(0))
             if position < total and self._interrupted():
                 stopped_at = position
                 break
         for each in pending:
-            _add(sums, *each)
+            self._add(sums, *each)
         return _Ran(sums, waiting, stopped_at)
+
+    def _add(self, sums: np.ndarray, active: np.ndarray, metrics: Any) -> None:
+        """Adds the metrics of a program, step by step, so that its length does not change them."""
+        told = self._programs.wave.on_every_host(metrics)
+        loss, finite = (told[name].astype(float) for name in ("loss", "finite"))
+        for step in range(active.shape[1]):
+            for fold in np.flatnonzero(active[:, step]):
+                sums[fold] += (loss[fold, step], 1.0 - finite[fold, step])
 
     def _steps(self, active: Sequence[bool]) -> Steps:
         """Returns the orders of all trainings, those that are shorter or ended inactive."""
@@ -406,14 +429,6 @@ class _WaveInTraining:
             cross_entropy(found, job.labels[job.validation])
             for found, job in zip(logits, self._jobs, strict=True)
         ]
-
-
-def _add(sums: np.ndarray, active: np.ndarray, metrics: Any) -> None:
-    """Adds the metrics of a program, step by step, so that its length does not change the sum."""
-    loss, finite = np.asarray(metrics["loss"], float), np.asarray(metrics["finite"], float)
-    for step in range(active.shape[1]):
-        for fold in np.flatnonzero(active[:, step]):
-            sums[fold] += (loss[fold, step], 1.0 - finite[fold, step])
 
 
 def with_step(settings: FitSettings, **changes: Any) -> FitSettings:

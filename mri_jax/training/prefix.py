@@ -12,6 +12,7 @@ import numpy as np
 
 from mri_jax.errors import UserError
 from mri_jax.problems import counted
+from mri_jax.training import hosts
 from mri_jax.training.devices import available_memory, fold_budget
 from mri_jax.training.feed import Feed, PerFold, StreamedPerFold
 from mri_jax.training.folds import Programs
@@ -57,9 +58,9 @@ def on_features(
     variables = wave.stack([training.state.state.variables for training in trainings])
     rows = padded_rows([used] * len(trainings), wave)
     features: list[np.ndarray] = []
-    budget = fold_budget(wave, feed.held)
+    budget = hosts.agreed(lambda: fold_budget(wave, feed.held))
     for i, (volumes, places) in enumerate(feed.batches(rows, wave)):
-        part = np.asarray(program(variables, volumes, places))
+        part = wave.on_every_host(program(variables, volumes, places))
         features = features or _room(part, len(used), last)
         first = i * part.shape[1]
         for own, found in zip(features, part, strict=True):

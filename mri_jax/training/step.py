@@ -25,6 +25,7 @@ from mri_jax.training.state import Batch, TrainState
 
 # Raised by hand whenever the same seed and data would give other numbers than before.
 NUMERICS_VERSION = 4
+_PARTS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class StepSettings:
         running statistics and leaves them; ``adapt``: it uses and blends in those of the batch.
       first: First conv layer to run; batches then hold the output of the layer before it.
       objective: What is minimised.
+      accumulate: Into how many parts a batch is divided. The network sees one after the other: each
+        has batch statistics and dropout of its own, and the gradient is the mean of theirs.
     """
 
     spec: CNNSpec
@@ -88,6 +91,7 @@ class StepSettings:
     frozen_statistics: str = "keep"
     first: int = 1
     objective: Objective = CROSS_ENTROPY
+    accumulate: int = 1
 
     def __post_init__(self):
         if self.frozen_statistics not in ("keep", "adapt"):
@@ -154,10 +158,12 @@ class StepKeys(NamedTuple):
     Attributes:
       dropout: Flax derives a key for each layer from it, by a digest of the layer's name.
       augmentation: One for the whole batch.
+      parts: From which keys of dropout are made where a batch is seen in parts.
     """
 
     dropout: Array
     augmentation: Array
+    parts: Array
 
 
 def step_keys(key: Array, step: Array) -> StepKeys:
@@ -171,7 +177,8 @@ def step_keys(key: Array, step: Array) -> StepKeys:
       step: () int32, how many steps were taken before.
     """
     own = jax.random.fold_in(typed_key(key), step)
-    return StepKeys(dropout=own, augmentation=jax.random.fold_in(own, 1))
+    # Numbers from 2 on are those of further passes of a step (`_gradient`).
+    return StepKeys(own, jax.random.fold_in(own, 1), jax.random.fold_in(own, _PARTS))
 
 
 def weighted_loss(
@@ -315,11 +322,68 @@ class _Step(NamedTuple):
 
 def _advanced(step: _Step, state: TrainState, vector: Array, batch: Batch) -> _Advanced:
     """Returns what a step of Adam makes of a state and of the vector of what trains in it."""
+    settings = step.settings
+    trained, _ = _parted(settings, state)
+    keys = step_keys(state.key, state.step)
+    if settings.accumulate == 1:
+        loss, gradient, blended, memory = _gradient(step, state, batch, keys.dropout)
+    else:
+        loss, gradient, blended, memory = _mean_gradient(step, state, batch, keys)
+    loss, gradient = split.total((loss, gradient), step.batch_axis)
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+    optimizer = optimizer_of(settings.optimizer, trained)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, vector)
+    stepped = optax.apply_updates(vector, updates)
+    # Statistics of layers that did not run (a cached prefix) are not among the blended ones.
+    return _Advanced(stepped, {**state.batch_stats, **blended}, opt_state, memory, loss, finite)
+
+
+class _Gradient(NamedTuple):
+    """What some volumes contribute to a step.
+
+    Attributes:
+      loss: (), this device's share.
+      vector: Its gradient, as a vector.
+      batch_stats: Running statistics after these volumes, of the layers that ran.
+      memory: What the objective remembers after them.
+    """
+
+    loss: Array
+    vector: Array
+    batch_stats: Any
+    memory: Any
+
+
+def _mean_gradient(step: _Step, state: TrainState, batch: Batch, keys: StepKeys) -> _Gradient:
+    """Returns the mean over the parts of a batch, which are seen in turn.
+
+    A part takes every so many volumes, so that devices that share the batch have as many of each.
+    """
+    count = step.settings.accumulate
+
+    def parted(x: Array) -> Array:
+        return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def see(carry: Any, now: tuple[Array, Batch]) -> tuple[Any, None]:
+        (loss, vector, statistics, memory), (number, part) = carry, now
+        at = dataclasses.replace(state, batch_stats=statistics, memory=memory)
+        found = _gradient(step, at, part, jax.random.fold_in(keys.parts, number))
+        statistics = {**statistics, **found.batch_stats}
+        return (loss + found.loss, vector + found.vector, statistics, found.memory), None
+
+    vector = jnp.zeros_like(step.vector_of(_parted(step.settings, state)[0]))
+    begin = jnp.zeros((), vector.dtype), vector, dict(state.batch_stats), state.memory
+    parts = jnp.arange(count), jax.tree.map(parted, batch)
+    (loss, vector, statistics, memory), _ = jax.lax.scan(see, begin, parts)
+    return _Gradient(loss / count, vector / count, statistics, memory)
+
+
+def _gradient(step: _Step, state: TrainState, batch: Batch, dropout: Array) -> _Gradient:
+    """Returns loss and gradient of volumes that the network sees at once."""
     settings, batch_axis = step.settings, step.batch_axis
     trained, fixed = _parted(settings, state)
     mask = freezing.trainable_mask(settings.rules, state.params)
     frozen = freezing.frozen_norms(mask) if settings.frozen_statistics == "keep" else frozenset()
-    dropout = step_keys(state.key, state.step).dropout
 
     network = CNN(settings.spec, batch_axis, step.forms)
 
@@ -365,11 +429,4 @@ def _advanced(step: _Step, state: TrainState, vector: Array, batch: Batch) -> _A
         return terms.loss, (terms.batch_stats, terms.memory)
 
     (loss, left), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    blended, memory = left
-    loss, gradient = split.total((loss, step.vector_of(gradients)), batch_axis)
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-    optimizer = optimizer_of(settings.optimizer, trained)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, vector)
-    stepped = optax.apply_updates(vector, updates)
-    # Statistics of layers that did not run (a cached prefix) are not among the blended ones.
-    return _Advanced(stepped, {**state.batch_stats, **blended}, opt_state, memory, loss, finite)
+    return _Gradient(loss, step.vector_of(gradients), *left)

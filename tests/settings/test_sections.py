@@ -28,6 +28,7 @@ def test_a_config_holds_what_it_held_before_value_and_type(config):
     tuning = RECORDED[config]["finetune"] | {"labels": {"tuple": []}}
     simulated = RECORDED[config]["simulation"] | {"shift": "sites", "strength": 1.0}
     added = {
+        "train": RECORDED[config]["train"] | {"accumulate": 1},
         "simulation": simulated,
         "model": kept,
         "finetune": tuning,

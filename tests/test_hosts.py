@@ -1,0 +1,154 @@
+"""One study by several processes, which stand for hosts, over the loopback address."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mri_jax import supervision
+from mri_jax.interruption import CODE
+from mri_jax.runs import results
+from tests.conftest import ROOT
+from tests.launching import command, environment
+from tests.tiny import make_cohorts
+
+HOSTS, DEVICES = 3, 2
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return make_cohorts(tmp_path_factory.mktemp("cohorts"), subjects=15, cohorts=("ADNI1", "ADNI2"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "several"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "4"}, False),  # a batch script, which runs the command once
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.1"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, True),
+        ({"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "2"}, True),
+    ],
+)
+def test_the_environment_tells_whether_there_are_other_processes(variables, several):
+    assert supervision.several(variables) == several
+
+
+def test_what_a_process_says_is_passed_on_without_how_jax_ends_it():
+    said = ["reading volumes\n", "[Gloo] Rank 1 is connected to 2 peer ranks.\n", "1/3 epochs\n"]
+    ending = ["E1129 coordination_service_agent.cc:289] Polled an error\n", "Fatal Python error\n"]
+    assert list(supervision.of_use([*said, *ending])) == [said[0], said[2]]
+
+
+def begin(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """Starts the command on each host."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    asked = command(cohorts, workdir, f"--cpu_folds={DEVICES}", *more)
+    started = []
+    for host in range(HOSTS):
+        there = environment(
+            JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{port}",
+            JAX_NUM_PROCESSES=str(HOSTS),
+            JAX_PROCESS_ID=str(host),
+        )
+        with (workdir.parent / f"said{host}.txt").open("a", encoding="utf-8") as said:
+            started.append(
+                subprocess.Popen(
+                    asked, cwd=ROOT, stdout=said, stderr=said, env=there, encoding="utf-8"
+                )
+            )
+    return started
+
+
+def said(workdir: Path) -> list[str]:
+    files = [workdir.parent / f"said{host}.txt" for host in range(HOSTS)]
+    return [path.read_text(encoding="utf-8") for path in files]
+
+
+def probabilities(workdir: Path) -> pd.Series:
+    found = results.load(workdir).predictions
+    keys = ["run", "stage", "fold", "cohort", "split", "subject_id"]
+    return found.set_index(keys)["probability"].sort_index()
+
+
+@pytest.fixture(scope="module")
+def alone(cohorts, tmp_path_factory) -> pd.Series:
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    done = subprocess.run(
+        command(cohorts, workdir, "--config.train.batch=6"), capture_output=True, timeout=300,
+        cwd=ROOT, encoding="utf-8", env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return probabilities(workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_fold", [1, 2, 3, 6])
+def test_three_hosts_of_two_devices_give_the_predictions_of_one_process(
+    cohorts, alone, tmp_path, per_fold
+):
+    workdir = tmp_path / "run"
+    more = ("--config.train.batch=6", f"--devices_per_fold={per_fold}")
+    hosts = begin(cohorts, workdir, *more)
+    codes = [host.wait(timeout=600) for host in hosts]
+    assert codes == [0, 0, 0], said(workdir)
+    found = probabilities(workdir)
+    assert found.index.equals(alone.index)
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    assert "Tested on ADNI2" in said(workdir)[0]
+    assert "Tested on ADNI2" not in said(workdir)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 2])
+def test_when_a_host_is_killed_the_others_end_with_a_line_and_the_same_command_goes_on(
+    cohorts, alone, tmp_path, lost
+):
+    workdir = tmp_path / "run"
+    more = ("--config.train.batch=6", "--devices_per_fold=2")
+    hosts = begin(cohorts, workdir, *more)
+    until = time.monotonic() + 300
+    while not list((tmp_path / "stages").glob("source-*/stage.json")):
+        assert time.monotonic() < until, said(workdir)
+        time.sleep(0.2)
+    # The parent and the child that works are one group, as on a host that loses its power.
+    os.kill(child_of(hosts[lost].pid), signal.SIGKILL)
+    hosts[lost].kill()
+    hosts[lost].wait()
+    others = [host for i, host in enumerate(hosts) if i != lost]
+    assert [host.wait(timeout=120) for host in others] == [CODE, CODE], said(workdir)
+    for i in {0, 1, 2} - {lost}:
+        *before, last = said(workdir)[i].splitlines()
+        assert last == supervision.LINE
+        assert not [line for line in before if "Fatal" in line or "Traceback" in line]
+    assert [host.wait(timeout=600) for host in begin(cohorts, workdir, *more)] == [0, 0, 0]
+    np.testing.assert_allclose(probabilities(workdir), alone, atol=1e-5)
+
+
+def child_of(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    return int(children[0])
+
+
+@pytest.mark.slow
+def test_one_host_that_is_asked_to_stop_stops_all(cohorts, tmp_path):
+    workdir = tmp_path / "run"
+    hosts = begin(cohorts, workdir, "--config.train.max_epochs=1000", "--config.train.batch=6")
+    until = time.monotonic() + 300
+    while "epochs," not in said(workdir)[0]:
+        assert time.monotonic() < until, said(workdir)
+        time.sleep(0.2)
+    hosts[1].send_signal(signal.SIGTERM)
+    assert [host.wait(timeout=60) for host in hosts] == [CODE] * 3, said(workdir)
+    assert "everything is saved" in said(workdir)[0]
