@@ -19,6 +19,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import pandas as pd
 from etils import epath
+from etils.epath import backend
 
 from mri_jax import cells, strict_json
 from mri_jax.errors import DiskFull, UserError
@@ -78,6 +79,34 @@ def is_full(error: OSError) -> bool:
 def on_bucket(path: epath.PathLike) -> bool:
     """Returns whether a path is in object storage (``gs://``), without locks and appending."""
     return "://" in str(path)
+
+
+def bucket_of(path: epath.PathLike) -> Any:
+    """Returns the file system of a path in object storage, by fsspec.
+
+    From then on it keeps no listings, `epath` included: other processes write there too.
+    """
+    found = backend.fsspec_backend.fs(str(path))
+    if found.dircache.use_listings_cache:
+        found.dircache.use_listings_cache = False
+        found.invalidate_cache()
+    return found
+
+
+def children(folder: epath.Path) -> list[epath.Path]:
+    """Returns what is in a folder, in any order; a bucket has no empty ones, so none if absent."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def move(path: epath.Path, folder: epath.Path) -> None:
+    """Move a file or folder into another folder; in a bucket object by object."""
+    if on_bucket(path):
+        bucket_of(path).mv(str(path), str(folder / path.name), recursive=True)
+    else:
+        path.rename(folder / path.name)
 
 
 def absolute(path: epath.PathLike) -> epath.Path:

@@ -3,25 +3,58 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from etils import epath
 from filelock import FileLock, Timeout
 
 from mri_jax import files
 from mri_jax.errors import DiskFull, UserError
+from mri_jax.leases import Lease
+
+
+class SystemLock(FileLock):
+    """A lock between processes of machines that share a file system, which ends with its process.
+
+    It has what a `Lease` has.
+    """
+
+    def claim(self, say: Callable[[str], None]) -> "SystemLock":
+        """Take it; the system knows whether its holder lives.
+
+        Raises:
+          filelock.Timeout: It lives.
+        """
+        self.acquire(timeout=0)
+        return self
+
+    def watch(self) -> None:
+        """Nothing is to be seen: who waits for it is told."""
+
+    def require(self) -> None:
+        """Nothing takes it from its process."""
+
+
+Lock: TypeAlias = SystemLock | Lease
 
 
 @contextlib.contextmanager
-def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
+def folder_locked(
+    path: epath.Path, name: str, say: Callable[[str], None] = print
+) -> Iterator[Lock]:
     """Lock a folder, made if absent, for one process.
 
-    What leaves nothing in the folder, as work that is refused, leaves no lock and no new folder.
+    What leaves nothing in the folder, as work that is refused, leaves no lock and no new folder; in
+    a bucket the released lock stays.
 
     Args:
       path: The folder.
       name: What to call it in the message.
+      say: Where it is said that another process is waited for.
+
+    Yields:
+      The lock.
 
     Raises:
       UserError: Another process is using it, or it cannot be written.
@@ -32,12 +65,12 @@ def folder_locked(path: epath.Path, name: str) -> Iterator[None]:
     lock = lock_of(path / ".lock")
     with files_errors(path / ".lock"):
         try:
-            held = lock.acquire(timeout=0)
+            held = lock.claim(say)
         except Timeout:
             raise UserError(f"{path}: the {name} is in use by another process") from None
     with held:
         try:
-            yield
+            yield held
         finally:
             forget([path / ".lock"], made)
 
@@ -66,13 +99,13 @@ def forget(locks: Sequence[epath.PathLike], made: Sequence[epath.Path]) -> None:
                 os.rmdir(folder)  # epath's own raises ValueError where something is in it
 
 
-def lock_of(path: epath.Path) -> Any:
-    """Returns a lock between processes of one machine; in a bucket it locks nothing."""
+def lock_of(path: epath.Path) -> Lock:
+    """Returns a lock between processes: of the operating system, in a bucket a lease."""
     if files.on_bucket(path):
-        return _NoLock()
+        return Lease(str(path), files.bucket_of(path))
     with files_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(str(path))
+    return SystemLock(str(path))
 
 
 @contextlib.contextmanager
@@ -83,7 +116,7 @@ def files_errors(path: epath.Path) -> Iterator[None]:
     except OSError as error:
         if files.is_full(error):
             raise DiskFull(f"{path.parent}: the disk is full") from None
-        raise UserError(f"{path.parent}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{path.parent}: cannot be written ({error.strerror or error})") from None
 
 
 def require_space(folder: epath.Path, needed: int, what: str) -> None:
@@ -104,9 +137,3 @@ def require_space(folder: epath.Path, needed: int, what: str) -> None:
         raise UserError(
             f"{folder}: {free / 1e6:,.0f} MB are free, {what} need about {needed / 1e6:,.0f} MB"
         )
-
-
-class _NoLock:
-    @contextlib.contextmanager
-    def acquire(self, timeout: float) -> Iterator[None]:
-        yield

@@ -11,7 +11,7 @@ from etils import epath
 from mri_jax import files
 from mri_jax.errors import DiskFull, UserError
 from mri_jax.filenames import joined_name
-from mri_jax.locks import folder_locked, require_space
+from mri_jax.locks import Lock, folder_locked, require_space
 from mri_jax.prediction import scans
 from mri_jax.prediction.forward import NetworksOnDevice
 from mri_jax.prediction.model import PortableModel
@@ -89,16 +89,16 @@ def predict(
     """
     folder = epath.Path(out)
     points_of(model, options.point)
-    with folder_locked(folder, "folder of predictions"):
+    with folder_locked(folder, "folder of predictions") as lock:
         if (folder / TABLE).exists():
             raise UserError(f"{folder}: holds predictions already; choose another --out")
         each = ROW_BYTES + PAGE_BYTES * options.pages
         require_space(folder, len(wanted) * each, f"results of {counted(len(wanted), 'scan')}")
-        return _predict(model, wanted, folder, options)
+        return _predict(model, wanted, folder, options, lock)
 
 
 def _predict(
-    model: PortableModel, wanted: Wanted, folder: epath.Path, options: Options
+    model: PortableModel, wanted: Wanted, folder: epath.Path, options: Options, lock: Lock
 ) -> PredictionSummary:
     """Does what `predict` does, in a folder that is locked and has room."""
     forwards = [
@@ -131,6 +131,7 @@ def _predict(
     except BaseException:
         _write_tables(folder, UNFINISHED, rows, failures)
         raise
+    lock.require()
     _write_tables(folder, TABLE, rows, failures)
     (folder / UNFINISHED).unlink(missing_ok=True)
     return PredictionSummary(len(rows) // len(model.ensembles), tuple(failures), unlike, known)

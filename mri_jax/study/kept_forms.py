@@ -51,15 +51,19 @@ class Kept:
         if len(found) == len(layers):
             return found
         made, lock = locks.to_make(self._folder), self._folder / ".lock"
-        with locks.lock_of(lock).acquire(timeout=-1):
+        with locks.lock_of(lock).acquire(timeout=-1) as held:
             try:
-                self._measure(found, layers, label)
+                self._measure(found, layers, label, held.require)
             finally:
                 locks.forget([lock], made)
         return found
 
     def _measure(
-        self, found: dict[LayerKind, Choice], layers: Sequence[LayerKind], label: str
+        self,
+        found: dict[LayerKind, Choice],
+        layers: Sequence[LayerKind],
+        label: str,
+        require: Callable[[], None],
     ) -> None:
         """Adds the choices that are still absent; another process may have made some by now."""
         found |= self.there(layers)
@@ -80,6 +84,7 @@ class Kept:
                     progress.advance(layer=str(layer), form=form)
 
                 found[each.layer] = measuring.measured(each, self._device, tried)
+                require()
                 self._write(found[each.layer])
 
     def _path(self, layer: LayerKind) -> epath.Path:

@@ -4,7 +4,7 @@ import contextlib
 
 from etils import epath
 
-from mri_jax.locks import folder_locked
+from mri_jax.locks import Lock, folder_locked
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan
 from mri_jax.settings.study import Study
@@ -45,9 +45,9 @@ def run(
     how = how or Running()
     workdir, folders = epath.Path(workdir), StageFolders(stages, how.say)
     with contextlib.ExitStack() as stack:
-        alone = folder_locked(workdir, "work directory")
-        # The lock stays with the first of several processes.
-        hosts.agreed(lambda: stack.enter_context(alone))
+        alone = folder_locked(workdir, "work directory", how.say)
+        locks: list[Lock] = []  # of the first of several processes
+        hosts.agreed(lambda: locks.append(stack.enter_context(alone)))
         hosts.require_shared(folders.root)
         store = open_store(study) if how.store is None else how.store
         study = with_sites(study, store, how.say)
@@ -70,7 +70,7 @@ def run(
         kernels = how.kernels(forms)
         hosts.agreed(lambda: begin.write(workdir, work, how.named, forms, kernels))
         how.build(work, forms)
-        hosts.agreed(lambda: _conclude(workdir, work, how))
+        hosts.agreed(lambda: _conclude(workdir, work, how, locks[0]))
 
 
 def _made(
@@ -89,7 +89,8 @@ def _check_pending(plan: Plan, volumes: Volumes, folders: StageFolders) -> None:
     check_volumes(volumes, [r for s in pending for e in s.examples for r in e.rows])
 
 
-def _conclude(workdir: epath.Path, work: Work, how: Running) -> None:
+def _conclude(workdir: epath.Path, work: Work, how: Running, lock: Lock) -> None:
+    lock.require()
     conclude.write_results(work.study, workdir, work.plan, work.volumes, work.folders)
     if how.report:
         conclude.write_report(workdir, how.say)

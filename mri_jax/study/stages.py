@@ -11,7 +11,7 @@
     STAGES/features-.../stage.json, features.npz
     STAGES/baseline-.../stage.json, logits.csv
     STAGES/damaged/NAME-1/                           set aside: not as it was when finished
-    STAGES/locks/NAME.lock
+    STAGES/locks/NAME.lock                           a file; in a bucket a folder (`mri_jax.leases`)
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from filelock import Timeout
 from mri_jax import files, sealed, stage_note
 from mri_jax.arrays import read_npz, write_npz
 from mri_jax.errors import UserError
-from mri_jax.locks import lock_of
+from mri_jax.locks import Lock, lock_of
 from mri_jax.planning.plan import Stage, TrainStage
 from mri_jax.problems import counted
 from mri_jax.training.checkpoints import Network, load_params
@@ -50,6 +50,7 @@ class StageFolders:
         self.root = epath.Path(root)
         self.say = say
         self._whole: dict[str, bool] = {}
+        self._held: dict[str, Lock] = {}
 
     def folder(self, stage: Stage) -> epath.Path:
         """Returns the folder of a stage, finished or not."""
@@ -88,8 +89,22 @@ class StageFolders:
         """Returns why it failed, as `finish` wrote it under ``failed``; empty where it did not."""
         return str(self.note(stage).get("failed", "")) if self.finished(stage) else ""
 
+    def require(self, stage: Stage) -> None:
+        """Check, before anything of a stage is written, that its lock (`locked`) is still held.
+
+        Raises:
+          UserError: Another process has taken it over, as in a bucket it can.
+        """
+        if lock := self._held.get(self.folder(stage).name):
+            lock.require()
+
     def finish(self, stage: Stage, note: dict[str, Any]) -> None:
-        """Mark it as finished; everything else of it must be written before."""
+        """Mark it as finished; everything else of it must be written before.
+
+        Raises:
+          UserError: As `require`.
+        """
+        self.require(stage)
         folder = self.folder(stage)
         stage_note.write(folder, {"fingerprint": stage.fingerprint, "kind": stage.kind, **note})
         self._whole[folder.name] = True
@@ -125,9 +140,9 @@ class StageFolders:
         names = (f"{folder.name}-{number}" for number in itertools.count(1))
         place = next(damaged / name for name in names if not (damaged / name).exists())
         place.mkdir()
-        for child in folder.iterdir():
+        for child in sorted(folder.iterdir()):
             if child.name != "training":
-                child.rename(place / child.name)
+                files.move(child, place)
 
     def network(self, stage: TrainStage) -> Network:
         """Returns the network of a finished training that did not fail."""
@@ -139,6 +154,7 @@ class StageFolders:
 
     def write_logits(self, stage: Stage, keys: Sequence[tuple[str, str]], logits: Any) -> None:
         """Writes (N, classes) logits for N scans, exactly; NaN for what is missing."""
+        self.require(stage)
         frame = pd.DataFrame(keys, columns=["subject_id", "session_id"])
         columns = np.asarray(logits, np.float64).T
         frame = frame.assign(**{f"logit_{i}": column for i, column in enumerate(columns)})
@@ -163,6 +179,7 @@ class StageFolders:
 
     def write_features(self, stage: Stage, values: np.ndarray) -> None:
         """Writes (N, F) features of the stage's scans, in their order."""
+        self.require(stage)
         write_npz(self.folder(stage) / _FEATURES, {"features": values})
 
     def features(self, stage: Stage) -> np.ndarray:
@@ -185,13 +202,19 @@ class StageFolders:
         """
         with contextlib.ExitStack() as stack:
             held = []
-            for stage in stages:
-                lock = lock_of(self.root / "locks" / f"{self.folder(stage).name}.lock")
+            names = [self.folder(stage).name for stage in stages]
+            locks = [lock_of(self.root / "locks" / f"{name}.lock") for name in names]
+            if wait:  # in turn, for all as long as for one whose holder is dead
+                for lock in locks:
+                    lock.watch()
+            for stage, name, lock in zip(stages, names, locks, strict=True):
                 try:
                     stack.enter_context(lock.acquire(timeout=-1 if wait else 0))
                 except Timeout:
                     continue
-                self._renew(self.folder(stage))
+                self._held[name] = lock
+                stack.callback(self._held.pop, name)
+                self._renew(self.root / name)
                 held.append(stage)
             yield held
 

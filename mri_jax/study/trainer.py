@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -62,7 +63,8 @@ class Trainer:
         for stage in stages:
             folder = self.folders.folder(stage) / "training"
             forms = choosing.recorded(programs.wave, settings, self.volumes.shape[:3])
-            checkpoints = TrainingCheckpoints(folder, self.say, forms)
+            held = partial(self.folders.require, stage)
+            checkpoints = TrainingCheckpoints(folder, self.say, forms, held)
             trainings.append(resume(settings, self._job(stage), checkpoints))
             progress.advance(int(trainings[-1].state.stopping.epochs))
         control = dataclasses.replace(self.control, report=self._reporter(stages, progress))
@@ -156,6 +158,7 @@ class Trainer:
         note: dict[str, Any],
         history: list[dict[str, Any]],
     ) -> None:
+        self.folders.require(stage)
         folder = self.folders.folder(stage)
         if not note.get("failed"):
             told = {name: value for name, value in note.items() if name != "seen"}

@@ -157,6 +157,8 @@ class TrainingCheckpoints:
       say: Where remarks about states that cannot be used go.
       forms: How conv layers are computed, as `mri_jax.models.chosen.recorded` has it; None: as is
         the machine's choice.
+      require: Called before a state is written; raises where the folder is no longer this
+        process's.
     """
 
     def __init__(
@@ -164,9 +166,10 @@ class TrainingCheckpoints:
         folder: epath.PathLike,
         say: Callable[[str], None] = print,
         forms: str | None = None,
+        require: Callable[[], None] = lambda: None,
     ):
         self.folder = files.absolute(folder)
-        self._say = say
+        self._say, self._require = say, require
         self._forms = choice.name(None) if forms is None else forms
         self._usable: list[int] = []
         with _disk_errors_in_one_line(self.folder):
@@ -180,7 +183,7 @@ class TrainingCheckpoints:
         Where there are several processes all must call it, for Orbax waits for them, and the first
         one writes.
         """
-        number = hosts.agreed(lambda: max(self._numbers(), default=-1) + 1)
+        number = hosts.agreed(self._next)
         named = _named(_to_host(state))
         place = self.folder / str(number)
         with _disk_errors_in_one_line(self.folder):
@@ -246,12 +249,17 @@ class TrainingCheckpoints:
         self._say(f"{error}; this saved state of training is passed over")
 
     def _numbers(self) -> list[int]:
-        return [int(p.name) for p in self.folder.iterdir() if re.fullmatch("[0-9]{1,9}", p.name)]
+        names = [path.name for path in files.children(self.folder)]
+        return [int(name) for name in names if re.fullmatch("[0-9]{1,9}", name)]
+
+    def _next(self) -> int:
+        self._require()
+        return max(self._numbers(), default=-1) + 1
 
     def _remove_others(self) -> None:
         """Remove all but the last two states; what cannot be removed does no harm."""
         kept = {str(number) for number in self._usable}
-        for path in self.folder.iterdir():
+        for path in files.children(self.folder):
             if path.name not in kept:
                 with contextlib.suppress(OSError):
                     path.rmtree() if path.is_dir() else path.unlink()
