@@ -162,8 +162,8 @@ class Lease:
             self._storage.pipe_file(self._place(number), data, mode="create")
         except FileExistsError:
             created = False
-        # It may be ours all the same, if an answer was lost and the request repeated. And the number
-        # may be an old one, which was removed while this process slept.
+        # It may be ours all the same, if an answer was lost and the request repeated. And the
+        # number may be an old one, which was removed while this process slept.
         if self._highest() != (number, data):
             if created:
                 self._storage.rm_file(self._place(number))
