@@ -80,17 +80,13 @@ class Bucket:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables with which gcsfs, Google's client and TensorStore come here, unauthenticated.
-
-        What gcsfs asks by gRPC, whether a bucket is hierarchical, is not answered here.
-        """
+        """Variables with which gcsfs, Google's client and TensorStore come here, unauthenticated."""
         return {
             "STORAGE_EMULATOR_HOST": self.address,
             "TENSORSTORE_GCS_HTTP_URL": self.address,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
             "NO_GCE_CHECK": "true",
             "FSSPEC_GCS_TOKEN": "anon",
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         }
 
     def names(self, pattern: str) -> list[str]:

@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 # test.sh sets it for the tests' own process; the commands under test print no such warnings.
 os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+# gcsfs reads it when it is imported: it would ask by gRPC, which `tests.bucket` does not speak,
+# whether a bucket has folders.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 # How long an example takes is no property of what is tested where other processes compute too.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

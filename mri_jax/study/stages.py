@@ -204,8 +204,8 @@ class StageFolders:
             held = []
             names = [self.folder(stage).name for stage in stages]
             locks = [lock_of(self.root / "locks" / f"{name}.lock") for name in names]
-            if wait:  # in turn, for all as long as for one whose holder is dead
-                for lock in locks:
+            if wait:  # in turn; those behind the first are watched from now on, too
+                for lock in locks[1:]:
                     lock.watch()
             for stage, name, lock in zip(stages, names, locks, strict=True):
                 try:
