@@ -47,9 +47,8 @@ class Lease:
 
     def __init__(self, path: str, storage: Any):
         self._path, self._storage = path, storage
-        # The object that is held, and until when it can be nobody else's; and why it no longer is.
-        self._number, self._content, self._sure_until = 0, dict[str, Any](), 0.0
-        self._lost = ""
+        self._number, self._content = 0, dict[str, Any]()  # of the object that is held
+        self._sure_until, self._lost = 0.0, ""  # when others may take it; why it is lost
         self._writing, self._ended = threading.Lock(), threading.Event()
 
     def acquire(self, timeout: float = -1) -> "Lease":
@@ -98,7 +97,7 @@ class Lease:
         self.release()
 
     def require(self) -> None:
-        """Check that it is held still, and will be while something is written now.
+        """Check that it is held still, and be sure of it for most of `LEASE` from now.
 
         Raises:
           UserError: Another one has taken it over, or may have.

@@ -1,6 +1,7 @@
 """Launchers that share a bucket, as processes."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -85,24 +86,29 @@ def test_two_launchers_at_once_build_each_stage_once(cohorts, expected, bucket):
     assert {bucket.json(name)["process"] for name in locks} == {process.pid for process in both}
 
 
-def test_a_launcher_that_was_killed_is_followed_by_another_one(cohorts, expected, bucket):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+def test_a_launcher_that_was_stopped_is_followed_by_another_one(
+    cohorts, expected, bucket, number, code
+):
     impatient = [sys.executable, "-c", IMPATIENT]
     arguments = impatient + command(cohorts, "gs://bucket/runs/one", STAGES)[1:]
-    killed = started(bucket, arguments)
+    first = started(bucket, arguments)
 
-    def kill(name):
+    def stop(name):
         if name.endswith("/training/1/state.json"):
-            killed.kill()
+            first.send_signal(number)
 
-    bucket.after_write = kill
-    killed.communicate(timeout=300)
-    assert killed.returncode == -9
+    bucket.after_write = stop
+    first.communicate(timeout=300)
+    assert first.returncode == code
     bucket.after_write = lambda name: None
     (training,) = bucket.names("stages/source-.*/training/1/state.json")
-    (lock,) = (n for n in bucket.names("stages/locks/.*") if not bucket.json(n)["released"])
-    assert lock.split("/")[2].removesuffix(".lock") == training.split("/")[1]
+    (lock,) = bucket.names(f"stages/locks/{training.split('/')[1]}.lock/.*")
+    held = [lock, "runs/one/.lock/000001"]
+    killed = number == signal.SIGKILL
+    assert [bucket.json(name)["released"] for name in held] == [not killed] * 2
     said = ended(started(bucket, arguments))
-    assert "waiting 5 s for a sign of life" in said
+    assert ("waiting 5 s for a sign of life" in said) == killed
     assert set(built(bucket).values()) == {1}
     assert bucket.blobs["runs/one/predictions.csv"].data == expected
     assert bucket.json(lock.replace("000001", "000002"))["released"]
