@@ -80,7 +80,7 @@ class Bucket:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables with which gcsfs, Google's client and TensorStore come here, unauthenticated."""
+        """Variables with which gcsfs, Google's client and TensorStore come here, as nobody."""
         return {
             "STORAGE_EMULATOR_HOST": self.address,
             "TENSORSTORE_GCS_HTTP_URL": self.address,
