@@ -175,7 +175,7 @@ def largest(fit: FitSettings, shape: tuple[int, ...], memory: int) -> str:
     grids = [g for g in GRIDS.values() if step_bytes(spec, g.shape, fit.seen_at_once) <= memory]
     finest = min(grids, key=lambda g: g.spacing).name if grids else "none"
     return (
-        f"by estimate, {batch} volumes at once fit at this grid ({named('train.accumulate')} "
-        "divides a batch), "
-        f"and of {fit.seen_at_once} at once the finest grid that fits is {finest}"
+        f"by estimate, {counted(batch, 'volume fits', 'volumes fit')} at once at this grid "
+        f"({named('train.accumulate')} divides a batch), and of {fit.seen_at_once} at once the "
+        f"finest grid that fits is {finest}"
     )

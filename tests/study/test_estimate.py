@@ -19,6 +19,7 @@ from mri_jax.study.scans import open_catalogue
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.cost import ProgramCost
 from mri_jax.training.folds import Wave
+from mri_jax.training.loop import with_step
 from mri_jax.volumes.store import VolumeStore
 from tests import studies
 from tests.tiny import GRID, SMALL_MODEL, make_cohorts
@@ -194,6 +195,11 @@ def test_a_batch_beyond_memory_is_refused_before_compiling(study_and_plan):
     _, plan = study_and_plan
     fit = plan.stages()[0].fit
     needed = step_bytes(fit.step.spec, (181, 217, 181), 2)
-    with pytest.raises(UserError, match=r"train\.batch: 2 volumes of 181x217x181.*batch .* is 1,"):
+    told = (
+        r"train\.batch: 2 volumes of 181x217x181.*; by estimate, 1 volume fits at once at this grid"
+    )
+    with pytest.raises(UserError, match=told):
         feasible.check_memory(fit, (181, 217, 181), needed - 1)
     feasible.check_memory(fit, (181, 217, 181), needed)
+    in_parts = with_step(fit, accumulate=2)
+    feasible.check_memory(in_parts, (181, 217, 181), needed - 1)
