@@ -41,8 +41,8 @@ def at_scan(
     rank[chosen.index.append(first)] = 0.0
     session = pd.Series("", index=visits.index, dtype=object)
     session[chosen.index] = "ses-" + chosen["scan"].str.removeprefix("ses-")
-    day = images["subject_id"].map(
-        fit.drop_duplicates("subject_id").set_index("subject_id")["scanned"]
-    )
+    first_day = fit.drop_duplicates("subject_id").set_index("subject_id")["scanned"]
+    # `map` fails where nobody has such a day.
+    day = first_day.reindex(images["subject_id"]).set_axis(images.index)
     kept = images[day.isna() | (images["date"] == day)]
     return visits.assign(baseline_rank=rank, session=session), kept

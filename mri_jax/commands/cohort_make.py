@@ -15,11 +15,14 @@ from mri_jax.cohort.sheets import Reading
 from mri_jax.cohort.written import beside, check_name
 from mri_jax.commands import cohort_bids, words
 from mri_jax.delimited import further_words
+from mri_jax.errors import UserError
 
 
 def make(args: argparse.Namespace) -> int:
     """Makes a cohort table."""
     check_name(args.out)
+    if "days" in args and not args.days >= 0:
+        raise UserError(f"--days: {args.days:g} must be a number from 0")
     tree = args.source in ("bids", "caps")
     source, choice, selection = cohort_bids.source_of(args) if tree else _source(args)
     rules = _rules(args)

@@ -180,6 +180,22 @@ def between_variance(value: np.ndarray, covariance: np.ndarray) -> float:
     return max(0.0, float(np.var(value, ddof=1)) - (diagonal - off))
 
 
+def variance_b(each: Estimates) -> tuple[float, float]:
+    """Returns the variance of the mean of K fold networks over new subjects, and over retraining.
+
+    Args:
+      each: Estimates of one metric, a value a source fold; of one fold retraining adds 0, for
+        nothing is known of it.
+    """
+    count = len(each.value)
+    subjects = float((each.influence.mean(axis=0) ** 2).sum())
+    if count < 2:
+        return subjects, 0.0
+    share = 1 / count
+    correction = 1 / count + share / (1 - share)
+    return subjects, between_variance(each.value, each.covariance) * correction
+
+
 def interval_b(
     found: Estimates,
     fold: np.ndarray,
@@ -206,12 +222,10 @@ def interval_b(
     centre = float(found.value.mean())
     if count < 2 or np.isnan(each.value).any() or np.isnan(each.influence).any():
         return Interval(centre, float("nan"), float("nan"), LEVEL)
-    share = 1 / count
     influence = each.influence.mean(axis=0)
     by_class = [influence[np.asarray(label) == value] for value in (0, 1)]
     parts = [(float((part**2).sum()), len(part) - 1) for part in by_class if part.any()]
-    subjects = sum(variance for variance, _ in parts)
-    networks = between_variance(each.value, each.covariance) * (1 / count + share / (1 - share))
+    subjects, networks = variance_b(each)
     total = subjects + networks
     if not total > ROUNDING:
         return Interval(centre, float("nan"), float("nan"), LEVEL)

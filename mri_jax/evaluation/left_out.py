@@ -1,9 +1,10 @@
 """What networks of which every site was left out once say of sites: of each, of all, of a new one.
 
 A site's AUC is that of its own networks, which never saw it. Over sites it is summed up on the
-logit scale by `random_effects`, the variance of a site being that of new subjects at it (interval
-A): what differs between its networks and those of other sites is part of what differs between
-sites.
+logit scale by `random_effects`, the variance of a site being that of new subjects and of retrained
+networks (interval B), and at least that of one of its networks on new subjects. Where networks rank
+subjects in opposite directions their mean hardly varies, being near 50% whoever is drawn; that
+makes the site no surer.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +18,9 @@ from scipy.special import expit
 
 from mri_jax.errors import UserError
 from mri_jax.evaluation import two_sample
-from mri_jax.evaluation.delong import Interval
+from mri_jax.evaluation.delong import ROUNDING, Interval
 from mri_jax.evaluation.families import SOURCE, Method
-from mri_jax.evaluation.intervals import LEVEL, interval_a, interval_b
+from mri_jax.evaluation.intervals import LEVEL, interval_a, interval_b, variance_b
 from mri_jax.evaluation.metrics import ENSEMBLE, score_of
 from mri_jax.evaluation.random_effects import NAN, RandomEffects, combine
 from mri_jax.evaluation.scores import estimate, gather
@@ -45,6 +46,7 @@ class SiteScore:
       each: (J,) of each network.
       a: With interval A.
       b: With interval B.
+      variance: Of the AUC, with which it enters the mean over sites; NaN where there is none.
       weight: Its share in the mean over sites; NaN where it has none.
       note: Why it has no score, no weight or no interval.
     """
@@ -55,6 +57,7 @@ class SiteScore:
     each: np.ndarray
     a: Interval
     b: Interval
+    variance: float = NAN
     weight: float = NAN
     note: str = ""
 
@@ -109,7 +112,9 @@ def evaluate(
         weights = iter(found.weights)
         weighed += [
             replace(
-                site, weight=float(next(weights)), note=COMPLETED if np.isnan(site.a.low) else ""
+                site,
+                weight=float(next(weights)),
+                note=COMPLETED if site.a.estimate in (0, 1) else "",
             )
             if site.left_out in known
             else replace(site, note=site.note or NO_VARIANCE)
@@ -142,11 +147,13 @@ def _site(predictions: pd.DataFrame, method: Method) -> SiteScore:
         note = "undefined: one class alone"
         return of(scores.counts, np.zeros(0), _NOTHING, _NOTHING, note=note)
     value = estimate("auc", scores)
+    each = value.by_fold(scores.fold)
     return of(
         scores.counts,
-        value.by_fold(scores.fold).value,
+        each.value,
         interval_a("auc", scores),
         interval_b(value, scores.fold, scores.label),
+        max(sum(variance_b(each)), float(np.trace(each.covariance)) / len(each.value)),
     )
 
 
@@ -158,11 +165,9 @@ def _on_logits(site: SiteScore) -> tuple[float, float] | None:
     is that of Hanley and McNeil (1982, doi:10.1148/radiology.143.1.7063747) at what results.
     """
     area = site.a.estimate
-    if not np.isnan(site.a.low):
-        # Interval A is centre and z times the standard error on this scale.
-        reach = _logit(site.a.high) - _logit(area)
-        return _logit(area), float((reach / stats.norm.ppf(0.5 + LEVEL / 2)) ** 2)
-    if site.a.estimate not in (0, 1):
+    if 0 < area < 1 and site.variance > ROUNDING:
+        return _logit(area), site.variance / (area * (1 - area)) ** 2
+    if area not in (0, 1):
         return None
     n, m = site.counts
     area = (area * n * m + 0.5) / (n * m + 1)

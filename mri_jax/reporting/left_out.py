@@ -67,8 +67,8 @@ def _scores(section: FamilyAnalysis, found: LeftOut) -> Table:
         "networks on new subjects of the site; B: retrained networks, too. Of baselines the sites "
         "are in the table of scores. Mean over sites: random effects "
         "on the logit scale (REML, with Hartung and Knapp's interval; a site's variance is that of "
-        "A); a new site: 95% prediction interval of its true AUC (Higgins, Thompson and "
-        f"Spiegelhalter). {told}"
+        "B, or that of one of its networks on new subjects if larger); a new site: 95% prediction "
+        f"interval of its true AUC (Higgins, Thompson and Spiegelhalter). {told}"
     )
     header = ("Site left out", "Method", " + ".join(reversed(section.classes)), "AUC", "A", "B",
               "Weight", "Note")  # fmt: skip
@@ -211,12 +211,12 @@ def claims_of(section: FamilyAnalysis) -> list[tuple[str, str]]:
     said = []
     several = sum(not method.variant.is_baseline for method in found.summaries) > 1
     for method, summary in found.summaries.items():
-        sites = [s for s in found.sites if s.method == method and not np.isnan(s.a.low)]
+        sites = [s for s in found.sites if s.method == method and not np.isnan(s.weight)]
         if method.variant.is_baseline:
             continue
         of = f"{of_stage(method.stage)}: " if several else ""
         if not sites:
-            said.append(("AUC", f"{of}no site has an interval."))
+            said.append(("AUC", f"{of}no site has an AUC with a variance."))
             continue
         worst, best = (f(sites, key=lambda s: s.a.estimate) for f in (min, max))
         over = f"{interval(summary.low, summary.high)} over {counted(len(sites), 'site')}"

@@ -64,7 +64,8 @@ def _shared(analysis: Analysis, asked: Callable[[Study], T]) -> T | None:
 
 _POOLED = (
     "Over sites logits of the AUC were pooled by random effects, the variance of a site being that "
-    "of interval A: between sites by restricted maximum likelihood, the interval of the mean by "
+    "of interval B, or of one network on new subjects where that is larger: between sites by "
+    "restricted maximum likelihood, the interval of the mean by "
     "Hartung and Knapp's method (2001, doi:10.1002/sim.1009), never narrower than the normal one, "
     "and for a new site the prediction interval of Higgins et al. (2009, "
     "doi:10.1111/j.1467-985X.2008.00552.x) with the number of sites less two as degrees of freedom."

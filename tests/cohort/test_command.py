@@ -78,7 +78,7 @@ def test_options_reach_the_result(downloads, tmp_path):
         (["--horizon", "0"], "rules.window: 0.0 must be at least 0 and below the horizon 0.0"),
         (["--code", "7"], "--code: '7' must have the form NAME=VALUE"),
         (["--field", "ADNI1=strong"], "--field: 'ADNI1=strong' must be COHORT=TESLA"),
-        (["--days", "-1"], "images.days: -1.0 must be at least 0"),
+        (["--days", "-1"], "--days: -1 must be a number from 0"),
         (["--visits", "dxsum"], "has no DXSUM.csv"),
         (
             ["--missing", "NA"],

@@ -86,9 +86,9 @@ def test_a_site_is_scored_by_its_own_networks_and_small_ones_as_one(predictions,
 
 
 def test_the_summary_is_that_of_the_sites_on_the_logit_scale(found):
-    value = np.array([logit(s.a.estimate) for s in found.sites])
-    error = np.array([(logit(s.a.high) - logit(s.a.low)) / 2 for s in found.sites])
-    wanted = combine(value, (error / stats.norm.ppf(0.975)) ** 2)
+    area = np.array([s.a.estimate for s in found.sites])
+    variance = np.array([s.variance for s in found.sites])
+    wanted = combine(logit(area), variance / (area * (1 - area)) ** 2)
     (summary,) = found.summaries.values()
     limits = (summary.low, summary.mean, summary.high, summary.new_low, summary.new_high)
     assert limits == pytest.approx(
@@ -96,6 +96,35 @@ def test_the_summary_is_that_of_the_sites_on_the_logit_scale(found):
     )
     assert summary.tau == pytest.approx(wanted.tau)
     assert [s.weight for s in found.sites] == pytest.approx(wanted.weights.tolist())
+
+
+def test_a_site_is_as_sure_as_a_retrained_network_makes_it(predictions, people, found):
+    rows = predictions[predictions["run"].eq("n-B") & predictions["split"].eq("test")]
+    wide = rows.pivot_table(index="fold", columns="subject_id", values="logit_1")
+    label = rows.drop_duplicates("subject_id").set_index("subject_id").loc[wide.columns, "label"]
+    areas, covariance = auc_covariance(label.to_numpy(), wide.to_numpy())
+    between = max(0, areas.var(ddof=1) - covariance[0, 0] / 2 - covariance[1, 1] / 2
+                  + covariance[0, 1])  # fmt: skip
+    site = found.sites[1]
+    retrained = covariance.mean() + 1.5 * between
+    assert site.variance == pytest.approx(max(retrained, np.trace(covariance) / 2))
+    # Networks of B and C that rank in opposite directions: a mean near 50%, whoever is drawn.
+    turned = predictions["run"].isin(["n-B", "n-C"]) & predictions["fold"].eq(1)
+    first = predictions[predictions["fold"].eq(0)]
+    first = first.set_index(["run", "subject_id", "split"])["logit_1"]
+    key = pd.MultiIndex.from_frame(predictions[["run", "subject_id", "split"]])
+    opposite = -first.reindex(key).to_numpy()
+    opposed = predictions.assign(logit_1=np.where(turned, opposite, predictions["logit_1"]))
+    opposed["logit_1"] = opposed["logit_1"].fillna(0.0)
+    both = left_out.evaluate(opposed, METHODS, people, features, (), 0)
+    for site in both.sites[1:3]:
+        assert site.a.estimate == pytest.approx(0.5)
+        assert not site.a.high - site.a.low > 1e-6
+        assert site.note == ""
+        assert site.variance > 0.002
+        assert 0 < site.weight < 0.3
+    (summary,) = both.summaries.values()
+    assert summary.high - summary.low > 0.2
 
 
 def test_a_site_without_an_interval_says_why_and_the_best_is_not_left_out(predictions, people):
