@@ -63,6 +63,28 @@ class SiteScore:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What adapting networks to a part of each site changes, on the sites where that was done.
+
+    Attributes:
+      sites: Where both the adapted networks and their source were tested, on the same scans.
+      lacking: Sites where the source alone was tested.
+      source: The mean AUC of the source over ``sites``, as of them alone.
+      difference: Mean over the sites of the paired difference, adapted less source, each site
+        counting alike.
+      low: Lower limit of its 95% t interval over sites; NaN with fewer than two, or if all agree.
+      high: Upper limit.
+    """
+
+    sites: tuple[str, ...]
+    lacking: tuple[str, ...]
+    source: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """What a study that leaves every site out once says.
 
@@ -75,12 +97,16 @@ class LeftOut:
         telling the sites that they were trained on.
       dependence: A row a covariate: its rank correlation ``rho`` with the score among controls
         within a site, ``low``, ``high``, ``controls``, ``sites``, ``least`` and ``most`` of a site.
+      gains: What fine-tuning or another adaptation changed, by method.
+      untested: Sites that were trained on and never left out.
     """
 
     sites: tuple[SiteScore, ...]
     summaries: Mapping[Method, RandomEffects]
     learnt: pd.DataFrame
     dependence: pd.DataFrame
+    gains: Mapping[Method, Gain]
+    untested: tuple[str, ...]
 
 
 def evaluate(
@@ -120,6 +146,11 @@ def evaluate(
             else replace(site, note=site.note or NO_VARIANCE)
             for site in own
         ]
+    gains = {}
+    for method in summaries:
+        if method.stage != SOURCE and not method.variant.is_baseline:
+            of = (method, replace(method, stage=SOURCE))
+            gains[method] = _gain(*([s for s in sites if s.method == m] for m in of))
     order = list(dict.fromkeys(method.variant.left_out for method in methods))
     weighed.sort(key=lambda site: order.index(site.left_out))
     sources = [m for m in methods if m.stage == SOURCE and not m.variant.is_baseline]
@@ -128,7 +159,44 @@ def evaluate(
         summaries,
         _learnt(sources, features, seed),
         _dependence(predictions, sources, people, covariates),
+        gains,
+        _untested(predictions, sources),
     )
+
+
+def _gain(adapted: Sequence[SiteScore], source: Sequence[SiteScore]) -> Gain:
+    """Returns what adapting changed, from the scores at all sites of a method and of its source."""
+    before = {site.left_out: site for site in source}
+    pairs = [
+        (site, before[site.left_out])
+        for site in adapted
+        if len(site.each)
+        and (base := before.get(site.left_out))
+        and (base.counts, len(base.each)) == (site.counts, len(site.each))
+    ]
+    there = tuple(site.left_out for site, _ in pairs)
+    known = [found for _, site in pairs if (found := _on_logits(site)) is not None]
+    mean = float(expit(combine(*np.array(known).reshape(-1, 2).T).mean))
+    changes = np.array([site.a.estimate - base.a.estimate for site, base in pairs])
+    centre = float(changes.mean()) if len(changes) else NAN
+    half = NAN
+    if len(changes) > 1 and np.ptp(changes) > 0:
+        error = float(changes.std(ddof=1)) / np.sqrt(len(changes))
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, len(changes) - 1)) * error
+    lacking = tuple(name for name in before if name not in there)
+    return Gain(there, lacking, mean, centre, centre - half, centre + half)
+
+
+def _untested(predictions: pd.DataFrame, sources: Sequence[Method]) -> tuple[str, ...]:
+    """Returns the sites of held-out folds that no network of a study was tested on."""
+    rows = predictions[predictions["run"].isin([m.run for m in sources])]
+    # Held-out scans of several cohorts stand under all of their names.
+    trained, tested = (
+        {site for names in rows.loc[rows["split"].eq(split), "cohort"].unique()
+         for site in names.split("+")}
+        for split in ("validation", "test")
+    )  # fmt: skip
+    return tuple(sorted(trained - tested))
 
 
 def _site(predictions: pd.DataFrame, method: Method) -> SiteScore:

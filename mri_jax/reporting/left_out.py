@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from mri_jax.evaluation import two_sample
 from mri_jax.evaluation.families import SOURCE, Method
-from mri_jax.evaluation.left_out import LEAST, LeftOut, SiteScore
+from mri_jax.evaluation.left_out import LEAST, Gain, LeftOut, SiteScore
 from mri_jax.evaluation.random_effects import RandomEffects
 from mri_jax.problems import counted
 from mri_jax.reporting.analysis import Analysis, FamilyAnalysis
@@ -61,6 +61,8 @@ def _scores(section: FamilyAnalysis, found: LeftOut) -> Table:
                  "high": limits[1], "tau": summary.tau, "i_squared": summary.i_squared,
                  "q": summary.q, "p": summary.p}
             )  # fmt: skip
+    gains = [titled(gain_sentence(m, gain)) for m, gain in found.gains.items()]
+    more = " ".join([*gains, *filter(None, [unlike_sites(found)])])
     told = " ".join(f"{titled(label(m))}: {_spread(s)}." for m, s in found.summaries.items())
     note = (
         "AUC in percent of methods that saw all other sites, mean over the networks. A: these "
@@ -69,6 +71,7 @@ def _scores(section: FamilyAnalysis, found: LeftOut) -> Table:
         "on the logit scale (REML, with Hartung and Knapp's interval; a site's variance is that of "
         "B, or that of one of its networks on new subjects if larger); a new site: 95% prediction "
         f"interval of its true AUC (Higgins, Thompson and Spiegelhalter). {told}"
+        f"{' ' if more else ''}{more}"
     )
     header = ("Site left out", "Method", " + ".join(reversed(section.classes)), "AUC", "A", "B",
               "Weight", "Note")  # fmt: skip
@@ -230,6 +233,8 @@ def claims_of(section: FamilyAnalysis) -> list[tuple[str, str]]:
             said.append(
                 ("New site", f"{of}an AUC within {new} is to be expected; {_spread(summary)}.")
             )
+        if method in found.gains:
+            said.append(("Adapting", gain_sentence(method, found.gains[method])))
     plain = "; ".join(
         f"{label(method)} {percent(s.mean)}% {interval(s.low, s.high)}"
         for method, s in found.summaries.items()
@@ -239,7 +244,44 @@ def claims_of(section: FamilyAnalysis) -> list[tuple[str, str]]:
         said.append(("Baselines", f"means over sites: {plain}."))
     told = site_sentence(found)
     said.append(("Site", told[:1].lower() + told[1:]))
+    if unlike := unlike_sites(found):
+        said.append(("Small sites", f"{unlike[:1].lower()}{unlike[1:]}"))
     return said
+
+
+def gain_sentence(method: Method, gain: Gain) -> str:
+    """Returns what adapting changed on the sites where both were tested, and where it was not."""
+    of = of_stage(method.stage)
+    lacking = ""
+    if gain.lacking:
+        why = ", small sites left out together" if any("+" in s for s in gain.lacking) else ""
+        lacking = f" Not adapted to: {', '.join(gain.lacking)}{why}."
+    if not gain.sites:
+        return f"{of}: no site at which the source was tested on the same scans.{lacking}"
+    limits = interval(gain.low, gain.high)
+    on = counted(len(gain.sites), "site")
+    return (
+        f"{of} minus source at the same {on}: {100 * gain.difference:+.1f} points of AUC"
+        f"{f' {limits}' if limits else ''}; there the source has {percent(gain.source)}%.{lacking}"
+    )
+
+
+def unlike_sites(found: LeftOut) -> str:
+    """Returns which sites were tested together, and which never, in one sentence; or nothing."""
+    names = dict.fromkeys(site.left_out for site in found.sites)
+    parts = [
+        f"{name.replace('+', ', ')} have too few scans of a class each (config.sites.minimum) and "
+        "are left out together, as one site"
+        for name in names
+        if "+" in name
+    ]
+    if found.untested:
+        parts.append(
+            f"trained on and never tested, with one class alone or too few scans: "
+            f"{', '.join(found.untested)}"
+        )
+    told = "; ".join(parts)
+    return f"{told[:1].upper()}{told[1:]}." if told else ""
 
 
 def of_networks(found: LeftOut) -> list[SiteScore]:

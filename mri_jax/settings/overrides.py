@@ -50,6 +50,11 @@ def wrong(argv: Sequence[str], config: Mapping[str, Any]) -> str:
         # A flag that is True or False may stand alone.
         if text.startswith("--") and not isinstance(known[name], bool):
             return f"{name}: has no value; write --{name}=VALUE"
+        if name == "config.sites.minimum" and text.strip() == "0":
+            return (
+                f"{name}: 0 leaves no site out, which is another study (configs/baseline.py); 1 "
+                "leaves out every site that has both classes"
+            )
         if isinstance(known[name], list | tuple):
             texts = [value for other, value in fields if other == name]
             if len(texts) > 1:

@@ -295,6 +295,7 @@ def _check_sites(study: Study) -> None:
         )
     for name, here, there in (
         ("source.cohorts", study.source.cohorts, plain.source.cohorts),
+        ("targets", study.targets, plain.targets),
         ("finetune.cohort", study.finetune.cohort, plain.finetune.cohort),
     ):
         if here != there:

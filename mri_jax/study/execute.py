@@ -1,5 +1,6 @@
 """Runs a plan in this process: skips finished stages, continues those begun, starts the others."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from mri_jax.study.stages import StageFolders
 from mri_jax.training import hosts
 from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Control
+
+# What the name of a network says of the sites that were left out.
+_WITHOUT = re.compile(r"-without-(\S+)")
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,17 @@ def _with_length(label: str, group: Sequence[TrainStage]) -> str:
 
 
 def label_of(group: Sequence[TrainStage]) -> str:
-    """Returns what a group is called: what its stages are, of several parts of the target, too."""
+    """Returns what a group is called: what its stages are, of several parts of the target, too.
+
+    Where every site is left out once, they differ by the site, and their number is said.
+    """
     named = list(dict.fromkeys(stage.label for stage in group))
-    alike = list(dict.fromkeys(parted(label)[0] for label in named))
-    return f"{group[0].kind} {alike[0] if len(named) > 1 else named[0]}"
+    if len(named) == 1:
+        return f"{group[0].kind} {named[0]}"
+    sites = {site for label in named for site in _WITHOUT.findall(label)}
+    alike = list(dict.fromkeys(parted(_WITHOUT.sub("", label))[0] for label in named))
+    several = f" without each of {len(sites)} sites" if len(sites) > 1 else ""
+    return f"{group[0].kind} {alike[0]}{several}"
 
 
 def epochs(stage: TrainStage) -> int:

@@ -13,7 +13,7 @@ from mri_jax.cohort.table import KEY, read_table
 from mri_jax.errors import UserError, naming
 from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of
 from mri_jax.planning.simulated import site_counts
-from mri_jax.planning.sites import left_out_in_turn
+from mri_jax.planning.sites import counts_in, left_out_in_turn
 from mri_jax.problems import counted
 from mri_jax.problems import listed as few
 from mri_jax.settings.study import Study, named
@@ -65,12 +65,7 @@ def with_sites(
             frame = read_table(study.data.cohort)
         stored = set(store.index.index)
         frame = frame[[key in stored for key in _keys(frame)]]
-        classes = (study.task.negative, study.task.positive)
-        of = frame.groupby("cohort")["diagnosis"].value_counts().to_dict()
-        counts = {
-            site: (of.get((site, classes[0]), 0), of.get((site, classes[1]), 0))
-            for site in frame["cohort"].unique()
-        }
+        counts = counts_in(frame, study)
     study, told = left_out_in_turn(study, counts)
     for line in told:
         say(f"note: {line}")

@@ -1,5 +1,7 @@
 """Scores of every site that was left out once, their summary, and what was learnt of sites."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -157,6 +159,34 @@ def test_baselines_are_summed_up_beside_the_networks(predictions, people):
     network, baseline = found.summaries.values()
     assert network.mean == baseline.mean
     assert len(found.learnt) == len(GROUPS)
+
+
+def test_what_tuning_changes_is_told_on_the_sites_where_it_was_done(predictions, people):
+    tuned = predictions[predictions["run"].ne("n-D+E")].assign(stage="tuned-high")
+    tuned = tuned[tuned["split"].eq("test")]
+    better = 0.8 * tuned["label"]
+    both = pd.concat([predictions, tuned.assign(logit_1=tuned["logit_1"] + better)])
+    methods = [*METHODS, *(replace(m, stage="tuned-high") for m in METHODS[:3])]
+    found = left_out.evaluate(both, methods, people, features, (), 0)
+    (gain,) = found.gains.values()
+    assert (gain.sites, gain.lacking) == (("A", "B", "C"), ("D+E",))
+    source, after = (
+        [s for s in found.sites if s.method.stage == stage and s.left_out != "D+E"]
+        for stage in ("source", "tuned-high")
+    )
+    changes = [b.a.estimate - a.a.estimate for a, b in zip(source, after, strict=True)]
+    limits = stats.t.interval(0.95, 2, np.mean(changes), stats.sem(changes))
+    assert (gain.difference, gain.low, gain.high) == pytest.approx((np.mean(changes), *limits))
+    alone = predictions[predictions["run"].ne("n-D+E")]
+    (summary,) = left_out.evaluate(alone, METHODS[:3], people, features, (), 0).summaries.values()
+    assert gain.source == pytest.approx(summary.mean)
+
+
+def test_a_site_that_is_trained_on_and_never_left_out_is_named(predictions, people, found):
+    assert found.untested == ()
+    some = predictions[predictions["run"].ne("n-C")]
+    less = left_out.evaluate(some, [*METHODS[:2], METHODS[3]], people, features, (), 0)
+    assert less.untested == ("C",)
 
 
 def test_features_tell_the_site_that_differs_and_no_other(found):

@@ -7,7 +7,7 @@ from mri_jax.cohort.table import read_table, write_table
 from mri_jax.errors import UserError
 from mri_jax.planning.planner import make_plan
 from mri_jax.planning.simulated import catalogue_to_make, site_counts
-from mri_jax.planning.sites import left_out_in_turn
+from mri_jax.planning.sites import counts_in, left_out_in_turn
 from mri_jax.settings.study import Study
 from mri_jax.study.scans import open_catalogue, with_sites
 from mri_jax.volumes.store import VolumeStore
@@ -48,6 +48,25 @@ def test_small_sites_too_small_together_are_trained_on_alone():
     assert [r.targets for r in study.runs] == [("A",), ("B",)]
     assert study.runs[0].source.cohorts == ("B", "C", "D")
     assert "trained on, never left out" in told[0]
+    assert told[1] == "trained on, never tested, with one of AD and CN alone: D (0 and 1)"
+
+
+@pytest.mark.parametrize("small", ["pool", "drop"])
+def test_a_site_of_one_class_is_trained_on_and_tested_neither_alone_nor_with_others(small):
+    counts = {"A": (30, 20), "B": (12, 10), "C": (9, 9), "D": (8, 8), "ONE": (24, 0)}
+    study, told = expanded(counts, sites__small=small)
+    assert all("ONE" in run.source.cohorts and "ONE" not in run.targets for run in study.runs)
+    last = {"pool": ("C", "D"), "drop": ("B",)}[small]
+    assert study.runs[-1].targets == last
+    assert told[-1] == "trained on, never tested, with one of AD and CN alone: ONE (0 and 24)"
+
+
+def test_classes_that_a_table_lacks_are_named_with_those_that_it_has():
+    frame = pd.DataFrame({"cohort": ["NYU", "NYU", "KKI"], "diagnosis": ["ASD", "TC", "TC"]})
+    with pytest.raises(UserError, match=r"task.positive: .* no scan of 'AD'; it has ASD, TC"):
+        counts_in(frame, studies.study("leave_one_site_out"))
+    asked = studies.study("leave_one_site_out", task__positive="ASD", task__negative="TC")
+    assert counts_in(frame, asked) == {"NYU": (1, 1), "KKI": (1, 0)}
 
 
 def test_variants_of_a_study_are_made_for_each_site():
@@ -69,7 +88,9 @@ def test_tuning_is_on_the_site_left_out_and_not_on_several_together():
     ("counts", "overrides", "rule"),
     [
         ({"A": (30, 20), "B": (12, 9)}, {}, "sites.minimum: 10: A has as many .* others: B .9 and"),
-        ({"A": (3, 2)}, {}, "sites.minimum: 10: no site has as many"),
+        ({"A": (3, 2)}, {}, "config.sites: A has scans of both AD and CN, and two sites are"),
+        ({"A": (9, 9), "B": (8, 7), "C": (2, 1)}, {}, "10: no site has as many .* lower it to 7$"),
+        (COUNTS, {"sites__cohorts": ("A",)}, "config.sites.cohorts: A has scans of both"),
         (COUNTS, {"sites__cohorts": ("A", "Z")}, "sites.cohorts: 'Z' has no scan of AD or CN"),
         (COUNTS, {"sites__cohorts": ("A", "E")}, "sites.cohorts: 'E' has no scan of AD or CN"),
     ],
@@ -88,6 +109,7 @@ def test_sites_that_will_not_do_are_named_with_the_field(counts, overrides, rule
             {"source__cohorts": ("ADNI2",)},
             "source.cohorts: .* says otherwise",
         ),
+        ("leave_one_site_out", {"targets": ("SITE3",)}, "targets: .* says otherwise"),
         ("leave_one_site_out", {"finetune__cohort": "SITE1"}, "finetune.cohort: .* says otherwise"),
         ("leave_one_site_out", {"search__trials": 3}, "search.trials: a search and .* exclude"),
         ("leave_one_site_out", {"sites__left_out": ("A",)}, "sites.left_out: is said by the table"),

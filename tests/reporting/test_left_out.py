@@ -1,12 +1,15 @@
 """The report of a study that leaves every site out once."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mri_jax.cli import main
+from mri_jax.evaluation.families import Method
+from mri_jax.evaluation.left_out import Gain
 from mri_jax.reporting import left_out, methods
 from mri_jax.reporting.analysis import analyse, load_runs
 from mri_jax.reporting.figures import score_figures
@@ -70,6 +73,23 @@ def test_the_page_says_mean_new_site_baselines_and_whether_sites_are_learnt(anal
     rows = [row.label for row in found.forest.rows]
     assert sorted(rows[:4]) == sorted(SITES)
     assert rows[4:] == [left_out.MEAN, left_out.NEW, f"{left_out.MEAN}, hippocampal volume"]
+
+
+def test_what_tuning_changes_and_where_sites_were_not_alone_is_said(analysis):
+    method = Method("cnn5-w1", "tuned-high")
+    gain = Gain(("A", "B"), ("C+D",), 0.76, -0.002, -0.013, 0.009)
+    told = left_out.gain_sentence(method, gain)
+    assert "minus source at the same 2 sites: -0.2 points of AUC [−1.3, 0.9]" in told
+    assert told.endswith(
+        "there the source has 76.0%. Not adapted to: C+D, small sites left out together."
+    )
+    found = analysis.sections[0].left_out
+    assert left_out.unlike_sites(found) == ""
+    pooled = replace(found, sites=(replace(found.sites[0], left_out="C+D"),), untested=("KUL_3",))
+    assert left_out.unlike_sites(pooled) == (
+        "C, D have too few scans of a class each (config.sites.minimum) and are left out together, "
+        "as one site; trained on and never tested, with one class alone or too few scans: KUL_3."
+    )
 
 
 def test_figures_are_one_forest_and_the_first_layer_of_one_site(analysis, folder):

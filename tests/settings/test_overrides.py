@@ -6,6 +6,7 @@ CONFIG = {
     "seed": 0,
     "voxels": False,
     "targets": ("A",),
+    "sites": {"minimum": 10},
     "train": {"batch": 2, "learning_rate": 1e-4},
 }
 
@@ -41,6 +42,8 @@ def test_fields_are_found_in_every_form():
         ("--config.train.q=1", "train.q: no such field; config.train has batch, learning_rate"),
         ("--config.train=1", "train: is a section; give a field of it: config.train.batch, "),
         ("--config.seed --plan", "seed: has no value; write --config.seed=VALUE"),
+        ("--config.sites.minimum=0", "sites.minimum: 0 leaves no site out, which is another"),
+        ("--config.sites.minimum=1", ""),
         ("--config.targets=A --config.targets=B", "targets: is given 2 times (A, B); it must be "),
         (
             "--config.targets=(A,)",
