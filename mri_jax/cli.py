@@ -50,9 +50,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with exit code 2."""
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        near = difflib.get_close_matches(unknown[1], _options(self), n=1) if unknown else []
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = _meant(self, unknown[1]) if unknown else ""
         self.exit(2, f"error: {message}{meant} ({self.prog} --help)\n")
+
+
+def _meant(parser: argparse.ArgumentParser, unknown: str) -> str:
+    """Returns what may be meant by an option that a command has not, for the end of a message."""
+    having = [each.prog.split()[-1] for each in _subcommands(parser) if unknown in _options(each)]
+    if having:
+        return f"; that is an option of {', '.join(having)}"
+    near = difflib.get_close_matches(unknown, _options(parser), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

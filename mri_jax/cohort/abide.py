@@ -29,6 +29,7 @@ _SUBJECT = re.compile(r"(?<!\d)(?:00)?(5[01]\d{3}|2[89]\d{3}|30\d{3})(?!\d)", re
 _SESSION = re.compile(r"(?:ses-|session_)([A-Za-z0-9]+)")
 RELEASE_1 = ("Phenotypic_V1_0b_preprocessed1", "Phenotypic_V1_0b")
 RELEASE_2 = "ABIDEII_Composite_Phenotypic"
+LONGITUDINAL = "ABIDEII_Long_Composite_Phenotypic"
 
 
 def subject_of(text: str) -> str | None:
@@ -82,14 +83,20 @@ def read(tables: Path, images: Path, reading: Reading) -> CohortSource:
 
 def _tables(folder: Path) -> list[Path]:
     """Returns the composite tables of a folder, or else all of its tables of ABIDE."""
-    own = [path for path in tables_of(folder) if whose(header_of(path)) == "abide"]
-    if not own:
-        names = " or ".join(f"{name}.csv" for name in (*RELEASE_1, RELEASE_2))
-        raise nothing_found(folder, f"{names}, nor a table with {' and '.join(KEYS)}", ("pheno",))
-    by_name = {path.stem.casefold(): path for path in own}
+    # A table by one of the names is read whatever its columns are, to be told what they lack.
+    by_name = {path.stem.casefold(): path for path in tables_of(folder)}
+    longitudinal = by_name.pop(LONGITUDINAL.casefold(), None)
     first = [by_name[name.casefold()] for name in RELEASE_1 if name.casefold() in by_name]
     second = [by_name[RELEASE_2.casefold()]] if RELEASE_2.casefold() in by_name else []
-    return [*first[:1], *second] or own
+    found = [*first[:1], *second] or [
+        path for path in by_name.values() if whose(header_of(path)) == "abide"
+    ]
+    if found:
+        return found
+    names = " or ".join(f"{name}.csv" for name in (*RELEASE_1, RELEASE_2))
+    without = " (the longitudinal sample is not read)" if longitudinal else ""
+    wanted = f"{names}, nor a table with {' and '.join(KEYS)}{without}"
+    raise nothing_found(folder, wanted, ("pheno",), "abide")
 
 
 def _people(path: Path, reading: Reading) -> pd.DataFrame:

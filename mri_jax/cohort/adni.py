@@ -173,7 +173,7 @@ def _visits(
         wanted = {"adnimerge": "ADNIMERGE.csv", "dxsum": "DXSUM.csv"}.get(
             options.source, "ADNIMERGE.csv or DXSUM.csv"
         )
-        raise exports.nothing_found(tables, wanted, ("ADNIMERGE", "DXSUM"))
+        raise exports.nothing_found(tables, wanted, ("ADNIMERGE", "DXSUM"), "adni")
     notes = [
         f"visits from {summary.name}: it does not know SMC, EMCI and LMCI, so that SMC counts as CN"
     ]

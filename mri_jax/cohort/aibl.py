@@ -72,7 +72,7 @@ def read(tables: Path, images: Path, reading: Reading) -> CohortSource:
 
 def _file(folder: Path, name: str, needed: bool = True) -> Path | None:
     """Returns the file ``aibl_NAME_*.csv``."""
-    return find_table(folder, rf"aibl_{name}(?:[_ (.-].*)?", f"aibl_{name}_*.csv", needed)
+    return find_table(folder, rf"aibl_{name}(?:[_ (.-].*)?", f"aibl_{name}_*.csv", "aibl", needed)
 
 
 def _table(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mri_jax import files
 from mri_jax.cohort import same_people
-from mri_jax.cohort.identity import person
+from mri_jax.cohort.identity import person, unspelt
 from mri_jax.cohort.same_people import Apart
 from mri_jax.cohort.table import image_problems, read_table, validate
 from mri_jax.delimited import MISSING
@@ -84,9 +84,9 @@ def faults(paths: Sequence[Path], order: Sequence[str] = ()) -> list[Problem]:
         the persons of an earlier one from the later ones.
 
     Returns:
-      Images that are absent or leave the folder, persons in two cohorts (unless ``order`` has
-      both), ids that are probably one person and are not told apart, scans that occur twice, and
-      the same image bytes under two subjects.
+      Images that are absent or leave the folder, one site in two spellings, persons in two cohorts
+      (unless ``order`` has both), ids that are probably one person and are not told apart, scans
+      that occur twice, and the same image bytes under two subjects.
 
     Raises:
       UserError: As `read_all`.
@@ -103,8 +103,21 @@ def faults(paths: Sequence[Path], order: Sequence[str] = ()) -> list[Problem]:
         ignore_index=True,
     )
     apart = same_people.read(paths)
+    problems += _respelt(rows)
     problems += _in_two_cohorts(rows, order, apart) + _probable(rows, apart)
     return problems + _twice(rows) + _same_bytes(rows)
+
+
+def _respelt(rows: pd.DataFrame) -> list[Problem]:
+    """Cohorts that differ by their spelling alone; the first row of each but the first."""
+    first = rows.drop_duplicates("cohort")
+    same = first.groupby(first["cohort"].map(unspelt))["cohort"].transform("first")
+    return [
+        Problem(row["file"], row["row"], "cohort", row["cohort"],
+                f"is {named} but for its spelling; give one site one name")
+        for row, named in zip(first.to_dict("records"), same, strict=True)
+        if row["cohort"] != named
+    ]  # fmt: skip
 
 
 def _in_two_cohorts(rows: pd.DataFrame, order: Sequence[str], apart: Apart) -> list[Problem]:

@@ -52,7 +52,7 @@ def tables_of(folder: Path, deep: bool = False) -> list[Path]:
 
 
 def find_table(
-    folder: Path, pattern: str, called: str, needed: bool = True, deep: bool = False
+    folder: Path, pattern: str, called: str, own: str, needed: bool = True, deep: bool = False
 ) -> Path | None:
     """Returns the file of a folder whose name, without date, mark of a copy and ``.csv``, matches.
 
@@ -63,6 +63,7 @@ def find_table(
       folder: The folder.
       pattern: A regular expression, whatever the case.
       called: The table in words (``Participant_Status.csv``).
+      own: The command that looks for it.
       needed: Whether it is an error that there is none.
       deep: Whether folders in the folder are searched as well.
 
@@ -80,7 +81,7 @@ def find_table(
     if found:
         return one_of(found[max(found)])
     if needed:
-        raise nothing_found(folder, called, (called.split("_")[0],))
+        raise nothing_found(folder, called, (called.split("_")[0],), own)
     return None
 
 
@@ -123,13 +124,14 @@ def one_of(copies: Sequence[Path]) -> Path:
     return first
 
 
-def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
+def nothing_found(folder: Path, wanted: str, names: Sequence[str], own: str) -> UserError:
     """Returns what to say where a table is missing: what was looked for and what is there.
 
     Args:
       folder: Where it was looked for.
       wanted: Its name in words (``ADNIMERGE.csv or DXSUM.csv``).
       names: Beginnings of names by which it, or a package that holds it, would be known.
+      own: The command that looks for it; where other tables are of its archive it goes unnamed.
     """
     there = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
     deeper = [
@@ -151,7 +153,7 @@ def nothing_found(folder: Path, wanted: str, names: Sequence[str]) -> UserError:
         advice = f"; {deeper[0].relative_to(folder)} is in a folder: --tables {deeper[0].parent}"
     elif other:
         advice = f"; {other[0].name} is no CSV file: unpack it, or save it as CSV"
-    here = sorted({whose(header_of(path)) for path in tables_of(folder, deep=True)} - {""})
+    here = sorted({whose(header_of(path)) for path in tables_of(folder, deep=True)} - {"", own})
     advice += "".join(f"; a table of {o.upper()} is there: cohort {o} reads it" for o in here)
     return UserError(
         f"{folder}: has no {wanted} (dated names such as NAME_01Jan2025.csv, All_Subjects_NAME "

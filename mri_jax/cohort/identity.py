@@ -53,6 +53,15 @@ def plain(subject_id: str) -> str:
     return re.sub("_+", "_", "".join(map(_visible, text.translate(_LOOK_ALIKE)))).strip("_")
 
 
+def unspelt(site: str) -> str:
+    """Returns what two spellings of one site have in common.
+
+    >>> unspelt("SITE_3") == unspelt("Site3"), unspelt("A_1_2") == unspelt("A12")
+    (True, False)
+    """
+    return re.sub(r"(?<!\d)_|_(?!\d)", "", plain(site))
+
+
 def _visible(character: str) -> str:
     kind = unicodedata.category(character)
     if kind in ("Cf", "Cn", "Co", "Cs") or (kind == "Cc" and not character.isspace()):

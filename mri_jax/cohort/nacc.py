@@ -59,7 +59,7 @@ def read(tables: Path, images: Path, reading: Reading) -> CohortSource:
 
 def _visits(folder: Path, reading: Reading) -> tuple[pd.DataFrame, Path]:
     path = find_table(folder, rf"(?:investigator|commercial)_(?:ftldlbd_|uds_)?nacc{_RELEASE}",
-                      "investigator_nacc*.csv")  # fmt: skip
+                      "investigator_nacc*.csv", "nacc")  # fmt: skip
     assert path is not None
     columns = ("NACCID", "NACCADC", "VISITYR", "VISITMO", "VISITDAY", "NACCAGE", "SEX",
                "NACCUDSD", "NACCALZP")  # fmt: skip
@@ -93,7 +93,7 @@ def _visits(folder: Path, reading: Reading) -> tuple[pd.DataFrame, Path]:
 def _sessions(folder: Path, visits: pd.DataFrame, file: Path, reading: Reading) -> Sheet:
     """Returns the table of MRI sessions."""
     path = find_table(folder, rf"(?:investigator|commercial)_mri_nacc{_RELEASE}",
-                      "investigator_mri_nacc*.csv")  # fmt: skip
+                      "investigator_mri_nacc*.csv", "nacc")  # fmt: skip
     assert path is not None
     sheet = reading.sheet(
         path, ("NACCID", "MRIYR", "MRIMO", "MRIDY", "NACCMRFI"), ("MRIFIELD", "MRIMANU", "MRIMODL")

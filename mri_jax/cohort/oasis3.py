@@ -103,7 +103,7 @@ def _table(
     columns: tuple[str, ...],
     optional: tuple[str, ...] = (),
 ) -> Sheet:
-    path = find_table(folder, rf"OASIS3_{name}", f"OASIS3_{name}.csv", deep=True)
+    path = find_table(folder, rf"OASIS3_{name}", f"OASIS3_{name}.csv", "oasis3", deep=True)
     assert path is not None
     sheet = reading.sheet(path, columns, optional)
     return sheet.of_subjects(columns[0], subject_of, "OAS30001")
@@ -147,7 +147,7 @@ def _people(folder: Path, reading: Reading) -> tuple[pd.DataFrame, list[Path]]:
 def _scores(folder: Path, forms: Sheet, reading: Reading) -> tuple[pd.DataFrame, list[Path]]:
     """Returns MMSE, CDR and sum of boxes of each visit, from form B4 of the same day."""
     names = {"mmse": ("MMSE", 30.0), "cdr": ("CDRTOT", 3.0), "cdrsb": ("CDRSUM", 18.0)}
-    path = find_table(folder, r"OASIS3_UDSb4_cdr", "OASIS3_UDSb4_cdr.csv", needed=False, deep=True)
+    path = find_table(folder, "OASIS3_UDSb4_cdr", "OASIS3_UDSb4_cdr.csv", "oasis3", False, True)
     if path is None:
         return pd.DataFrame(np.nan, index=forms.rows.index, columns=list(names)), []
     sheet = _table(folder, "UDSb4_cdr", reading, tuple(KEY), tuple(n for n, _ in names.values()))
@@ -163,7 +163,7 @@ def _scanners(
     folder: Path, found: pd.DataFrame, reading: Reading
 ) -> tuple[pd.DataFrame, list[Path]]:
     """Returns images with field strength, manufacturer and model of their session."""
-    path = find_table(folder, r"OASIS3_MR_json", "OASIS3_MR_json.csv", needed=False, deep=True)
+    path = find_table(folder, "OASIS3_MR_json", "OASIS3_MR_json.csv", "oasis3", False, True)
     if path is None:
         return found.assign(**dict.fromkeys(im.MADE_BY, "")), []
     sheet = reading.sheet(path, ("label",), ("MagneticFieldStrength", "Manufacturer",

@@ -99,7 +99,7 @@ def _table(
     folder: Path, name: str, reading: Reading, columns: tuple[str, ...], optional: tuple[str, ...]
 ) -> Sheet:
     """Returns a table with its participants' subject ids."""
-    path = find_table(folder, name, f"{name}.csv")
+    path = find_table(folder, name, f"{name}.csv", "ppmi")
     assert path is not None
     sheet = reading.sheet(path, ("PATNO", *columns), optional).filled()
     return sheet.of_subjects("PATNO", subject_of, "3000")
@@ -131,7 +131,7 @@ def _centres(
     folder: Path, subjects: pd.Series, reading: Reading
 ) -> tuple[list[Path], pd.Series | str, list[str]]:
     """Returns the table of centres, the cohort of each subject, and what to tell."""
-    path = find_table(folder, r"Center-Subject_List", "Center-Subject_List.csv", needed=False)
+    path = find_table(folder, r"Center-Subject_List", "Center-Subject_List.csv", "ppmi", False)
     if path is None:
         return [], "PPMI", ["no Center-Subject_List.csv: PPMI is one cohort, not one a centre"]
     sheet = reading.sheet(path, ("PATNO", "CNO")).of_subjects("PATNO", subject_of, "3000")

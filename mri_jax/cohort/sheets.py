@@ -4,7 +4,6 @@ A reader says which columns a file has, which codes and ranges its documentation
 which cells stand for missing. Names of files, row numbers and what is wrong are kept here.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,6 +14,7 @@ import pandas as pd
 from mri_jax import delimited
 from mri_jax.cohort.dates import AUTO, to_dates, to_months
 from mri_jax.cohort.exports import whose
+from mri_jax.cohort.identity import unspelt
 from mri_jax.cohort.joining import refuse_strangers
 from mri_jax.cohort.reading import (
     MISSING,
@@ -28,9 +28,6 @@ from mri_jax.cohort.reading import (
 )
 from mri_jax.errors import UserError
 from mri_jax.problems import Problem, add_rows, listed, refuse
-
-# What two spellings of one site have in common.
-_SPELLING = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
@@ -176,8 +173,8 @@ class Sheet:
         self.wrong(name, sites == "", "is missing: every subject belongs to a site")
         first: dict[str, str] = {}
         for site in sites.unique():
-            first.setdefault(_SPELLING.sub("", site.casefold()), site)
-        same = sites.map(lambda site: first[_SPELLING.sub("", site.casefold())])
+            first.setdefault(unspelt(site), site)
+        same = sites.map(lambda site: first[unspelt(site)])
         other = sites[sites != same].drop_duplicates()
         for row, site in other.items():
             rule = f"is {same[row]} but for its spelling; if both are one site: --site"

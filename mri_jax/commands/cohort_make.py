@@ -16,6 +16,7 @@ from mri_jax.cohort.written import beside, check_name
 from mri_jax.commands import cohort_bids, words
 from mri_jax.delimited import further_words
 from mri_jax.errors import UserError
+from mri_jax.problems import listed
 
 
 def make(args: argparse.Namespace) -> int:
@@ -71,8 +72,11 @@ def _choice(
         for name in ("days", "acceleration", "repeats", "quality")
         if name in args
     }
+    known = {*source.visits["cohort"], *wanted}
     for text in args.field if "field" in args else []:
         cohort, tesla = words.pair(text, "field")
+        if cohort not in known:
+            raise UserError(f"--field: {cohort!r} is no cohort of it: {listed(sorted(known))}")
         wanted.pop(cohort, None)
         if tesla != "any":
             wanted[cohort] = words.tesla(text, tesla)

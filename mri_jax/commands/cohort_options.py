@@ -41,8 +41,8 @@ def code_option(command: argparse._ActionsContainer) -> None:
     """Declares ``--code``."""
     command.add_argument(
         "--code", action="append", default=[], metavar="CODE=NAME",
-        help="a further diagnosis code: CN, MCI, AD, missing, or any name that the archive's own "
-        "classes may have (bids and caps: any)",
+        help="what a further code of a diagnosis means: a class of the archive's (its page in "
+        "docs/ lists them), or missing; for bids and caps any name",
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from mri_jax.cohort.identity import unspelt
 from mri_jax.errors import UserError
 from mri_jax.problems import listed
 from mri_jax.settings.study import Study, merged, named
@@ -78,9 +79,16 @@ def counts_in(frame: pd.DataFrame, study: Study) -> dict[str, tuple[int, int]]:
     """Returns scans of the negative and the positive class of each cohort of a table.
 
     Raises:
-      UserError: A class is none of the table's.
+      UserError: A class is none of the table's, or a site stands in two spellings.
     """
     task = study.task
+    spelt: dict[str, str] = {}
+    for site in frame["cohort"].unique():
+        if (other := spelt.setdefault(unspelt(site), site)) != site:
+            raise UserError(
+                f"{named('data.cohort')}: cohorts {other!r} and {site!r} differ by their spelling "
+                "alone; give one site one name"
+            )
     for field, name in (("task.positive", task.positive), ("task.negative", task.negative)):
         if not (frame["diagnosis"] == name).any():
             there = listed(sorted(set(frame["diagnosis"]) - {""}))

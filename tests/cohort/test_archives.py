@@ -282,6 +282,35 @@ def test_a_subject_at_two_sites_is_refused(tmp_path, archive, table, site, perso
     assert "in another row: one site a subject" in told
 
 
+def test_a_table_that_is_missing_beside_others_of_its_archive_is_named_alone(tmp_path):
+    download(tmp_path, "ppmi")
+    (tmp_path / "tables" / "Demographics_28Nov2026.csv").unlink()
+    told = fault(tmp_path, "ppmi")
+    assert "has no Demographics.csv" in told
+    assert "a table of" not in told
+
+
+def test_a_phenotype_table_is_known_by_its_name_and_told_what_it_lacks(tmp_path):
+    frame = download(tmp_path, "abide")[PHENOTYPES]
+    small_archives.write(tmp_path, {PHENOTYPES: frame.drop(columns="DX_GROUP")})
+    assert "column DX_GROUP is missing; found SITE_ID, SUB_ID" in fault(tmp_path, "abide")
+    path = tmp_path / "tables" / PHENOTYPES
+    frame.to_csv(path, index=False, sep=";")
+    assert "row 1: separated by ';'; must be" in fault(tmp_path, "abide")
+    path.unlink()
+    small_archives.write(tmp_path, {"ABIDEII_Long_Composite_Phenotypic.csv": frame})
+    assert "(the longitudinal sample is not read)" in fault(tmp_path, "abide")
+
+
+def test_a_field_strength_is_asked_of_a_cohort_that_is_there(tmp_path, capsys):
+    download(tmp_path, "nacc")
+    given = [f"--{name}={tmp_path / name}" for name in ("tables", "images")]
+    given += [f"--out={tmp_path / 'cohort.csv'}", "--field", "NACC-999=3"]
+    assert main(["cohort", "nacc", *given]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: --field: 'NACC-999' is no cohort of it: NACC-100, NACC-101\n"
+
+
 @pytest.mark.parametrize("archive", ARCHIVES)
 def test_the_tables_of_another_archive_are_named(tmp_path, archive):
     download(tmp_path, archive)

@@ -53,13 +53,13 @@ def test_a_second_copy_counts_once_and_must_not_differ(tmp_path):
 def test_what_is_missing_is_said_with_what_is_there_and_what_to_do(tmp_path):
     (tmp_path / "readme.txt").touch()
     (tmp_path / "DXSUM_01Jan2025.xlsx").touch()
-    said = str(nothing_found(tmp_path, "DXSUM.csv", ("DXSUM",)))
+    said = str(nothing_found(tmp_path, "DXSUM.csv", ("DXSUM",), "adni"))
     assert "has no DXSUM.csv" in said
     assert "found DXSUM_01Jan2025.xlsx, readme.txt" in said
     assert said.endswith("DXSUM_01Jan2025.xlsx is no CSV file: unpack it, or save it as CSV")
     (tmp_path / "Study_Data").mkdir()
     (tmp_path / "Study_Data" / "DXSUM_01Jan2025.csv").touch()
-    assert str(nothing_found(tmp_path, "DXSUM.csv", ("DXSUM",))).endswith(
+    assert str(nothing_found(tmp_path, "DXSUM.csv", ("DXSUM",), "adni")).endswith(
         f"Study_Data/DXSUM_01Jan2025.csv is in a folder: --tables {tmp_path / 'Study_Data'}"
     )
     assert tables_of(tmp_path) == []

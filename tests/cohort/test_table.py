@@ -240,3 +240,15 @@ def test_persons_and_images_in_two_places(tmp_path):
 def test_image_paths_are_relative_within_the_folder_and_absolute_outside(tmp_path):
     frame = pd.DataFrame({"image": [f"{tmp_path}/a/b.nii", "/data/c.nii", ""]})
     assert placed(frame, tmp_path)["image"].tolist() == ["a/b.nii", "/data/c.nii", ""]
+
+
+def test_a_site_in_two_spellings_is_named_with_its_first_row(tmp_path):
+    first = table(tmp_path / "a.csv", "p1,a,SITE3,AD,61,F,\np2,a,A_1_2,AD,61,F,\n")
+    other = table(
+        tmp_path / "b.csv", "p3,a,A12,AD,61,F,\np4,a,Site_3,CN,61,F,\np5,a,Site_3,CN,,,\n"
+    )
+    (found,) = faults([first, other])
+    assert (found.file, found.row, found.column) == (str(other), 3, "cohort")
+    assert (found.value, found.rule) == (
+        "Site_3", "is SITE3 but for its spelling; give one site one name"
+    )  # fmt: skip

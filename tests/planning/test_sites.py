@@ -67,6 +67,8 @@ def test_classes_that_a_table_lacks_are_named_with_those_that_it_has():
         counts_in(frame, studies.study("leave_one_site_out"))
     asked = studies.study("leave_one_site_out", task__positive="ASD", task__negative="TC")
     assert counts_in(frame, asked) == {"NYU": (1, 1), "KKI": (1, 0)}
+    with pytest.raises(UserError, match="cohorts 'KKI' and 'kki_' differ by their spelling"):
+        counts_in(pd.concat([frame, frame.assign(cohort="kki_")]), asked)
 
 
 def test_variants_of_a_study_are_made_for_each_site():
