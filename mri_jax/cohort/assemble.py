@@ -28,9 +28,12 @@ from mri_jax.cohort.table import REQUIRED
 from mri_jax.errors import UserError
 
 LEFT_OUT = "group left out"
+NOT_ENROLLED = "not enrolled"
 DUPLICATE = "duplicate"
 # In the order in which they are asked for, and listed in the flow.
-REASONS = (NO_BASELINE, NO_SCAN, NO_DIAGNOSIS, LEFT_OUT, UNSTABLE, TOO_SHORT, DUPLICATE)
+REASONS = (
+    NOT_ENROLLED, NO_BASELINE, NO_SCAN, NO_DIAGNOSIS, LEFT_OUT, UNSTABLE, TOO_SHORT, DUPLICATE,
+)  # fmt: skip
 EXCLUDED_COLUMNS = [
     "subject_id",
     "cohort",
@@ -53,7 +56,8 @@ class CohortSource:
         unknown), ``date``, ``diagnosis``, ``group`` (stated at enrolment, or empty),
         ``baseline_rank`` (NaN: cannot be the baseline; the smallest is), ``age`` (years at the
         visit), ``born`` (decimal year, for an age at the scan where a visit has no date), ``sex``,
-        and covariates; optionally ``lacking`` and ``unsaid``: why there is no baseline, or no
+        and covariates; optionally ``unenrolled``, ``lacking`` and ``unsaid``: the
+        status of who was never enrolled, why there is no baseline, or no
         diagnosis, in words.
       images: An images table (`mri_jax.cohort.images`).
       covariates: Names of the covariates.
@@ -211,6 +215,8 @@ def _reason(
     unit: dict[str, Any], decision: Decision, selection: SubjectSelection
 ) -> tuple[str, str]:
     if decision.reason == NO_BASELINE:
+        if status := unit.get("unenrolled"):
+            return NOT_ENROLLED, status
         return NO_BASELINE, unit.get("lacking") or "no baseline or screening visit"
     if unit["why_not"]:
         return NO_SCAN, unit["why_not"]

@@ -67,7 +67,7 @@ def _visits(folder: Path, reading: Reading) -> tuple[pd.DataFrame, Path]:
     sheet = sheet.filled().of_subjects("NACCID", subject_of, "NACC123456")
     sites = sheet.sites("NACCADC", "NACCID")
     sheet = sheet.once("NACCID", "VISITYR", "VISITMO", "VISITDAY", apart=["NACCADC"])
-    state = sheet.codes("NACCUDSD", STATES, user=True)
+    state = sheet.codes("NACCUDSD", STATES, user=True, further=("AD", "OtherDementia"))
     cause = sheet.codes("NACCALZP", CAUSE)
     dementia = (cause == "primary").map({True: "AD", False: "OtherDementia"})
     when = sheet.parts_of_dates("VISITYR", "VISITMO", "VISITDAY")

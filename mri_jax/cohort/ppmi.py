@@ -75,16 +75,18 @@ def read(tables: Path, images: Path, reading: Reading) -> CohortSource:
     state = status.codes("ENROLL_STATUS", STATUS)
     enrolled = state.isin(ENROLLED)
     when = status.months("ENROLL_DATE")
+    diagnosis = _diagnoses(status)
     visits = pd.DataFrame(
         {
             "subject_id": subjects,
             "code": "bl",
             "month": 0.0,
             "date": when,
-            "diagnosis": _diagnoses(status),
+            "diagnosis": diagnosis,
+            "group": diagnosis.mask(enrolled, ""),
             "age": status.numbers("ENROLL_AGE", 0, 120),
             "baseline_rank": enrolled.map({True: 0.0}),
-            "lacking": [f"enrolment status {s or 'unknown'}" for s in state],
+            "unenrolled": [f"enrolment status {s or 'unknown'}" for s in state],
         }
     ).join(facts, on="subject_id")
     visits["sex"] = visits["sex"].fillna("")
@@ -110,7 +112,7 @@ def _diagnoses(status: Sheet) -> pd.Series:
     words = status.codes("COHORT_DEFINITION", DEFINITIONS)
     # A code that only its words explain (Early Imaging) is that of the words.
     known = {**DIAGNOSES, **_explained(status, words)}
-    code = status.codes("COHORT", known, user=True)
+    code = status.codes("COHORT", known, user=True, further=("EarlyImaging",))
     clash = (
         (words != "")
         & (code != "")

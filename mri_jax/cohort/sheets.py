@@ -110,7 +110,12 @@ class Sheet:
         return to_numbers(self.rows[name], str(self.path), self.how.problems, low, high, missing)
 
     def codes(
-        self, name: str, codes: Mapping[str, str], absent: Sequence[str] = (), user: bool = False
+        self,
+        name: str,
+        codes: Mapping[str, str],
+        absent: Sequence[str] = (),
+        user: bool = False,
+        further: Sequence[str] = (),
     ) -> pd.Series:
         """Returns what the codes of a column mean, ``""`` for missing and for codes ``absent``.
 
@@ -119,7 +124,17 @@ class Sheet:
           codes: Codes of the documentation; any other is a problem.
           absent: Codes that stand for missing.
           user: Whether it is a diagnosis, whose codes the user may name (`Reading.codes`).
+          further: Classes that they may be besides those of ``codes``.
+
+        Raises:
+          UserError: The user names a class that is none of the archive's.
         """
+        classes = [*dict.fromkeys([*codes.values(), *further])]
+        for code, said in self.how.codes.items() if user else ():
+            if said not in (*classes, "missing"):
+                raise UserError(
+                    f"--code: {code}={said}: {said!r} must be one of {', '.join(classes)}, missing"
+                )
         known = {**dict.fromkeys(absent, ""), **codes, **(self.how.codes if user else {})}
         remedy = "; name others: --code CODE=NAME, or CODE=missing" if user else ""
         named = to_codes(self.rows[name], known, str(self.path), self.how.problems, remedy=remedy)

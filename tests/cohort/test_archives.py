@@ -99,6 +99,14 @@ def test_abide_reads_every_layout_the_age_at_the_scan_and_the_group(tmp_path):
     assert table["fiq"].between(100, 104).all()
 
 
+def test_a_code_of_the_user_is_one_of_the_classes(tmp_path):
+    frame = download(tmp_path, "abide")[PHENOTYPES]
+    small_archives.write(tmp_path, {PHENOTYPES: frame.assign(DX_GROUP=frame["DX_GROUP"] + 1)})
+    told = fault(tmp_path, "abide", codes={"3": "FOO"})
+    assert told == "--code: 3=FOO: 'FOO' must be one of ASD, TC, missing"
+    make(tmp_path, "abide", "--code=3=missing")
+
+
 def test_sites_get_other_names_and_a_site_of_one_class_is_named(tmp_path, capsys):
     download(tmp_path, "abide")
     table = make(tmp_path, "abide", "--site", "UM_1=UM", "--site", "SBL=UM")
@@ -126,7 +134,9 @@ def test_ppmi_keeps_prodromal_and_swedd_apart_and_leaves_out_who_was_not_enrolle
     assert table["diagnosis"].value_counts().to_dict() == {
         "HC": 8, "PD": 7, "Prodromal": 4, "SWEDD": 3
     }  # fmt: skip
-    left_out = pd.read_csv(tmp_path / "excluded.csv", index_col="subject_id")["detail"]
+    excluded = pd.read_csv(tmp_path / "excluded.csv", index_col="subject_id")
+    left_out = excluded["detail"]
+    assert excluded.loc["sub-PPMI3000", ["reason", "group"]].tolist() == ["not enrolled", "PD"]
     assert left_out["sub-PPMI3000"] == "enrolment status declined"
     assert left_out["sub-PPMI3161"] == "enrolment status screened"
     row = table.set_index("subject_id").loc["sub-PPMI3007"]
