@@ -46,8 +46,10 @@ def left_out_in_turn(study: Study, counts: Counts) -> tuple[Study, list[str]]:
         pooled = [sum(counts[site][label] for site in small) for label in (0, 1)]
         if min(pooled) >= asked:
             groups.append(tuple(small))
+            adapted = " and not adapted to" if any(run.adapts for run in study.runs) else ""
             told.append(
-                f"{field}: {asked}: left out together, with fewer scans of {classes}: {few}"
+                f"{field}: {asked}: left out together{adapted}, with fewer scans of {classes}: "
+                f"{few}"
             )
         else:
             told.append(

@@ -260,8 +260,9 @@ def gain_sentence(method: Method, gain: Gain) -> str:
         return f"{of}: no site at which the source was tested on the same scans.{lacking}"
     limits = interval(gain.low, gain.high)
     on = counted(len(gain.sites), "site")
+    change = f"{100 * gain.difference:+.1f}".replace("-", "\N{MINUS SIGN}")
     return (
-        f"{of} minus source at the same {on}: {100 * gain.difference:+.1f} points of AUC"
+        f"{of} minus source at the same {on}: {change} points of AUC"
         f"{f' {limits}' if limits else ''}; there the source has {percent(gain.source)}%.{lacking}"
     )
 

@@ -81,7 +81,8 @@ def test_variants_of_a_study_are_made_for_each_site():
 
 
 def test_tuning_is_on_the_site_left_out_and_not_on_several_together():
-    study, _ = expanded(finetune__layers=("high",))
+    study, told = expanded(finetune__layers=("high",))
+    assert "left out together and not adapted to, with fewer scans" in told[0]
     assert [r.finetune.cohort for r in study.runs[:2]] == ["A", "B"]
     assert [len(r.tunings) for r in study.runs] == [1, 1, 0]
 

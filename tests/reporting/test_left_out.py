@@ -79,7 +79,7 @@ def test_what_tuning_changes_and_where_sites_were_not_alone_is_said(analysis):
     method = Method("cnn5-w1", "tuned-high")
     gain = Gain(("A", "B"), ("C+D",), 0.76, -0.002, -0.013, 0.009)
     told = left_out.gain_sentence(method, gain)
-    assert "minus source at the same 2 sites: -0.2 points of AUC [−1.3, 0.9]" in told
+    assert "minus source at the same 2 sites: −0.2 points of AUC [−1.3, 0.9]" in told
     assert told.endswith(
         "there the source has 76.0%. Not adapted to: C+D, small sites left out together."
     )
