@@ -56,9 +56,11 @@ def importance(
       rng: Draws half-samples and permutations.
     """
     y, n = np.asarray(objective, float), len(objective)
-    design = _numbers(np.asarray(values, float)) if numeric else _groups(list(map(str, values)))
     nothing = Importance(field, n, *(float("nan"),) * 4)
-    if n < LEAST or design.shape[1] < 2 or np.ptp(y) == 0:
+    if n < LEAST:
+        return nothing
+    design = _numbers(np.asarray(values, float)) if numeric else _groups(list(map(str, values)))
+    if design.shape[1] < 2 or np.ptp(y) == 0:
         return nothing
     (share,) = _adjusted(design, y[None])
     halves = [_adjusted(design[rows], y[None, rows])[0] for rows in _halves(n, rng)]

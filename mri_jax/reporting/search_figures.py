@@ -57,6 +57,7 @@ def search_figures(search: SearchAnalysis, simulated: bool) -> list[Picture]:
     return [
         Picture(f"{search.key}-{key}", caption, drawn(draw, *size, simulated, _title(key)))
         for key, draw, size, caption in made
+        if key != "importance" or any(np.isfinite(each.share) for each, _ in search.importances)
     ]
 
 
@@ -212,10 +213,16 @@ def _parallel(search: SearchAnalysis) -> Callable[[Figure], None]:
             values = _places(rows, line, names)
             if line.log:
                 values = np.log(values)
-            low, high = (0, len(names) - 1) if names else (np.nanmin(values), np.nanmax(values))
+            there = values[~np.isnan(values)]
+            ends = (there.min(), there.max()) if len(there) else (np.nan, np.nan)
+            low, high = (0, len(names) - 1) if names else ends
             columns.append((values - low) / (high - low) if high > low else 0 * values + 0.5)
-            ends = (names[0], names[-1]) if names else tuple(_number(line, v) for v in (low, high))
-            ticks.append(ends)
+            if not len(there):
+                ticks.append(("never drawn", ""))
+            elif names:
+                ticks.append((names[0], names[-1]))
+            else:
+                ticks.append((_number(line, low), _number(line, high)))
         score = rows[search.objective].to_numpy(float)
         low, high = score.min(), score.max()
         columns.append((score - low) / (high - low) if high > low else 0 * score + 0.5)
@@ -245,4 +252,5 @@ def _parallel(search: SearchAnalysis) -> Callable[[Figure], None]:
 
 
 def _number(line: Line, value: float) -> str:
+    """Returns a value of a field in few digits."""
     return f"{np.exp(value) if line.log else value:.3g}"

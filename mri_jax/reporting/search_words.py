@@ -1,7 +1,8 @@
-"""What a search found, in at most five sentences: nothing, where the numbers do not hold it."""
+"""What a search found, in at most six sentences: nothing, where the numbers do not hold it."""
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -21,6 +22,7 @@ def claims(search: SearchAnalysis) -> Iterator[Claim]:
     """Yields what a search found, first of all whether it found anything."""
     yield Claim("Found", _verdict(search))
     yield from (Claim("Against", told) for told in _against(search))
+    yield Claim("Winner", _winning(search))
     yield Claim("Trials", _trials(search))
     yield Claim("Fields", _fields(search))
 
@@ -71,6 +73,19 @@ def _verdict(search: SearchAnalysis) -> str:
     return f"{who} the winner's AUC is {told}, clearly better than {names}."
 
 
+def _winning(search: SearchAnalysis) -> str:
+    """Returns which trial won, with its values; it is the best of the search, not of all trials."""
+    about = search.searched.chosen["chosen"][SEARCHED]
+    values = ", ".join(f"{name} {_short(value)}" for name, value in about["values"].items())
+    return f"Trial {about['trial']} of {titled(search.kinds[about['search']])}: {values}."
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"({', '.join(map(str, value))})"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _differences(search: SearchAnalysis) -> list[dict]:
     rows = search.aside.differences
     if not len(rows):
@@ -115,7 +130,10 @@ def _trials(search: SearchAnalysis) -> str:
             )
         parts.append(f"{titled(called)}: {counted(len(own), 'trial')}{left}{best}")
     because = "the best of many is too good a score of itself"
-    beside = "" if BESIDE in search.kinds else "; no random trials stand beside them"
+    if BESIDE in search.kinds:
+        beside = "; the winner is the best of the search itself, whatever random trials have"
+    else:
+        beside = "; no random trials stand beside them"
     return f"{'; '.join(parts)} on their own held-out folds ({because}){beside}."
 
 

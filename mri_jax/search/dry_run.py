@@ -55,7 +55,7 @@ def print_plan(
     how.say("\n".join(_told(study, parts, drawn)))
 
 
-def _told(study: Study, parts: Parts, drawn: Sequence[float]) -> list[str]:
+def _told(study: Study, parts: Parts, drawn: Sequence[float | UserError]) -> list[str]:
     search = study.search
     trials = search.trials * (1 + search.beside)
     lines = [
@@ -64,12 +64,15 @@ def _told(study: Study, parts: Parts, drawn: Sequence[float]) -> list[str]:
             f"{len(parts.inner)} subjects of the source, {len(parts.aside)} set aside"
         )
     ]
-    begun = [seconds for seconds in drawn if seconds > 0]
+    begun = [seconds for seconds in drawn if isinstance(seconds, float)]
     if not begun:
-        return [*lines, f"none of {len(drawn)} trials drawn by chance can be started"]
+        why = f"none of {len(drawn)} trials drawn by chance can be started; the first: {drawn[0]}"
+        return [*lines, why]
     low, middle, high = np.quantile(begun, (0.1, 0.5, 0.9))
     share = len(begun) / len(drawn)
     whole = trials * share * float(np.mean(begun))
+    networks = (1 + search.beside) * study.train.folds
+    again = networks * float(np.mean(begun)) / search.folds
     return [
         *lines,
         (
@@ -78,16 +81,17 @@ def _told(study: Study, parts: Parts, drawn: Sequence[float]) -> list[str]:
             f"{duration(high)})"
         ),
         (
-            f"the search about {duration(whole)} at most (pruning and early stopping end sooner); "
-            "the chosen networks are trained once more, as the others of the study"
+            f"the search about {duration(whole)} at most (pruning and early stopping end sooner), "
+            f"{counted(networks, 'network')} of whom it chooses about {duration(again)}; "
+            "both come to the study's own time above"
         ),
     ]
 
 
 def _drawn(
     study: Study, budget: Budget, catalogue: Catalogue, parts: Parts, memory: int
-) -> Iterator[float]:
-    """Yields the seconds of trials drawn by chance; 0 of one that would not be started."""
+) -> Iterator[float | UserError]:
+    """Yields the seconds of trials drawn by chance, or why one would not be started."""
     place = optuna.create_study(directions=["minimize"] * len(study.search.objectives))
     for number in range(_DRAWN):
         place.sampler = sampler(study.search, BESIDE, study.seed, number)
@@ -98,8 +102,8 @@ def _drawn(
             budget.check(needs)
             seconds = _seconds(study, run, catalogue, parts, needs.step_seconds, memory)
             yield seconds + (budget.speed.compile_seconds if budget.speed else 0.0)
-        except UserError:
-            yield 0.0
+        except UserError as error:
+            yield error
 
 
 def _seconds(

@@ -47,6 +47,11 @@ class Taken:
         """What messages call it."""
         return f"{self.trial.study.study_name} trial {self.trial.user_attrs[PLACE] + 1}"
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it was begun before, by a process that was ended."""
+        return self.trial.user_attrs.get(AGAIN) is not None
+
     def note(self, **facts: Any) -> None:
         """Keeps what is known of it beside its values."""
         for name, fact in facts.items():

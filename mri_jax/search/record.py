@@ -1,6 +1,7 @@
 """The trials of a search as tables: what the report reads, and whom the search chooses."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from mri_jax.runs.search import PREFIX
 from mri_jax.search.ledger import AGAIN, DRAWN, PLACE, REASON, Ledger
 from mri_jax.settings.search import OBJECTIVES
-from mri_jax.settings.space import Line
+from mri_jax.settings.sections import Model
+from mri_jax.settings.space import Line, overrides
 
 _INSIDE = (PLACE, AGAIN, DRAWN, REASON, "folds")
 
@@ -84,6 +86,27 @@ def best(ledger: Ledger, names: Sequence[str]) -> FrozenTrial | None:
 
 def _complete(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE
+
+
+def told_of_chosen(about: Mapping[str, Any], model: Model) -> str:
+    """Returns a line on a chosen trial, with what a command says to train such networks elsewhere.
+
+    Args:
+      about: What ``chosen.json`` holds of it.
+      model: The network of the study without a search.
+    """
+    values = {n: tuple(v) if isinstance(v, list) else v for n, v in about["values"].items()}
+    flags = [
+        f"--config.{section}.{name}={_quoted(value)}"
+        for section, fields in overrides(values, model).items()
+        for name, value in fields.items()
+    ]
+    return f"the best {about['search']} trial, {about['trial']}, as flags: {' '.join(flags)}"
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return shlex.quote(text) if isinstance(value, tuple) else text
 
 
 def described(values: Mapping[str, Any]) -> str:

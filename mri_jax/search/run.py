@@ -132,8 +132,8 @@ def _search(bench: Bench, plan: Plan, ledgers: list[Ledger]) -> None:
             if taken is None:
                 time.sleep(_WAIT)
             else:
-                said = record.described(taken.values)
-                say(f"{taken.name}: {said}")
+                again = ", which was interrupted, goes on" if taken.goes_on else ""
+                say(f"{taken.name}{again}: {record.described(taken.values)}")
                 say(f"{taken.name}: {run_trial(taken, ledger, bench, budget)}")
             if bench.how.interrupted():
                 raise Interrupted
@@ -166,6 +166,8 @@ def _choose(bench: Bench, ledgers: list[Ledger], workdir: epath.Path) -> None:
                 f"{trials['reason'].iloc[0]}"
             )
         sealed.write(folder / results.CHOSEN, {"chosen": found}, ())
+    for about in sealed.read(folder / results.CHOSEN)["chosen"].values():
+        bench.how.say(record.told_of_chosen(about, study.model))
     files.write_csv(folder / results.TRIALS, trials)
     files.write_csv(folder / results.ASIDE, _aside(bench, chosen_runs(study, workdir)))
 

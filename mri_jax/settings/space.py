@@ -131,7 +131,7 @@ def _line(
     if kind == "choice":
         _check_options(line, rule, at)
     else:
-        _check_bounds(line, _NUMBERS.get(name, rule), at)
+        _check_bounds(line, given, _NUMBERS.get(name, rule), at)
     return line
 
 
@@ -147,12 +147,13 @@ def _check_options(line: Line, rule: Rule, at: str) -> None:
         raise UserError(f"{at}.options: {shown(options)} has a value twice")
 
 
-def _check_bounds(line: Line, rule: Rule, at: str) -> None:
+def _check_bounds(line: Line, given: Mapping[str, Any], rule: Rule, at: str) -> None:
     whole = line.type == "int"
     for name in ("low", "high"):
         bound = getattr(line, name)
         if not isinstance(bound, int | float) or isinstance(bound, bool) or math.isnan(bound):
-            raise UserError(f"{at}.{name}: is missing, or no number")
+            told = "is missing" if name not in given else f"{shown(bound)} must be a number"
+            raise UserError(f"{at}.{name}: {told}")
         if whole and bound != int(bound):
             raise UserError(f"{at}.{name}: {bound} must be a whole number for type 'int'")
         if not rule.holds(int(bound) if whole else float(bound)):
@@ -163,8 +164,10 @@ def _check_bounds(line: Line, rule: Rule, at: str) -> None:
         raise UserError(f"{at}.log: {shown(line.log)} must be True or False")
     if line.log and line.low <= 0:
         raise UserError(f"{at}.low: {line.low} must be above 0 where log is True")
-    if type(line.step) is not int or line.step < 1 or (line.log and line.step > 1):
-        raise UserError(f"{at}.step: {shown(line.step)} must be a whole number from 1, 1 with log")
+    if type(line.step) is not int or line.step < 1:
+        raise UserError(f"{at}.step: {shown(line.step)} must be a whole number from 1")
+    if line.log and line.step > 1:
+        raise UserError(f"{at}.step: {line.step} must be left out where log is True")
     if type(line.points) is not int or line.points < 0 or line.points == 1:
         raise UserError(f"{at}.points: {shown(line.points)} must be 0 or a whole number from 2")
 

@@ -50,6 +50,12 @@ def test_nothing_is_said_of_few_trials_of_one_value_and_of_a_constant(values, ob
     assert np.isnan(of(values, objective, False).share)
 
 
+def test_nothing_is_said_of_a_number_that_no_trial_has_drawn():
+    found = of(np.zeros(0), np.zeros(0), True)
+    assert found.trials == 0
+    assert np.isnan(found.share)
+
+
 def test_the_front_is_that_of_a_direct_search():
     rng = np.random.default_rng(5)
     points = rng.integers(0, 6, (40, 3)).astype(float)

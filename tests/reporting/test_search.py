@@ -75,7 +75,9 @@ def made(folder, shifts=(2.0, 2.0, 2.0), matters=True, search=None, people=40):
     place = epath.Path(folder) / results.FOLDER
     files.write_csv(place / results.TRIALS, trials(matters))
     files.write_csv(place / results.ASIDE, aside(shifts, people))
-    sealed.write(place / results.CHOSEN, {"chosen": {}}, ())
+    values = {"model.filters": [4, 8], "train.learning_rate": 0.00123456}
+    winner = {"search": "tpe", "trial": 7, "values": values}
+    sealed.write(place / results.CHOSEN, {"chosen": {"searched": winner}}, ())
     study = study_of(folder, subjects=2, search={"trials": 12, **(search or {})})
     empty = pd.DataFrame()
     run = Results(
@@ -119,6 +121,8 @@ def test_trials_and_fields_are_told_with_their_numbers(tmp_path):
     assert "TPE: 12 trials, 1 of them pruned, best AUC 8" in claims["Trials"]
     assert "Random trials beside: 12 trials, 1 of them pruned" in claims["Trials"]
     assert "the best of many is too good a score of itself" in claims["Trials"]
+    assert claims["Winner"] == "Trial 7 of TPE: model.filters (4, 8), train.learning_rate 0.00123."
+    assert "the winner is the best of the search itself" in claims["Trials"]
     assert claims["Fields"].startswith("Of the AUC over the trials, fields explain by themselves:")
     assert "model.width (9" in claims["Fields"]
     assert "learning_rate" not in claims["Fields"]

@@ -106,6 +106,9 @@ def test_a_plan_says_what_trials_will_take(catalogue):
     lines = dry_run._told(study, parts, drawn)
     assert lines[0].startswith("search: 24 trials of 2 networks each on 19 subjects of the source")
     assert "of 50 trials drawn by chance 50 can be started" in lines[1]
+    assert f"{2 * study.train.folds} networks of whom it chooses" in lines[2]
     tight = Budget(study_of(most_parameters=1).search, GRID, budget.speed)
     nothing = list(dry_run._drawn(study, tight, catalogue, parts, 2**40))
-    assert dry_run._told(study, parts, nothing)[-1].startswith("none of 50 trials")
+    told = dry_run._told(study, parts, nothing)[-1]
+    assert told.startswith("none of 50 trials drawn by chance can be started; the first: config.se")
+    assert "most_parameters: 1 is less than" in told

@@ -14,6 +14,7 @@ from mri_jax.errors import UserError
 from mri_jax.interruption import Interrupted
 from mri_jax.runs import search as results
 from mri_jax.search import record
+from mri_jax.settings.sections import Model
 from tests.conftest import ROOT
 from tests.search.made import SPACE, study_of
 from tests.search.quick import bench_of, ledgers, run_all
@@ -125,6 +126,7 @@ def test_a_trial_of_a_living_process_is_left_alone_and_that_of_a_dead_one_is_run
     again = ledger.take()
     assert time.monotonic() - started < 5
     assert again.values == values
+    assert again.goes_on
     assert again.trial.user_attrs["place"] == 0
     again.finish([0.5])
     assert ledger.done
@@ -234,3 +236,13 @@ def test_several_objectives_give_a_front_and_its_best_in_the_first_is_the_winner
     top = rows[rows["auc"].eq(rows["auc"].max())]
     assert best.values == [top["auc"].max(), top["multiply_adds"].min()]
     assert rows.loc[rows["state"].eq("complete"), "multiply_adds"].nunique() > 1
+
+
+def test_the_chosen_are_told_as_flags_of_a_command():
+    values = {"model.blocks": 2, "model.filters": [4, 8, 8], "train.learning_rate": 1e-3}
+    about = {"search": "tpe", "trial": 7, "values": values}
+    told = record.told_of_chosen(about, Model(preset="", repetitions=(1, 1, 2), filters=(8, 8, 8)))
+    assert told == (
+        "the best tpe trial, 7, as flags: --config.model.filters='(4, 8)' --config.model.preset= "
+        "--config.model.repetitions='(1, 1)' --config.train.learning_rate=0.001"
+    )
