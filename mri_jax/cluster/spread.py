@@ -13,8 +13,9 @@ from mri_jax.problems import counted
 
 DONE, FAILED, STOPPED = "done", "failed", "stopped"
 _DIED = "died"
-# Seconds between looks at whether to stop, and without the scheduler before it is given up.
-_LOOK, _PATIENCE = 0.5, 30.0
+# Seconds between looks at whether to stop, without the scheduler before it is given up, and that
+# workers have to save, which is less than this process has.
+_LOOK, _PATIENCE, _SAVING = 0.5, 30.0, 9.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def spread(
     work: Callable[[Any], Outcome],
     tasks: Sequence[Task],
     interrupted: Callable[[], bool],
+    stop: Callable[[], None],
     say: Callable[[str], None],
 ) -> Iterator[Task]:
     """Yields tasks as they are done.
@@ -93,10 +95,12 @@ def spread(
       work: Does what a task's argument says, on a worker, and raises nothing.
       tasks: The tasks.
       interrupted: Whether to stop; asked twice a second.
+      stop: Has the workers save and end what they do.
       say: Where remarks go.
 
     Raises:
-      Interrupted: ``interrupted`` said so, or the scheduler is gone, which is said.
+      Interrupted: ``interrupted`` said so, and workers had some seconds to save; or the scheduler
+        is gone, which is said.
       UserError: Tasks failed on two workers, or on the only one.
     """
     waiting = {task.key: task for task in tasks}
@@ -130,6 +134,10 @@ def spread(
     start_ready()
     while running:
         if interrupted():
+            stop()
+            until = time.monotonic() + _SAVING
+            while time.monotonic() < until and not all(future.done() for future in running):
+                time.sleep(_LOOK)
             client.cancel(list(running))
             raise Interrupted
         if client.status == "running":

@@ -262,9 +262,20 @@ def read(kind: type[T], values: Any, at: str) -> T:
             continue
         value, rule = values[name], each.metadata["rule"]
         if not rule.holds(value):
-            raise UserError(f"{place}: {shown(value)} must be {rule}")
+            raise UserError(f"{place}: {_broken(rule, value)}")
         found[name] = _tuples(value)
     return kind(**found)
+
+
+def _broken(rule: Rule, value: Any) -> str:
+    """Returns which value breaks a rule: of names that are to be chosen, the first that is none."""
+    if isinstance(rule, Many) and isinstance(rule.of, Choice) and isinstance(value, list | tuple):
+        for item in value:
+            if not rule.of.holds(item):
+                near = difflib.get_close_matches(str(item), rule.of.options, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                return f"{shown(item)} must be {rule.of}{hint}"
+    return f"{shown(value)} must be {rule}"
 
 
 def _tuples(value: Any) -> Any:

@@ -24,7 +24,16 @@ from mri_jax.settings.study import Study
 from mri_jax.study.running import Running
 from mri_jax.study.scans import open_store
 from mri_jax.study.work import Work
-from mri_jax.study.worker import NAME, Assignment, Facts, Order, StudyWorker, software, volumes
+from mri_jax.study.worker import (
+    NAME,
+    Assignment,
+    Facts,
+    Order,
+    StudyWorker,
+    software,
+    unlike,
+    volumes,
+)
 
 # Seconds in which a worker of a scheduler that runs, or of this machine, must be there.
 _PATIENCE = 60.0
@@ -74,7 +83,8 @@ class OnCluster(Running):
 
     def forms(self, work: Work) -> Forms | None:
         """Returns how conv layers of a study are computed, as a worker measures or finds it."""
-        asked = Assignment("forms", work.study, work.further, None, ())
+        device = self.workers[0].device
+        asked = Assignment("forms", work.study, work.further, None, device, ())
         return self.client.submit(
             _forms, asked, key=f"forms-{secrets.token_hex(4)}", resources={DEVICE: 1}
         ).result()
@@ -89,7 +99,7 @@ class OnCluster(Running):
         pending = [s for s in work.plan.stages() if not work.folders.finished(s)]
         if not pending:
             return
-        tasks = list(tasks_of(work, forms, pending))
+        tasks = list(tasks_of(work, forms, self.workers[0].device, pending))
         label = f"{counted(len(self.workers), 'worker')}"
         size = {task.key: 0 for task in tasks}
         by_name = {stage.fingerprint: stage for stage in pending}
@@ -99,10 +109,14 @@ class OnCluster(Running):
             counter = _Counter(progress, size)
             self.client.subscribe_topic(NAME, lambda event: counter.told(event[1]))
             try:
-                for task in spread(self.client, _build, tasks, self.interrupted, self.say):
+                done = spread(self.client, _build, tasks, self.interrupted, self._stop, self.say)
+                for task in done:
                     counter.ended(task.key)
             finally:
                 self.client.unsubscribe_topic(NAME)
+
+    def _stop(self) -> None:
+        self.client.run(_stop)
 
 
 class _Counter:
@@ -149,22 +163,29 @@ def _forms(assignment: Assignment) -> Forms | None:
     return _plugin().forms(assignment)
 
 
+def _stop(dask_worker: Any) -> None:
+    dask_worker.plugins[NAME].stop()
+
+
 def _facts(token: str, dask_worker: Any) -> Facts:
     return dask_worker.plugins[NAME].facts(token)
 
 
-def tasks_of(work: Work, forms: Forms | None, pending: Sequence[Stage]) -> Iterator[Task]:
+def tasks_of(
+    work: Work, forms: Forms | None, device: tuple[str, str], pending: Sequence[Stage]
+) -> Iterator[Task]:
     """Yields tasks: each network, all evaluations of a network together, each baseline.
 
     Args:
       work: The study.
       forms: How conv layers are computed.
+      device: Platform and kind of the workers' devices.
       pending: Its stages that are not finished.
     """
 
     def task(key: str, label: str, stages: Sequence[Stage], network: TrainStage | None) -> Task:
         names = tuple(stage.fingerprint for stage in stages)
-        assignment = Assignment(key, work.study, work.further, forms, names)
+        assignment = Assignment(key, work.study, work.further, forms, device, names)
         after = frozenset([_key(network)] if network else [])
         return Task(key, label, assignment, after)
 
@@ -216,8 +237,15 @@ def opened(
     with connected(cluster, say) as client:
         _await_worker(client, cluster, interrupted, say)
         local = cluster.kind == "local"
-        order = Order(str(stages), asked, cores=cluster.workers if local else 0)
-        client.register_plugin(StudyWorker(order))
+        order = Order(str(stages), asked, software(), cores=cluster.workers if local else 0)
+        try:
+            client.register_plugin(StudyWorker(order))
+        except Exception as error:  # whatever a worker raises that has another version, or none
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(
+                f"--cluster: a worker cannot be made ready ({told[:300]}); is the same version of "
+                "mri_jax installed in its environment?"
+            ) from None
         workers = looked_at(client, stages)
         yield OnCluster(
             store=store,
@@ -272,13 +300,8 @@ def looked_at(client: Any, stages: epath.Path) -> tuple[Facts, ...]:
 
 
 def _problems(facts: Facts, here: dict[str, str | None]) -> Iterator[str]:
-    other = [
-        f"{name} {facts.software.get(name)}, not {version}"
-        for name, version in here.items()
-        if facts.software.get(name) != version
-    ]
-    if other:
-        yield f"has {', '.join(other)}"
+    if told := unlike(facts.software, here):
+        yield told
     if facts.problem:
         yield facts.problem
     elif facts.states < 1:

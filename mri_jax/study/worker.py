@@ -8,6 +8,7 @@ import queue
 import threading
 import traceback
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,14 @@ class Order:
     Attributes:
       stages: The folder of stages.
       asked: How conv layers are to be computed; None lets the machine decide.
+      software: What the launcher has.
       cores: Into how many parts the cores of a machine are divided among its workers; 0: each uses
         all of them.
     """
 
     stages: str
     asked: str | None
+    software: dict[str, str | None]
     cores: int = 0
 
 
@@ -65,6 +68,7 @@ class Assignment:
       study: What they belong to, as it was settled.
       further: Networks beside those that the study names.
       forms: How conv layers are computed.
+      device: Platform and kind of the devices of all workers.
       fingerprints: The stages, all networks, all evaluations of one network, or one baseline.
     """
 
@@ -72,6 +76,7 @@ class Assignment:
     study: Study
     further: tuple[Run, ...]
     forms: Forms | None
+    device: tuple[str, str]
     fingerprints: tuple[str, ...]
 
 
@@ -112,6 +117,14 @@ def software() -> dict[str, str | None]:
     return {"mri_jax": own, "python": platform.python_version(), **versions()}
 
 
+def unlike(there: dict[str, str | None], here: dict[str, str | None]) -> str:
+    """Returns in words what software of a worker is not the launcher's; empty where all is."""
+    other = [
+        f"{name} {there.get(name)}, not {v}" for name, v in here.items() if there.get(name) != v
+    ]
+    return f"has {', '.join(other)}" if other else ""
+
+
 class StudyWorker(distributed.WorkerPlugin):
     """Builds stages in the threads of a worker, each with a device of its own.
 
@@ -137,6 +150,10 @@ class StudyWorker(distributed.WorkerPlugin):
 
     def teardown(self, worker: Any) -> None:
         """Called by Dask when the worker ends: what runs is saved."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Has what runs saved and ended."""
         self._stop.set()
 
     @property
@@ -150,7 +167,7 @@ class StudyWorker(distributed.WorkerPlugin):
         Args:
           token: A file that the launcher has written into the folder of stages.
         """
-        known = Facts(self.called, software())
+        known = Facts(self.called, self._software)
         try:
             wave = self._started()
             if not epath.Path(token).exists():
@@ -178,7 +195,8 @@ class StudyWorker(distributed.WorkerPlugin):
         """Builds stages; whatever goes wrong is in what it returns."""
         of = Outcome(DONE, self.called, self._worker.address)
         try:
-            self._bench(assignment).build(assignment, self._told(assignment))
+            self._require_alike(assignment)
+            self._bench(assignment).build(assignment, _Counter(self._worker, assignment.key))
             return of
         except Interrupted:
             return replace(of, state=STOPPED)
@@ -188,6 +206,19 @@ class StudyWorker(distributed.WorkerPlugin):
             traceback.print_exc()
             line = " ".join(f"{type(error).__name__}: {error}".split())
             return replace(of, state=FAILED, reason=line)
+
+    def _require_alike(self, assignment: Assignment) -> None:
+        """Refuses what a worker that came later would compute otherwise."""
+        first = self._started().devices[0]
+        device = first.platform, first.device_kind
+        if device != assignment.device:
+            raise UserError(f"has {device[1]}, and the others {assignment.device[1]}")
+        if told := unlike(self._software, self._order.software):
+            raise UserError(told)
+
+    @cached_property
+    def _software(self) -> dict[str, str | None]:
+        return software()
 
     def _started(self) -> Wave:
         with self._opening:
@@ -204,9 +235,6 @@ class StudyWorker(distributed.WorkerPlugin):
                 self._benches.clear()
                 self._benches[about] = _Bench(assignment, wave, self._order, self._stop)
             return self._benches[about]
-
-    def _told(self, assignment: Assignment) -> "_Counter":
-        return _Counter(self._worker, assignment.key)
 
 
 class _Counter:

@@ -1,5 +1,5 @@
 import os
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ def client():
 
 
 def run(client: Any, work: Any, tasks: list[Task], say: Any = lambda line: None) -> list[str]:
-    return [task.key for task in spread(client, work, tasks, lambda: False, say)]
+    return [task.key for task in spread(client, work, tasks, lambda: False, nothing, say)]
+
+
+def nothing() -> None:
+    """Stops nothing."""
 
 
 def of(state: str, reason: str = "") -> Outcome:
@@ -75,7 +79,7 @@ def test_what_fails_on_two_workers_ends_the_study_after_the_others(client):
     found: list[str] = []
 
     def run_all() -> None:
-        for task in spread(client, fails, tasks, lambda: False, lambda line: None):
+        for task in spread(client, fails, tasks, lambda: False, nothing, print):
             found.append(task.key)
 
     with pytest.raises(UserError) as raised:
@@ -116,12 +120,17 @@ def test_a_task_of_a_worker_that_ends_goes_on_elsewhere(client, tmp_path):
     assert said[0].endswith("ends; source 1 goes on elsewhere")
 
 
-def lasts(seconds: float) -> Outcome:
-    threading.Event().wait(seconds)
-    return of(DONE)
+def lasts(stopped: str) -> Outcome:
+    while not Path(stopped).exists():
+        time.sleep(0.1)
+    time.sleep(1.0)
+    Path(stopped).with_name("saved").touch()
+    return of(STOPPED)
 
 
-def test_stops_when_asked(client):
-    asked = iter([False, True])
+def test_stops_when_asked_after_workers_have_saved(client, tmp_path):
+    asked, stopped = iter([False, True]), tmp_path / "stopped"
+    tasks = [Task("l", "l", str(stopped))]
     with pytest.raises(Interrupted):
-        list(spread(client, lasts, [Task("l", "l", 2.0)], lambda: next(asked), print))
+        list(spread(client, lasts, tasks, lambda: next(asked), stopped.touch, print))
+    assert (tmp_path / "saved").exists()

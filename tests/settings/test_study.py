@@ -136,6 +136,11 @@ MISTAKES = [
     ({"targets": ({"a": 1},)}, "targets: ({'a': 1},) must be a tuple"),
     ({"augment__noise": 2.0}, "augment.noise: 2.0 must be a number from 0 to 1"),
     ({"augment__flip": 1}, "augment.flip: 1 must be True or False"),
+    (
+        {"adaptation__methods": ("adabn", "adaban")},
+        "adaptation.methods: 'adaban' must be one of 'adabn', ",
+    ),
+    ({"adaptation__methods": ("adabn", "adaban")}, "(did you mean 'adabn'?)"),
     ({"variants": (3,)}, "variants: (3,) must be a tuple of 0 to 1000 values, each a dictionary"),
     ({"targets": ("ADNI2", "adni2")}, "'ADNI2' and 'adni2' differ by case alone"),
     (
