@@ -163,12 +163,13 @@ class Lease:
             created = False
         # It may be ours all the same, if an answer was lost and the request repeated. And the
         # number may be an old one, which was removed while this process slept.
-        if self._highest() != (number, data):
-            if created:
-                self._storage.rm_file(self._place(number))
-            return False
-        self._number, self._sure_until, self._lost = number, begun + LEASE, ""
-        return True
+        highest = self._highest()
+        if highest == (number, data) and time.monotonic() < begun + LEASE:
+            self._number, self._sure_until, self._lost = number, begun + LEASE, ""
+            return True
+        if created and highest[0] > number:
+            self._storage.rm_file(self._place(number))
+        return False
 
     def _keep(self, ended: threading.Event) -> None:
         while not ended.wait(LEASE / 4):
@@ -187,11 +188,12 @@ class Lease:
             elif begun >= self._sure_until:
                 # Others may take it by now, and so may this process, in the same way.
                 if not self._create(self._number + 1):
-                    self._lost = "another process took it when this one was silent for too long"
+                    self._lost = "it was not renewed in time, and could not be taken anew"
             elif self._sure_until - begun < LEASE * 7 / 8:
                 self._content["renewed"] += 1
                 self._write(self._number)
-                self._sure_until = begun + LEASE
+                if time.monotonic() < self._sure_until:  # else others may have seen it silent
+                    self._sure_until = begun + LEASE
 
     def _write(self, number: int, released: bool = False) -> None:
         self._content["released"] = released

@@ -166,7 +166,7 @@ def test_without_the_network_it_lasts_for_a_lease_and_no_longer(storage, path, c
         assert numbers(storage, path) == [1, 2]
         clock.sleep(1.1 * LEASE)
         storage.before = lambda: put(storage, path, 3)  # another one is faster
-        with pytest.raises(UserError, match="another process took it"):
+        with pytest.raises(UserError, match="could not be taken anew"):
             lease.require()
 
 
