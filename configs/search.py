@@ -43,7 +43,8 @@ SPACE = (
     {"field": "augment.flip", "type": "choice", "options": (False, True)},
     {"field": "augment.shift", "type": "int", "low": 0, "high": 2},
 )
-# Four times the multiply-adds of CNN-5, meant for half an hour of two cores; not measured so far.
+# Four times the multiply-adds of CNN-5: with CNN-5 as the only member of the family, 22 min on two
+# cores, killed twice on the way.
 DEMO_BUDGET = 525_000_000
 TRIALS = {"smoke": 3, "demo": 12, "dev": 40, "paper": 40}
 
