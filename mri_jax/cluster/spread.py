@@ -150,7 +150,12 @@ def spread(
         except queue.Empty:
             continue
         outcome = _outcome(future)
-        if outcome is None:  # the scheduler has forgotten it
+        if outcome is None:  # forgotten by a scheduler that was lost, and may be back
+            if client.status == "running":
+                start(running.pop(future))
+            else:
+                ended.put(future)
+                time.sleep(_LOOK)
             continue
         run = running.pop(future)
         if outcome.state == DONE:

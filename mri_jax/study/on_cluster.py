@@ -116,7 +116,7 @@ class OnCluster(Running):
                 self.client.unsubscribe_topic(NAME)
 
     def _stop(self) -> None:
-        self.client.run(_stop)
+        self.client.run(_stop, on_error="ignore")  # one that has gone needs not be told
 
 
 class _Counter:

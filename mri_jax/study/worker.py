@@ -229,7 +229,8 @@ class StudyWorker(distributed.WorkerPlugin):
 
     def _bench(self, assignment: Assignment) -> "_Bench":
         wave = self._started()
-        about = files.fingerprint([assignment.study.to_json(), len(assignment.further)])
+        named = [run.name for run in assignment.further]
+        about = files.fingerprint([assignment.study.to_json(), named, repr(assignment.forms)])
         with self._opening:
             if about not in self._benches:
                 self._benches.clear()

@@ -40,7 +40,7 @@ def start(
     forms: str | None = None,
     devices_per_fold: int = 1,
 ) -> Wave:
-    """Configure JAX for a study, for this process, which must not have used JAX yet.
+    """Configure JAX for a study, for this process, which must not have used JAX yet but so.
 
     Switches that change numbers are set, whatever the environment says (`mri_jax.backend`).
 
@@ -71,7 +71,8 @@ def start(
     backend.settle()
     if cpu_folds > 1 and debug_nans:
         raise UserError("--cpu_folds: must be 1 with --debug_nans, which trains one fold at a time")
-    jax.config.update("jax_num_cpu_devices", cpu_folds)
+    if jax.config.jax_num_cpu_devices != cpu_folds:  # a worker may be started more than once
+        jax.config.update("jax_num_cpu_devices", cpu_folds)
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

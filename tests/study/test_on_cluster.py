@@ -4,13 +4,61 @@ from typing import Any
 import pytest
 from etils import epath
 
+from mri_jax import files
+from mri_jax.cluster.spread import DONE, FAILED
 from mri_jax.errors import UserError
+from mri_jax.planning.plan import TrainStage
 from mri_jax.study.on_cluster import OnCluster, looked_at
-from mri_jax.study.worker import Facts, software
+from mri_jax.study.prepare import planned
+from mri_jax.study.stages import StageFolders
+from mri_jax.study.worker import Assignment, Facts, Order, StudyWorker, software
+from tests import studies
+from tests.tiny import SMALL_MODEL, make_cohorts
 
 GOOD = Facts(
     "worker 0", software(), ("cpu", "cpu"), devices=1, states=1, memory=8 << 30, said="computing"
 )
+
+
+class Worker:
+    """A Dask worker that notes what it is told."""
+
+    name, address = "a", "tcp://127.0.0.1:1"
+
+    def __init__(self):
+        self.events: list[dict[str, Any]] = []
+
+    def log_event(self, topic: str, message: dict[str, Any]) -> None:
+        self.events.append(message)
+
+
+def test_a_worker_builds_stages_by_the_forms_that_all_have(tmp_path):
+    table, store = make_cohorts(tmp_path, subjects=6)
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    study = studies.study(
+        "baseline", data__cohort=str(table), data__store=str(store), train__folds=2,
+        train__min_epochs=1, train__max_epochs=1, train__min_steps=0, targets=("ADNI2",), **small,
+    )  # fmt: skip
+    worker = Worker()
+    plugin = StudyWorker(Order(str(tmp_path / "stages"), "xla", software()))
+    plugin.setup(worker)
+    asked = Assignment("forms", study, (), None, ("cpu", "cpu"), ())
+    assert plugin.forms(asked) == "xla"
+    folders = StageFolders(tmp_path / "stages")
+    _, plan = planned(study, folders)
+    first = next(stage for stage in plan.stages() if isinstance(stage, TrainStage))
+    build = replace(asked, key="source", forms="reference", fingerprints=(first.fingerprint,))
+    outcome = plugin.build(build)
+    assert (outcome.state, outcome.worker, outcome.reason) == (DONE, "worker a", "")
+    assert folders.finished(first)
+    assert worker.events[-1] == {"task": "source", "done": len(first.train) + len(first.validation)}
+    (state,) = (tmp_path / "stages").glob("source-*/training/*/state.json")
+    assert files.read_json(state)["forms"] == "reference"
+    unknown = plugin.build(replace(build, fingerprints=("0" * 64,)))
+    assert unknown.state == FAILED
+    assert "does this worker see another store" in unknown.reason
+    other = plugin.build(replace(build, device=("gpu", "NVIDIA H100")))
+    assert other.reason == "has cpu, and the others NVIDIA H100"
 
 
 class Client:
