@@ -115,7 +115,7 @@ def test_a_trial_is_the_study_with_the_values_of_a_point():
         ({"trials": 3, "space": ()}, "config.search.space: is empty"),
         ({"objectives": ("auc", "ADNI2")}, "'ADNI2' names ADNI2, a target"),
         ({"objectives": ("auc of AIBL",)}, "names AIBL, a target"),
-        ({"objectives": ("bac",)}, "config.search.objectives: ('bac',) must be"),
+        ({"objectives": ("bac",)}, "config.search.objectives: 'bac' must be one of"),
         ({"objectives": ("parameters", "auc"), "pruner": "none"}, "the first, 'parameters', must"),
         ({"objectives": ("auc", "parameters")}, "config.search.pruner: 'median' must be 'none'"),
         ({"sampler": "grid"}, "space[8].points: is missing"),

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from typing import Any
 
+import jax
 import pytest
 from etils import epath
 
@@ -12,6 +13,8 @@ from mri_jax.study.on_cluster import OnCluster, looked_at
 from mri_jax.study.prepare import planned
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.worker import Assignment, Facts, Order, StudyWorker, software
+from mri_jax.training import devices
+from mri_jax.training.folds import Wave
 from tests import studies
 from tests.tiny import SMALL_MODEL, make_cohorts
 
@@ -32,7 +35,10 @@ class Worker:
         self.events.append(message)
 
 
-def test_a_worker_builds_stages_by_the_forms_that_all_have(tmp_path):
+def test_a_worker_builds_stages_by_the_forms_that_all_have(tmp_path, monkeypatch):
+    # JAX is in use already in a process of tests.
+    device = jax.local_devices()[0]
+    monkeypatch.setattr(devices, "start", lambda stages, forms: Wave((device,), forms=forms))
     table, store = make_cohorts(tmp_path, subjects=6)
     small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
     study = studies.study(
