@@ -71,7 +71,9 @@ def start(
     backend.settle()
     if cpu_folds > 1 and debug_nans:
         raise UserError("--cpu_folds: must be 1 with --debug_nans, which trains one fold at a time")
-    if jax.config.jax_num_cpu_devices != cpu_folds:  # a worker may be started more than once
+    if (
+        jax.config.values["jax_num_cpu_devices"] != cpu_folds
+    ):  # a worker may be started more than once
         jax.config.update("jax_num_cpu_devices", cpu_folds)
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(compiled_programs(stages)))

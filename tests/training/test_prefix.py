@@ -70,7 +70,7 @@ def test_features_that_the_host_has_no_room_for_are_refused(tmp_path, monkeypatc
 
 def test_volumes_and_features_share_the_memory_of_an_accelerator():
     class Device:
-        platform = "gpu"
+        platform, process_index = "gpu", 0
 
         def memory_stats(self):
             return {"bytes_limit": 1000}
