@@ -176,6 +176,8 @@ def _main(argv: list[str]) -> int:
             ):
                 run(study, workdir, stages, there)
             return 0
+        if _OPEN.value:
+            raise UserError("--open_scheduler: says which --cluster may be used; leave it out")
         if supervision.several(os.environ) and not _PLAN.value:
             _join(study)
         started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value, _PER_FOLD.value)

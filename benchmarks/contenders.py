@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mri_jax.models import CNNSpec
-    from mri_jax.training.folds import Wave
     from mri_jax.training.step import StepSettings
+    from mri_jax.training.wave import Wave
 
 SHAPES = {
     "tiny": (32, 35, 33),

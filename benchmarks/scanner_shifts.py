@@ -21,10 +21,11 @@ from mri_jax.simulation import CohortRequest, SimulationSettings
 from mri_jax.simulation.people import SimulatedScan, scans_of
 from mri_jax.simulation.render import renderer
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
 from mri_jax.training.inference import predict
 from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import StepSettings
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.grids import grid_named
 from mri_jax.volumes.normalise import Normalisation, normalise
 

@@ -34,7 +34,8 @@ from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
 from mri_jax.training import inference, loop
 from mri_jax.training.devices import start
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import accelerator_parts, contenders
 from mri_jax.models import CNNSpec, measuring
 from mri_jax.models.chosen import Choice
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 

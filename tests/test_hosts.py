@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pandas as pd
 import pytest
 
 from mri_jax import supervision
+from mri_jax.errors import UserError
 from mri_jax.interruption import CODE
 from mri_jax.runs import results
+from mri_jax.training import hosts
 from tests.conftest import ROOT
 from tests.launching import command, environment
 from tests.tiny import make_cohorts
@@ -47,6 +50,51 @@ def test_what_a_process_says_is_passed_on_without_how_jax_ends_it():
     said = ["reading volumes\n", "[Gloo] Rank 1 is connected to 2 peer ranks.\n", "1/3 epochs\n"]
     ending = ["E1129 coordination_service_agent.cc:289] Polled an error\n", "Fatal Python error\n"]
     assert list(supervision.of_use([*said, *ending])) == [said[0], said[2]]
+
+
+class Store:
+    """What processes share."""
+
+    def __init__(self):
+        self.kept: dict[str, bytes] = {}
+
+    def key_value_set_bytes(self, key: str, value: bytes) -> None:
+        self.kept[key] = value
+
+    def blocking_key_value_get_bytes(self, key: str, timeout: int) -> bytes:
+        return self.kept[key]
+
+
+class Told(UserError):
+    """An error that cannot be made of its message alone."""
+
+    def __init__(self, file: str, row: int):
+        super().__init__(f"{file}: row {row} is wrong")
+
+
+def test_what_the_first_process_makes_or_raises_is_that_of_all(monkeypatch):
+    store = Store()
+    monkeypatch.setattr(hosts, "several", lambda: True)
+    monkeypatch.setattr(hosts, "_store", lambda: store)
+
+    def refuse() -> int:
+        raise Told("cohort.csv", 7)
+
+    def in_turn(make: Callable[[], int]) -> list[object]:
+        """Returns what the first process and another one have of it."""
+        found: list[object] = []
+        for first in (True, False):
+            monkeypatch.setattr(hosts, "first", lambda first=first: first)
+            monkeypatch.setattr(hosts, "_ASKED", iter([len(store.kept) - (not first)]))
+            try:
+                found.append(hosts.agreed(make))
+            except UserError as error:
+                found.append(str(error))
+        return found
+
+    drawn = iter([7, 8])
+    assert in_turn(lambda: next(drawn)) == [7, 7]
+    assert in_turn(refuse) == ["cohort.csv: row 7 is wrong"] * 2
 
 
 def begin(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[subprocess.Popen[str]]:
@@ -100,8 +148,7 @@ def test_three_hosts_of_two_devices_give_the_predictions_of_one_process(
 ):
     workdir = tmp_path / "run"
     more = ("--config.train.batch=6", f"--devices_per_fold={per_fold}")
-    hosts = begin(cohorts, workdir, *more)
-    codes = [host.wait(timeout=600) for host in hosts]
+    codes = [host.wait(timeout=600) for host in begin(cohorts, workdir, *more)]
     assert codes == [0, 0, 0], said(workdir)
     found = probabilities(workdir)
     assert found.index.equals(alone.index)
@@ -117,16 +164,16 @@ def test_when_a_host_is_killed_the_others_end_with_a_line_and_the_same_command_g
 ):
     workdir = tmp_path / "run"
     more = ("--config.train.batch=6", "--devices_per_fold=2")
-    hosts = begin(cohorts, workdir, *more)
+    started = begin(cohorts, workdir, *more)
     until = time.monotonic() + 300
     while not list((tmp_path / "stages").glob("source-*/stage.json")):
         assert time.monotonic() < until, said(workdir)
         time.sleep(0.2)
     # The parent and the child that works are one group, as on a host that loses its power.
-    os.kill(child_of(hosts[lost].pid), signal.SIGKILL)
-    hosts[lost].kill()
-    hosts[lost].wait()
-    others = [host for i, host in enumerate(hosts) if i != lost]
+    os.kill(child_of(started[lost].pid), signal.SIGKILL)
+    started[lost].kill()
+    started[lost].wait()
+    others = [host for i, host in enumerate(started) if i != lost]
     assert [host.wait(timeout=120) for host in others] == [CODE, CODE], said(workdir)
     for i in {0, 1, 2} - {lost}:
         *before, last = said(workdir)[i].splitlines()
@@ -144,11 +191,11 @@ def child_of(pid: int) -> int:
 @pytest.mark.slow
 def test_one_host_that_is_asked_to_stop_stops_all(cohorts, tmp_path):
     workdir = tmp_path / "run"
-    hosts = begin(cohorts, workdir, "--config.train.max_epochs=1000", "--config.train.batch=6")
+    started = begin(cohorts, workdir, "--config.train.max_epochs=1000", "--config.train.batch=6")
     until = time.monotonic() + 300
     while "epochs," not in said(workdir)[0]:
         assert time.monotonic() < until, said(workdir)
         time.sleep(0.2)
-    hosts[1].send_signal(signal.SIGTERM)
-    assert [host.wait(timeout=60) for host in hosts] == [CODE] * 3, said(workdir)
+    started[1].send_signal(signal.SIGTERM)
+    assert [host.wait(timeout=60) for host in started] == [CODE] * 3, said(workdir)
     assert "everything is saved" in said(workdir)[0]

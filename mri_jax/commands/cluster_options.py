@@ -27,9 +27,11 @@ def client_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Any
     """Gives a Dask client of the cluster that is asked for; None where none is.
 
     Raises:
-      UserError: ``--workers`` is given as well, or there is no such cluster.
+      UserError: One option makes no sense with another, or there is no such cluster.
     """
     if args.cluster is None:
+        if args.open_scheduler:
+            raise UserError("--open-scheduler: says which --cluster may be used; leave it out")
         return contextlib.nullcontext()
     if args.workers is not None:
         raise UserError("--workers: are processes of this machine; leave it out with --cluster")

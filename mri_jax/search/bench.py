@@ -18,6 +18,7 @@ from mri_jax.study import outputs
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.measured import Costs
+from mri_jax.study.prepare import check_split
 from mri_jax.study.running import Running
 from mri_jax.study.stages import StageFolders
 
@@ -57,6 +58,7 @@ class Bench:
         for stage in trainings(plan):
             if not self.folders.finished(stage):
                 check_memory(stage.fit, self.catalogue.grid.shape, self.how.memory)
+        check_split(plan, self.how.split)
         return plan
 
     def costs(self, plan: Plan) -> Costs:

@@ -67,10 +67,11 @@ class Budget:
         check_network(run.spec, self.grid)
         rows = layers(run.spec, self.grid.shape)
         batch = run.train.batch
+        at_once = batch // run.train.accumulate
         return Needs(
             parameters=sum(row.parameters for row in rows),
             multiply_adds=sum(row.multiply_adds for row in rows),
-            mebibytes=-(-step_bytes(run.spec, self.grid.shape, batch) // 2**20),
+            mebibytes=-(-step_bytes(run.spec, self.grid.shape, at_once) // 2**20),
             step_seconds=self.speed.seconds(run.spec, batch) if self.speed else float("nan"),
         )
 

@@ -2,8 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,44 +12,27 @@ from mri_jax.interruption import Interrupted
 from mri_jax.planning.plan import FEATURES, STATISTICS, BaselineStage, EvaluateStage, TrainStage
 from mri_jax.progress import Advancing
 from mri_jax.study.baseline_fits import BaselineFits
-from mri_jax.study.feeds import Feeds, Volumes
-from mri_jax.study.stages import StageFolders
 from mri_jax.study.trainer import Trainer
 from mri_jax.training import hosts
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
 from mri_jax.training.inference import features, predict
-from mri_jax.training.loop import Control, FitSettings
+from mri_jax.training.loop import FitSettings
+from mri_jax.training.wave import Wave
 
 
-@dataclass
 class Builder:
     """Builds stages whose parents are finished; those that are finished themselves are left alone.
 
     Compiled programs stay for the next stages, until those need others.
 
-    Attributes:
-      folders: Where stages are kept.
-      volumes: The scans.
-      feeds: Their way to the devices.
+    Args:
+      trainer: What trains networks; says where stages are kept and scans come from.
       wave: What to train on: as many folds at once as it has.
-      control: Whether to save and stop, and how often to save.
-      on_epoch: Called with a stage and its epoch's figures.
-      say: Where remarks go.
     """
 
-    folders: StageFolders
-    volumes: Volumes
-    feeds: Feeds
-    wave: Wave
-    control: Control
-    on_epoch: Callable[[TrainStage, dict[str, Any]], None]
-    say: Callable[[str], None]
-
-    def __post_init__(self):
-        self._programs, self._fits = Programs(self.wave), BaselineFits(self.volumes)
-        self._trainer = Trainer(
-            self.folders, self.volumes, self.feeds, self.control, self.on_epoch, self.say
-        )
+    def __init__(self, trainer: Trainer, wave: Wave):
+        self._trainer, self._folders, self._volumes = trainer, trainer.folders, trainer.volumes
+        self._programs, self._fits = Programs(wave), BaselineFits(trainer.volumes)
         self._fit: FitSettings | None = None
 
     def release(self) -> None:
@@ -103,16 +85,16 @@ class Builder:
                 for network in (
                     s.network for s in stages if s.network.fingerprint not in variables
                 ):
-                    variables[network.fingerprint] = self.folders.network(network).variables
+                    variables[network.fingerprint] = self._folders.network(network).variables
                 if stages:
                     self._evaluate(stages, variables, progress)
-                if self.control.interrupted():
+                if self._trainer.control.interrupted():
                     raise Interrupted
 
     def fit(self, stage: BaselineStage) -> None:
         """Builds a plain classifier."""
-        with self.folders.locked([stage], wait=True):
-            if self.folders.finished(stage):
+        with self._folders.locked([stage], wait=True):
+            if self._folders.finished(stage):
                 return
             started = time.perf_counter()
             self._write_logits(stage, self._fits.logits(stage))
@@ -121,7 +103,7 @@ class Builder:
                 "covariates": list(stage.covariates),
                 "seconds": round(time.perf_counter() - started, 3),
             }
-            self.folders.finish(stage, note)
+            self._folders.finish(stage, note)
 
     @contextlib.contextmanager
     def _held(self, stages: Sequence[Any], wait: bool) -> Iterator[list[Any]]:
@@ -129,7 +111,7 @@ class Builder:
         with contextlib.ExitStack() as locks:
 
             def usable() -> set[str]:
-                held = locks.enter_context(self.folders.locked(stages, wait))
+                held = locks.enter_context(self._folders.locked(stages, wait))
                 return {stage.fingerprint for stage in self._usable(held)}
 
             names = hosts.agreed(usable)
@@ -139,14 +121,14 @@ class Builder:
         """Returns stages to build, without those whose network failed: they fail with it."""
         kept = []
         for stage in stages:
-            if self.folders.finished(stage):
+            if self._folders.finished(stage):
                 continue
             parent = stage.parent if isinstance(stage, TrainStage) else stage.network
-            reason = self.folders.failure(parent) if parent else ""
+            reason = self._folders.failure(parent) if parent else ""
             if reason:
                 if isinstance(stage, TrainStage):
-                    files.write_json(self.folders.folder(stage) / "history.json", [])
-                self.folders.finish(stage, {"failed": f"its network failed ({reason})"})
+                    files.write_json(self._folders.folder(stage) / "history.json", [])
+                self._folders.finish(stage, {"failed": f"its network failed ({reason})"})
             else:
                 kept.append(stage)
         return kept
@@ -158,7 +140,7 @@ class Builder:
         progress: Advancing,
     ) -> None:
         rows = [np.array(stage.tested.rows) for stage in stages]
-        feed = self.feeds.of([int(r) for each in rows for r in each], stages[0].reference)
+        feed = self._trainer.feeds.of([int(r) for each in rows for r in each], stages[0].reference)
         theirs = self._programs.first(len(stages))
         started = time.perf_counter()
         variables = theirs.wave.stack([networks[s.network.fingerprint] for s in stages])
@@ -169,13 +151,13 @@ class Builder:
         for stage, values in zip(stages, found, strict=True):
             if hosts.first():
                 if stage.kind == FEATURES:
-                    self.folders.write_features(stage, values)
+                    self._folders.write_features(stage, values)
                 else:
                     self._write_logits(stage, values)
                 note = {"network": stage.network.fingerprint, "seconds": seconds}
-                self.folders.finish(stage, note)
+                self._folders.finish(stage, note)
             progress.advance(len(stage.tested))
 
     def _write_logits(self, stage: EvaluateStage | BaselineStage, logits: np.ndarray) -> None:
-        keys = self.volumes.catalogue.keys
-        self.folders.write_logits(stage, [keys[row] for row in stage.tested.rows], logits)
+        keys = self._volumes.catalogue.keys
+        self._folders.write_logits(stage, [keys[row] for row in stage.tested.rows], logits)

@@ -10,8 +10,8 @@ from mri_jax.models.chosen import Choice, LayerKind
 from mri_jax.planning.plan import EvaluateStage, Plan, TrainStage
 from mri_jax.study.kept_forms import FOLDER, Kept
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.folds import Wave
 from mri_jax.training.loop import FitSettings
+from mri_jax.training.wave import Wave
 
 
 def with_forms(
@@ -60,8 +60,16 @@ def recorded(wave: Wave, fit: FitSettings, size: tuple[int, int, int]) -> str:
 def layers_on(
     wave: Wave, spec: CNNSpec, size: tuple[int, int, int], batch: int
 ) -> tuple[LayerKind, ...]:
-    """Returns the conv layers of a network on the devices of a wave, in their order."""
-    return chosen.layers_of(spec, size, batch, wave.devices[0].device_kind, version("jaxlib"))
+    """Returns the conv layers of a network on a device of a wave, in their order.
+
+    Args:
+      wave: The devices.
+      spec: The network.
+      size: (X, Y, Z) of a volume.
+      batch: Volumes that the network sees at once, on all devices of a fold.
+    """
+    kind = wave.devices[0].device_kind
+    return chosen.layers_of(spec, size, batch // wave.split, kind, version("jaxlib"))
 
 
 def _networks(plan: Plan, folders: StageFolders) -> dict[tuple[CNNSpec, int], tuple[str, bool]]:

@@ -7,7 +7,7 @@ from mri_jax.study import begin, estimate
 from mri_jax.study.announce import announcement
 from mri_jax.study.making import scans_to_make
 from mri_jax.study.measured import Costs
-from mri_jax.study.prepare import check_memory, planned
+from mri_jax.study.prepare import check_memory, check_split, planned
 from mri_jax.study.running import Running
 from mri_jax.study.scans import open_store, with_sites
 from mri_jax.study.stages import StageFolders
@@ -32,6 +32,7 @@ def print_plan(
     catalogue, plan = planned(study, folders, store)
     to_simulate = scans_to_make(study, folders.root)
     check_memory(plan, catalogue, folders, how.memory)
+    check_split(plan, how.split)
     how.say(how.said)
     how.say(announcement(study, plan, catalogue, folders))
     wave = how.wave_of(plan, catalogue.grid.shape, folders)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mri_jax.adaptation import parted
@@ -12,9 +13,10 @@ from mri_jax.progress import Progress
 from mri_jax.study.build import Builder
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.trainer import Trainer
 from mri_jax.training import hosts
-from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Control
+from mri_jax.training.wave import Wave
 
 # What the name of a network says of the sites that were left out.
 _WITHOUT = re.compile(r"-without-(\S+)")
@@ -50,11 +52,10 @@ class Executor:
         Raises:
           Interrupted: Asked to stop; everything is saved.
         """
-        self._hold(self._pending(stages))
+        self.feeds.hold(self._pending(stages))
         control = Control(interrupted=self._asked, save_seconds=self.save_seconds)
-        builder = Builder(
-            self.folders, self.volumes, self.feeds, self.wave, control, self.on_epoch, self.say
-        )
+        trainer = Trainer(self.folders, self.volumes, self.feeds, control, self.on_epoch, self.say)
+        builder = Builder(trainer, self.wave)
         try:
             for generation in generations(stages):
                 self._train_all(generation, builder)
@@ -62,12 +63,6 @@ class Executor:
         finally:
             builder.release()
         self._fit_baselines([s for s in stages if isinstance(s, BaselineStage)], builder)
-
-    def _hold(self, pending: Sequence[Stage]) -> None:
-        references = {stage.reference for stage in pending}
-        if len(references) == 1:
-            rows = [row for stage in pending for e in stage.examples for row in e.rows]
-            self.feeds.hold(rows, references.pop())
 
     def _pending(self, stages: Sequence[Any]) -> list[Any]:
         """Returns the stages that are not finished, as the first of several processes sees it."""
@@ -110,8 +105,7 @@ class Executor:
             return
         with Progress(len(pending), "fit", "baselines") as progress:
             for stage in pending:
-                if hosts.first():
-                    builder.fit(stage)
+                hosts.agreed(partial(builder.fit, stage))
                 progress.advance()
                 self._stop_if_asked()
 

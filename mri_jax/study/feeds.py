@@ -1,6 +1,7 @@
 """The volumes of a study on their way to the devices: normalised, held or streamed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,11 +10,12 @@ from etils import epath
 from mri_jax import files, sealed
 from mri_jax.planning.catalogue import Catalogue, Examples, Key
 from mri_jax.planning.description import describe
+from mri_jax.planning.plan import Stage
 from mri_jax.settings.sections import Data
 from mri_jax.training import hosts
 from mri_jax.training.devices import device_budget
 from mri_jax.training.feed import STREAMED_BYTES, Feed, OnDevice, Streamed
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 from mri_jax.typed import build
 from mri_jax.volumes.normalise import Normalisation, Scaling, training_reference
 from mri_jax.volumes.store import VolumeStore, refuse_unusable
@@ -115,10 +117,17 @@ class Feeds:
             self._kept = kept = (wanted, reference, self._make(sorted(wanted), reference))
         return kept[2]
 
-    def hold(self, rows: list[int], reference: Examples | None = None) -> None:
-        """Keeps scans on the devices from now on, if they fit."""
-        if self._data.placement != "stream" and self._fit(len(set(rows))):
-            self.of(rows, reference)
+    def hold(self, stages: Sequence[Stage]) -> None:
+        """Keeps the scans of stages on the devices from now on, if they fit.
+
+        Where stages want their scans normalised in several ways, nothing is kept.
+        """
+        references = {stage.reference for stage in stages}
+        if len(references) != 1 or self._data.placement == "stream":
+            return
+        rows = [row for stage in stages for e in stage.examples for row in e.rows]
+        if self._fit(len(set(rows))):
+            self.of(rows, references.pop())
 
     def _fit(self, scans: int) -> bool:
         needed = volume_bytes(scans, self._volumes.shape)

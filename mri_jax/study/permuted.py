@@ -24,8 +24,8 @@ from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.folds import Wave
 from mri_jax.training.loop import with_step
+from mri_jax.training.wave import Wave
 
 
 def permuted_network(

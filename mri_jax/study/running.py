@@ -17,7 +17,7 @@ from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.work import Work
 from mri_jax.training import devices, hosts
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.store import VolumeStore
 
 

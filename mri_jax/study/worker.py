@@ -33,9 +33,10 @@ from mri_jax.study.prepare import open_volumes, planned
 from mri_jax.study.provenance import versions
 from mri_jax.study.scans import open_store
 from mri_jax.study.stages import StageFolders
+from mri_jax.study.trainer import Trainer
 from mri_jax.training import devices
-from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Control
+from mri_jax.training.wave import Wave
 
 NAME = "mri_jax"
 """Of the plugin, and of the topic under which it tells of its progress."""
@@ -261,22 +262,26 @@ class _Bench:
         catalogue, self.plan = planned(study, self.folders, store, assignment.further)
         self.volumes = open_volumes(study, catalogue, self.folders, store, stop.is_set)
         self._stages = {stage.fingerprint: stage for stage in self.plan.stages()}
-        control = Control(interrupted=stop.is_set, save_seconds=study.save_seconds)
+        self._control = Control(interrupted=stop.is_set, save_seconds=study.save_seconds)
         self._builders: queue.SimpleQueue[Builder] = queue.SimpleQueue()
         for device in wave.devices:
-            mine = replace(wave, devices=(device,), forms=assignment.forms)
-            feeds = Feeds(self.volumes, study.data, mine)
             self._builders.put(
-                Builder(
-                    self.folders,
-                    self.volumes,
-                    feeds,
-                    mine,
-                    control,
-                    on_epoch=lambda stage, figures: None,
-                    say=lambda remark: None,
-                )
+                self._builder(replace(wave, devices=(device,), forms=assignment.forms), study)
             )
+
+    def _builder(self, wave: Wave, study: Study) -> Builder:
+        feeds = Feeds(self.volumes, study.data, wave)
+        # Any stage may come, and reading its scans may take longer than the stage.
+        feeds.hold([stage for stage in self._stages.values() if not self.folders.finished(stage)])
+        trainer = Trainer(
+            self.folders,
+            self.volumes,
+            feeds,
+            self._control,
+            on_epoch=lambda stage, figures: None,
+            say=lambda remark: None,
+        )
+        return Builder(trainer, wave)
 
     def build(self, assignment: Assignment, counter: _Counter) -> None:
         """Builds the stages of an assignment on a device that is free.

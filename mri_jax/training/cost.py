@@ -14,9 +14,10 @@ from mri_jax.keys import random_key
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training import resident
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
-from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps, Wave
+from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps
 from mri_jax.training.loop import FitSettings, Job, begin, with_step
 from mri_jax.training.prefix import frozen_layers
+from mri_jax.training.wave import Wave
 
 _WARM_UP, _MEASURED = 2, 6
 

@@ -17,7 +17,7 @@ from mri_jax.models.chosen import Forms
 from mri_jax.problems import counted
 from mri_jax.showing.numbers import gibibytes
 from mri_jax.training import hosts
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 
 _COMPUTED = {
     choice.NATIVE: " with compiled kernels",
@@ -83,11 +83,15 @@ def start(
     # On a full disk every program says so; the first file of the study that fails says it once.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry")
     device_faults.devices()
+    # While all processes are here: on CPUs the first collective operation waits half a minute.
+    hosts.any_of(False)
     devices = tuple(jax.devices()[:1] if debug_nans else jax.devices())
     _refuse_unlike(devices)
     chosen = choice.required(forms)
     if devices[0].platform != "cpu" and cpu_folds > 1:
         raise UserError(f"--cpu_folds: {cpu_folds} is for CPUs; this machine has a GPU or TPU")
+    if devices_per_fold < 1:
+        raise UserError(f"--devices_per_fold: {devices_per_fold} must be at least 1")
     if len(devices) % devices_per_fold:
         more = "; --cpu_folds says how many a CPU is" if devices[0].platform == "cpu" else ""
         raise UserError(

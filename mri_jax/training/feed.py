@@ -13,7 +13,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from jax import Array
 
-from mri_jax.training.folds import Steps, Wave
+from mri_jax.training.folds import Steps
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.stream import Reader
 
 T = TypeVar("T")

@@ -7,6 +7,7 @@ writes. In one process nothing here does anything.
 
 import contextlib
 import io
+import itertools
 import os
 import pickle
 import re
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from etils import epath
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from mri_jax import files
@@ -26,6 +28,9 @@ from mri_jax.supervision import COORDINATOR, COUNT, INDEX
 T = TypeVar("T")
 # Seconds without a sign of life after which a process is given up, and with it all others.
 _HEARTBEAT = 60
+_FOR_EVER = 30 * 24 * 3600 * 1000  # in ms
+# Calls of `agreed`, which have the same numbers in all processes.
+_ASKED = itertools.count()
 # What JAX raises where a collective operation finds nobody at the other end.
 _GONE = re.compile(
     "gloo|coordination|heartbeat|connection (closed|reset)|peer|barrier", re.IGNORECASE
@@ -85,19 +90,41 @@ def one_speaks() -> Iterator[None]:
 
 
 def agreed(make: Callable[[], T]) -> T:
-    """Returns what the first process makes, in all of them; what it raises is raised in all."""
+    """Returns what the first process makes, in all of them; what it raises is raised in all.
+
+    The others wait for as long as it takes: a collective operation would give up after half a
+    minute. All processes must ask for the same things in the same order.
+    """
     if not several():
         return make()
-    told = b""
-    if first():
-        try:
-            told = pickle.dumps((make(), None))
-        except Exception as error:
-            told = pickle.dumps((None, error))
-    found, raised = pickle.loads(_from_first(told))
-    if raised is not None:
-        raise raised
+    key = f"mri_jax/agreed/{next(_ASKED)}"
+    if not first():
+        told = _store().blocking_key_value_get_bytes(key, _FOR_EVER)
+        found, raised = pickle.loads(told)
+        if raised is not None:
+            raise raised
+        return found
+    try:
+        found = make()
+    except Exception as error:
+        _store().key_value_set_bytes(key, pickle.dumps((None, _portable(error))))
+        raise
+    _store().key_value_set_bytes(key, pickle.dumps((found, None)))
     return found
+
+
+def _store() -> Any:
+    """Returns the keys and values that JAX's processes share, of which it has no public door."""
+    return distributed.global_state.client
+
+
+def _portable(error: Exception) -> Exception:
+    """Returns an error that other processes can raise: itself, or its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:  # of an error that is made of other things than it tells of
+        return UserError(str(error)) if isinstance(error, UserError) else RuntimeError(repr(error))
 
 
 def any_of(flag: bool) -> bool:
@@ -130,12 +157,3 @@ def require_shared(folder: epath.Path) -> None:
             f"{folder}: is not the same folder in all {jax.process_count()} processes; --workdir "
             "and --stages must be on a file system, or in a bucket, that all of them share"
         )
-
-
-def _from_first(data: bytes) -> bytes:
-    size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
-    # One program for all messages of about one size.
-    room = 1 << max(10, (size - 1).bit_length())
-    padded = np.zeros(room, np.uint8)
-    padded[: len(data)] = np.frombuffer(data, np.uint8)
-    return multihost_utils.broadcast_one_to_all(padded).tobytes()[:size]

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from mri_jax.training.feed import Feed
-from mri_jax.training.folds import EVALUATION_BATCH, Programs, Wave
+from mri_jax.training.folds import EVALUATION_BATCH, Programs
 from mri_jax.training.step import StepSettings
+from mri_jax.training.wave import Wave
 
 
 def cross_entropy(logits: np.ndarray, label: np.ndarray) -> float:

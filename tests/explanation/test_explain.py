@@ -20,7 +20,7 @@ from mri_jax.models import CNN, choice
 from mri_jax.runs.trained import open_run
 from mri_jax.study import permuted
 from mri_jax.study.permuted import permuted_network
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 from tests.tiny import GRID
 
 STAGES = ("source", "tuned-high")

@@ -13,8 +13,8 @@ from mri_jax.models.chosen import Choice
 from mri_jax.models.measuring import Prepared
 from mri_jax.runs import provenance
 from mri_jax.study.running import Running
-from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Interrupted
+from mri_jax.training.wave import Wave
 from tests.launching import launch
 from tests.small_run import make_run
 from tests.tiny import make_cohorts

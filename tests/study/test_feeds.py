@@ -14,7 +14,8 @@ from mri_jax.study.run import run
 from mri_jax.study.running import Running
 from mri_jax.study.scans import open_catalogue
 from mri_jax.training.checkpoints import load_params
-from mri_jax.training.folds import Steps, Wave
+from mri_jax.training.folds import Steps
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.normalise import training_reference
 from mri_jax.volumes.store import VolumeStore
 from tests import studies

@@ -7,8 +7,8 @@ import pytest
 
 from mri_jax.runs import provenance
 from mri_jax.study.running import Running
-from mri_jax.training.folds import Wave
 from mri_jax.training.loop import Interrupted
+from mri_jax.training.wave import Wave
 from tests.small_run import make_run
 
 

@@ -14,7 +14,7 @@ from mri_jax.study.prepare import planned
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.worker import Assignment, Facts, Order, StudyWorker, software
 from mri_jax.training import devices
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 from tests import studies
 from tests.tiny import SMALL_MODEL, make_cohorts
 

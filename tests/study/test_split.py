@@ -13,7 +13,7 @@ from mri_jax.runs import results
 from mri_jax.study.dry_run import print_plan
 from mri_jax.study.run import run
 from mri_jax.study.running import Running
-from mri_jax.training.folds import Wave
+from mri_jax.training.wave import Wave
 from tests.conftest import ROOT
 from tests.study.test_feeds import study_of
 from tests.tiny import make_cohorts

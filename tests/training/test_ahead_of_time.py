@@ -10,7 +10,8 @@ from benchmarks import ahead_of_time
 from benchmarks.ahead_of_time import ENVIRONMENT, PAPER, Case, compiled_step
 from mri_jax.models import CNNSpec, choice
 from mri_jax.training.augment import AugmentSettings
-from mri_jax.training.folds import Programs, Steps, Wave
+from mri_jax.training.folds import Programs, Steps
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.grids import GRIDS
 
 pytestmark = pytest.mark.slow

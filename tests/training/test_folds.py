@@ -13,12 +13,13 @@ import pytest
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Steps, Wave
+from mri_jax.training.folds import Programs, Steps
 from mri_jax.training.inference import predict
 from mri_jax.training.loop import Control, fit, resume, with_step
 from mri_jax.training.objectives.coral import Coral
 from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import OptimizerSettings
+from mri_jax.training.wave import Wave
 from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 from tests.training.small import LABELS, SPEC, job, settings, volumes

@@ -11,9 +11,10 @@ from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, Streamed, ahead
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
 from mri_jax.training.inference import cross_entropy, predict
 from mri_jax.training.loop import Control, epoch_order, fit, resume, with_step
+from mri_jax.training.wave import Wave
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore
 from mri_jax.volumes.stream import Reader

@@ -18,7 +18,7 @@ from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import trainable_mask
 from mri_jax.training.loop import Control, begin, epoch_order, fit, resume, with_step
 from mri_jax.training.objectives import of_method
@@ -35,6 +35,7 @@ from mri_jax.training.objectives.l2_sp import L2SP
 from mri_jax.training.objectives.tent import Tent, entropy
 from mri_jax.training.state import Batch
 from mri_jax.training.step import OptimizerSettings, StepSettings, init_state, train_step
+from mri_jax.training.wave import Wave
 from tests.conftest import ROOT
 from tests.training import small
 

@@ -10,9 +10,10 @@ import pytest
 
 from mri_jax.training import packed as packing
 from mri_jax.training.augment import AugmentSettings
-from mri_jax.training.folds import Programs, Steps, Wave
+from mri_jax.training.folds import Programs, Steps
 from mri_jax.training.packed import packed, unpacked
 from mri_jax.training.step import OptimizerSettings, packed_step
+from mri_jax.training.wave import Wave
 from tests.training.test_step import SPEC, batch_of, run, settings_for, start
 
 

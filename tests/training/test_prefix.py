@@ -9,10 +9,11 @@ from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.devices import fold_budget
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import rules_for
 from mri_jax.training.loop import Control, fit, resume, with_step
 from mri_jax.training.prefix import frozen_layers, on_features
+from mri_jax.training.wave import Wave
 from tests.training.small import LABELS, SPEC, job, settings, volumes
 
 PROGRAMS = Programs(Wave((jax.local_devices()[0],)))

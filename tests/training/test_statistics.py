@@ -7,9 +7,10 @@ import pytest
 from mri_jax.keys import random_key
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.feed import OnDevice
-from mri_jax.training.folds import Programs, Wave
+from mri_jax.training.folds import Programs
 from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import StepSettings
+from mri_jax.training.wave import Wave
 from tests.networks import apply
 from tests.training.small import LABELS, SHAPE, SPEC, volumes
 
