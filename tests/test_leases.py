@@ -238,3 +238,17 @@ def test_of_many_at_once_exactly_one_gets_it_each_time():
         assert [len(winners) for winners in won] == [1] * rounds
         assert bucket.names("lock/.*") == [f"lock/{rounds:06d}"]
         assert bucket.unknown == []
+
+
+def test_who_comes_second_to_a_number_leaves_the_first_one_s_object(storage, path):
+    winner, slower = Lease(path, Storage()), Lease(path, storage)
+
+    def taken_meanwhile():
+        storage.before = lambda: None
+        winner.acquire(timeout=0)
+
+    storage.before = taken_meanwhile
+    with pytest.raises(Timeout):
+        slower.acquire(timeout=0)
+    winner.require()
+    assert storage.ls(path, detail=False) == [f"{path}/000001"]
