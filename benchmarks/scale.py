@@ -35,7 +35,7 @@ from mri_jax.training.resident import peak
 from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.store import StoreInfo, StoreWriter, VolumeStore
 from tests import studies, synthetic_run
-from tests.tiny import GRID
+from tests.tiny import GRID, SMALL_MODEL
 
 COHORTS = ("ADNI1", "ADNI2", "ADNI3", "AIBL")
 _FILES = 64
@@ -85,7 +85,8 @@ def open_store(folder: Path, scans: int) -> None:
 def plan(folder: Path, scans: int) -> None:
     """Opens table and store and plans a study, near-identical volumes included."""
     places = {"data__cohort": str(folder / "cohort.csv"), "data__store": str(folder / "store")}
-    study = studies.study("baseline", **places)
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    study = studies.study("baseline", **places, **small)
     catalogue = open_catalogue(folder / "cohort.csv", VolumeStore(folder / "store"), study)
     assert make_plan(study, catalogue).stages()
 
