@@ -14,7 +14,7 @@ from mri_jax.errors import UserError
 
 NAME = "stage.json"
 # Files and folders of a result. Saved states of a training have digests of their own.
-_RESULT = ("network", "history.json", "logits.csv")
+_RESULT = ("network", "history.json", "logits.csv", "features.npz")
 
 
 def folder_name(kind: str, fingerprint: str) -> str:

@@ -70,7 +70,7 @@ class Study:
         Number(0, 86400),
         "seconds between saved states of a training, which are saved after epochs; SIGKILL loses "
         "no more than that and an epoch",
-        2.0,
+        10.0,
         free=True,
     )
     task: Task = dataclasses.field(default_factory=Task)

@@ -90,6 +90,19 @@ def test_a_damaged_network_comes_from_its_last_saved_state(copied):
     assert stage_note.read(folder)["seconds"] < 1
 
 
+@pytest.mark.parametrize(
+    "name", ["network/_METADATA", "history.json", "logits.csv", "features.npz"]
+)
+def test_every_file_of_a_result_has_a_digest(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"as it was written")
+    stage_note.write(tmp_path, {"fingerprint": "0" * 64, "kind": "source"})
+    stage_note.check(tmp_path)
+    flip(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}: is not as it was written"):
+        stage_note.check(tmp_path)
+
+
 def test_stages_renamed_into_each_other_are_refused_by_name(copied, tmp_path):
     workdir, stages, study = copied
     one, other = sorted(stages.glob("source-*"))[:2]
