@@ -174,7 +174,12 @@ def _main(argv: list[str]) -> int:
                 _INTERRUPTION.polled(),
                 opened(cluster, study, stages, _FORMS.value, asked, _REPORT.value) as there,
             ):
-                run(study, workdir, stages, there)
+                if study.search.trials:
+                    from mri_jax.search.on_cluster import run as run_search
+
+                    run_search(study, workdir, stages, there)
+                else:
+                    run(study, workdir, stages, there)
             return 0
         if _OPEN.value:
             raise UserError("--open_scheduler: says which --cluster may be used; leave it out")
@@ -207,11 +212,6 @@ def _cluster(study: "Study") -> "Cluster":
     ):
         if asked:
             raise UserError(f"{flag}: is for computing in this process; leave it out or --cluster")
-    if study.search.trials:
-        raise UserError(
-            "--cluster: processes share a search by its journal: start the same command, without "
-            "--cluster, on each machine (docs/architecture_search.md)"
-        )
     return Cluster.parse(_CLUSTER.value or "", _OPEN.value)
 
 

@@ -27,7 +27,6 @@ from matplotlib.figure import Figure
 
 from mri_jax.cli import main as command
 from mri_jax.cohort import near_duplicates
-from mri_jax.cohort.same_people import Apart
 from mri_jax.cohort.table import write_table
 from mri_jax.planning.planner import make_plan
 from mri_jax.study.scans import open_catalogue
@@ -83,7 +82,7 @@ def open_store(folder: Path, scans: int) -> None:
 
 
 def plan(folder: Path, scans: int) -> None:
-    """Opens table and store and plans a study, near-identical volumes included."""
+    """Opens table and store and plans a study; the first time near-identical volumes are sought."""
     places = {"data__cohort": str(folder / "cohort.csv"), "data__store": str(folder / "store")}
     small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
     study = studies.study("baseline", **places, **small)
@@ -96,8 +95,8 @@ def near(folder: Path, scans: int) -> None:
     store = VolumeStore(folder / "store")
     keys = list(store.index.index)
     own = described.of_scans(store, keys)
-    volumes = near_duplicates.compared(own, descriptors.mirrored(own))
-    assert near_duplicates.search(volumes, keys, folder / "cohort.csv", Apart()).found == 0
+    volumes = near_duplicates.compared(own, descriptors.mirrored)
+    assert near_duplicates.alike(volumes, [subject for subject, _ in keys]).found == []
 
 
 def check_volumes(folder: Path, scans: int) -> None:
@@ -133,8 +132,9 @@ def report(folder: Path, scans: int) -> None:
 
 PARTS: dict[str, Callable[[Path, int], None]] = {
     "open a store": open_store,
-    "open table and store, plan": plan,
     "near-identical volumes": near,
+    "open table and store, plan": plan,
+    "the same again": plan,
     "check a table": check_table,
     "check volumes": check_volumes,
     "report": report,

@@ -113,3 +113,17 @@ def launch_copy(
         code = int(server.stdout.readline())
         said = [path.read_text(encoding="utf-8") for path in (out, err)]
     return subprocess.CompletedProcess(asked, code, *said)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Returns the processes that a launcher has started to work."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = path.read_text(encoding="utf-8").rpartition(")")
+            spawned = b"spawn_main" in (path.parent / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if spawned and int(rest.split()[1]) == process.pid:
+            found.append(int(path.parent.name))
+    return sorted(found)

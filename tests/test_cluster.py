@@ -15,7 +15,7 @@ import pytest
 
 from mri_jax.runs import results
 from tests.conftest import ROOT
-from tests.launching import command, environment
+from tests.launching import command, environment, workers_of
 from tests.tiny import make_cohorts
 
 # A worker of two on this machine has one of its cores, or two of four.
@@ -57,20 +57,6 @@ def begin(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> subprocess.P
 
 def said(workdir: Path) -> str:
     return (workdir.parent / "said.txt").read_text(encoding="utf-8")
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Returns the processes that a launcher has started to work."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            _, _, rest = path.read_text(encoding="utf-8").rpartition(")")
-            spawned = b"spawn_main" in (path.parent / "cmdline").read_bytes()
-        except OSError:  # it has ended
-            continue
-        if spawned and int(rest.split()[1]) == process.pid:
-            found.append(int(path.parent.name))
-    return sorted(found)
 
 
 def test_workers_give_the_bytes_of_one_process(cohorts, tmp_path):

@@ -1,14 +1,14 @@
 """Volumes so alike that they may be one person under two ids; arrays in, pairs out.
 
-A volume comes as a description (`mri_jax.volumes.descriptors`), twice: as it is and as in a mirror.
-The mean over all is taken off, so that what the cohorts share counts for nothing; the higher of
+A volume comes as a description (`mri_jax.volumes.descriptors`), and is also seen in a mirror. The
+mean over all is taken off, so that what the cohorts share counts for nothing; the higher of
 both correlations tells rescans and copies of one scan from two persons. docs/cohorts.md has what it
 finds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,8 @@ COLUMNS = [
 MIRRORED = "mirrored"
 """Further column, which older files lack: ``yes`` where one is alike to the other in a mirror."""
 NAME = "duplicates.csv"
+VERSION = 1
+"""Raised by hand whenever `alike` would find other pairs of the same volumes than before."""
 DECISIONS = ("keep both", "keep first", "keep second", "keep neither")
 # Correlations: below the one two volumes are never listed, from the other on always.
 LEAST, SURE = 0.5, 0.85
@@ -81,48 +83,53 @@ class Compared:
 
     Attributes:
       own: (N, D) float32 unit vectors; zero for a volume that says nothing.
-      mirrored: The same seen in a mirror.
+      mirrored: Returns (..., D) vectors as they are in a mirror, where they keep their products.
     """
 
     own: np.ndarray
-    mirrored: np.ndarray
+    mirrored: Callable[[np.ndarray], np.ndarray]
 
-    def correlations(self, rows: slice) -> np.ndarray:
-        """Returns (n, N) of some volumes with all, the higher of both ways."""
-        chosen = self.own[rows]
-        return np.maximum(chosen @ self.own.T, chosen @ self.mirrored.T)
+    def correlations(self, rows: slice, columns: slice = slice(None)) -> np.ndarray:
+        """Returns (n, m) of some volumes with some others, the higher of both ways."""
+        chosen, others = self.own[rows], self.own[columns].T
+        return np.maximum(chosen @ others, self.mirrored(chosen) @ others)
 
     def pair(self, first: int, second: int, correlation: float) -> Pair:
         """Returns two volumes with their correlation, and in which of both ways they reach it."""
-        as_is, in_mirror = (float(v[second] @ self.own[first]) for v in (self.own, self.mirrored))
+        as_is, in_mirror = self._both(first, second)
         return Pair(first, second, correlation, in_mirror > as_is)
+
+    def correlation(self, first: int, second: int) -> float:
+        """Returns that of two volumes, the higher of both ways."""
+        return max(self._both(first, second))
+
+    def _both(self, first: int, second: int) -> tuple[float, float]:
+        one, other = self.own[first], self.own[second]
+        return float(one @ other), float(self.mirrored(one) @ other)
 
     def __len__(self) -> int:
         return len(self.own)
 
 
-def compared(own: np.ndarray, mirrored: np.ndarray) -> Compared:
+def compared(own: np.ndarray, mirrored: Callable[[np.ndarray], np.ndarray]) -> Compared:
     """Descriptions about their mean, as unit vectors.
 
     Args:
       own: (N, D) descriptions; zero where there is none.
-      mirrored: (N, D) of the same volumes seen in a mirror.
+      mirrored: Returns (..., D) descriptions of the same volumes seen in a mirror.
 
     Returns:
       The vectors. Few volumes take off a part of their mean only, so that two rescans among three
       volumes do not cancel each other.
     """
-    own, mirrored = np.asarray(own, np.float32), np.asarray(mirrored, np.float32)
-    there = _speak(own)
-    total = own[there].sum(axis=0) + mirrored[there].sum(axis=0)
-    mean = total / 2 / (there.sum() + _PRIOR)
-
-    def unit(values: np.ndarray) -> np.ndarray:
-        about = (values - mean) * there[:, None]
-        norm = np.linalg.norm(about, axis=1, keepdims=True)
-        return about / np.where(norm > 0, norm, 1.0)
-
-    return Compared(unit(own), unit(mirrored))
+    about = np.asarray(own, np.float32)
+    there = _speak(about)
+    total = about[there].sum(axis=0)
+    # The same in a mirror, so that what is taken off the volumes is taken off their mirror images.
+    mean = (total + mirrored(total)) / 2 / (there.sum() + _PRIOR)
+    about = (about - mean) * there[:, None]
+    norm = np.linalg.norm(about, axis=1, keepdims=True)
+    return Compared(about / np.where(norm > 0, norm, 1.0), mirrored)
 
 
 def calibrate(volumes: Compared, subjects: Sequence[str]) -> Threshold:
@@ -140,7 +147,7 @@ def calibrate(volumes: Compared, subjects: Sequence[str]) -> Threshold:
     """
     names = np.asarray(subjects)
     same = [
-        float(max(volumes.own[i] @ volumes.own[j], volumes.own[i] @ volumes.mirrored[j]))
+        volumes.correlation(int(i), int(j))
         for subject in np.unique(names[_repeated(names)])
         for place, i in enumerate(np.flatnonzero(names == subject))
         for j in np.flatnonzero(names == subject)[place + 1 :]
@@ -158,7 +165,7 @@ def _end_of_others(volumes: Compared, names: np.ndarray) -> float:
     if len(set(names.tolist())) < _ENOUGH:
         return -1.0
     step = -(-len(names) // _SAMPLE)
-    some, whose = Compared(volumes.own[::step], volumes.mirrored[::step]), names[::step]
+    some, whose = Compared(volumes.own[::step], volumes.mirrored), names[::step]
     products = some.correlations(slice(None))
     there = _speak(some.own)
     different = (whose[:, None] != whose[None]) & there[:, None] & there[None]
@@ -178,17 +185,28 @@ def _repeated(names: np.ndarray) -> np.ndarray:
     return counts[inverse] > 1
 
 
-def pairs_above(volumes: Compared, subjects: Sequence[str], threshold: float) -> list[Pair]:
+def pairs_above(
+    volumes: Compared,
+    subjects: Sequence[str],
+    threshold: float,
+    over: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> list[Pair]:
     """Pairs of different subjects that reach a threshold, the highest first; memory does not grow
-    with the square of N."""
+    with the square of N.
+
+    Args:
+      volumes: From `compared`.
+      subjects: N subject ids.
+      threshold: A correlation.
+      over: Iterates over the blocks of volumes, of which each is compared with those behind it.
+    """
     names = np.asarray(subjects)
     found: list[Pair] = []
-    for start in range(0, len(volumes), _BLOCK):
-        products = volumes.correlations(slice(start, start + _BLOCK))
-        rows, columns = np.nonzero(products >= threshold)
-        for i, j in zip(rows + start, columns, strict=True):
-            if i < j and names[i] != names[j]:
-                found.append(volumes.pair(int(i), int(j), float(products[i - start, j])))
+    for start in over(range(0, len(volumes), _BLOCK)):
+        products = volumes.correlations(slice(start, start + _BLOCK), slice(start, None))
+        for i, j in np.argwhere(products >= threshold):
+            if i < j and names[start + i] != names[start + j]:
+                found.append(volumes.pair(int(start + i), int(start + j), float(products[i, j])))
     return sorted(found, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
@@ -268,6 +286,57 @@ def undecided(
     return [p for p in pairs if frozenset((keys[p.first][0], keys[p.second][0])) not in settled]
 
 
+class Alike(NamedTuple):
+    """What was found among volumes, before anybody decides about it.
+
+    Attributes:
+      scans: Volumes that say something, and were compared.
+      pairs: How many pairs of different ids were compared, both ways.
+      threshold: Correlation from which a pair is found.
+      found: The pairs that reach it, the highest first.
+    """
+
+    scans: int
+    pairs: int
+    threshold: float
+    found: list[Pair]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it for `from_json`."""
+        return {**self._asdict(), "found": [list(pair) for pair in self.found]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Alike":
+        """Returns what `to_json` was asked of.
+
+        Raises:
+          TypeError: It is of another form.
+        """
+        return cls(**{**value, "found": [Pair(*pair) for pair in value["found"]]})
+
+
+def alike(
+    volumes: Compared,
+    subjects: Sequence[str],
+    over: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Alike:
+    """Returns near-identical volumes of different subjects.
+
+    Time grows with the square of their number, so it is worth keeping (`VERSION`).
+
+    Args:
+      volumes: From `compared`.
+      subjects: N subject ids; equal ids are known rescans.
+      over: As for `pairs_above`.
+    """
+    threshold = calibrate(volumes, subjects).value
+    there = _speak(volumes.own)
+    _, counts = np.unique(np.asarray(subjects)[there], return_counts=True)
+    n = int(there.sum())
+    number = (n * (n - 1) - int((counts * (counts - 1)).sum())) // 2
+    return Alike(n, number, threshold, pairs_above(volumes, subjects, threshold, over))
+
+
 @dataclass(frozen=True)
 class Search:
     """What was searched for near-identical volumes, for the record.
@@ -287,13 +356,13 @@ class Search:
     decided: int
 
 
-def search(
-    volumes: Compared, keys: Sequence[tuple[str, str]], source: epath.PathLike, apart: Apart
+def settled(
+    searched: Alike, keys: Sequence[tuple[str, str]], source: epath.PathLike, apart: Apart
 ) -> Search:
-    """Compare all volumes of a study and stop at pairs that nobody has decided about.
+    """Returns what was searched, for the record; stops at pairs that nobody has decided about.
 
     Args:
-      volumes: From `compared`.
+      searched: From `alike`.
       keys: N (subject_id, session_id).
       source: The cohort table, beside which ``duplicates.csv`` stands or is written.
       apart: Subjects that the user says are different people.
@@ -302,9 +371,7 @@ def search(
       UserError: Such pairs, the first of them named; all are in ``duplicates.csv`` then, if its
         folder can be written.
     """
-    subjects = [subject for subject, _ in keys]
-    threshold = calibrate(volumes, subjects)
-    pairs = pairs_above(volumes, subjects, threshold.value)
+    pairs = searched.found
     path = epath.Path(source).parent / NAME
     known = read(path)
     left = undecided(pairs, keys, known, apart)
@@ -324,11 +391,8 @@ def search(
             f"ids may be one person's, or one scan: {named}{more}; {place} "
             f"({', '.join(DECISIONS)})"
         )
-    there = _speak(volumes.own)
-    _, counts = np.unique(np.asarray(subjects)[there], return_counts=True)
-    n = int(there.sum())
-    number = (n * (n - 1) - int((counts * (counts - 1)).sum())) // 2
-    return Search(n, number, round(threshold.value, 4), len(pairs), len(pairs) - len(left))
+    counts = searched.scans, searched.pairs
+    return Search(*counts, round(searched.threshold, 4), len(pairs), len(pairs))
 
 
 def _named(key: tuple[str, str]) -> str:

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from mri_jax.evaluation.delong import Interval, auc_interval
 
@@ -30,13 +31,22 @@ def scores(features: np.ndarray, site: np.ndarray, seed: int) -> np.ndarray:
       site: (N,) 0 or 1, at least `LEAST` of each.
       seed: Seed of the folds.
     """
-    found = np.zeros(len(site))
+    return _out_of_fold(features, site, seed)
+
+
+def _out_of_fold(features: np.ndarray, site: np.ndarray, seed: int) -> np.ndarray:
+    """Returns decisions as `scores` has them; (N, sites) of more than two."""
+    found: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed % 2**32)
-    for train, held_out in folds.split(features, site):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=2000))
-        model.fit(features[train], site[train])
-        found[held_out] = model.decision_function(features[held_out])
-    return found
+    # A problem so small takes several times as long on several threads.
+    with threadpool_limits(1, "blas"):
+        for train, held_out in folds.split(features, site):
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=2000))
+            model.fit(features[train], site[train])
+            rows.append(held_out)
+            found.append(model.decision_function(features[held_out]))
+    return np.concatenate(found)[np.argsort(np.concatenate(rows))]
 
 
 def site_areas(features: np.ndarray, site: np.ndarray, seed: int) -> dict[str, Interval]:
@@ -59,16 +69,9 @@ def site_areas(features: np.ndarray, site: np.ndarray, seed: int) -> dict[str, I
         return {}
     rows = np.isin(site, kept)
     features, place = features[rows], np.searchsorted(kept, np.asarray(site, str)[rows])
+    decided = _out_of_fold(features, place, seed)
     if len(kept) == 2:
-        found = scores(features, place, seed)
-        decided = np.stack([-found, found], axis=1)
-    else:
-        decided = np.zeros((len(place), len(kept)))
-        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed % 2**32)
-        for train, held_out in folds.split(features, place):
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=2000))
-            model.fit(features[train], place[train])
-            decided[held_out] = model.decision_function(features[held_out])
+        decided = np.stack([-decided, decided], axis=1)
     return {
         str(name): auc_interval((place == number).astype(int), decided[:, number])
         for number, name in enumerate(kept)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from mri_jax.evaluation.variants import Variant
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.feasible import check_memory
 from mri_jax.planning.inner import Parts, aside_plan, inner_plan, parts_of
@@ -66,8 +65,8 @@ class Bench:
         wave = self.how.wave_of(plan, self.catalogue.grid.shape, self.folders)
         return Costs(self.folders.root, wave, self.study, self.how.say)
 
-    def train(self, plan: Plan, on_epoch: OnEpoch, stop: Callable[[], bool]) -> pd.DataFrame:
-        """Runs what is not finished of a plan, and returns its predictions.
+    def train(self, plan: Plan, on_epoch: OnEpoch, stop: Callable[[], bool]) -> None:
+        """Runs what is not finished of a plan.
 
         Raises:
           Interrupted: ``stop`` said so; everything is saved.
@@ -83,17 +82,14 @@ class Bench:
             save_seconds=self.study.save_seconds,
             say=lambda remark: None,  # the table of trials says it
         ).run(plan.stages())
+
+    def predictions(self, plan: Plan) -> pd.DataFrame:
+        """Returns the predictions of a plan that was run."""
         return outputs.predictions_of(plan, self.catalogue, self.folders)
 
-    def aside(self, run: Run, variant: Variant) -> pd.DataFrame:
-        """Returns what a trial's networks say of those who were set aside.
-
-        Args:
-          run: The network; it is trained unless it is finished.
-          variant: What tables call it.
-        """
-        plan = aside_plan(self.study, self.plan(run), variant, self.catalogue, self.parts)
-        return self.train(plan, lambda stage, figures: None, self.how.interrupted)
+    def aside(self, run: Run) -> Plan:
+        """Returns a trial's networks, asked about those who were set aside."""
+        return aside_plan(self.study, self.plan(run), run.variant, self.catalogue, self.parts)
 
 
 def trainings(plan: Plan) -> list[TrainStage]:

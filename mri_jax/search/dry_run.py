@@ -39,7 +39,7 @@ def print_plan(
     """
     say_nothing()
     how = how or Running()
-    dry_run.print_plan(study, workdir, stages, how)
+    own = dry_run.print_plan(study, workdir, stages, how)
     study = study.with_dtype("float32" if how.on_host else "bfloat16")
     folders = StageFolders(stages, how.say)
     catalogue, _ = planned(study, folders, how.store)
@@ -52,10 +52,11 @@ def print_plan(
     plan_of = partial(inner_plan, study, catalogue=catalogue, parts=parts)
     budget = Budget(study.search, grid, Speed.measured(study.trial({}), plan_of, costs_of, grid))
     drawn = list(_drawn(study, budget, catalogue, parts, how.memory))
-    how.say("\n".join(_told(study, parts, drawn)))
+    how.say("\n".join(_told(study, parts, drawn, own)))
 
 
-def _told(study: Study, parts: Parts, drawn: Sequence[float | UserError]) -> list[str]:
+def _told(study: Study, parts: Parts, drawn: Sequence[float | UserError], own: float) -> list[str]:
+    """Returns lines on a search, after those on the study's own networks, which take ``own``."""
     search = study.search
     trials = search.trials * (1 + search.beside)
     lines = [
@@ -82,9 +83,9 @@ def _told(study: Study, parts: Parts, drawn: Sequence[float | UserError]) -> lis
         ),
         (
             f"the search about {duration(whole)} at most (pruning and early stopping end sooner), "
-            f"{counted(networks, 'network')} of whom it chooses about {duration(again)}; "
-            "both come to the study's own time above"
+            f"{counted(networks, 'network')} of whom it chooses about {duration(again)}"
         ),
+        f"with the networks above in all about {duration(own + whole + again)} at most",
     ]
 
 

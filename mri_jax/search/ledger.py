@@ -133,9 +133,14 @@ class Ledger:
         return sorted(kept, key=lambda trial: trial.user_attrs[PLACE])
 
     @property
+    def left(self) -> int:
+        """How many trials have not ended."""
+        return max(0, self.wanted - sum(trial.state.is_finished() for trial in self.trials()))
+
+    @property
     def done(self) -> bool:
         """Whether every trial has ended."""
-        return sum(trial.state.is_finished() for trial in self.trials()) >= self.wanted
+        return not self.left
 
     def take(self) -> Taken | None:
         """Returns the next trial, which nobody else gets; None where there is none to begin."""

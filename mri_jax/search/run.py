@@ -1,7 +1,7 @@
 """Runs a search: its trials, whom it chooses, and then the study with the chosen networks in it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pandas as pd
 from etils import epath
@@ -9,7 +9,7 @@ from filelock import Timeout
 
 from mri_jax import files, sealed
 from mri_jax.errors import UserError
-from mri_jax.evaluation.variants import RANDOM, SEARCHED, Variant
+from mri_jax.evaluation.variants import RANDOM, SEARCHED
 from mri_jax.interruption import Interrupted
 from mri_jax.locks import lock_of
 from mri_jax.planning.plan import Plan
@@ -38,8 +38,28 @@ _WAIT = 1.0
 """Seconds between looks at trials that other processes run."""
 
 
+class Here:
+    """Runs trials in this process."""
+
+    def trials(self, bench: Bench, ledgers: Sequence[Ledger]) -> None:
+        """Runs trials until none is left.
+
+        Raises:
+          Interrupted: Asked to stop; the trial that runs is saved.
+        """
+        work_through(bench, ledgers)
+
+    def aside(self, bench: Bench, runs: Sequence[Run]) -> None:
+        """Has networks say something of those who were set aside."""
+        look_aside(bench, runs)
+
+
 def run(
-    study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: Running | None = None
+    study: Study,
+    workdir: epath.PathLike,
+    stages: epath.PathLike,
+    how: Running | None = None,
+    where: Here | None = None,
 ) -> None:
     """Runs a search, or as much of it as is not there, and then its study.
 
@@ -51,13 +71,14 @@ def run(
       workdir: The results folder.
       stages: The folder of stages, which other studies may share.
       how: By default on every device, to the end.
+      where: By default in this process.
 
     Raises:
       Interrupted: ``how.interrupted`` said so; the same call continues.
       UserError: Anything the user can mend.
     """
     say_nothing()
-    how, workdir = how or Running(), epath.Path(workdir)
+    how, where, workdir = how or Running(), where or Here(), epath.Path(workdir)
     if files.on_bucket(workdir):
         raise UserError(
             f"--workdir: {workdir} is in object storage, which cannot append; a search keeps its "
@@ -68,14 +89,15 @@ def run(
     bench, plan = _opened(study, workdir, stages, how)
     ledgers = ledgers_of(bench, workdir / results.FOLDER)
     if not (workdir / results.FOLDER / results.CHOSEN).exists():
-        _search(bench, plan, ledgers)
+        _announce(bench, plan)
+        where.trials(bench, ledgers)
     try:
         held = lock_of(workdir / results.FOLDER / "end.lock").acquire(timeout=0)
     except Timeout:
         how.say("the search has ended; another process writes the results")
         return
     with held:
-        _choose(bench, ledgers, workdir)
+        _choose(bench, ledgers, workdir, where)
         run_study(study, workdir, stages, how)
 
 
@@ -115,17 +137,25 @@ def ledgers_of(bench: Bench, folder: epath.Path) -> list[Ledger]:
     return [Ledger(folder, kind, search, study.lines, study.seed, asked) for kind in kinds]
 
 
-def _search(bench: Bench, plan: Plan, ledgers: list[Ledger]) -> None:
-    """Runs trials until none is left, and waits for those that other processes run."""
-    study, say = bench.study, bench.how.say
-    parts = bench.parts
+def _announce(bench: Bench, plan: Plan) -> None:
+    study, say, parts = bench.study, bench.how.say, bench.parts
     say(bench.how.said)
     say(announcement(study, plan, bench.catalogue, bench.folders))
     say(
         f"search: {len(parts.inner)} subjects of the source in {study.search.folds} inner folds, "
         f"{len(parts.aside)} set aside"
     )
-    budget = budget_of(bench)
+
+
+def work_through(bench: Bench, ledgers: Sequence[Ledger]) -> None:
+    """Runs trials until none is left, and waits for those that other processes run.
+
+    Raises:
+      Interrupted: ``bench.how.interrupted`` said so; the trial that runs is saved.
+    """
+    if all(ledger.done for ledger in ledgers):
+        return
+    say, budget = bench.how.say, budget_of(bench)
     for ledger in ledgers:
         while not ledger.done:
             taken = ledger.take()
@@ -148,7 +178,7 @@ def budget_of(bench: Bench) -> Budget:
     return Budget(search, grid, speed)
 
 
-def _choose(bench: Bench, ledgers: list[Ledger], workdir: epath.Path) -> None:
+def _choose(bench: Bench, ledgers: list[Ledger], workdir: epath.Path, where: Here) -> None:
     """Writes whom the search chooses, once, all trials, and what those set aside say of them."""
     study, lines, folder = bench.study, bench.study.lines, workdir / results.FOLDER
     trials = record.table(ledgers, lines, study.search.objectives)
@@ -169,12 +199,14 @@ def _choose(bench: Bench, ledgers: list[Ledger], workdir: epath.Path) -> None:
     for about in sealed.read(folder / results.CHOSEN)["chosen"].values():
         bench.how.say(record.told_of_chosen(about, study.model))
     files.write_csv(folder / results.TRIALS, trials)
-    files.write_csv(folder / results.ASIDE, _aside(bench, chosen_runs(study, workdir)))
+    runs = [*chosen_runs(study, workdir).values(), study.trial({})]
+    where.aside(bench, runs)
+    said = [bench.predictions(bench.aside(run)) for run in runs]
+    files.write_csv(folder / results.ASIDE, pd.concat(said, ignore_index=True))
 
 
-def _aside(bench: Bench, runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Returns what the chosen networks and the config's own say of those set aside."""
-    own = bench.study.trial({})
-    every: list[tuple[Run, Variant]] = [(run, run.variant) for run in runs.values()]
-    every.append((own, own.variant))
-    return pd.concat([bench.aside(run, variant) for run, variant in every], ignore_index=True)
+def look_aside(bench: Bench, runs: Sequence[Run]) -> None:
+    """Has networks of trials, and the config's own, say something of those who were set aside."""
+    for run in runs:
+        plan = bench.aside(run)
+        bench.train(plan, lambda stage, figures: None, bench.how.interrupted)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mri_jax import device_faults
 from mri_jax.errors import UserError
@@ -41,9 +40,7 @@ def run_trial(taken: Taken, ledger: Ledger, bench: Bench, budget: Budget) -> str
     try:
         watch.replay(plan, bench)
         if not watch.pruned:
-            found = bench.train(
-                plan, watch.on_epoch, lambda: watch.pruned or bench.how.interrupted()
-            )
+            bench.train(plan, watch.on_epoch, lambda: watch.pruned or bench.how.interrupted())
     except Interrupted:
         if not watch.pruned:
             taken.leave()
@@ -61,7 +58,7 @@ def run_trial(taken: Taken, ledger: Ledger, bench: Bench, budget: Budget) -> str
         if reason := bench.folders.failure(stage):
             taken.prune(f"fold {stage.fold} failed: {reason}")
             return f"failed: {reason}"
-    scores = held_out(plan, bench, found)
+    scores = held_out(plan, bench)
     taken.note(**{name: float(np.mean(values)) for name, values in scores.items()})
     taken.note(folds=scores["auc"], seconds=_seconds(plan, bench))
     values = objectives(search, scores, needs)
@@ -69,9 +66,9 @@ def run_trial(taken: Taken, ledger: Ledger, bench: Bench, budget: Budget) -> str
     return ", ".join(f"{n} {_shown(n, v)}" for n, v in zip(search.objectives, values, strict=True))
 
 
-def held_out(plan: Plan, bench: Bench, predictions: pd.DataFrame) -> dict[str, list[float]]:
+def held_out(plan: Plan, bench: Bench) -> dict[str, list[float]]:
     """Returns the AUC and the lowest loss of each fold of a trial on its own held-out scans."""
-    rows = [group for _, group in predictions.groupby("fold")]
+    rows = [group for _, group in bench.predictions(plan).groupby("fold")]
     return {
         "auc": [auc(group["label"].to_numpy(), score_of(group)) for group in rows],
         "loss": [

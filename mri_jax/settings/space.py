@@ -127,6 +127,8 @@ def _line(
         if key not in usable:
             raise UserError(f"{at}.{key}: a line of type {kind!r} has none")
     rule = known[name] if name in known else _NUMBERS[name]
+    if kind == "int" and isinstance(_NUMBERS.get(name, rule), Number):
+        raise UserError(f"{at}.type: 'int' must be 'float': {ROOT}.{name} must be {rule}")
     line = Line(**{**given, "when": _when(given.get("when", {}), before, at)})
     if kind == "choice":
         _check_options(line, rule, at)

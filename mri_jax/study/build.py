@@ -2,20 +2,19 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mri_jax import files
-from mri_jax.interruption import Interrupted
 from mri_jax.planning.plan import FEATURES, STATISTICS, BaselineStage, EvaluateStage, TrainStage
 from mri_jax.progress import Advancing
 from mri_jax.study.baseline_fits import BaselineFits
 from mri_jax.study.trainer import Trainer
 from mri_jax.training import hosts
 from mri_jax.training.folds import Programs
-from mri_jax.training.inference import features, predict
+from mri_jax.training.inference import outputs
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.wave import Wave
 
@@ -65,11 +64,10 @@ class Builder:
     def evaluate(
         self, networks: Sequence[Sequence[EvaluateStage]], wait: bool, progress: Advancing
     ) -> None:
-        """Builds the evaluations of networks of one shape.
+        """Builds the evaluations of networks of one shape; each sees each of its scans once.
 
         Args:
-          networks: The evaluations of each, equally many, which from one network to the next are
-            of equally many scans; no more networks than the wave has folds.
+          networks: The evaluations of each; no more networks than the wave has folds.
           wait: As for `train`.
           progress: Counts predictions.
 
@@ -79,17 +77,9 @@ class Builder:
         asked = [stage for evaluations in networks for stage in evaluations]
         with self._held(asked, wait) as held:
             usable = {stage.fingerprint for stage in held}
-            variables: dict[str, Any] = {}
-            for alike in zip(*networks, strict=True):
-                stages = [stage for stage in alike if stage.fingerprint in usable]
-                for network in (
-                    s.network for s in stages if s.network.fingerprint not in variables
-                ):
-                    variables[network.fingerprint] = self._folders.network(network).variables
-                if stages:
-                    self._evaluate(stages, variables, progress)
-                if self._trainer.control.interrupted():
-                    raise Interrupted
+            theirs = [[s for s in stages if s.fingerprint in usable] for stages in networks]
+            if theirs := [stages for stages in theirs if stages]:
+                self._evaluate(theirs, progress)
 
     def fit(self, stage: BaselineStage) -> None:
         """Builds a plain classifier."""
@@ -133,30 +123,29 @@ class Builder:
                 kept.append(stage)
         return kept
 
-    def _evaluate(
-        self,
-        stages: Sequence[EvaluateStage],
-        networks: Mapping[str, Any],
-        progress: Advancing,
-    ) -> None:
-        rows = [np.array(stage.tested.rows) for stage in stages]
-        feed = self._trainer.feeds.of([int(r) for each in rows for r in each], stages[0].reference)
-        theirs = self._programs.first(len(stages))
+    def _evaluate(self, networks: Sequence[Sequence[EvaluateStage]], progress: Advancing) -> None:
+        rows = [np.unique([row for s in stages for row in s.tested.rows]) for stages in networks]
+        first = networks[0][0]
+        feed = self._trainer.feeds.of([int(r) for each in rows for r in each], first.reference)
+        programs = self._programs.first(len(networks))
         started = time.perf_counter()
-        variables = theirs.wave.stack([networks[s.network.fingerprint] for s in stages])
-        step = stages[0].network.fit.step
-        asked = features if stages[0].kind == FEATURES else predict
-        found = asked(step, variables, rows, feed, theirs)
-        seconds = round((time.perf_counter() - started) / len(stages), 3)
-        for stage, values in zip(stages, found, strict=True):
-            if hosts.first():
-                if stage.kind == FEATURES:
-                    self._folders.write_features(stage, values)
-                else:
-                    self._write_logits(stage, values)
-                note = {"network": stage.network.fingerprint, "seconds": seconds}
-                self._folders.finish(stage, note)
-            progress.advance(len(stage.tested))
+        variables = programs.wave.stack(
+            [self._folders.network(stages[0].network).variables for stages in networks]
+        )
+        stop = self._trainer.control.interrupted
+        found = outputs(first.network.fit.step, variables, rows, feed, programs, stop)
+        seconds = round((time.perf_counter() - started) / sum(map(len, networks)), 3)
+        for stages, seen, (logits, features) in zip(networks, rows, found, strict=True):
+            for stage in stages:
+                places = np.searchsorted(seen, stage.tested.rows)
+                if hosts.first():
+                    if stage.kind == FEATURES:
+                        self._folders.write_features(stage, features[places])
+                    else:
+                        self._write_logits(stage, logits[places])
+                    note = {"network": stage.network.fingerprint, "seconds": seconds}
+                    self._folders.finish(stage, note)
+                progress.advance(len(stage.tested))
 
     def _write_logits(self, stage: EvaluateStage | BaselineStage, logits: np.ndarray) -> None:
         keys = self._volumes.catalogue.keys

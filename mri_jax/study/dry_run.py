@@ -15,10 +15,13 @@ from mri_jax.study.stages import StageFolders
 
 def print_plan(
     study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: Running | None = None
-) -> None:
+) -> float:
     """Prints the stages of a study, which are cached, and what the others will cost; runs nothing.
 
     Simulated cohorts that are not there yet are not made: their scans' names are enough.
+
+    Returns:
+      The seconds that it takes at most.
 
     Raises:
       UserError: What `run` would refuse.
@@ -37,4 +40,6 @@ def print_plan(
     how.say(announcement(study, plan, catalogue, folders))
     wave = how.wave_of(plan, catalogue.grid.shape, folders)
     costs = Costs(folders.root, wave, study, how.say)
-    how.say(estimate.report(plan, folders, costs, catalogue.grid, to_simulate))
+    told, seconds = estimate.report(plan, folders, costs, catalogue.grid, to_simulate)
+    how.say(told)
+    return seconds

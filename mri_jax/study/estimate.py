@@ -15,7 +15,9 @@ from mri_jax.volumes.grids import Grid
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
-def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simulate: int) -> str:
+def report(
+    plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simulate: int
+) -> tuple[str, float]:
     """Returns the stages, which are cached, and the time and memory that the others will take.
 
     Args:
@@ -26,7 +28,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
       to_simulate: Scans to be simulated first.
 
     Returns:
-      Lines for the terminal.
+      Lines for the terminal, and the seconds that they say it takes at most.
     """
     table = _Table(folders)
     stages = plan.stages()
@@ -58,7 +60,7 @@ def report(plan: Plan, folders: StageFolders, costs: Costs, grid: Grid, to_simul
     )
     if programs:
         table.lines.append(_memory(programs, costs, costs.held_bytes(len(rows), grid)))
-    return "\n".join(table.lines)
+    return "\n".join(table.lines), table.seconds
 
 
 def _memory(programs: Sequence[cost.ProgramCost], costs: Costs, volumes: int) -> str:

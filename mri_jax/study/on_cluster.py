@@ -109,13 +109,14 @@ class OnCluster(Running):
             counter = _Counter(progress, size)
             self.client.subscribe_topic(NAME, lambda event: counter.told(event[1]))
             try:
-                done = spread(self.client, _build, tasks, self.interrupted, self._stop, self.say)
+                done = spread(self.client, _build, tasks, self.interrupted, self.stop, self.say)
                 for task in done:
                     counter.ended(task.key)
             finally:
                 self.client.unsubscribe_topic(NAME)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Has the workers save and end what they do."""
         self.client.run(_stop, on_error="ignore")  # one that has gone needs not be told
 
 

@@ -1,20 +1,24 @@
 """The search for scans that stand twice in a catalogue."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 from etils import epath
 
-from mri_jax import files
+from mri_jax import files, sealed
 from mri_jax.cohort import near_duplicates
 from mri_jax.cohort.leakage import refuse_same_bytes
 from mri_jax.errors import UserError
-from mri_jax.planning.catalogue import Catalogue
+from mri_jax.planning.catalogue import Catalogue, Key
 from mri_jax.problems import counted
+from mri_jax.progress import track
 from mri_jax.volumes import described, descriptors
 from mri_jax.volumes.store import VolumeStore
+
+_MANY = 10_000  # volumes whose comparison takes some seconds
 
 
 def searched(
@@ -33,10 +37,42 @@ def searched(
         if column in rows:
             scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
             refuse_same_bytes(scans, f"{table}: {what}")
-    own = described.of_scans(store, catalogue.keys, elsewhere)
-    volumes = near_duplicates.compared(own, descriptors.mirrored(own))
-    found = near_duplicates.search(volumes, catalogue.keys, table, catalogue.apart)
-    return replace(catalogue, searched=found)
+    found = _alike(store, catalogue.keys, elsewhere)
+    settled = near_duplicates.settled(found, catalogue.keys, table, catalogue.apart)
+    return replace(catalogue, searched=settled)
+
+
+def _alike(
+    store: VolumeStore, keys: Sequence[Key], elsewhere: epath.PathLike | None
+) -> near_duplicates.Alike:
+    """Returns near-identical volumes of different subjects, as an earlier search kept them.
+
+    What is found depends on ids and contents alone. It is kept with the descriptions, unless a
+    volume has none, which can be mended.
+    """
+    subjects = [subject for subject, _ in keys]
+    versions = [near_duplicates.VERSION, descriptors.VERSION]
+    about = [versions, subjects, store.index.loc[list(keys), "sha256"].tolist()]
+    name = f"near_identical/{files.fingerprint(about)}.json"
+    places = [store.path, *([epath.Path(elsewhere)] if elsewhere is not None else [])]
+    for place in places:
+        with contextlib.suppress(UserError, KeyError, TypeError):
+            return near_duplicates.Alike.from_json(sealed.read(place / name)["alike"])
+    volumes = near_duplicates.compared(
+        described.of_scans(store, keys, elsewhere), descriptors.mirrored
+    )
+    over = _counted if len(keys) >= _MANY else iter
+    found = near_duplicates.alike(volumes, subjects, over)
+    if found.scans == len(keys):
+        for place in places:
+            with contextlib.suppress(UserError):
+                sealed.write(place / name, {"alike": found.to_json()}, ())
+                break
+    return found
+
+
+def _counted(blocks: Sequence[int]) -> Iterator[int]:
+    return track(blocks, len(blocks), "block", "near-identical volumes")
 
 
 def resolved(
@@ -72,7 +108,7 @@ def resolved(
           f"{len(store) - len(keys)} that are not in it")  # fmt: skip
     store.check(keys)
     own = described.of_scans(store, keys)
-    volumes = near_duplicates.compared(own, descriptors.mirrored(own))
+    volumes = near_duplicates.compared(own, descriptors.mirrored)
     subjects = [subject for subject, _ in keys]
     found = near_duplicates.calibrate(volumes, subjects)
     limit = found.value if threshold is None else threshold

@@ -7,6 +7,7 @@ import platform
 import queue
 import threading
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -142,7 +143,7 @@ class StudyWorker(distributed.WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Called by Dask when the worker has started."""
         self._worker, self._stop = worker, threading.Event()
-        self._opening, self._benches = threading.Lock(), dict[str, _Bench]()
+        self._opening, self._studies = threading.Lock(), dict[str, OpenStudy]()
         if self._order.cores > 1:
             mine = sorted(os.sched_getaffinity(0))[int(worker.name) :: self._order.cores]
             for thread in os.listdir("/proc/self/task"):
@@ -187,17 +188,26 @@ class StudyWorker(distributed.WorkerPlugin):
 
     def forms(self, assignment: Assignment) -> Forms | None:
         """Returns how conv layers of a study's networks are computed, measured here if need be."""
-        bench = self._bench(assignment)
+        opened = self._opened(assignment)
         return choosing.with_forms(
-            self._started(), bench.plan, bench.volumes.shape[:3], bench.folders
+            self._started(), opened.plan, opened.volumes.shape[:3], opened.folders
         ).forms
 
     def build(self, assignment: Assignment) -> Outcome:
         """Builds stages; whatever goes wrong is in what it returns."""
+        counter = _Counter(self.tell, assignment.key)
+        return self.attempt(assignment, lambda opened: opened.build(assignment, counter))
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Sends the launcher a message."""
+        self._worker.log_event(NAME, message)
+
+    def attempt(self, assignment: Assignment, do: Callable[["OpenStudy"], None]) -> Outcome:
+        """Does something with a study; whatever goes wrong is in what it returns."""
         of = Outcome(DONE, self.called, self._worker.address)
         try:
             self._require_alike(assignment)
-            self._bench(assignment).build(assignment, _Counter(self._worker, assignment.key))
+            do(self._opened(assignment))
             return of
         except Interrupted:
             return replace(of, state=STOPPED)
@@ -228,60 +238,87 @@ class StudyWorker(distributed.WorkerPlugin):
                 self._wave = devices.start(stages, forms=self._order.asked)
             return self._wave
 
-    def _bench(self, assignment: Assignment) -> "_Bench":
+    def _opened(self, assignment: Assignment) -> "OpenStudy":
         wave = self._started()
         named = [run.name for run in assignment.further]
         about = files.fingerprint([assignment.study.to_json(), named, repr(assignment.forms)])
         with self._opening:
-            if about not in self._benches:
-                self._benches.clear()
-                self._benches[about] = _Bench(assignment, wave, self._order, self._stop)
-            return self._benches[about]
+            if about not in self._studies:
+                self._studies.clear()
+                self._studies[about] = OpenStudy(assignment, wave, self._order, self._stop.is_set)
+            return self._studies[about]
 
 
 class _Counter:
     """Tells the launcher how many volumes a task has seen."""
 
-    def __init__(self, worker: Any, key: str):
-        self._worker, self._key = worker, key
+    def __init__(self, tell: Callable[[dict[str, Any]], None], key: str):
+        self._tell, self._key = tell, key
         self._done, self.each = 0, 1
 
     def advance(self, count: int = 1, **figures: object) -> None:
         """Count items of ``each`` volumes."""
         self._done += count * self.each
-        self._worker.log_event(NAME, {"task": self._key, "done": self._done})
+        self._tell({"task": self._key, "done": self._done})
 
 
-class _Bench:
-    """A study that is open in a worker, with a builder for each of its devices."""
+class OpenStudy:
+    """A study that is open in a worker.
 
-    def __init__(self, assignment: Assignment, wave: Wave, order: Order, stop: threading.Event):
-        study = assignment.study
+    Args:
+      assignment: Names the study and how conv layers are computed.
+      wave: The devices of the worker, each of which trains a network.
+      order: Where stages are.
+      interrupted: Whether to save and stop.
+
+    Attributes:
+      study: The study.
+      folders: Where stages are kept.
+      plan: Its plan.
+      volumes: Its scans.
+      interrupted: As given.
+      asked: How the worker was asked to compute conv layers.
+    """
+
+    def __init__(
+        self, assignment: Assignment, wave: Wave, order: Order, interrupted: Callable[[], bool]
+    ):
+        self.study, self.interrupted, self.asked = assignment.study, interrupted, wave.forms
         self.folders = StageFolders(order.stages)
-        store = open_store(study)
-        catalogue, self.plan = planned(study, self.folders, store, assignment.further)
-        self.volumes = open_volumes(study, catalogue, self.folders, store, stop.is_set)
+        store = open_store(self.study)
+        catalogue, self.plan = planned(self.study, self.folders, store, assignment.further)
+        self.volumes = open_volumes(self.study, catalogue, self.folders, store, interrupted)
         self._stages = {stage.fingerprint: stage for stage in self.plan.stages()}
-        self._control = Control(interrupted=stop.is_set, save_seconds=study.save_seconds)
-        self._builders: queue.SimpleQueue[Builder] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Wave] = queue.SimpleQueue()
         for device in wave.devices:
-            self._builders.put(
-                self._builder(replace(wave, devices=(device,), forms=assignment.forms), study)
-            )
+            self._free.put(replace(wave, devices=(device,), forms=assignment.forms))
+        self._builders: dict[tuple[Any, ...], Builder] = {}
 
-    def _builder(self, wave: Wave, study: Study) -> Builder:
-        feeds = Feeds(self.volumes, study.data, wave)
-        # Any stage may come, and reading its scans may take longer than the stage.
-        feeds.hold([stage for stage in self._stages.values() if not self.folders.finished(stage)])
-        trainer = Trainer(
-            self.folders,
-            self.volumes,
-            feeds,
-            self._control,
-            on_epoch=lambda stage, figures: None,
-            say=lambda remark: None,
-        )
-        return Builder(trainer, wave)
+    @contextlib.contextmanager
+    def device(self) -> Iterator[Wave]:
+        """Gives a device that nothing else uses, once there is one."""
+        wave = self._free.get()
+        try:
+            yield wave
+        finally:
+            self._free.put(wave)
+
+    def _builder(self, wave: Wave) -> Builder:
+        if wave.devices not in self._builders:
+            feeds = Feeds(self.volumes, self.study.data, wave)
+            # Any stage may come, and reading its scans may take longer than the stage.
+            feeds.hold([s for s in self._stages.values() if not self.folders.finished(s)])
+            control = Control(interrupted=self.interrupted, save_seconds=self.study.save_seconds)
+            trainer = Trainer(
+                self.folders,
+                self.volumes,
+                feeds,
+                control,
+                on_epoch=lambda stage, figures: None,
+                say=lambda remark: None,
+            )
+            self._builders[wave.devices] = Builder(trainer, wave)
+        return self._builders[wave.devices]
 
     def build(self, assignment: Assignment, counter: _Counter) -> None:
         """Builds the stages of an assignment on a device that is free.
@@ -296,8 +333,8 @@ class _Bench:
                 "worker see another store, or another cohort table, under the same path?"
             )
         stages = [self._stages[name] for name in assignment.fingerprints]
-        builder = self._builders.get()
-        try:
+        with self.device() as wave:
+            builder = self._builder(wave)
             evaluations = [stage for stage in stages if isinstance(stage, EvaluateStage)]
             if evaluations:
                 builder.evaluate([evaluations], True, counter)
@@ -307,8 +344,6 @@ class _Bench:
                     builder.train([stage], True, counter)
                 elif isinstance(stage, BaselineStage):
                     builder.fit(stage)
-        finally:
-            self._builders.put(builder)
 
 
 def volumes(stage: Stage) -> int:

@@ -184,15 +184,18 @@ class Programs:
 
         return self._once(("features", spec, last), lambda: mapped(run, self.wave, _EVALUATION))
 
-    def penultimate(self, spec: CNNSpec) -> Any:
-        """Returns the program ``(variables, volumes, places) -> features``, (fold, batch, F)."""
+    def outputs(self, spec: CNNSpec) -> Any:
+        """Returns the program ``(variables, volumes, places) -> (logits, penultimate features)``.
+
+        They are (fold, batch, classes) and (fold, batch, F).
+        """
         network = self._network(spec)
 
-        def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
+        def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Any:
             made = network.apply(variables, volumes[places], train=False, method="outputs")
-            return made.penultimate.astype(made.logits.dtype)
+            return made.logits, made.penultimate.astype(made.logits.dtype)
 
-        return self._once(("penultimate", spec), lambda: mapped(run, self.wave, _EVALUATION))
+        return self._once(("outputs", spec), lambda: mapped(run, self.wave, _EVALUATION))
 
     def moments(self, spec: CNNSpec) -> Any:
         """Returns the program ``(variables, volumes, places) -> {"bn1": {"mean", "var"}, ...}``.

@@ -1,10 +1,12 @@
-"""Logits of the networks of a wave, and their cross-entropy."""
+"""What the networks of a wave say of scans, and its cross-entropy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from mri_jax.interruption import Interrupted
 from mri_jax.training.feed import Feed
 from mri_jax.training.folds import EVALUATION_BATCH, Programs
 from mri_jax.training.step import StepSettings
@@ -40,30 +42,57 @@ def predict(
     Returns:
       (N_i, classes) float32 for each network.
     """
-    return _of_scans(programs.evaluate(step.spec, step.first), variables, rows, feed, programs)
+    program = programs.evaluate(step.spec, step.first)
+    return [made for (made,) in _of_scans(program, variables, rows, feed, programs)]
 
 
-def features(
-    step: StepSettings, variables: Any, rows: Sequence[np.ndarray], feed: Feed, programs: Programs
-) -> list[np.ndarray]:
-    """Returns the penultimate features of each network for its scans, (N_i, F) float32 each.
+def outputs(
+    step: StepSettings,
+    variables: Any,
+    rows: Sequence[np.ndarray],
+    feed: Feed,
+    programs: Programs,
+    stop: Callable[[], bool],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns logits and penultimate features of each network for its scans.
 
-    Arguments are those of `predict`.
+    Args:
+      step: As for `predict`.
+      variables: As there.
+      rows: As there.
+      feed: As there.
+      programs: As there.
+      stop: Whether to end before the next batch.
+
+    Returns:
+      (N_i, classes) and (N_i, F) float32 for each network.
+
+    Raises:
+      Interrupted: ``stop`` said so.
     """
-    return _of_scans(programs.penultimate(step.spec), variables, rows, feed, programs)
+    found = _of_scans(programs.outputs(step.spec), variables, rows, feed, programs, stop)
+    return [(logits, features) for logits, features in found]
 
 
 def _of_scans(
-    program: Any, variables: Any, rows: Sequence[np.ndarray], feed: Feed, programs: Programs
-) -> list[np.ndarray]:
-    """Returns what a program makes of each network's scans, batch by batch."""
-    found = []
-    for volumes, places in feed.batches(padded_rows(rows, programs.wave), programs.wave):
+    program: Any,
+    variables: Any,
+    rows: Sequence[np.ndarray],
+    feed: Feed,
+    programs: Programs,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[list[np.ndarray]]:
+    """Returns the arrays that a program makes of each network's scans, batch by batch."""
+    wave, found = programs.wave, list[Any]()
+    for volumes, places in feed.batches(padded_rows(rows, wave), wave):
+        if stop():
+            raise Interrupted
         found.append(program(variables, volumes, places))
         if len(found) > 1:
-            found[-2].block_until_ready()
-    whole = np.concatenate([programs.wave.on_every_host(part) for part in found], axis=1)
-    return [whole[i, : len(r)] for i, r in enumerate(rows)]
+            jax.block_until_ready(found[-2])
+    parts = [jax.tree.leaves(wave.on_every_host(part)) for part in found]
+    whole = [np.concatenate(each, axis=1) for each in zip(*parts, strict=True)]
+    return [[each[i, : len(r)] for each in whole] for i, r in enumerate(rows)]
 
 
 def padded_rows(rows: Sequence[np.ndarray], wave: Wave) -> np.ndarray:

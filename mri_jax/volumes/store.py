@@ -8,6 +8,7 @@
     STORE/masks/COHORT/SUBJECT_SESSION.npy      (X, Y, Z) bool
     STORE/records/COHORT/SUBJECT_SESSION.json   row of the index, checksums of the input
     STORE/descriptions/v1/SHA256.npy            (D,) int8, by which rescans are recognised
+    STORE/near_identical/FINGERPRINT.json       rescans found among the scans of a study
 """
 
 import math

@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -6,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mri_jax.cohort import near_duplicates
 from mri_jax.cohort.near_duplicates import (
     COLUMNS,
     LEAST,
     MIRRORED,
     NAME,
     SURE,
+    Alike,
+    alike,
     calibrate,
     check_decisions,
     compared,
@@ -19,7 +23,7 @@ from mri_jax.cohort.near_duplicates import (
     listing,
     pairs_above,
     refuse_unresolved,
-    search,
+    settled,
 )
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.errors import UserError
@@ -44,7 +48,7 @@ def scans(rng):
     keys = [(f"p{i}", "a") for i in range(30)] + [("p0", "b"), ("p1", "b"), ("x", "a"), ("y", "a")]
     own = np.concatenate([own, own[[0, 1, 5]], mirror(own[[7]])])
     own = own + rng.normal(0, 0.3, own.shape)
-    return keys, compared(own, mirror(own))
+    return keys, compared(own, mirror)
 
 
 def test_hidden_rescans_are_found_mirrored_ones_too(scans):
@@ -57,7 +61,7 @@ def test_hidden_rescans_are_found_mirrored_ones_too(scans):
     assert {(keys[i][0], keys[j][0]) for i, j, *_ in pairs} == {("p5", "x"), ("p7", "y")}
     assert {keys[j][0]: mirrored for _, j, _, mirrored in pairs} == {"x": False, "y": True}
     i, j, value, _ = pairs[0]
-    both = volumes.own[i] @ volumes.own[j], volumes.own[i] @ volumes.mirrored[j]
+    both = volumes.own[i] @ volumes.own[j], volumes.own[i] @ mirror(volumes.own[j])
     assert value == pytest.approx(max(both), abs=1e-6)
     assert value > SURE
 
@@ -67,7 +71,7 @@ def test_a_rescan_is_found_in_a_cohort_of_any_size(rng, number):
     own = people_of(rng, number)
     own[1] = own[0] + rng.normal(0, 0.4, D)
     subjects = list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[:number])
-    volumes = compared(own, mirror(own))
+    volumes = compared(own, mirror)
     found = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
     assert [(subjects[i], subjects[j]) for i, j, *_ in found] == [("a", "b")]
 
@@ -77,16 +81,35 @@ def test_two_scanners_in_one_cohort_are_not_two_persons_each(rng):
     own = people_of(rng, 40) + 0.4 * scanner[np.arange(40) % 2]
     own[4] = own[7] + 0.4 * (scanner[0] - scanner[1]) + rng.normal(0, 0.3, D)
     subjects = [f"p{i:02}" for i in range(40)]
-    volumes = compared(own, mirror(own))
+    volumes = compared(own, mirror)
     found = pairs_above(volumes, subjects, calibrate(volumes, subjects).value)
     assert [(i, j) for i, j, *_ in found] == [(4, 7)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 33])
+def test_pairs_are_the_same_in_blocks_of_any_size(scans, size, monkeypatch):
+    keys, volumes = scans
+    subjects = [subject for subject, _ in keys]
+    products = volumes.correlations(slice(None))
+    limit = float(np.quantile(products, 0.8))
+    wanted = {
+        (i, j)
+        for i, j in np.argwhere(products >= limit).tolist()
+        if i < j and subjects[i] != subjects[j]
+    }
+    assert len(wanted) > 50
+    monkeypatch.setattr(near_duplicates, "_BLOCK", size)
+    blocks: list[int] = []
+    found = pairs_above(volumes, subjects, limit, lambda each: blocks.extend(each) or each)
+    assert {(pair.first, pair.second) for pair in found} == wanted
+    assert blocks == list(range(0, len(keys), size))
 
 
 @settings(deadline=None)
 @given(st.integers(2, 60), st.integers(0, 2**32 - 1))
 def test_the_threshold_stays_between_its_bounds(number, seed):
     own = people_of(np.random.default_rng(seed), number)
-    volumes = compared(own, mirror(own))
+    volumes = compared(own, mirror)
     subjects = [str(i) for i in range(number)]
     found = calibrate(volumes, subjects)
     assert LEAST <= found.value <= SURE
@@ -98,12 +121,11 @@ def test_the_threshold_stays_between_its_bounds(number, seed):
 def test_volumes_without_a_description_match_nothing(rng):
     own = people_of(rng, 25)
     own[[3, 4]] = 0
-    volumes = compared(own, mirror(own))
+    volumes = compared(own, mirror)
     subjects = [str(i) for i in range(25)]
     assert not volumes.own[[3, 4]].any()
     assert pairs_above(volumes, subjects, calibrate(volumes, subjects).value) == []
-    searched = search(volumes, [(s, "a") for s in subjects], "cohort.csv", NOTHING_SAID)
-    assert (searched.scans, searched.pairs, searched.found) == (23, 253, 0)
+    assert alike(volumes, subjects)._replace(threshold=0.0) == (23, 253, 0.0, [])
 
 
 def test_decisions_are_kept_and_needed(scans):
@@ -133,9 +155,11 @@ def test_decisions_are_kept_and_needed(scans):
 
 def test_a_search_stops_until_every_pair_is_decided(scans, tmp_path):
     keys, volumes = scans
+    found = alike(volumes, [subject for subject, _ in keys])
+    assert Alike.from_json(json.loads(json.dumps(found.to_json()))) == found
     table = tmp_path / "cohort.csv"
     with pytest.raises(UserError) as refused:
-        search(volumes, keys, table, NOTHING_SAID)
+        settled(found, keys, table, NOTHING_SAID)
     message = str(refused.value)
     assert "2 pairs of volumes under different ids" in message
     assert re.search(r"'p5' a ~ 'x' a \(0\.\d\d\), 'p7' a ~ 'y' a \(0\.\d\d, mirrored\);", message)
@@ -151,21 +175,22 @@ def test_a_search_stops_until_every_pair_is_decided(scans, tmp_path):
         tmp_path / NAME, index=False
     )
     with pytest.raises(UserError, match=r"1 pair of volumes under different ids.*'p7' a ~ 'y' a"):
-        search(volumes, keys, table, NOTHING_SAID)
+        settled(found, keys, table, NOTHING_SAID)
     apart = Apart(frozenset([frozenset(["p7", "y"])]))
     listed.iloc[:1].assign(decision="keep both", reason="twins").to_csv(
         tmp_path / NAME, index=False
     )
-    searched = search(volumes, keys, table, apart)
+    searched = settled(found, keys, table, apart)
     assert (searched.scans, searched.pairs) == (34, 34 * 33 // 2 - 2)
     assert (searched.found, searched.decided) == (2, 2)
 
 
 def test_a_folder_that_cannot_be_written_is_no_way_round(scans, tmp_path):
     keys, volumes = scans
+    found = alike(volumes, [subject for subject, _ in keys])
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(UserError, match="write them with a decision and a reason into"):
-        search(volumes, keys, tmp_path / "file" / "in" / "cohort.csv", NOTHING_SAID)
+        settled(found, keys, tmp_path / "file" / "in" / "cohort.csv", NOTHING_SAID)
 
 
 def test_a_study_waits_for_the_decisions(tmp_path):

@@ -11,7 +11,7 @@ from etils import epath
 
 from mri_jax import files
 from mri_jax.interruption import Interrupted
-from mri_jax.planning.plan import Plan
+from mri_jax.planning.plan import Plan, TrainStage
 from mri_jax.runs import search as results
 from mri_jax.search.bench import Bench, OnEpoch, trainings
 from mri_jax.search.budget import Budget
@@ -30,14 +30,11 @@ EPOCHS = 4
 class Quick(Bench):
     """Networks are better the nearer their learning rate is to 1e-3."""
 
-    def train(self, plan: Plan, on_epoch: OnEpoch, stop: Callable[[], bool]) -> pd.DataFrame:
-        rows = []
+    def train(self, plan: Plan, on_epoch: OnEpoch, stop: Callable[[], bool]) -> None:
         for stage in trainings(plan):
-            rate = stage.fit.step.optimizer.learning_rate
-            wrong = abs(math.log10(rate) + 3)
             history = []
             for epoch in range(1, EPOCHS + 1):
-                loss = 0.5 + 0.1 * wrong - 0.01 * epoch
+                loss = 0.5 + 0.1 * _wrong(stage) - 0.01 * epoch
                 history.append({"epoch": epoch, "validation_loss": loss})
                 if not self.folders.finished(stage):
                     if stop():
@@ -49,19 +46,19 @@ class Quick(Bench):
                 files.write_json(self.folders.folder(stage) / "history.json", history)
                 note = {"best_validation_loss": history[-1]["validation_loss"], "seconds": 1.0}
                 self.folders.finish(stage, note)
+
+    def predictions(self, plan: Plan) -> pd.DataFrame:
+        rows = []
+        for stage in trainings(plan):
             labels = np.array(stage.validation.labels)
             noise = np.random.default_rng(stage.fold).normal(size=len(labels))
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "fold": stage.fold,
-                        "label": labels,
-                        "logit_0": 0.0,
-                        "logit_1": labels + wrong * noise,
-                    }
-                )
-            )
+            logits = {"logit_0": 0.0, "logit_1": labels + _wrong(stage) * noise}
+            rows.append(pd.DataFrame({"fold": stage.fold, "label": labels, **logits}))
         return pd.concat(rows)
+
+
+def _wrong(stage: TrainStage) -> float:
+    return abs(math.log10(stage.fit.step.optimizer.learning_rate) + 3)
 
 
 def bench_of(study: Study, folder: Path, interrupted: Callable[[], bool] = lambda: False) -> Quick:

@@ -20,6 +20,7 @@ from mri_jax.simulation import CohortRequest, SimulationSettings, simulate
 from mri_jax.study.running import Running
 from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
+from tests.launching import workers_of
 from tests.search.made import study_of
 from tests.tiny import make_cohorts
 
@@ -128,6 +129,31 @@ def test_two_processes_work_on_one_search_and_one_of_them_ends_it(tmp_path):
     done = [line for text in said for line in text.splitlines() if line.startswith("source ")]
     assert done
     assert sum("another process writes the results" in text for text in said) <= 1
+
+
+@pytest.mark.slow
+def test_workers_run_trials_one_of_them_killed(tmp_path):
+    """Drawn by chance and not pruned, trials do not depend on who was faster."""
+    alike = ("--config.search.sampler=random", "--config.search.pruner=none")
+    cores = sorted(os.sched_getaffinity(0))[:: min(2, os.cpu_count() or 1)]
+    of_one = ["taskset", "-c", ",".join(map(str, cores))]  # of two workers on this machine
+    alone = begun([*of_one, *command(tmp_path, tmp_path / "a" / "run", *alike)])
+    said, _ = alone.communicate(timeout=600)
+    assert alone.returncode == 0, said
+    workdir = tmp_path / "b" / "run"
+    spread = begun(command(tmp_path, workdir, *alike, "--cluster=local:2"))
+    journal = workdir / results.FOLDER / "journal.jsonl"
+    wait_for_lines(journal, 15, spread)
+    _, other = workers_of(spread)
+    os.kill(other, signal.SIGKILL)
+    said, _ = spread.communicate(timeout=600)
+    assert spread.returncode == 0, said
+    assert said.count("worker 0: ") >= 2
+    assert said.count("worker 1: ") >= 2
+    wanted = trials(tmp_path / "a" / "run").drop(columns=TIMES)
+    pd.testing.assert_frame_equal(trials(workdir).drop(columns=TIMES), wanted)
+    for name in ("predictions.csv", f"{results.FOLDER}/{results.ASIDE}"):
+        assert (workdir / name).read_bytes() == (tmp_path / "a" / "run" / name).read_bytes()
 
 
 @pytest.mark.slow

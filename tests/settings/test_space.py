@@ -36,7 +36,9 @@ WHERE = {
         ({"field": "train.batch", "type": "real"}, "'real' must be one of 'float'"),
         ({"field": "train.batch", "type": "int", "low": 1}, "high: is missing"),
         ({**RATE, "low": "1e-4"}, "low: '1e-4' must be a number"),
-        ({**RATE, "type": "int", "low": 1, "high": 1, "step": 2}, "must be below high"),
+        ({"field": "train.batch", "type": "int", "low": 2, "high": 2}, "must be below high"),
+        ({"field": "train.learning_rate", "type": "int", "low": 0, "high": 1}, "must be 'float'"),
+        ({"field": "model.dropout", "type": "int", "low": 0, "high": 1}, "must be 'float'"),
         (
             {"field": "train.batch", "type": "int", "low": 1, "high": 8, "log": True, "step": 2},
             "step: 2 must be left out where log is True",

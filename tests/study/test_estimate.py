@@ -83,7 +83,7 @@ def planned(places, **more):
 
 
 def report(plan, folders, costs, to_simulate=0):
-    return estimate.report(plan, folders, costs, GRID, to_simulate)
+    return estimate.report(plan, folders, costs, GRID, to_simulate)[0]
 
 
 def line_of(text, start):
@@ -105,6 +105,8 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     assert line_of(text, "baseline")[1:] == ["10", "0", "12 min"]
     total = 3600 + source + evaluation + 720
     assert f"in all about {duration(total)} at most" in text
+    told = estimate.report(plan, StageFolders(tmp_path), Known(), GRID, to_simulate=100)
+    assert told == (text, pytest.approx(total))
     five = report(plan, StageFolders(tmp_path), Known(5))
     assert line_of(five, "source cnn2-w1")[3] == duration((source - 100) / 5 + 100)
     assert "simulate" not in five
