@@ -50,7 +50,7 @@ def plain(subject_id: str) -> str:
     punctuation becomes ``_``, none at the ends.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", subject_id).casefold())
-    return re.sub("_+", "_", "".join(map(_visible, text.translate(_LOOK_ALIKE)))).strip("_")
+    return re.sub("_+", "_", text.translate(_LOOK_ALIKE).translate(_SHOWN)).strip("_")
 
 
 def unspelt(site: str) -> str:
@@ -60,6 +60,17 @@ def unspelt(site: str) -> str:
     (True, False)
     """
     return re.sub(r"(?<!\d)_|_(?!\d)", "", plain(site))
+
+
+class _Shown(dict[int, str]):
+    """What becomes of each character, for `str.translate`, which asks once for each."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = _visible(chr(code))
+        return self[code]
+
+
+_SHOWN = _Shown()
 
 
 def _visible(character: str) -> str:
@@ -161,17 +172,24 @@ def _bare(text: str, session: str = "") -> str:
 
 def _without_cohort(text: str, cohorts: Collection[str]) -> tuple[str, str]:
     """Returns an id without the longest name of a cohort in front of it, and that name."""
-    names = {_joined(_PARTS.findall(plain(name))) for name in cohorts} | set(_FAMILIES)
+    names = _numberings(tuple(cohorts))
     parts = _PARTS.findall(text)
     for end in range(len(parts) - 1, 0, -1):
         name, rest = _joined(parts[:end]), "".join(parts[end:]).strip("_")
         if name in names and rest:
             return rest, name
-    for name in sorted(names, key=len, reverse=True):  # SITEBP7: letters behind letters
+    for name in names:  # SITEBP7: letters behind letters
         rest = text.removeprefix(name)
         if len(name) >= _LONG and name[-1].isalpha() and text != rest and re.search(r"\d", rest):
             return rest, name
     return text, ""
+
+
+@lru_cache(64)
+def _numberings(cohorts: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns what may stand in front of an id, the longest first."""
+    names = {_joined(_PARTS.findall(plain(name))) for name in cohorts} | set(_FAMILIES)
+    return tuple(sorted(names, key=len, reverse=True))
 
 
 def _joined(parts: list[str]) -> str:

@@ -19,7 +19,7 @@ def demographics_table(analysis: Analysis) -> Table:
         key = [c for c in ("subject_id", "session_id") if c in everyone.columns]
         everyone = everyone.drop_duplicates(key) if key else everyone
         records = []
-        for (cohort, diagnosis), group in everyone.groupby(["cohort", "diagnosis"], sort=False):
+        for (cohort, diagnosis), group in everyone.groupby(["cohort", "diagnosis"]):
             # A person is as old as at the first scan, by age: labels do not sort by time.
             people = group
             if "age" in group:

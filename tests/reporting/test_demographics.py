@@ -25,6 +25,17 @@ def test_a_third_sex_and_the_first_of_two_sessions():
     assert made.data["age_mean"].tolist() == [(70.0 + 60.0 + 61.0) / 3]
 
 
+def test_classes_of_a_cohort_stand_together_whoever_comes_first():
+    cohort = pd.DataFrame(
+        [(f"p{i}", "bl", *of, 70.0, "F") for i, of in enumerate([("B", "CN"), ("A", "CN")] * 2)]
+        + [("p4", "bl", "A", "AD", 70.0, "F")],
+        columns=["subject_id", "session_id", "cohort", "diagnosis", "age", "sex"],
+    )
+    made = demographics_table(SimpleNamespace(runs=[SimpleNamespace(cohort=cohort)]))
+    told = [tuple(cell.text for cell in row[:3]) for row in made.rows]
+    assert told == [("A", "AD", "1"), ("A", "CN", "2"), ("B", "CN", "2")]
+
+
 def test_the_flow_tells_who_adapts_and_who_tests(tmp_path):
     cohorts = {"ADNI1": (9, 11), "ADNI2": (15, 20), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts, stages=("tuned-high",))

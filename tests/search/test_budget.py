@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from configs.search import get_config
@@ -11,6 +12,7 @@ from mri_jax.errors import UserError
 from mri_jax.models.summary import layers, step_bytes
 from mri_jax.planning.inner import inner_plan, parts_of
 from mri_jax.planning.simulated import catalogue_to_make
+from mri_jax.progress import duration
 from mri_jax.search import dry_run
 from mri_jax.search.budget import Budget, Speed
 from mri_jax.settings.study import Study
@@ -103,12 +105,15 @@ def test_a_plan_says_what_trials_will_take(catalogue):
     low, high = sorted(5.0 + 8 * 0.1 * steps for steps in per_step.values())
     assert min(drawn) == pytest.approx(low, rel=0.1)
     assert max(drawn) == pytest.approx(high, rel=0.1)
-    lines = dry_run._told(study, parts, drawn)
+    lines = dry_run._told(study, parts, drawn, 1000.0)
     assert lines[0].startswith("search: 24 trials of 2 networks each on 19 subjects of the source")
     assert "of 50 trials drawn by chance 50 can be started" in lines[1]
-    assert f"{2 * study.train.folds} networks of whom it chooses" in lines[2]
+    chosen, each = 2 * study.train.folds, float(np.mean(drawn))
+    assert f"{chosen} networks of whom it chooses about {duration(chosen / 2 * each)}" in lines[2]
+    whole = duration(1000.0 + (24 + chosen / 2) * each)
+    assert lines[3] == f"with the networks above in all about {whole} at most"
     tight = Budget(study_of(most_parameters=1).search, GRID, budget.speed)
     nothing = list(dry_run._drawn(study, tight, catalogue, parts, 2**40))
-    told = dry_run._told(study, parts, nothing)[-1]
+    told = dry_run._told(study, parts, nothing, 1000.0)[-1]
     assert told.startswith("none of 50 trials drawn by chance can be started; the first: config.se")
     assert "most_parameters: 1 is less than" in told
