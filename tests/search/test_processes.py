@@ -21,7 +21,7 @@ from mri_jax.study.running import Running
 from tests.compiling import XLA_FLAGS
 from tests.conftest import ROOT
 from tests.launching import workers_of
-from tests.search.made import study_of
+from tests.search.made import SPACE, study_of
 from tests.tiny import make_cohorts
 
 FIELDS = {
@@ -134,7 +134,8 @@ def test_two_processes_work_on_one_search_and_one_of_them_ends_it(tmp_path):
 @pytest.mark.slow
 def test_workers_run_trials_one_of_them_killed(tmp_path):
     """Drawn by chance and not pruned, trials do not depend on who was faster."""
-    alike = ("--config.search.sampler=random", "--config.search.pruner=none")
+    fields = {"sampler": "random", "pruner": "none", "space": SPACE}
+    alike = [f"--config.search.{name}={value}" for name, value in fields.items()]
     cores = sorted(os.sched_getaffinity(0))[:: min(2, os.cpu_count() or 1)]
     of_one = ["taskset", "-c", ",".join(map(str, cores))]  # of two workers on this machine
     alone = begun([*of_one, *command(tmp_path, tmp_path / "a" / "run", *alike)])
