@@ -85,15 +85,23 @@ def test_workers_killed_at_random_moments_cost_nothing(cohorts, tmp_path):
 
 
 @contextlib.contextmanager
-def scheduler(folder: Path) -> Iterator[tuple[Path, dict[str, subprocess.Popen[bytes]]]]:
-    """Gives the file of a Dask scheduler with two workers, a and b, and their processes."""
+def scheduler(
+    folder: Path, largest: int | None = None
+) -> Iterator[tuple[Path, dict[str, subprocess.Popen[bytes]]]]:
+    """Gives the file of a Dask scheduler with two workers, a and b, and their processes.
+
+    Args:
+      folder: For the file and what they print.
+      largest: Bytes of the largest file that worker a can write.
+    """
     file = folder / "scheduler.json"
     own = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
     of_worker = ["--nthreads", "1", "--resources", "device=1", "--no-dashboard", "--name"]
 
     def start(kind: str, *more: str) -> subprocess.Popen[bytes]:
-        with (folder / "dask.txt").open("ab") as log:
-            asked = [sys.executable, "-m", f"distributed.cli.dask_{kind}"]
+        with (folder / f"dask-{more[-1]}.txt").open("ab") as log:
+            limit = ["prlimit", f"--fsize={largest}"] if largest and more[-1] == "a" else []
+            asked = [*limit, sys.executable, "-m", f"distributed.cli.dask_{kind}"]
             asked += ["--scheduler-file", str(file), *more]
             return subprocess.Popen(asked, stdout=log, stderr=log, cwd=ROOT)
 
@@ -127,6 +135,17 @@ def test_a_worker_that_is_asked_to_end_saves_and_the_launcher_may_be_killed(coho
             workdir
         )
     assert predictions(workdir) == alone(cohorts, tmp_path / "alone", *LONGER, cores=())
+
+
+@pytest.mark.slow
+def test_what_a_worker_with_a_full_disk_cannot_do_is_done_elsewhere(cohorts, tmp_path):
+    workdir = tmp_path / "run"
+    with scheduler(tmp_path, largest=4096) as (file, _):
+        assert begin(cohorts, workdir, f"--cluster={file}").wait(timeout=600) == 0, said(workdir)
+    told = re.findall(r"^(.*) failed on worker a \(.*: the disk is full\); it is tried on another",
+                      said(workdir), re.M)  # fmt: skip
+    assert told, said(workdir)
+    assert predictions(workdir) == alone(cohorts, tmp_path / "alone", cores=())
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], workdir: Path) -> None:
