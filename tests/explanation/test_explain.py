@@ -27,6 +27,12 @@ STAGES = ("source", "tuned-high")
 SHOWN = METHODS[:-1]  # without gates there is no attention to show
 
 
+@pytest.fixture(autouse=True)
+def few_at_a_time(monkeypatch):
+    """A program takes 8 volumes: as many voxels as usual are a thousand volumes of this grid."""
+    monkeypatch.setattr("mri_jax.explanation.methods._VOXELS", 8 * np.prod(GRID.shape))
+
+
 @pytest.fixture(scope="module")
 def opened(small_run):
     return open_run(small_run)

@@ -6,8 +6,9 @@ import pytest
 
 from mri_jax.errors import UserError
 from mri_jax.explanation.gradcam import check_block, coarse_map, default_block, grad_cam, upsample
-from mri_jax.explanation.score import score_of
+from mri_jax.explanation.score import scores
 from mri_jax.models import CNN, CNNSpec
+from tests.compiling import QUICKLY
 from tests.explanation.small import GRID, SPEC, network, volume
 from tests.networks import apply
 
@@ -36,7 +37,6 @@ def test_weights_are_mean_gradients_of_the_feature_map(block, options):
     _, kept = apply(spec, variables, x, intermediates=True)
     features = np.asarray(kept[f"conv{last}/feature_map"], np.float64)
 
-    @jax.jit
     def rest(maps):
         pooled = jax.lax.reduce_window(
             maps, -np.inf, jax.lax.max, (1, 2, 2, 2, 1), (1, 2, 2, 2, 1), "VALID"
@@ -45,10 +45,10 @@ def test_weights_are_mean_gradients_of_the_feature_map(block, options):
         logits = plain.apply(variables, gated, train=False, first=last + 1)
         return (logits[:, 1] - logits[:, 0]).sum()
 
-    assert float(rest(kept[f"conv{last}/feature_map"])) == pytest.approx(
-        float(score_of(*asked, x)[0]), rel=1e-4
-    )
-    gradient = np.asarray(jax.grad(rest)(kept[f"conv{last}/feature_map"]), np.float64)
+    run = jax.jit(jax.value_and_grad(rest), compiler_options=QUICKLY)
+    score, gradient = run(kept[f"conv{last}/feature_map"])
+    assert float(score) == pytest.approx(float(scores(*asked, x)[0]), rel=1e-4)
+    gradient = np.asarray(gradient, np.float64)
     wanted = np.einsum("nxyzc,nc->nxyz", features, gradient.mean((1, 2, 3)))
     found = np.asarray(coarse_map(*asked, x, block))
     assert (found < 0).any() or (found > 0).any()
