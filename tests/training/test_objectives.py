@@ -36,6 +36,8 @@ from mri_jax.training.objectives.tent import Tent, entropy
 from mri_jax.training.state import Batch
 from mri_jax.training.step import OptimizerSettings, StepSettings, init_state, train_step
 from mri_jax.training.wave import Wave
+from tests import networks
+from tests.compiling import QUICKLY, quickly
 from tests.conftest import ROOT
 from tests.training import small
 
@@ -55,6 +57,14 @@ def gated(spec: CNNSpec, name: str) -> CNNSpec:
     return dataclasses.replace(spec, **gate)
 
 
+quick = partial(jax.jit, compiler_options=QUICKLY)
+
+
+def compiled(step: StepSettings):
+    """Returns a step of training as one program."""
+    return quick(partial(train_step, step, forms="xla"))
+
+
 def drawn(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
@@ -62,7 +72,7 @@ def drawn(*shape, seed=0):
 def test_corals_loss_and_gradient_are_those_of_the_paper():
     source, target, known = drawn(9, 4), 2 * drawn(9, 4, seed=1), np.arange(9) < 7
     with jax.enable_x64(True):
-        found, slopes = jax.value_and_grad(coral_loss, (0, 1))(source, target, known)
+        found, slopes = quick(jax.value_and_grad(coral_loss, (0, 1)))(source, target, known)
     a, b = source[:7], target[:7]
     apart = np.cov(a, rowvar=False) - np.cov(b, rowvar=False)
     assert found == pytest.approx((apart**2).sum() / (4 * 4**2), rel=1e-10)
@@ -76,8 +86,8 @@ def test_corals_loss_and_gradient_are_those_of_the_paper():
 def test_tents_entropy_and_its_gradient():
     logits = 3 * drawn(6, 2)
     with jax.enable_x64(True):
-        found = entropy(jnp.asarray(logits))
-        slopes = jax.grad(lambda x: entropy(x).sum())(jnp.asarray(logits))
+        found = quick(entropy)(logits)
+        slopes = quick(jax.grad(lambda x: entropy(x).sum()))(logits)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wanted = -(shares * np.log(shares)).sum(1)
     np.testing.assert_allclose(found, wanted, rtol=1e-10)
@@ -111,10 +121,10 @@ def test_the_schedule_is_that_of_ganin():
 def test_the_loss_of_sites_and_its_gradients():
     source, target, strength = drawn(3, 4), drawn(5, 4, seed=1), 0.7
     with jax.enable_x64(True):
-        params = discriminator(4, 6, typed_key(random_key(0, "site")))
-        params = jax.tree.map(lambda p: jnp.asarray(p, float), params)
-        found, (slopes, of_source) = jax.value_and_grad(site_loss, (0, 1))(
-            params, source, target, jnp.asarray(strength)
+        params = quick(partial(discriminator, 4, 6))(typed_key(random_key(0, "site")))
+        params = jax.tree.map(partial(np.asarray, dtype=float), params)
+        found, (slopes, of_source) = quick(jax.value_and_grad(site_loss, (0, 1)))(
+            params, source, target, strength
         )
     layers = [{n: np.asarray(p, float) for n, p in params[f"site{i}"].items()} for i in (1, 2)]
     loss, in_source, kernels = 0.0, 0.0, [0.0, 0.0]
@@ -138,7 +148,7 @@ def test_the_loss_of_sites_and_its_gradients():
 def test_l2_sp_adds_its_penalty_to_the_loss_and_pulls_back():
     spec = dataclasses.replace(small.SPEC, dropout=(0.0, 0.0), dtype="float64")
     with jax.enable_x64(True):
-        start = fresh_variables(spec, small.SHAPE, random_key(1, "init"))
+        start = networks.drawn(spec, small.SHAPE, np.random.default_rng(1))
         away = jax.tree.map(lambda p: p + 0.1, start["params"])
         image = jnp.asarray(small.volumes()[:2], float)
         batch = Batch(image, jnp.arange(2), jnp.ones(2))
@@ -146,7 +156,7 @@ def test_l2_sp_adds_its_penalty_to_the_loss_and_pulls_back():
         for objective in (L2SP(0.0), L2SP(3.0)):
             step = StepSettings(spec, objective=objective)
             state = init_state(step, start, random_key(1, "dropout")).replace(params=away)
-            _, told = jax.jit(partial(train_step, step, forms="xla"))(state, batch)
+            _, told = compiled(step)(state, batch)
             losses.append(float(told["loss"]))
     # Reported in float32.
     assert losses[1] - losses[0] == pytest.approx(1.5 * 0.01 * numbers, rel=1e-5)
@@ -169,17 +179,18 @@ def test_the_page_s_example_of_a_method_minimises_what_it_says():
         del sys.modules[there.__name__]
     spec = dataclasses.replace(small.SPEC, dropout=(0.0, 0.0), dtype="float64")
     with jax.enable_x64(True):
-        variables = fresh_variables(spec, small.SHAPE, random_key(1, "init"))
+        variables = networks.drawn(spec, small.SHAPE, np.random.default_rng(1))
         image = jnp.asarray(small.volumes()[:4], float)
         batch = Batch(image[:2], jnp.arange(2), jnp.ones(2), image[2:])
         losses = []
         for objective in made:
             step = StepSettings(spec, objective=objective)
             state = init_state(step, variables, random_key(1, "dropout"))
-            _, told = jax.jit(partial(train_step, step, forms="xla"))(state, batch)
+            _, told = compiled(step)(state, batch)
             losses.append(float(told["loss"]))
-        logits, _ = CNN(spec, forms="xla").apply(
-            variables, image[2:], train=True, mutable=["batch_stats"]
+        network = CNN(spec, forms="reference")
+        logits, _ = quick(partial(network.apply, train=True, mutable=["batch_stats"]))(
+            variables, image[2:]
         )
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wanted = -(shares * np.log(shares)).sum(1).mean()
@@ -232,11 +243,12 @@ def test_an_interrupted_training_goes_on_to_the_same_bits_and_trains_what_it_sho
         training = resume(how, job, TrainingCheckpoints(folder))
         return fit(how, [training], feed, programs, Control(interrupted=interrupted))[0]
 
-    whole = train(tmp_path / "whole")
     calls = iter(range(1000))
-    with pytest.raises(Interrupted):
-        train(tmp_path / "cut", lambda: next(calls) == 4)
-    ended = train(tmp_path / "cut")
+    with quickly():  # one program does it all
+        whole = train(tmp_path / "whole")
+        with pytest.raises(Interrupted):
+            train(tmp_path / "cut", lambda: next(calls) == 4)
+        ended = train(tmp_path / "cut")
     jax.tree.map(np.testing.assert_array_equal, ended.state, whole.state)
     first = begin(how, job).state.params
     mask = trainable_mask(how.step.rules, first)
@@ -259,9 +271,10 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(name):
         spec = CNNSpec(repetitions=(1,), filters=(4,), fc=(8,), dropout=(0.5, 0.3), dtype="float64")
         spec, objective = gated(spec, name), OBJECTIVES[name]
         step = StepSettings(spec, OptimizerSettings(learning_rate=1e-2), objective=objective)
-        variables = fresh_variables(spec, small.SHAPE, random_key(1, "init"))
-        layers = objective.layers(spec, variables["params"], typed_key(random_key(1, "site")))
-        layers = jax.tree.map(lambda p: jnp.asarray(p, float), layers)
+        variables = networks.drawn(spec, small.SHAPE, np.random.default_rng(1))
+        draw = quick(partial(objective.layers, spec))
+        layers = draw(variables["params"], typed_key(random_key(1, "site")))
+        layers = jax.tree.map(partial(np.asarray, dtype=float), layers)
         variables["params"] = {**variables["params"], **layers}
         state = init_state(step, variables, random_key(1, "dropout"))
         image = jnp.asarray(small.volumes()[:8], float)
@@ -270,9 +283,11 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(name):
         batch = {"tent": nothing, "l2-sp": both.replace(unlabelled=None)}.get(name, both)
         parts = jax.tree.map(lambda x: x.reshape(2, len(x) // 2, *x.shape[1:]), batch)
         in_part = partial(train_step, step, batch_axis="part", forms="xla")
+        in_parts = jax.vmap(in_part, (None, 0), axis_name="part")
+        in_parts, at_once = quick(in_parts), compiled(step)
         for _ in range(2):  # the second with something remembered
-            found, told = jax.jit(jax.vmap(in_part, (None, 0), axis_name="part"))(state, parts)
-            state, whole = jax.jit(partial(train_step, step, forms="xla"))(state, batch)
+            found, told = in_parts(state, parts)
+            state, whole = at_once(state, batch)
             close = partial(np.testing.assert_allclose, rtol=1e-7, atol=1e-10)
             for part in range(2):
                 jax.tree.map(close, jax.tree.map(lambda x, part=part: x[part], found), state)
