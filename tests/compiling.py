@@ -13,8 +13,10 @@ import jax
 
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 """Options of `jax.jit`."""
+SOON = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+"""For programs of many filters, which `QUICKLY` makes compute for longer than these passes take."""
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-"""The same for the environment of a command."""
+"""`QUICKLY` for the environment of a command."""
 
 
 @contextlib.contextmanager

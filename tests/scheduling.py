@@ -2,11 +2,12 @@
 
 from xdist.scheduler import LoadFileScheduling
 
-# Its template, and the program that draws scans from it, are made once a process.
-_TOGETHER = "tests/simulation/"
+# The template of simulated scans, and the programs that draw from it, are made once a process.
+_SIMULATION = "tests/simulation/"
+_TOGETHER = (_SIMULATION, "tests/study/test_making.py", "tests/test_examples.py")
 # In descending order of processor time; one that is begun last would run alone at the end.
 _LONGEST = (
-    _TOGETHER,
+    *_TOGETHER,
     "tests/models/test_reference_results.py",
     "tests/abuse/test_abuse.py",
     "tests/reporting/test_report.py",
@@ -28,11 +29,11 @@ _LONGEST = (
 
 
 class LongestFirst(LoadFileScheduling):
-    """A file, or a room whose files share what takes long, stays on one worker."""
+    """A file, and files that share what takes long, stay on one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return _TOGETHER if file.startswith(_TOGETHER) else file
+        return _SIMULATION if file.startswith(_TOGETHER) else file
 
 
 def place(nodeid: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mri_jax.models.conv_layer import Features, Parameters, Setting, conv_layer, reference
 from mri_jax.models.conv_layer.arguments import Norm
-from tests.compiling import QUICKLY
+from tests.compiling import SOON
 
 
 def volumes(rng, shape, background):
@@ -20,12 +20,13 @@ def volumes(rng, shape, background):
     return x
 
 
-def layer_results(form, arrays, norm, running, pool):
+def layer_results(form, arrays, norm, running, pool, few_passes=False):
     """Returns output, statistics and the gradients of all inputs of one conv layer.
 
-    The forms under test are compiled as users compile them, the plain form by fewer passes.
+    The forms under test are compiled as users compile them, if not asked otherwise, the plain form
+    by fewer passes.
     """
-    compiled = _plain_layer if form == "reference" else _layer
+    compiled = _quick_layer if few_passes or form == "reference" else _layer
     return compiled(form, arrays, norm, running, pool)
 
 
@@ -50,7 +51,7 @@ def _layer_results(form, arrays, norm, running, pool):
 
 
 _layer = partial(jax.jit, static_argnums=(0, 4))(_layer_results)
-_plain_layer = jax.jit(_layer_results, static_argnums=(0, 4), compiler_options=QUICKLY)
+_quick_layer = jax.jit(_layer_results, static_argnums=(0, 4), compiler_options=SOON)
 
 
 def _neighbours(x):

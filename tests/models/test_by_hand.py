@@ -5,8 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from mri_jax.backend import FEW_PASSES
 from mri_jax.models import CNN, CNNSpec
+from tests.compiling import QUICKLY
 from tests.conftest import needs_compiler
 from tests.models import by_hand
 from tests.models.layers import volumes
@@ -16,7 +16,7 @@ SHAPE = (9, 10, 11)
 SMALL = {"repetitions": (1, 2), "filters": (4, 20), "fc": (12,), "dropout": (0, 0)}
 
 
-def step_of(network, variables, x, labels):
+def step_of(network, variables, x, labels, compiler_options):
     """Returns outputs, loss and gradients of a training forward pass."""
 
     def loss_of(params, x):
@@ -25,8 +25,8 @@ def step_of(network, variables, x, labels):
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels)
         return losses.mean(), outputs
 
-    plain = FEW_PASSES if network.forms == "reference" else None
-    run = jax.jit(jax.value_and_grad(loss_of, (0, 1), has_aux=True), compiler_options=plain)
+    run = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
+    run = jax.jit(run, compiler_options=compiler_options)
     return run(variables["params"], x)
 
 
@@ -36,6 +36,7 @@ def assert_close(ours, expected, what):
     assert np.abs(np.asarray(ours) - expected).max() <= 1e-6 * largest, what
 
 
+# Each alone by few passes, all of them together as users compile them.
 NATIVE = [
     {"attention": "se"},
     {"attention": "spatial"},
@@ -44,21 +45,25 @@ NATIVE = [
     {"norm": "instance"},
     {"norm": "group"},
     {"residual": True},
-    {"residual": True, "norm": "group", "attention": "cbam"},
 ]
+TOGETHER = {"residual": True, "norm": "group", "attention": "cbam"}
 OTHERS = [
-    ("xla", {"attention": "spatial"}),
-    ("xla", {"residual": True, "norm": "instance", "filters": (4, 4)}),
-    ("reference", {"attention": "cbam"}),
-    ("reference", {"residual": True, "norm": "group"}),
+    ("xla", {"attention": "spatial"}, None),
+    ("xla", {"residual": True, "norm": "instance", "filters": (4, 4)}, None),
+    ("reference", {"attention": "cbam"}, QUICKLY),
+    ("reference", {"residual": True, "norm": "group"}, QUICKLY),
 ]
 
 
 @pytest.mark.parametrize(
-    ("forms", "options"),
-    [*(pytest.param("native", each, marks=needs_compiler) for each in NATIVE), *OTHERS],
+    ("forms", "options", "compiler_options"),
+    [
+        *(pytest.param("native", each, QUICKLY, marks=needs_compiler) for each in NATIVE),
+        pytest.param("native", TOGETHER, None, marks=needs_compiler),
+        *OTHERS,
+    ],
 )
-def test_outputs_loss_and_every_gradient(rng, forms, options):
+def test_outputs_loss_and_every_gradient(rng, forms, options, compiler_options):
     spec = CNNSpec(**(SMALL | options), dtype="float64")
     x, labels = volumes(rng, (3, *SHAPE, 1), -0.7), np.array([0, 1, 1])
     with jax.enable_x64(True):
@@ -68,7 +73,7 @@ def test_outputs_loss_and_every_gradient(rng, forms, options):
     )
     with jax.enable_x64(True):
         (our_loss, outputs), (ours, ours_of_volumes) = step_of(
-            CNN(spec, forms=forms), variables, x, labels
+            CNN(spec, forms=forms), variables, x, labels, compiler_options
         )
     assert our_loss == pytest.approx(loss, rel=1e-6)
     assert_close(outputs.logits, logits, "logits")

@@ -41,7 +41,8 @@ def double_precision():
         yield
 
 
-# Every example compiles two programs.
+# Every example compiles two programs: the few by few passes, the many as users compile them, as the
+# networks below and in test_by_hand.py and test_reference_results.py are.
 few, many = settings(max_examples=5, deadline=None), settings(max_examples=60, deadline=None)
 FORMS = pytest.mark.parametrize(
     "form", ["xla", "lanes", "volume", pytest.param("native", marks=needs_compiler)]
@@ -59,7 +60,9 @@ LAYERS = given(
 )
 
 
-def check_layer(form, batch, size, channels, filters, pool, train, normed, background, seed):
+def check_layer(
+    form, few_passes, batch, size, channels, filters, pool, train, normed, background, seed
+):
     size = tuple(max(s, 2) for s in size) if pool else size
     arrays = random_layer(seed, batch, size, channels, filters, background)
     norm, of_layer = (random_norm(seed + shift, n) for shift, n in ((1, channels), (2, filters)))
@@ -67,14 +70,15 @@ def check_layer(form, batch, size, channels, filters, pool, train, normed, backg
         arrays, norm = exact((arrays, norm))
     running = None if train else Moments(of_layer.mean, 0.5 + jnp.abs(of_layer.factor))
     given = arrays, norm if normed else None, running, pool
-    assert_same(layer_results(form, *given), layer_results("reference", *given), 1e-10)
+    found = layer_results(form, *given, few_passes=few_passes)
+    assert_same(found, layer_results("reference", *given), 1e-10)
 
 
 @FORMS
 @few
 @LAYERS
 def test_a_layer_agrees_with_the_plain_form(form, **layer):
-    check_layer(form, **layer)
+    check_layer(form, True, **layer)
 
 
 @pytest.mark.slow
@@ -82,7 +86,7 @@ def test_a_layer_agrees_with_the_plain_form(form, **layer):
 @many
 @LAYERS
 def test_many_layers_agree_with_the_plain_form(form, **layer):
-    check_layer(form, **layer)
+    check_layer(form, False, **layer)
 
 
 select_windows = jax.jit(pooling.select_windows)

@@ -36,6 +36,7 @@ def test_scans_analysed_although_quality_control_left_them_out_are_counted(tmp_p
     assert "quality control" not in recorded(tmp_path / "none", {"despite_exclusion": 0})[1]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_network_that_decides_one_class_on_a_target_is_named(tmp_path):
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(tmp_path / "run", cohorts=cohorts, baselines=())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import synthetic_run
 
 from mri_jax import files
@@ -53,6 +54,7 @@ def test_the_first_clear_gain_is_named_with_its_number_of_subjects(tmp_path):
     assert "same subjects throughout: ADNI2" in curve(section, analysis).caption
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_page_has_the_curve_and_the_table(tmp_path):
     written = write_report([str(study(tmp_path / "run"))])
     page = written.page.read_text(encoding="utf-8")

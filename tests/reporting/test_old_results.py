@@ -71,6 +71,7 @@ def test_what_its_runs_are_is_read_from_its_config(run):
         assert known["baseline-age-sex"] == Variant("baseline-age-sex")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_without_a_config_the_report_says_what_it_cannot_show(tmp_path):
     bare = shutil.copytree(RECORDED, tmp_path / "bare")
     (bare / results.CONFIG).unlink()

@@ -1,6 +1,7 @@
 """How far apart two sites are, from features that are known."""
 
 import numpy as np
+import pytest
 import synthetic_run
 
 from mri_jax.arrays import write_npz
@@ -42,6 +43,7 @@ def test_the_table_tells_the_source_networks_features_from_the_adapted_ones(tmp_
     assert {row[1].text for row in sites_table(few.sections[0], few).rows} == {"too few scans"}
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_figure_has_a_panel_a_method_and_stays_out_of_shared_pages(tmp_path):
     run = study(tmp_path / "run")
     analysis = analyse(load_runs([str(run)]))
