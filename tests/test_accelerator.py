@@ -29,6 +29,34 @@ def script(path, *more):
     return json.loads(path.read_text(encoding="utf-8")), done.stdout
 
 
+# Multiply-adds of a volume: conv1 of 2 filters, without a gradient of its input, the others of 4,
+# 8, 16 and 32, and the FC layers.
+OTHERS = 4352 * 216 + 512 * 864 + 64 * 3456 + 8 * 13824 + 32 * 128 + 128 * 64 + 64 * 2
+GFLOP = 2e-9 * 2 * (2 * (32 * 35 * 33) * 54 + 3 * OTHERS)
+
+
+def test_shares_are_of_what_takes_longer_and_hours_go_with_the_step(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import accelerator
+
+    (case,) = accelerator.cases(SimpleNamespace(tiny=True, cpu=True))
+    machine = {"bytes_per_s": 1e11, "flops_per_s": {"float32": 2e9}}
+    in_all = []
+    for median in (40.0, 80.0):
+        row = {"contender": "ours", "median_ms": median, "bytes": 3e9}
+        found = accelerator.with_shares({**case.told, "rows": [row]}, machine)
+        assert found["gflop"] == pytest.approx(GFLOP)
+        assert row["ms_by_bytes"] == pytest.approx(30)
+        assert row["ms_by_arithmetic"] == pytest.approx(1e3 * GFLOP / 2)
+        assert row["share"] == pytest.approx(max(30, 500 * GFLOP) / median)
+        paper = accelerator_parts.extrapolated({"tiny": True, "found": {"steps": [found]}})
+        assert set(paper["hours"]) == {"source", "tune", "validation", "evaluation"}
+        assert paper["hours_in_all"] == pytest.approx(sum(paper["hours"].values()))
+        in_all.append(paper["hours_in_all"])
+    assert in_all[1] == pytest.approx(2 * in_all[0])
+
+
+@pytest.mark.slow
 def test_steps_are_timed_and_the_paper_extrapolated(tmp_path):
     found, said = script(tmp_path / "found.json", "--parts", "machine", "steps", "extrapolated")
     assert found["machine"]["device"] == "cpu"
@@ -38,11 +66,7 @@ def test_steps_are_timed_and_the_paper_extrapolated(tmp_path):
     (ours,) = case["rows"]
     assert ours["contender"] == "ours"
     assert 0 < ours["min_ms"] <= ours["median_ms"] < 1e4
-    # Multiply-adds of a volume: conv1 of 2 filters, without a gradient of its input, the others
-    # of 4, 8, 16 and 32, and the FC layers.
-    others = 4352 * 216 + 512 * 864 + 64 * 3456 + 8 * 13824 + 32 * 128 + 128 * 64 + 64 * 2
-    adds = 2 * (32 * 35 * 33) * 54 + 3 * others
-    assert case["gflop"] == pytest.approx(2e-9 * 2 * adds)
+    assert case["gflop"] == pytest.approx(GFLOP)
     assert ours["share"] == pytest.approx(
         max(ours["ms_by_bytes"], ours["ms_by_arithmetic"]) / ours["median_ms"]
     )

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mri_jax.backend import FEW_PASSES
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNN, CNNSpec
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training import freezing, step
 from mri_jax.training.state import Batch
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
+from tests.compiling import QUICKLY
 from tests.conftest import needs_compiler
 from tests.networks import apply
 
@@ -42,8 +44,9 @@ def start(settings, seed=0):
     return step.init_state(settings, variables, random_key(seed, "dropout"))
 
 
-def run(settings, state, batches, forms=None):
-    advance = jax.jit(functools.partial(step.train_step, settings, forms=forms))
+def run(settings, state, batches, forms=None, compiler_options=None):
+    advance = functools.partial(step.train_step, settings, forms=forms)
+    advance = jax.jit(advance, compiler_options=compiler_options)
     history = []
     for batch in batches:
         state, metrics = advance(state, batch)
@@ -78,7 +81,7 @@ def test_frozen_parameters_and_statistics_are_bit_identical_after_fifty_steps(rn
 def test_adapting_statistics_moves_them_and_not_the_parameters(rng):
     settings = settings_for("head", frozen_statistics="adapt")
     begun = start(settings)
-    state, _ = run(settings, begun, [batch_of(rng)])
+    state, _ = run(settings, begun, [batch_of(rng)], compiler_options=QUICKLY)
     assert int(state.batch_stats["bn1"]["count"]) == 1
     assert not np.array_equal(begun.batch_stats["bn1"]["mean"], state.batch_stats["bn1"]["mean"])
     np.testing.assert_array_equal(begun.params["bn1"]["scale"], state.params["bn1"]["scale"])
@@ -99,7 +102,8 @@ def test_kernels_decay_by_the_rate_and_nothing_else_does(rng):
     )
     begun = start(plain)
     without, with_decay = (
-        leaves_by_path(run(s, start(s), [batch])[0].params) for s in (plain, decaying)
+        leaves_by_path(run(s, start(s), [batch], compiler_options=QUICKLY)[0].params)
+        for s in (plain, decaying)
     )
     trains = leaves_by_path(freezing.trainable_mask(plain.rules, begun.params))
     decayed = {path for path, on in trains.items() if on and path.endswith("/kernel")}
@@ -235,7 +239,8 @@ def test_weights_drawn_without_a_volume_are_those_drawn_with_one():
     spec = CNNSpec(repetitions=(1,), filters=(4,), fc=(), dropout=(0.0,))
     key, volume = random_key(7, "init"), jnp.zeros((1, *SHAPE, 1), jnp.float32)
     drawn = fresh_variables(spec, SHAPE, key)
-    plain = jax.jit(functools.partial(CNN(spec).init, train=False))(typed_key(key), volume)
+    init = functools.partial(CNN(spec).init, train=False)
+    plain = jax.jit(init, compiler_options=FEW_PASSES)(typed_key(key), volume)
     assert float(jnp.abs(drawn["params"]["conv1"]["kernel"]).max()) > 0.01
     jax.tree.map(np.testing.assert_array_equal, drawn, plain)
 
