@@ -56,7 +56,6 @@ def test_shares_are_of_what_takes_longer_and_hours_go_with_the_step(monkeypatch)
     assert in_all[1] == pytest.approx(2 * in_all[0])
 
 
-@pytest.mark.slow
 def test_steps_are_timed_and_the_paper_extrapolated(tmp_path):
     found, said = script(tmp_path / "found.json", "--parts", "machine", "steps", "extrapolated")
     assert found["machine"]["device"] == "cpu"
