@@ -14,6 +14,7 @@ from mri_jax.training.folds import Programs, Steps
 from mri_jax.training.packed import packed, unpacked
 from mri_jax.training.step import OptimizerSettings, packed_step
 from mri_jax.training.wave import Wave
+from tests.compiling import QUICKLY, quickly
 from tests.training.test_step import SPEC, batch_of, run, settings_for, start
 
 
@@ -40,10 +41,11 @@ def test_packed_steps_are_the_steps_of_the_whole_state(rng, platform, layers):
     begun = dataclasses.replace(start(settings), memory={"seen": jnp.arange(3.0)})
     batches = [batch_of(rng) for _ in range(3)]
     batches.insert(1, batches[0].replace(weight=batches[0].weight * jnp.nan))
-    expected, history = run(settings, begun, batches, forms="reference")
+    expected, history = run(settings, begun, batches, "reference", QUICKLY)
     few = packed(begun, settings.rules)
     assert_same(unpacked(few, begun, settings.rules), begun, rtol=0)
-    advance = jax.jit(partial(packed_step, settings, like=begun, forms="reference"))
+    step = partial(packed_step, settings, like=begun, forms="reference")
+    advance = jax.jit(step, compiler_options=QUICKLY)
     for batch, entry in zip(batches, history, strict=True):
         few, metrics = advance(few, batch=batch)
         np.testing.assert_allclose(metrics["loss"], entry["loss"], rtol=1e-4)
@@ -87,7 +89,8 @@ def test_a_program_of_many_steps_takes_them_one_by_one(rng, monkeypatch):
                 taken += np.asarray(metrics["loss"])[part.active].tolist()
         return wave.fetch(state)[0], taken
 
-    (whole, losses), (single, one_by_one) = after(3), after(1)
+    with quickly():
+        (whole, losses), (single, one_by_one) = after(3), after(1)
     np.testing.assert_allclose(losses, one_by_one, rtol=1e-4)
     assert int(whole.step) == 2
     assert whole.params["conv1"]["kernel"].shape == (3, 3, 3, 1, SPEC.filters[0])

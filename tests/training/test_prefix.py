@@ -14,9 +14,17 @@ from mri_jax.training.freezing import rules_for
 from mri_jax.training.loop import Control, fit, resume, with_step
 from mri_jax.training.prefix import frozen_layers, on_features
 from mri_jax.training.wave import Wave
+from tests.compiling import quickly
 from tests.training.small import LABELS, SPEC, job, settings, volumes
 
 PROGRAMS = Programs(Wave((jax.local_devices()[0],)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """Two ways to one training are compared; the arithmetic of steps is in `test_step`."""
+    with quickly():
+        yield
 
 
 def tuning(layers: str):

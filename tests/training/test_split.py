@@ -9,7 +9,6 @@ import pytest
 
 from mri_jax.keys import random_key, typed_key
 from mri_jax.models import CNNSpec
-from mri_jax.models.cnn import fresh_variables
 from mri_jax.models.conv_layer.moments import of_volumes, of_whole_batch
 from mri_jax.training.augment import AugmentSettings, augment
 from mri_jax.training.state import Batch
@@ -21,8 +20,11 @@ from mri_jax.training.step import (
     train_step,
 )
 from tests.compiling import QUICKLY
+from tests.networks import drawn
 
 SHAPE = (9, 12, 11)
+# What stands for devices is a program that no user compiles.
+quick = partial(jax.jit, compiler_options=QUICKLY)
 
 
 def batch_of(size):
@@ -53,15 +55,15 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(forms, size, parts, opti
             OptimizerSettings(learning_rate=1e-2, clip_norm=1.0),
             LossSettings(label_smoothing=0.1),
         )
-        variables = fresh_variables(spec, SHAPE, random_key(1, "init"))
+        variables = drawn(spec, SHAPE, np.random.default_rng(1))
         signs = jnp.array([1.0, -1.0, 1.0, -1.0])
         variables["params"][spec.norm_names[0]]["scale"] = signs
         state = init_state(settings, variables, random_key(1, "dropout"))
         batch = batch_of(size)
         split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
         in_part = partial(train_step, settings, batch_axis="part", forms=forms)
-        step = jax.jit(jax.vmap(in_part, (None, 0), axis_name="part"))
-        in_one = jax.jit(partial(train_step, settings, forms=forms), compiler_options=QUICKLY)
+        step = quick(jax.vmap(in_part, (None, 0), axis_name="part"))
+        in_one = quick(partial(train_step, settings, forms=forms))
         whole = in_one(state, batch)
         found = step(state, split)
         close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
@@ -93,8 +95,8 @@ def test_a_volume_is_altered_alike_in_parts_and_in_one_piece():
     settings = AugmentSettings(flip=True, shift=1, intensity=0.1, noise=0.2)
     image = jnp.asarray(batch_of(4).image, jnp.float32)
     key = typed_key(random_key(5, "augment"))
-    whole = jax.jit(partial(augment, settings), compiler_options=QUICKLY)(key, image)
-    alter = jax.jit(jax.vmap(lambda part: augment(settings, key, part, "part"), axis_name="part"))
+    whole = quick(partial(augment, settings))(key, image)
+    alter = quick(jax.vmap(lambda part: augment(settings, key, part, "part"), axis_name="part"))
     parts = alter(image.reshape(2, 2, *image.shape[1:]))
     np.testing.assert_allclose(parts.reshape(image.shape), whole, atol=1e-6)
     assert not np.allclose(whole[0] - image[0], whole[2] - image[2])
