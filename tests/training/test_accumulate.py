@@ -84,7 +84,8 @@ def test_devices_that_share_a_batch_see_the_same_parts(method):
         whole, _ = stepped(settings, state, batch)
         split = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
         in_part = partial(train_step, settings, batch_axis="part", forms="xla")
-        found, _ = jax.jit(jax.vmap(in_part, (None, 0), axis_name="part"))(state, split)
+        in_parts = jax.vmap(in_part, (None, 0), axis_name="part")
+        found, _ = jax.jit(in_parts, compiler_options=QUICKLY)(state, split)
         for part in range(2):
             one = jax.tree.map(lambda x, part=part: x[part], found)
             np.testing.assert_allclose(gradient(one), gradient(whole), rtol=1e-9, atol=1e-13)
