@@ -211,7 +211,14 @@ def _cluster(study: "Study") -> "Cluster":
         ("--devices_per_fold", _PER_FOLD.value != 1),
     ):
         if asked:
-            raise UserError(f"{flag}: is for computing in this process; leave it out or --cluster")
+            raise UserError(
+                f"{flag}: is for computing in this process; it and --cluster exclude each other"
+            )
+    if supervision.several(os.environ):
+        raise UserError(
+            "--cluster: one process hands out work to all workers, and this is one of several (by "
+            "srun, mpirun or JAX_COORDINATOR_ADDRESS); start it once"
+        )
     return Cluster.parse(_CLUSTER.value or "", _OPEN.value)
 
 

@@ -168,7 +168,7 @@ def run_part(part: str, folder: Path, scans: int) -> None:
 
 def drawn(found: dict[str, list[tuple[float, float]]], scans: list[int]) -> Figure:
     """Returns seconds and memory against the number of scans, on logarithmic axes."""
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
     for place, (axes, what) in enumerate(
         zip(figure.subplots(1, 2), ("seconds", "most memory, GB"), strict=True)
     ):
@@ -180,7 +180,8 @@ def drawn(found: dict[str, list[tuple[float, float]]], scans: list[int]) -> Figu
     x = np.array(scans, float)
     axes.loglog(x, 0.02 * x / x[0], ":", color="0.5", label="n")
     axes.loglog(x, 0.02 * x * np.log(x) / (x[0] * np.log(x[0])), "--", color="0.5", label="n log n")
-    axes.legend(fontsize=7)
+    figure.axes[1].set_ylim(0.1, 10.0)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure
 
 

@@ -31,8 +31,10 @@ def several(environment: Mapping[str, str]) -> bool:
     """Returns whether the environment says that this process is one of several.
 
     That is so in a step of ``srun`` or ``mpirun`` with several tasks, on a host of a TPU pod slice,
-    and where JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.
+    and where JAX_COORDINATOR_ADDRESS is set, JAX_NUM_PROCESSES (which is needed then) not being 1.
     """
+    if COORDINATOR in environment:
+        return environment.get(COUNT) != "1"
     counts = [environment.get(name, "") for name in _COUNTS]
     more = any(text.isdecimal() and int(text) > 1 for text in counts)
     return more or "," in environment.get("TPU_WORKER_HOSTNAMES", "")

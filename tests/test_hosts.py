@@ -1,6 +1,7 @@
 """One study by several processes, which stand for hosts, over the loopback address."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -40,10 +41,33 @@ def cohorts(tmp_path_factory):
         ({"TPU_WORKER_HOSTNAMES": "10.0.0.1"}, False),
         ({"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}, True),
         ({"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "2"}, True),
+        ({"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "1"}, False),
+        ({"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234"}, True),  # refused when it joins
     ],
 )
 def test_the_environment_tells_whether_there_are_other_processes(variables, several):
     assert supervision.several(variables) == several
+
+
+@pytest.mark.parametrize(
+    ("count", "index", "told"),
+    [
+        ("", "0", "JAX_NUM_PROCESSES: '' must be a whole number, beside JAX_COORDINATOR_ADDRESS"),
+        ("2", "", "JAX_PROCESS_ID: '' must be a whole number, beside JAX_COORDINATOR_ADDRESS"),
+        ("2", "5", "JAX_PROCESS_ID: 5 must be from 0 to 1, as JAX_NUM_PROCESSES is 2"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused_before_anybody_waits(
+    monkeypatch, count, index, told
+):
+    for name, value in zip(
+        (supervision.COORDINATOR, supervision.COUNT, supervision.INDEX),
+        ("10.0.0.1:1234", count, index),
+        strict=True,
+    ):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(told)):
+        hosts.join()
 
 
 def test_what_a_process_says_is_passed_on_without_how_jax_ends_it():

@@ -25,7 +25,8 @@ _QUEUES = {
     "htcondor": "HTCondorCluster",
     "moab": "MoabCluster",
 }
-_FORMS = f"ADDRESS, FILE of a scheduler, {LOCAL}:N or {', '.join(f'{q}:N' for q in _QUEUES)}"
+_OF_QUEUES = ", ".join(f"{queue}:N" for queue in _QUEUES)
+_FORMS = f"ADDRESS (tls://HOST:PORT), FILE of a scheduler, {LOCAL}:N or {_OF_QUEUES}"
 # Seconds in which a Dask scheduler must answer.
 _SCHEDULER_TIMEOUT = 10.0
 # How many workers may die in a task before it is given up; a preemptible pool brings some.

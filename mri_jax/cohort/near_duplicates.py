@@ -122,14 +122,18 @@ def compared(own: np.ndarray, mirrored: Callable[[np.ndarray], np.ndarray]) -> C
       The vectors. Few volumes take off a part of their mean only, so that two rescans among three
       volumes do not cancel each other.
     """
-    about = np.asarray(own, np.float32)
+    about = np.array(own, np.float32)
     there = _speak(about)
-    total = about[there].sum(axis=0)
+    total = about.sum(axis=0)
     # The same in a mirror, so that what is taken off the volumes is taken off their mirror images.
     mean = (total + mirrored(total)) / 2 / (there.sum() + _PRIOR)
-    about = (about - mean) * there[:, None]
-    norm = np.linalg.norm(about, axis=1, keepdims=True)
-    return Compared(about / np.where(norm > 0, norm, 1.0), mirrored)
+    for start in range(0, len(about), _BLOCK):  # in place: it may be most of the memory there is
+        block = about[start : start + _BLOCK]
+        block -= mean
+        block *= there[start : start + _BLOCK, None]
+        norm = np.linalg.norm(block, axis=1, keepdims=True)
+        block /= np.where(norm > 0, norm, 1.0)
+    return Compared(about, mirrored)
 
 
 def calibrate(volumes: Compared, subjects: Sequence[str]) -> Threshold:
@@ -177,7 +181,7 @@ def _end_of_others(volumes: Compared, names: np.ndarray) -> float:
 
 def _speak(vectors: np.ndarray) -> np.ndarray:
     """Returns (N,) bool: which volumes have a description."""
-    return np.asarray((vectors != 0).any(axis=1))
+    return np.array([vector.any() for vector in vectors], bool)
 
 
 def _repeated(names: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ def announcement(study: Study, plan: Plan, catalogue: Catalogue, folders: StageF
     told = [
         unmeant(study.preset, catalogue.grid.spacing),
         _narrow(study),
+        *_in_parts(study),
         *notes_on(plan, catalogue),
     ]
     notes = [f"note: {note}" for note in told if note]
@@ -44,6 +45,19 @@ def _narrow(study: Study) -> str:
     which = "" if len(narrow) == len(study.runs) else f" of {listed(narrow)}"
     said = "are of bfloat16, parameters, statistics and loss of float32"
     return f"activations{which} {said} ({named('model.dtype')})" if narrow else ""
+
+
+def _in_parts(study: Study) -> list[str]:
+    """Returns what is said of BatchNorm where it has the statistics of single volumes."""
+    alone = [
+        run.name
+        for run in study.runs
+        if run.spec.norm == "batch" and 1 < run.train.accumulate == run.train.batch
+    ]
+    if not alone:
+        return []
+    which = f"{named('train.accumulate')} divides a batch of {listed(alone)} into single volumes"
+    return [f"{which}, each of which BatchNorm normalises by itself, as an instance norm would"]
 
 
 def notes_on(plan: Plan, catalogue: Catalogue) -> list[str]:

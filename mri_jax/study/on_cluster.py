@@ -265,6 +265,8 @@ def _await_worker(
     if queued:
         say(f"waiting for the first of {cluster.workers} jobs of {cluster.kind}")
     needed = cluster.workers if cluster.kind == "local" else 1
+    if not queued and len(client.nthreads()) < needed:
+        say(f"waiting for workers, at most {_PATIENCE:.0f} s")
     until = time.monotonic() + _PATIENCE
     while len(client.nthreads()) < needed:
         if interrupted():
@@ -272,8 +274,8 @@ def _await_worker(
         if not queued and time.monotonic() > until:
             raise UserError(
                 f"--cluster: {cluster.address or cluster.kind}: no worker is there after "
-                f"{_PATIENCE:.0f} s; start some with `dask worker ADDRESS --nthreads 1 "
-                f"--resources {DEVICE}=1`"
+                f"{_PATIENCE:.0f} s; start some with `dask worker ADDRESS --nworkers 1 "
+                f"--nthreads 1 --resources {DEVICE}=1`"
             )
         time.sleep(_LOOK)
 

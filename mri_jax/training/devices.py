@@ -93,7 +93,11 @@ def start(
     if devices_per_fold < 1:
         raise UserError(f"--devices_per_fold: {devices_per_fold} must be at least 1")
     if len(devices) % devices_per_fold:
-        more = "; --cpu_folds says how many a CPU is" if devices[0].platform == "cpu" else ""
+        more = (
+            "; a CPU is one device, or as many as --cpu_folds says"
+            if devices[0].platform == "cpu"
+            else ""
+        )
         raise UserError(
             f"--devices_per_fold: {devices_per_fold} does not divide the "
             f"{counted(len(devices), 'device')} that there are{more}"

@@ -28,6 +28,9 @@ from mri_jax.supervision import COORDINATOR, COUNT, INDEX
 T = TypeVar("T")
 # Seconds without a sign of life after which a process is given up, and with it all others.
 _HEARTBEAT = 60
+_BEGIN = 300  # seconds in which all processes must have started
+# Where the number of this process may stand, which needs not be told where JAX finds it itself.
+_INDICES = (INDEX, "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
 _FOR_EVER = 30 * 24 * 3600 * 1000  # in ms
 # Calls of `agreed`, which have the same numbers in all processes.
 _ASKED = itertools.count()
@@ -46,11 +49,21 @@ def join() -> None:
     told: dict[str, Any] = {}
     if COORDINATOR in os.environ:
         told = {"num_processes": _number(COUNT), "process_id": _number(INDEX)}
+        if told["process_id"] >= told["num_processes"]:
+            raise UserError(
+                f"{INDEX}: {told['process_id']} must be from 0 to {told['num_processes'] - 1}, as "
+                f"{COUNT} is {told['num_processes']}"
+            )
+    if next((os.environ[name] for name in _INDICES if name in os.environ), "0") == "0":
+        print(f"waiting for the other processes of this study, at most {_BEGIN // 60} min")
     try:
         # SIGTERM is answered by this program (`mri_jax.interruption`).
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(
-            **told, heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_HEARTBEAT
+            **told,
+            initialization_timeout=_BEGIN,
+            heartbeat_timeout_seconds=_HEARTBEAT,
+            shutdown_timeout_seconds=_HEARTBEAT,
         )
     except (RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())

@@ -54,6 +54,14 @@ def test_a_preset_for_other_volumes_is_told_before_the_study(tmp_path):
             f"note: preset paper is meant for volumes at 1 mm, and these are at {GRID.spacing:g} mm"
         )
         assert said.count(line) == count
+        assert "train.accumulate" not in said
+    for accumulate, norm, told in ((1, "batch", 0), (2, "batch", 1), (2, "group", 0)):
+        study = studies.study(
+            "baseline", targets=("ADNI2",), train__accumulate=accumulate, model__norm=norm,
+            **small, **places,
+        )  # fmt: skip
+        said = announcement(study, make_plan(study, catalogue), catalogue, folders)
+        assert said.count("note: config.train.accumulate divides a batch of cnn2") == told
 
 
 def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path):
