@@ -105,11 +105,15 @@ def _line(name: str, *columns: str) -> str:
 
 
 def _evaluation_seconds(stages: Sequence[EvaluateStage], costs: Costs, grid: Grid) -> float:
-    seconds = 0.0
+    """Returns seconds of evaluating networks, each of which sees each of its scans once."""
+    networks: dict[str, tuple[TrainStage, set[int]]] = {}
     for stage in stages:
-        program = costs.program(stage.network.fit, grid)
-        seconds += program.of_evaluation(len(stage.tested), costs.wave)
-    return seconds / costs.wave.folds
+        seen = networks.setdefault(stage.network.fingerprint, (stage.network, set()))[1]
+        seen.update(stage.tested.rows)
+    return sum(
+        costs.program(network.fit, grid).of_evaluation(len(seen), costs.wave)
+        for network, seen in networks.values()
+    ) / costs.wave.folds  # fmt: skip
 
 
 def _training_seconds(

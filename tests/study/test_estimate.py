@@ -99,8 +99,8 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     # 16 scans are 8 steps; 4 held-out ones fill a batch of 8; a save each 10 s of 100 s, and one.
     source = 5 * (3.0 + 10 * (8 * 1.0 + 8 * 0.25) + 10 * 2.0) + 100.0
     assert line_of(text, "source cnn2-w1")[1:] == ["5", "0", duration(source), "3,072"]
-    # 5 networks: the held-out fold (4 scans) and the target (20), in batches of 8.
-    evaluation = 5 * (2 * 4.0 + (8 + 24) * 0.5)
+    # 5 networks, each read once: the held-out fold (4 scans) and the target (20), in batches of 8.
+    evaluation = 5 * (4.0 + 24 * 0.5)
     assert line_of(text, "evaluate")[1:] == ["10", "0", duration(evaluation)]
     assert line_of(text, "baseline")[1:] == ["10", "0", "12 min"]
     total = 3600 + source + evaluation + 720
@@ -116,7 +116,7 @@ def test_time_follows_from_steps_epochs_saves_and_devices(study_and_plan, tmp_pa
     assert line_of(two, "source cnn2-w1")[3] == duration(3 * each + 2 * 100)
     # Split by sixteen, a batch of evaluation is sixteen volumes.
     split = report(plan, StageFolders(tmp_path), Known(1, split=16))
-    longer = duration(5 * (2 * 4.0 + (16 + 32) * 0.5))
+    longer = duration(5 * (4.0 + 32 * 0.5))
     assert line_of(split, "evaluate")[3] == longer != duration(evaluation)
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 
 from mri_jax.interruption import Interrupted
 from mri_jax.keys import random_key
+from mri_jax.models import CNN
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, Streamed, ahead
 from mri_jax.training.folds import Programs
-from mri_jax.training.inference import cross_entropy, predict
+from mri_jax.training.inference import cross_entropy, outputs, predict
 from mri_jax.training.loop import Control, epoch_order, fit, resume, with_step
 from mri_jax.training.wave import Wave
 from mri_jax.volumes.normalise import Normalisation
@@ -116,6 +118,23 @@ def test_cross_entropy_is_that_of_any_number_of_classes():
     two[:50, 1] = two[:50, 0]
     margin = (two[:, 1].astype(float) - two[:, 0].astype(float)) * (2 * label - 1)
     assert cross_entropy(two, label) == float(np.logaddexp(0.0, -margin).mean())
+
+
+def test_logits_and_features_of_scans_in_any_order_and_an_end_between_batches():
+    step, variables = settings().step, job(0).variables
+    feed, stacked = OnDevice(volumes(), ROWS), WAVE.stack([variables])
+    rows = [np.array([20, 3, 7, *range(8, 18)])]
+    ((logits, features),) = outputs(step, stacked, rows, feed, PROGRAMS, lambda: False)
+    (alone,) = predict(step, stacked, rows, feed, PROGRAMS)
+    np.testing.assert_allclose(logits, alone, rtol=1e-6, atol=1e-6)
+    run = partial(CNN(SPEC, forms="reference").apply, train=False, method="outputs")
+    made = jax.jit(run)(variables, volumes()[rows[0]])
+    np.testing.assert_allclose(features, made.penultimate, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, made.logits, rtol=1e-5, atol=1e-5)
+    asked = []
+    with pytest.raises(Interrupted):
+        outputs(step, stacked, rows, feed, PROGRAMS, lambda: asked.append(0) or len(asked) == 2)
+    assert len(asked) == 2  # before the second of two batches
 
 
 def test_three_classes_are_trained_and_told_apart(tmp_path):
