@@ -16,6 +16,7 @@ _DIED = "died"
 # Seconds between looks at whether to stop, without the scheduler before it is given up, and that
 # workers have to save, which is less than this process has.
 _LOOK, _PATIENCE, _SAVING = 0.5, 30.0, 9.0
+_RESTART = 15.0  # seconds in which a worker that died is started again
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,21 @@ class _Run:
       attempts: How often it was handed out.
       deaths: How many workers died in it, of which the scheduler told.
       failed: What became of it on workers that live.
+      others: The workers that may do it; empty: any.
+      missed: When they were first seen to have gone.
     """
 
     task: Task
     attempts: int = 0
     deaths: int = 0
     failed: list[Outcome] = field(default_factory=list)
+    others: frozenset[str] = frozenset()
+    missed: float | None = None
+
+    @property
+    def failed_on(self) -> frozenset[str]:
+        """Returns the addresses of the workers on which it failed."""
+        return frozenset(outcome.address for outcome in self.failed)
 
     @property
     def told(self) -> str:
@@ -112,17 +122,16 @@ def spread(
 
     def start(run: _Run) -> None:
         run.attempts += 1
-        failed = {outcome.address for outcome in run.failed}
-        others = sorted(set(client.nthreads()) - failed) if failed else []
+        run.missed = None
+        run.others = frozenset(client.nthreads()) - run.failed_on if run.failed else frozenset()
         future = client.submit(
             work,
             run.task.argument,
             key=f"{run.task.key}-{run.attempts}",
             pure=False,
             resources={DEVICE: 1},
-            # A preference: where all others have gone, any worker may do it.
-            workers=others or None,
-            allow_other_workers=bool(others),
+            # Not by preference, which an idle worker may overrule: one that fails soon is idle.
+            workers=sorted(run.others) or None,
         )
         running[future] = run
         future.add_done_callback(ended.put)
@@ -130,6 +139,20 @@ def spread(
     def start_ready() -> None:
         for task in [task for task in waiting.values() if task.after & names <= done]:
             start(_Run(waiting.pop(task.key)))
+
+    def release_forsaken() -> None:
+        """Hands out again what was kept for workers that have gone, and were not replaced soon."""
+        kept = [(future, run) for future, run in running.items() if run.others]
+        here = frozenset(client.nthreads()) if kept else frozenset()
+        for future, run in kept:
+            if run.others & here:
+                run.missed = None
+                continue
+            run.missed = run.missed or time.monotonic()
+            if here - run.failed_on or time.monotonic() - run.missed > _RESTART:
+                del running[future]
+                client.cancel(future)
+                start(run)
 
     start_ready()
     while running:
@@ -148,6 +171,10 @@ def spread(
         try:
             future = ended.get(timeout=_LOOK)
         except queue.Empty:
+            if client.status == "running":
+                release_forsaken()
+            continue
+        if future not in running:  # cancelled
             continue
         outcome = _outcome(future)
         if outcome is None:  # forgotten by a scheduler that was lost, and may be back

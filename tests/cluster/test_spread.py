@@ -66,6 +66,27 @@ def test_what_fails_on_one_worker_is_tried_on_another(client, tmp_path):
     assert line == f"{told}; it is tried on another worker"
 
 
+def fails_where_it_begins_and_dies_elsewhere(folder: str) -> Outcome:
+    first, mine = Path(folder) / "first", str(distributed.get_worker().name)
+    if not first.exists():
+        first.write_text(mine, encoding="utf-8")
+    if first.read_text(encoding="utf-8") == mine:
+        return of(FAILED, "no room")
+    if not (Path(folder) / "died").exists():
+        (Path(folder) / "died").touch()
+        os._exit(9)
+    return of(DONE)
+
+
+def test_what_is_kept_for_a_worker_that_dies_goes_to_its_successor(client, tmp_path):
+    said: list[str] = []
+    task = Task("g", "source 1", str(tmp_path))
+    assert run(client, fails_where_it_begins_and_dies_elsewhere, [task], said.append) == ["g"]
+    assert len(said) == 1
+    assert said[0].endswith("(no room); it is tried on another worker")
+    assert (tmp_path / "died").exists()
+
+
 def fails(argument: str) -> Outcome:
     return of(DONE) if argument == "good" else of(FAILED, "no room")
 
