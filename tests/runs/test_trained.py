@@ -80,6 +80,21 @@ def test_folds_normalised_each_in_its_own_way_are_refused(opened, tmp_path):
         trained.open_run(tmp_path / "run", stages=opened.results.path.parent / "stages")
 
 
+@pytest.mark.parametrize("stage", ["source", "tuned-high"])
+def test_predictions_are_what_a_network_says_of_each_scan(opened, stage):
+    """All that a network is asked about is one pass, and each answer finds its scans in it."""
+    network = opened.ensemble("cnn2-w1", stage)[0].load()
+    told = opened.results.predictions
+    told = told[told["run"].eq("cnn2-w1") & told["stage"].eq(stage) & told["fold"].eq(0)]
+    # Of the adaptation part inner networks speak.
+    told = told[told["repeat"].eq(0) & told["split"].isin(("validation", "test"))]
+    assert set(told["split"]) == {"validation", "test"}
+    keys = list(zip(told["subject_id"], told["session_id"], strict=True))
+    volumes = opened.reader(keys).load(threads=1)
+    logits = apply(network.spec, network.variables, volumes)
+    np.testing.assert_allclose(logits, told[["logit_0", "logit_1"]], atol=1e-5)
+
+
 def test_a_run_moved_with_its_stages_is_opened_from_anywhere(small_run, tmp_path, monkeypatch):
     for name in ("run", "stages"):
         shutil.copytree(small_run.parent / name, tmp_path / "moved" / name)
