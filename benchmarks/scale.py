@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -213,7 +214,8 @@ def main() -> None:
         cells = [f"{seconds:.3g} s, {size:.2g} GB" for seconds, size in rows]
         print(f"| {part} | {' | '.join(cells)} |")
     if arguments.out:
-        drawn(found, arguments.scans).savefig(arguments.out)
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            drawn(found, arguments.scans).savefig(arguments.out)
 
 
 if __name__ == "__main__":

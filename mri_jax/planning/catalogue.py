@@ -9,7 +9,7 @@ import pandas as pd
 
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import same_people
-from mri_jax.cohort.near_duplicates import Search
+from mri_jax.cohort.duplicates import Search
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.cohort.table import KEY
 from mri_jax.cohort.task import remove_earlier, select

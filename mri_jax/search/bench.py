@@ -47,6 +47,11 @@ class Bench:
         """Who is set aside."""
         return parts_of(self.study, self.study.trial({}), self.catalogue)
 
+    @cached_property
+    def feeds(self) -> Feeds:
+        """The scans' way to the devices, which keeps those that all trials share."""
+        return Feeds(self.volumes, self.study.data, self.how.devices)
+
     def plan(self, run: Run) -> Plan:
         """Returns the networks of a trial.
 
@@ -75,7 +80,7 @@ class Bench:
         Executor(
             folders=self.folders,
             volumes=self.volumes,
-            feeds=Feeds(self.volumes, self.study.data, wave),
+            feeds=self.feeds,
             wave=wave,
             interrupted=stop,
             on_epoch=on_epoch,

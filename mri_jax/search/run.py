@@ -98,6 +98,7 @@ def run(
         return
     with held:
         _choose(bench, ledgers, workdir, where)
+        del bench  # with the volumes that it holds, beside which the study's may not fit
         run_study(study, workdir, stages, how)
 
 

@@ -8,7 +8,7 @@ from etils import epath
 
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort import same_people
-from mri_jax.cohort.near_duplicates import refuse_unresolved
+from mri_jax.cohort.duplicates import refuse_unresolved
 from mri_jax.cohort.table import KEY, read_table
 from mri_jax.errors import UserError, naming
 from mri_jax.planning.catalogue import Catalogue, Key, catalogue_of

@@ -9,7 +9,7 @@ import pandas as pd
 from etils import epath
 
 from mri_jax import files, sealed
-from mri_jax.cohort import near_duplicates
+from mri_jax.cohort import duplicates, near_duplicates
 from mri_jax.cohort.leakage import refuse_same_bytes
 from mri_jax.errors import UserError
 from mri_jax.planning.catalogue import Catalogue, Key
@@ -38,7 +38,7 @@ def searched(
             scans = zip(rows["subject_id"], rows["session_id"], rows[column], strict=True)
             refuse_same_bytes(scans, f"{table}: {what}")
     found = _alike(store, catalogue.keys, elsewhere)
-    settled = near_duplicates.settled(found, catalogue.keys, table, catalogue.apart)
+    settled = duplicates.settled(found, catalogue.keys, table, catalogue.apart)
     return replace(catalogue, searched=settled)
 
 
@@ -123,8 +123,8 @@ def resolved(
     say(f"near-identical volumes: {counted(len(pairs), 'pair')} of different ids "
           + (f"({mirrored} of them mirrored) " if mirrored else "")
           + f"with a correlation of at least {limit:.3f} ({said})")  # fmt: skip
-    listed = near_duplicates.listing(pairs, keys, near_duplicates.read(file))
+    listed = duplicates.listing(pairs, keys, duplicates.read(file))
     if len(listed):
         files.write_csv(file, listed)
-    near_duplicates.check_decisions(listed, str(file))
-    return near_duplicates.dropped(listed)
+    duplicates.check_decisions(listed, str(file))
+    return duplicates.dropped(listed)

@@ -13,7 +13,7 @@ from cohort.generated_adni import write_adni
 from cohort.generated_aibl import write_aibl
 from mri_jax.cli import main
 from mri_jax.cohort import flow
-from mri_jax.cohort.near_duplicates import COLUMNS, MIRRORED
+from mri_jax.cohort.duplicates import COLUMNS, MIRRORED
 from mri_jax.cohort.table import read_table
 from mri_jax.volumes.grids import Grid
 from mri_jax.volumes.store import StoreInfo, StoreWriter

@@ -8,22 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_jax.cohort import near_duplicates
-from mri_jax.cohort.near_duplicates import (
+from mri_jax.cohort.duplicates import (
     COLUMNS,
-    LEAST,
     MIRRORED,
     NAME,
+    check_decisions,
+    dropped,
+    listing,
+    refuse_unresolved,
+    settled,
+)
+from mri_jax.cohort.near_duplicates import (
+    LEAST,
     SURE,
     Alike,
     alike,
     calibrate,
-    check_decisions,
     compared,
-    dropped,
-    listing,
     pairs_above,
-    refuse_unresolved,
-    settled,
 )
 from mri_jax.cohort.same_people import NOTHING_SAID, Apart
 from mri_jax.errors import UserError

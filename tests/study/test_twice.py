@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from mri_jax.cohort import near_duplicates
+from mri_jax.cohort import duplicates, near_duplicates
 from mri_jax.errors import UserError
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.study import twice
@@ -50,7 +50,7 @@ def searched(store, tmp_path, people=4, elsewhere=None):
     """Returns what a study notes of its search; the pair is decided about already."""
     pair = {"subject_a": "p0", "session_a": "a", "subject_b": "p3", "session_b": "a"}
     said = {**pair, "correlation": "1", "decision": "keep both", "reason": "twins"}
-    pd.DataFrame([said]).to_csv(tmp_path / near_duplicates.NAME, index=False)
+    pd.DataFrame([said]).to_csv(tmp_path / duplicates.NAME, index=False)
     catalogue = catalogue_of(store)
     catalogue = dataclasses.replace(catalogue, frame=catalogue.frame[:people])
     found = twice.searched(catalogue, store, tmp_path / "cohort.csv", elsewhere).searched
@@ -62,7 +62,7 @@ def test_a_search_is_kept_and_decisions_are_read_anew(store, searches, tmp_path)
         twice.searched(catalogue_of(store), store, tmp_path / "cohort.csv")
     assert (len(searches), len(kept(store.path))) == (1, 1)
     assert searched(store, tmp_path) == (4, 6, 1, 1)
-    (tmp_path / near_duplicates.NAME).unlink()
+    (tmp_path / duplicates.NAME).unlink()
     with pytest.raises(UserError, match=r"1 pair of volumes under different ids.*'p0' a ~ 'p3' a "):
         twice.searched(catalogue_of(store), store, tmp_path / "cohort.csv")
     assert (len(searches), len(kept(store.path))) == (1, 1)
