@@ -97,7 +97,7 @@ def canonical(subject_id: str) -> str:
     return subject_id.strip()
 
 
-@lru_cache(1 << 16)
+@lru_cache(1 << 20)  # more than a study has subjects, or none would be found again
 def person(subject_id: str) -> tuple[str, str]:
     """Returns the person behind an id: ("ADNI", RID), ("AIBL", number) or ("", the id itself).
 

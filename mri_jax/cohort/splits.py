@@ -75,8 +75,8 @@ def folds(labelled: pd.DataFrame, *, seed: int, n_folds: int = 5) -> tuple[Fold,
       UserError: Only one class, fewer subjects of a class than folds, or a missing column.
     """
     held_out = _parts(labelled, n_folds, seed, ("folds",), "folds")
-    everyone = sorted(subject for part in held_out for subject in part)
-    return tuple(Fold(tuple(s for s in everyone if s not in set(part)), part) for part in held_out)
+    everyone = {subject for part in held_out for subject in part}
+    return tuple(Fold(tuple(sorted(everyone.difference(part))), part) for part in held_out)
 
 
 def fifths(
