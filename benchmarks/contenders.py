@@ -79,7 +79,7 @@ def jax_step(case: dict) -> Steps:
     nowhere = epath.Path("no programs are kept")
     if "at_once" in case:
         folds._STEPS_PER_PROGRAM = case["at_once"]
-    wave = devices.start(nowhere, forms=forms).first(1)
+    wave = devices.start(nowhere, forms=forms).of(1)
     layers = "head" if case["contender"] == "ours-head" else "all"
     spec = spec_of(case, case["dtype"])
     settings = step.StepSettings(spec, rules=freezing.rules_for(layers, spec))

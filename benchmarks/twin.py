@@ -167,7 +167,7 @@ def main() -> None:
     done = [json.loads(line) for line in known]
     left = [seed for seed in range(asked.pairs) if seed not in {r["seed"] for r in done}]
     if left:
-        wave = start(epath.Path(asked.out.parent)).first(1)
+        wave = start(epath.Path(asked.out.parent)).of(1)
         volumes, labels, target = cohorts(asked.out.parent)
     for seed in left:
         done.append(pair(wave, volumes, labels, target, seed))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import random
 import re
 import signal
@@ -12,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from etils import epath
 
-from mri_jax.runs import results
+from mri_jax import files
+from mri_jax.runs import provenance, results
 from tests.conftest import ROOT
 from tests.launching import command, environment, workers_of
 from tests.tiny import make_cohorts
@@ -64,7 +67,12 @@ def test_workers_give_the_bytes_of_one_process(cohorts, tmp_path):
     assert begin(cohorts, workdir, LOCAL).wait(timeout=300) == 0, said(workdir)
     assert predictions(workdir) == alone(cohorts, tmp_path / "alone")
     assert "on 2 workers, each computing on the CPU" in said(workdir)
-    assert re.search(r"^2 workers: (\d+)/\1 volumes, .* tasks=\d+/\d+$", said(workdir), re.M)
+    last = r"^2 workers: (\d+)/\1 volumes, .* at=\w[^=]* fold \d tasks=\d+/\d+$"
+    assert re.search(last, said(workdir), re.M), said(workdir)
+    assert provenance.read(epath.Path(workdir)).devices == ("cpu:cpu", "cpu:cpu")
+    made = {row["made_by"] for row in files.read_json(workdir / results.PLAN)["stages"]}
+    assert made <= {f"worker {number} on {platform.node()}" for number in (0, 1)}
+    assert made
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """Tables of what was run: the studies, and the networks of each."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from mri_jax import adaptation
 from mri_jax.evaluation.families import SOURCE, Method
 from mri_jax.evaluation.variants import of_baselines
@@ -17,12 +20,10 @@ def runs_table(analysis: Analysis) -> Table:
     rows = []
     for name, run in zip(analysis.names, analysis.runs, strict=True):
         study = run.study
-        devices = run.provenance.devices if run.provenance else ()
-        devices = tuple(map(_device, devices))
-        kinds = [
-            f"{devices.count(kind)} × {kind}" if devices.count(kind) > 1 else kind
-            for kind in dict.fromkeys(devices)
-        ]
+        where = _devices(run.provenance.devices if run.provenance else ())
+        makers = run.plan["made_by"].nunique() if "made_by" in run.plan else 0
+        if makers > 1:
+            where += f" ({makers} machines or workers)"
         asked = (
             ("",) * 5
             if study is None
@@ -33,7 +34,7 @@ def runs_table(analysis: Analysis) -> Table:
                 str(study.seed),
             )
         )
-        rows.append((name, *(value or DASH for value in (*asked, ", ".join(kinds)))))
+        rows.append((name, *(value or DASH for value in (*asked, where))))
     header = ("Run", "Config", "Task", "Source", "Targets", "Seed", "Device")
     note = "Variants of a run may override its task, source or network; the table below lists them."
     return from_rows("runs", "Runs", header, rows, note)
@@ -44,6 +45,12 @@ def _trained_and_tested(study: Study) -> tuple[str, str]:
     if study.sites.minimum:
         return "all sites but the one left out", "each site"
     return ", ".join(study.source.cohorts), ", ".join(study.targets)
+
+
+def _devices(recorded: Sequence[str]) -> str:
+    """Returns for example ``2 × NVIDIA H100``."""
+    each = Counter(map(_device, recorded))
+    return ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in each.items())
 
 
 def _device(recorded: str) -> str:

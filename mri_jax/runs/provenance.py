@@ -33,6 +33,25 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """How many networks a device trains side by side, and what was measured.
+
+    Attributes:
+      networks: What they are.
+      number: How many of them there are for each device.
+      count: So many train side by side.
+      seconds: Of one step of each, by how many train side by side (``"2"``).
+      refused: Why more were not tried, by how many.
+    """
+
+    networks: str
+    number: int
+    count: int
+    seconds: Mapping[str, float]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What made the results. A field that an earlier version did not write is None or empty.
 
@@ -47,6 +66,7 @@ class Provenance:
       forms: How conv layers were computed: ``native``, ``xla``, ``lanes``, ``reference``, or
         ``measure``.
       choices: With ``measure``, the form of each layer, and the seconds of all that were tried.
+      beside: How many networks a device trains side by side, where it was measured.
       kernels: File name of the native kernels, which tells source, processor and compiler; None
         where none were used.
       command: The command line.
@@ -68,6 +88,7 @@ class Provenance:
     devices: tuple[str, ...] = ()
     forms: str | None = None
     choices: tuple[Choice, ...] = ()
+    beside: tuple[Beside, ...] = ()
     kernels: str | None = None
     command: tuple[str, ...] = ()
     near_duplicates: Mapping[str, float] | None = None

@@ -117,8 +117,7 @@ def _opened(
     subjects = volumes.catalogue.frame["subject_id"]
     check_volumes(volumes, [row for row, name in enumerate(subjects) if name in inner])
     work = Work(study, further, plan, volumes, folders, epoch_writer(workdir, plan))
-    forms = how.forms(work)
-    begin.write(workdir, work, how.named, forms, how.kernels(forms))
+    begin.write(workdir, work, how.computing(work))
     return bench, plan
 
 

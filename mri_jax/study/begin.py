@@ -5,11 +5,11 @@ from typing import Any
 from etils import epath
 
 from mri_jax.errors import UserError
-from mri_jax.models.chosen import Forms
 from mri_jax.problems import counted
 from mri_jax.runs import results
 from mri_jax.settings.study import Study
 from mri_jax.study import outputs, provenance
+from mri_jax.study.computing import Computing
 from mri_jax.study.work import Work
 
 # How many differing fields a message names.
@@ -72,15 +72,9 @@ def _shown(value: Any) -> str:
     return "absent" if value is None else repr(value)
 
 
-def write(
-    workdir: epath.Path,
-    work: Work,
-    devices: tuple[str, ...],
-    forms: Forms | None,
-    kernels: str | None,
-) -> None:
-    """Writes what is asked, of which scans, how they came to be, by what forms, and the plan."""
+def write(workdir: epath.Path, work: Work, computing: Computing) -> None:
+    """Writes what is asked, of which scans, how they came to be, by what it runs, and the plan."""
     work.study.write(workdir / results.CONFIG)
     outputs.write_cohort(workdir, work.plan, work.volumes.catalogue)
-    provenance.write_provenance(workdir, work.plan, work.volumes, devices, forms, kernels)
+    provenance.write_provenance(workdir, work.plan, work.volumes, computing)
     outputs.write_plan(workdir, work.plan, work.folders)

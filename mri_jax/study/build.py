@@ -26,7 +26,7 @@ class Builder:
 
     Args:
       trainer: What trains networks; says where stages are kept and scans come from.
-      wave: What to train on: as many folds at once as it has.
+      wave: What to train on.
     """
 
     def __init__(self, trainer: Trainer, wave: Wave):
@@ -40,7 +40,7 @@ class Builder:
         self._fit = None
 
     def train(self, stages: Sequence[TrainStage], wait: bool, progress: Advancing) -> None:
-        """Builds networks of one program, no more at a time than the wave has folds.
+        """Builds networks of one program, each a fold of the wave.
 
         Args:
           stages: The networks.
@@ -52,9 +52,9 @@ class Builder:
         """
         trains = stages[0].kind != STATISTICS
         if trains:
-            if self._fit and not self._fit.same_program(stages[0].fit):
+            if self._fit not in (None, stages[0].fit.program):
                 self._programs.release()
-            self._fit = stages[0].fit
+            self._fit = stages[0].fit.program
         with self._held(stages, wait) as usable:
             if usable and trains:
                 self._trainer.train(usable, self._programs, progress)
@@ -127,7 +127,7 @@ class Builder:
         rows = [np.unique([row for s in stages for row in s.tested.rows]) for stages in networks]
         first = networks[0][0]
         feed = self._trainer.feeds.of([int(r) for each in rows for r in each], first.reference)
-        programs = self._programs.first(len(networks))
+        programs = self._programs.of(len(networks))
         started = time.perf_counter()
         variables = programs.wave.stack(
             [self._folders.network(stages[0].network).variables for stages in networks]

@@ -8,7 +8,8 @@ from itertools import groupby
 from mri_jax.models import CNNSpec, choice, chosen
 from mri_jax.models.chosen import Choice, LayerKind
 from mri_jax.planning.plan import EvaluateStage, Plan, TrainStage
-from mri_jax.study.kept_forms import FOLDER, Kept
+from mri_jax.study.kept_choices import FOLDER
+from mri_jax.study.kept_forms import Kept
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.loop import FitSettings
 from mri_jax.training.wave import Wave

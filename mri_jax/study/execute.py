@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from mri_jax.interruption import Interrupted
 from mri_jax.planning.plan import STATISTICS, BaselineStage, EvaluateStage, Stage, TrainStage
 from mri_jax.progress import Progress
 from mri_jax.study.build import Builder
+from mri_jax.study.computing import SideBySide
 from mri_jax.study.feeds import Feeds, Volumes
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.trainer import Trainer
@@ -30,7 +31,8 @@ class Executor:
       folders: Where they are kept.
       volumes: The scans.
       feeds: Their way to the devices.
-      wave: What to train on: as many folds at once as it has.
+      wave: What to train on.
+      beside: How many networks a device trains side by side.
       interrupted: Whether to save and stop.
       on_epoch: Called with the stage and its epoch's figures.
       save_seconds: Least time between saved states of a training.
@@ -44,6 +46,7 @@ class Executor:
     interrupted: Callable[[], bool]
     on_epoch: Callable[[TrainStage, dict[str, Any]], None]
     save_seconds: float = 0.0
+    beside: SideBySide = field(default_factory=SideBySide)
     say: Callable[[str], None] = print
 
     def run(self, stages: Sequence[Stage]) -> None:
@@ -72,7 +75,7 @@ class Executor:
         return [stage for stage in stages if stage.fingerprint in names]
 
     def _train_all(self, stages: Sequence[TrainStage], builder: Builder) -> None:
-        """Trains stages of one program together, as many at a time as the wave has folds."""
+        """Trains stages of one program together, as many at a time as were found to be best."""
         for wait in (False, True):
             for group in grouped(self._pending(stages)):
                 label = label_of(group)
@@ -83,7 +86,8 @@ class Executor:
                     if len(group) < self.wave.folds:
                         idle = (self.wave.folds - len(group)) * self.wave.split
                         self.say(f"{label}: devices that stay idle: {idle}")
-                    for together in batched(group, self.wave.folds):
+                    at_once = self.wave.folds * self.beside.of(group[0].fit)
+                    for together in batched(group, at_once):
                         builder.train(together, wait, progress)
                 self._stop_if_asked()
         builder.release()

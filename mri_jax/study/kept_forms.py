@@ -1,8 +1,4 @@
-"""Choices of forms, measured once and kept beside the stages.
-
-Each kind of layer has a file under the stages folder, so that a study that is resumed, and every
-other one that shares the folder, computes as the first did.
-"""
+"""The form of each kind of conv layer, measured once and kept beside the stages."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +8,13 @@ from functools import partial
 import jax
 from etils import epath
 
-from mri_jax import files, locks, sealed
-from mri_jax.errors import UserError
+from mri_jax import files
 from mri_jax.models import measuring
 from mri_jax.models.chosen import Choice, LayerKind
 from mri_jax.progress import Progress
+from mri_jax.study.kept_choices import KeptChoices
 from mri_jax.training import devices
-from mri_jax.typed import build
 
-FOLDER = "forms"
 # Rises with another set of forms, and when they are measured otherwise.
 _VERSION = 1
 # Layers that are compiled at once: each takes some hundred MB of the host.
@@ -37,8 +31,7 @@ class Kept:
     """
 
     def __init__(self, folder: epath.Path, device: jax.Device, say: Callable[[str], None]):
-        self._folder, self._device, self._say = folder, device, say
-        self._damaged: set[epath.Path] = set()
+        self._choices, self._device, self._say = KeptChoices(folder, say), device, say
 
     def there(self, layers: Sequence[LayerKind]) -> dict[LayerKind, Choice]:
         """Returns those that were made before."""
@@ -50,12 +43,8 @@ class Kept:
         found = self.there(layers)
         if len(found) == len(layers):
             return found
-        made, lock = locks.to_make(self._folder), self._folder / ".lock"
-        with locks.lock_of(lock).acquire(timeout=-1) as held:
-            try:
-                self._measure(found, layers, label, held.require)
-            finally:
-                locks.forget([lock], made)
+        with self._choices.alone() as require:
+            self._measure(found, layers, label, require)
         return found
 
     def _measure(
@@ -87,23 +76,15 @@ class Kept:
                 require()
                 self._write(found[each.layer])
 
-    def _path(self, layer: LayerKind) -> epath.Path:
+    def _name(self, layer: LayerKind) -> str:
         name = files.fingerprint([_VERSION, asdict(layer)])
-        return self._folder / f"{layer.channels}-{layer.filters}-{name[:16]}.json"
+        return f"{layer.channels}-{layer.filters}-{name[:16]}.json"
 
     def _read(self, layer: LayerKind) -> Choice | None:
-        path = self._path(layer)
-        if not path.exists():
-            return None
-        try:
-            return build(Choice, sealed.read(path)["value"], str(path))
-        except (UserError, KeyError) as error:
-            if path not in self._damaged:
-                self._say(f"{error}; the forms of this layer are measured again")
-            self._damaged.add(path)
-            return None
+        told = "the forms of this layer are measured again"
+        return self._choices.read(self._name(layer), Choice, told)
 
     def _write(self, made: Choice) -> None:
-        sealed.write(self._path(made.layer), {"value": asdict(made)}, ())
+        self._choices.write(self._name(made.layer), made)
         for form, why in made.refused.items():
             self._say(f"conv layer of {made.layer}: without form {form}: {why}")

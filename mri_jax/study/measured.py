@@ -5,7 +5,7 @@ at once.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -45,9 +45,7 @@ class Costs:
 
     def program(self, fit: FitSettings, grid: Grid) -> cost.ProgramCost:
         """Returns the cost of a training program on volumes of a grid."""
-        # What does not change the program does not belong to its name.
-        key = replace(fit, stopping=fit.stopping.__class__(1, 1, 1))
-        about = ["program", repr(key), list(grid.shape)]
+        about = ["program", repr(fit.program), list(grid.shape)]
         found = self._kept(about, lambda: asdict(cost.measure(fit, grid.shape, self.wave)))
         return cost.ProgramCost(**found)
 

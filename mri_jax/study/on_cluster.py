@@ -21,6 +21,7 @@ from mri_jax.planning.plan import EvaluateStage, Stage, TrainStage
 from mri_jax.problems import counted, listed
 from mri_jax.progress import Progress
 from mri_jax.settings.study import Study
+from mri_jax.study.computing import Computing
 from mri_jax.study.running import Running
 from mri_jax.study.scans import open_store
 from mri_jax.study.work import Work
@@ -72,24 +73,21 @@ class OnCluster(Running):
         """Bytes there are for a fold, on the worker that has least."""
         return min(worker.memory for worker in self.workers)
 
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Platform and kind of each device."""
-        return tuple(":".join(w.device) for w in self.workers for _ in range(w.devices))
+    def computing(self, work: Work) -> Computing:
+        """Returns by what a study is computed, as a worker measures or finds it.
 
-    def kernels(self, forms: Forms | None) -> str | None:
-        """Returns the file name of the native kernels that workers use."""
-        return self.workers[0].kernels
+        Each device of a worker trains one network at a time.
+        """
+        first = self.workers[0]
+        asked = Assignment("forms", work.study, work.further, None, first.device, ())
+        key = f"forms-{secrets.token_hex(4)}"
+        return Computing(
+            devices=tuple(":".join(w.device) for w in self.workers for _ in range(w.devices)),
+            forms=self.client.submit(_forms, asked, key=key, resources={DEVICE: 1}).result(),
+            kernels=first.kernels,
+        )
 
-    def forms(self, work: Work) -> Forms | None:
-        """Returns how conv layers of a study are computed, as a worker measures or finds it."""
-        device = self.workers[0].device
-        asked = Assignment("forms", work.study, work.further, None, device, ())
-        return self.client.submit(
-            _forms, asked, key=f"forms-{secrets.token_hex(4)}", resources={DEVICE: 1}
-        ).result()
-
-    def build(self, work: Work, forms: Forms | None) -> None:
+    def build(self, work: Work, computing: Computing) -> None:
         """Builds all stages of a study that are not finished.
 
         Raises:
@@ -99,14 +97,18 @@ class OnCluster(Running):
         pending = [s for s in work.plan.stages() if not work.folders.finished(s)]
         if not pending:
             return
-        tasks = list(tasks_of(work, forms, self.workers[0].device, pending))
+        tasks = list(tasks_of(work, computing.forms, self.workers[0].device, pending))
         label = f"{counted(len(self.workers), 'worker')}"
-        size = {task.key: 0 for task in tasks}
         by_name = {stage.fingerprint: stage for stage in pending}
-        for task in tasks:
-            size[task.key] = sum(volumes(by_name[f]) for f in task.argument.fingerprints)
-        with Progress(sum(size.values()), "volume", label) as progress:
-            counter = _Counter(progress, size)
+        counted_as = {
+            task.key: _Counted(
+                task.label, sum(volumes(by_name[f]) for f in task.argument.fingerprints)
+            )
+            for task in tasks
+        }
+        total = sum(each.size for each in counted_as.values())
+        with Progress(total, "volume", label) as progress:
+            counter = _Counter(progress, counted_as)
             self.client.subscribe_topic(NAME, lambda event: counter.told(event[1]))
             try:
                 done = spread(self.client, _build, tasks, self.interrupted, self.stop, self.say)
@@ -120,17 +122,31 @@ class OnCluster(Running):
         self.client.run(_stop, on_error="ignore")  # one that has gone needs not be told
 
 
+@dataclass
+class _Counted:
+    """What is known of a task while it is built.
+
+    Attributes:
+      label: What it is called.
+      size: Its volumes.
+      done: Those that were seen.
+    """
+
+    label: str
+    size: int
+    done: int = 0
+
+
 class _Counter:
     """Counts the volumes that tasks have seen, as workers tell and as tasks end.
 
     Args:
-      progress: Where they are shown.
-      size: Volumes of each task.
+      progress: Where they are shown, with the task of which was told last.
+      tasks: The tasks, by their keys.
     """
 
-    def __init__(self, progress: Progress, size: dict[str, int]):
-        self._progress, self._size = progress, size
-        self._done = dict.fromkeys(size, 0)
+    def __init__(self, progress: Progress, tasks: dict[str, _Counted]):
+        self._progress, self._tasks = progress, tasks
         self._ended = 0
         self._lock = threading.Lock()
 
@@ -141,14 +157,15 @@ class _Counter:
     def ended(self, key: str) -> None:
         """Counts a task that is done."""
         self._ended += 1
-        self._count(key, self._size.get(key, 0))
+        self._count(key, self._tasks[key].size)
 
     def _count(self, key: str, done: int) -> None:
         with self._lock:
-            if key in self._done:  # not of another study on this cluster
-                more = max(0, min(done, self._size[key]) - self._done[key])
-                self._done[key] += more
-                self._progress.advance(more, tasks=f"{self._ended}/{len(self._size)}")
+            if task := self._tasks.get(key):  # not of another study on this cluster
+                more = max(0, min(done, task.size) - task.done)
+                task.done += more
+                tasks = f"{self._ended}/{len(self._tasks)}"
+                self._progress.advance(more, at=task.label, tasks=tasks)
 
 
 def _plugin() -> StudyWorker:

@@ -14,11 +14,11 @@ from etils import epath
 import mri_jax
 from mri_jax import files
 from mri_jax.models import choice
-from mri_jax.models.chosen import Forms
 from mri_jax.planning.catalogue import Catalogue
 from mri_jax.planning.plan import Plan
 from mri_jax.runs import results
 from mri_jax.runs.provenance import Preprocessing, Provenance, write
+from mri_jax.study.computing import Computing
 from mri_jax.study.feeds import Volumes
 from mri_jax.volumes.store import VolumeStore
 
@@ -26,12 +26,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 
 def write_provenance(
-    workdir: epath.Path,
-    plan: Plan,
-    volumes: Volumes,
-    devices: tuple[str, ...],
-    forms: Forms | None,
-    kernels: str | None,
+    workdir: epath.Path, plan: Plan, volumes: Volumes, computing: Computing
 ) -> None:
     """Writes ``provenance.json`` of a study that is about to run.
 
@@ -39,11 +34,9 @@ def write_provenance(
       workdir: The results folder.
       plan: The plan.
       volumes: The scans.
-      devices: Platform and kind of each device that computes.
-      forms: How conv layers are computed; None: the machine's choice.
-      kernels: File name of the native kernels; None where none are used.
+      computing: By what it is computed.
     """
-    catalogue, store = volumes.catalogue, volumes.store
+    catalogue, store, forms = volumes.catalogue, volumes.store, computing.forms
     scans = catalogue.frame[["subject_id", "session_id", "identity"]].to_numpy().tolist()
     place = results.written_path("store", store.path, workdir)
     made = Provenance(
@@ -53,10 +46,11 @@ def write_provenance(
         python=platform.python_version(),
         platform=platform.platform(),
         versions=versions(),
-        devices=devices,
+        devices=computing.devices,
         forms=choice.name(forms),
-        kernels=kernels,
+        kernels=computing.kernels,
         choices=forms if isinstance(forms, tuple) else (),
+        beside=tuple(computing.beside.by_program.values()),
         command=tuple(sys.argv),
         near_duplicates=asdict(catalogue.searched) if catalogue.searched else None,
         despite_exclusion=len(catalogue.excluded_among(plan.rows())),

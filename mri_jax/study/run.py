@@ -65,11 +65,10 @@ def run(
         how.say(announcement(study, plan, volumes.catalogue, folders))
         hosts.agreed(lambda: _check_pending(plan, volumes, folders))
         work = Work(study, further, plan, volumes, folders, epoch_writer(workdir, plan))
-        forms = how.forms(work)
         # A refused study leaves nothing behind, so that the corrected one finds its folder free.
-        kernels = how.kernels(forms)
-        hosts.agreed(lambda: begin.write(workdir, work, how.named, forms, kernels))
-        how.build(work, forms)
+        computing = how.computing(work)
+        hosts.agreed(lambda: begin.write(workdir, work, computing))
+        how.build(work, computing)
         hosts.agreed(lambda: _conclude(workdir, work, how, locks[0]))
 
 

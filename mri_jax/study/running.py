@@ -7,10 +7,10 @@ from functools import cached_property
 from etils import epath
 
 from mri_jax.models import choice
-from mri_jax.models.chosen import Forms
 from mri_jax.planning.plan import Plan
 from mri_jax.settings.study import Study
-from mri_jax.study import choosing
+from mri_jax.study import beside, choosing
+from mri_jax.study.computing import Computing
 from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.scans import open_store
@@ -68,31 +68,30 @@ class Running:
         """Bytes there are for a fold."""
         return devices.memory_of(self.devices)
 
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Platform and kind of each device."""
-        return tuple(f"{d.platform}:{d.device_kind}" for d in self.devices.devices)
+    def computing(self, work: Work) -> Computing:
+        """Returns by what a study is computed; what is to be measured is measured."""
+        size = work.volumes.shape[:3]
+        wave = self.wave_of(work.plan, size, work.folders)
+        return Computing(
+            devices=tuple(f"{d.platform}:{d.device_kind}" for d in wave.devices),
+            forms=wave.forms,
+            kernels=choice.kernel_library(choice.resolved(wave.forms)),
+            beside=beside.measured(wave, work.plan, size, work.folders, self.say),
+        )
 
-    def kernels(self, forms: Forms | None) -> str | None:
-        """Returns the file name of the native kernels, if some form uses them."""
-        return choice.kernel_library(choice.resolved(forms))
-
-    def forms(self, work: Work) -> Forms | None:
-        """Returns how conv layers of a study are computed; those to measure are measured."""
-        return self.wave_of(work.plan, work.volumes.shape[:3], work.folders).forms
-
-    def build(self, work: Work, forms: Forms | None) -> None:
+    def build(self, work: Work, computing: Computing) -> None:
         """Builds all stages of a study that are not finished.
 
         Raises:
           Interrupted: Asked to stop; everything is saved.
         """
-        wave = replace(self.devices, forms=forms)
+        wave = replace(self.devices, forms=computing.forms)
         Executor(
             folders=work.folders,
             volumes=work.volumes,
             feeds=Feeds(work.volumes, work.study.data, wave),
             wave=wave,
+            beside=computing.beside,
             interrupted=self.interrupted,
             on_epoch=work.on_epoch,
             save_seconds=work.study.save_seconds,

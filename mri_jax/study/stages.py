@@ -16,6 +16,7 @@
 
 import contextlib
 import itertools
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -44,11 +45,13 @@ class StageFolders:
     Args:
       root: The folder.
       say: Where remarks about damaged stages go.
+      made_by: Who finishes stages, as their notes say; by default this machine.
     """
 
-    def __init__(self, root: epath.PathLike, say: Callable[[str], None] = print):
+    def __init__(self, root: epath.PathLike, say: Callable[[str], None] = print, made_by: str = ""):
         self.root = epath.Path(root)
         self.say = say
+        self._made_by = made_by or platform.node()
         self._whole: dict[str, bool] = {}
         self._held: dict[str, Lock] = {}
 
@@ -106,7 +109,8 @@ class StageFolders:
         """
         self.require(stage)
         folder = self.folder(stage)
-        stage_note.write(folder, {"fingerprint": stage.fingerprint, "kind": stage.kind, **note})
+        about = {"fingerprint": stage.fingerprint, "kind": stage.kind, "made_by": self._made_by}
+        stage_note.write(folder, {**about, **note})
         self._whole[folder.name] = True
 
     def add_digests(self, stages: Sequence[Stage]) -> None:

@@ -77,7 +77,7 @@ class Trainer:
         """Finishes stages that estimate BatchNorm's statistics on equally many scans."""
         resident.forget_peak()
         started = time.perf_counter()
-        theirs = Programs(programs.wave.first(len(stages)).unsplit)
+        theirs = Programs(programs.wave.of(len(stages)).unsplit)
         feed = self.feeds.of([r for s in stages for r in s.unlabelled.rows], stages[0].reference)
         parents = [self._start(stage) for stage in stages]
         step, rows = stages[0].fit.step, [np.array(stage.unlabelled.rows) for stage in stages]

@@ -245,7 +245,9 @@ class StudyWorker(distributed.WorkerPlugin):
         with self._opening:
             if about not in self._studies:
                 self._studies.clear()
-                self._studies[about] = OpenStudy(assignment, wave, self._order, self._stop.is_set)
+                self._studies[about] = OpenStudy(
+                    assignment, wave, self._order, self.called, self._stop.is_set
+                )
             return self._studies[about]
 
 
@@ -269,6 +271,7 @@ class OpenStudy:
       assignment: Names the study and how conv layers are computed.
       wave: The devices of the worker, each of which trains a network.
       order: Where stages are.
+      called: What the worker is called.
       interrupted: Whether to save and stop.
 
     Attributes:
@@ -281,10 +284,15 @@ class OpenStudy:
     """
 
     def __init__(
-        self, assignment: Assignment, wave: Wave, order: Order, interrupted: Callable[[], bool]
+        self,
+        assignment: Assignment,
+        wave: Wave,
+        order: Order,
+        called: str,
+        interrupted: Callable[[], bool],
     ):
         self.study, self.interrupted, self.asked = assignment.study, interrupted, wave.forms
-        self.folders = StageFolders(order.stages)
+        self.folders = StageFolders(order.stages, made_by=f"{called} on {platform.node()}")
         store = open_store(self.study)
         catalogue, self.plan = planned(self.study, self.folders, store, assignment.further)
         self.volumes = open_volumes(self.study, catalogue, self.folders, store, interrupted)

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 from etils import epath
 
+from mri_jax.errors import UserError
 from mri_jax.keys import random_key
 from mri_jax.models.cnn import fresh_variables
+from mri_jax.showing.numbers import gibibytes
 from mri_jax.training import resident
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps
@@ -81,8 +83,7 @@ def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progra
     """Measures a training program on volumes of ``shape`` (X, Y, Z)."""
     resident.forget_peak()
     # All devices are busy: those of a CPU share its cores.
-    key = jax.numpy.asarray(random_key(0, "calibration"))
-    variables = jax.device_get(fresh_variables(fit.step.spec, shape, key))
+    variables = _variables(fit, shape)
     evaluated, programs = wave.whole(EVALUATION_BATCH), Programs(wave)
     count = max(fit.volumes, evaluated)
     # Ones, for memory that was never written is not taken.
@@ -107,9 +108,54 @@ def measure(fit: FitSettings, shape: tuple[int, int, int], wave: Wave) -> Progra
         evaluation_seconds=whole.again / evaluated,
         prefix_seconds=prefix.again / evaluated if prefix else 0.0,
         **saved,
-        bytes=steps.bytes,
+        bytes=wave.split * steps.bytes,
         process_bytes=resident.peak() - count * math.prod(shape) * volumes.dtype.itemsize,
     )
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The cost of the steps of a training program on this device.
+
+    Attributes:
+      first: Seconds of compiling.
+      again: Seconds of a step of all folds.
+      bytes: Memory of the arrays of a device's program, the volumes at hand apart.
+    """
+
+    first: float
+    again: float
+    bytes: int
+
+
+def of_step(fit: FitSettings, shape: tuple[int, int, int], wave: Wave, room: int) -> StepCost:
+    """Measures the steps of a training program alone, on the features of a frozen prefix if it has.
+
+    Args:
+      fit: The training.
+      shape: (X, Y, Z) of a volume.
+      wave: What to train on.
+      room: Bytes that there are on a device.
+
+    Raises:
+      UserError: There is no room.
+    """
+    variables, programs = _variables(fit, shape), Programs(wave)
+    volumes = wave.copies(np.ones((fit.volumes, *shape, 1), np.float32))
+    last = frozen_layers(fit, variables["params"])
+    if last:
+        places = np.zeros((wave.folds, fit.volumes), np.int32)
+        stacked = wave.stack([variables] * wave.folds)
+        program = programs.features(fit.step.spec, last)
+        features = jax.eval_shape(program, stacked, volumes, places)
+        ones = np.ones(features.shape[1:], features.dtype)
+        fit, volumes = with_step(fit, first=last + 1), wave.place([ones] * wave.folds)
+    return _measure_steps(fit, variables, volumes, programs, room)
+
+
+def _variables(fit: FitSettings, shape: tuple[int, int, int]) -> Any:
+    key = jax.numpy.asarray(random_key(0, "calibration"))
+    return jax.device_get(fresh_variables(fit.step.spec, shape, key))
 
 
 class _Timed:
@@ -125,14 +171,9 @@ class _Timed:
         self.again = float(np.median([call() for _ in range(_MEASURED)]))
 
 
-@dataclass(frozen=True)
-class _StepCost:
-    first: float
-    again: float
-    bytes: int
-
-
-def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, programs: Programs) -> _StepCost:
+def _measure_steps(
+    fit: FitSettings, variables: Any, volumes: Any, programs: Programs, room: float = math.inf
+) -> StepCost:
     wave = programs.wave
     folds, steps = wave.folds, wave.steps_per_program
     state = wave.stack([begin(fit, _job(fit, variables)).state] * folds)
@@ -143,6 +184,10 @@ def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, programs: Pro
     program = programs.train(fit.step, fit.augment)
     started = time.perf_counter()
     memory = program.lower(state, volumes, now).compile().memory_analysis()
+    # Each device of a fold holds all of its volumes.
+    needed = _bytes(memory) - wave.split * volumes.nbytes // len(wave.devices)
+    if needed > room:
+        raise UserError(f"takes {gibibytes(needed)} of {gibibytes(int(room))}")
     times = []
     first = time.perf_counter() - started
     for _ in range(_WARM_UP + _MEASURED):
@@ -150,9 +195,7 @@ def _measure_steps(fit: FitSettings, variables: Any, volumes: Any, programs: Pro
         state, metrics = program(state, volumes, now)
         jax.block_until_ready((state, metrics))
         times.append((time.perf_counter() - asked) / steps)
-    # Counted for one device, which holds all of its fold's volumes.
-    of_step = wave.split * (_bytes(memory) - volumes.nbytes // folds)
-    return _StepCost(first, float(np.median(times[_WARM_UP:])), of_step)
+    return StepCost(first, float(np.median(times[_WARM_UP:])), needed)
 
 
 def _job(fit: FitSettings, variables: Any) -> Job:

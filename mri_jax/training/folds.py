@@ -3,7 +3,8 @@
 A wave (`mri_jax.training.wave`) trains as many networks of one shape as it has folds. Arrays have a
 leading fold axis; nothing is averaged over it (BatchNorm never sees its name). Where a fold has
 several devices its batches are split over them, and what they compute together is what one device
-would (docs/performance.md).
+would (docs/performance.md). Where a device has several folds, its program computes each of them by
+itself, in no order: they are not a batch of networks, for which there are no kernels.
 
 How many steps one program runs was measured. On an accelerator a ``lax.scan`` over many steps
 saves the launches. XLA on CPUs runs a loop's body with less parallelism (reference form of CNN-5 at
@@ -11,7 +12,7 @@ saves the launches. XLA on CPUs runs a loop's body with less parallelism (refere
 step.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -71,16 +72,26 @@ def along(*axes: str | None) -> PartitionSpec:
     return PartitionSpec(FOLD, *axes)
 
 
+def each(run: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """Returns a function of one fold as a function of the folds of a device."""
+    return lambda *folds: [run(*arguments) for arguments in folds]
+
+
 def mapped(
-    run: Callable[..., Any], wave: Wave, split: Split, donate: int | tuple[int, ...] = ()
+    run: Callable[..., Sequence[Any]],
+    wave: Wave,
+    split: Split,
+    donate: int | tuple[int, ...] = (),
 ) -> Any:
-    """Returns a function of one fold as a program of all folds of a wave.
+    """Returns a function of a device's folds as a program of all folds of a wave.
 
     While NaNs are looked for (``jax_debug_nans``) JAX runs a program that gave one again, operation
     by operation, which it cannot do inside a map: there one fold runs alone.
 
     Args:
-      run: The function of one fold; where its batches are split, of one part of them.
+      run: Takes a tuple of arguments for each fold of a device, and returns a result for each;
+        where batches are split, of one part of them. An array that the device holds once is for all
+        of its folds.
       wave: The devices.
       split: What is split, where the wave splits batches.
       donate: Arguments whose memory the result may take.
@@ -89,22 +100,27 @@ def mapped(
       ValueError: NaNs are looked for on several devices.
     """
 
-    def one(call: Callable[..., Any], *arguments: Any) -> Any:
-        first = jax.tree.map(lambda x: x[0], arguments)
-        return jax.tree.map(lambda x: x[None], call(*first))
+    def of_device(call: Callable[..., Any], *arguments: Any) -> Any:
+        folds = [jax.tree.map(lambda x, i=i: x[i % len(x)], arguments) for i in range(wave.beside)]
+        return jax.tree.map(lambda *made: jnp.stack(made), *call(*folds))
 
     if jax.debug_nans.value:
         if len(wave.devices) > 1:
             raise ValueError("NaNs can be looked for on one device only")
-        return partial(one, jax.jit(run))
+        return partial(of_device, jax.jit(run))
     if len(wave.devices) == 1:
-        return jax.jit(partial(one, run), donate_argnums=donate)
-    if wave.split == 1 and not hosts.several():
-        return jax.pmap(run, axis_name=FOLD, devices=wave.devices, donate_argnums=donate)
+        return jax.jit(partial(of_device, run), donate_argnums=donate)
+    if wave.mapped:
+        return jax.pmap(
+            lambda *arguments: run(arguments)[0],
+            axis_name=FOLD,
+            devices=wave.devices,
+            donate_argnums=donate,
+        )
     # Unchecked, because what is equal on all parts (the state after gradients were added up) is not
     # known to be so. With checks JAX would also add up the gradients of what is equal by itself.
     parts = jax.shard_map(
-        partial(one, run),
+        partial(of_device, run),
         mesh=wave.mesh,
         in_specs=split.arguments,
         out_specs=split.result,
@@ -117,11 +133,8 @@ def mapped(
     def call(*arguments: Any) -> Any:
         return compiled(*wave.laid_out(arguments, split.arguments))
 
-    return compiled if not hosts.several() else call
-
-
-# Of ``(variables, volumes, places) -> (fold, batch, ...)``.
-_EVALUATION = Split((along(), along(), along(PART)), along(PART))
+    # Arrays of every fold lie where they are wanted already, unless some are padded.
+    return call if hosts.several() or wave.used is not None else compiled
 
 
 class Programs:
@@ -135,11 +148,11 @@ class Programs:
         self.wave = wave
         self._made: dict[Hashable, Any] = {}
 
-    def first(self, folds: int) -> "Programs":
-        """Returns the programs of the first few folds."""
+    def of(self, folds: int) -> "Programs":
+        """Returns the programs of so many folds; see `Wave.of`."""
         if folds == self.wave.folds:
             return self
-        return self._once(folds, lambda: Programs(self.wave.first(folds)))
+        return self._once(folds, lambda: Programs(self.wave.of(folds)))
 
     def release(self) -> None:
         """Releases the programs; they are made anew when they are asked for again.
@@ -172,7 +185,7 @@ class Programs:
         def run(variables: Mapping[str, Any], volumes: Array, places: Array) -> Array:
             return network.apply(variables, volumes[places], train=False, first=first)
 
-        return self._once(("logits", spec, first), lambda: mapped(run, self.wave, _EVALUATION))
+        return self._evaluation(("logits", spec, first), run)
 
     def features(self, spec: CNNSpec, last: int) -> Any:
         """Returns the program ``(variables, volumes, places) -> output of conv layer last``."""
@@ -182,7 +195,7 @@ class Programs:
             inputs = volumes[places]
             return network.apply(variables, inputs, train=False, last=last, method="trunk")
 
-        return self._once(("features", spec, last), lambda: mapped(run, self.wave, _EVALUATION))
+        return self._evaluation(("features", spec, last), run)
 
     def outputs(self, spec: CNNSpec) -> Any:
         """Returns the program ``(variables, volumes, places) -> (logits, penultimate features)``.
@@ -195,7 +208,7 @@ class Programs:
             made = network.apply(variables, volumes[places], train=False, method="outputs")
             return made.logits, made.penultimate.astype(made.logits.dtype)
 
-        return self._once(("outputs", spec), lambda: mapped(run, self.wave, _EVALUATION))
+        return self._evaluation(("outputs", spec), run)
 
     def moments(self, spec: CNNSpec) -> Any:
         """Returns the program ``(variables, volumes, places) -> {"bn1": {"mean", "var"}, ...}``.
@@ -223,7 +236,7 @@ class Programs:
             }
 
         whole = Split((along(), along(), along()), along())
-        return self._once(("moments", spec), lambda: mapped(run, self.wave, whole))
+        return self._once(("moments", spec), lambda: mapped(each(run), self.wave, whole))
 
     def select(self) -> Any:
         """Returns the program ``(flags, new, old) -> tree``: ``new`` where a fold's flag is set."""
@@ -232,7 +245,12 @@ class Programs:
             return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
 
         split = Split((along(), along(), along()), along())
-        return self._once("select", lambda: mapped(run, self.wave, split, donate=2))
+        return self._once("select", lambda: mapped(each(run), self.wave, split, donate=2))
+
+    def _evaluation(self, about: Hashable, run: Callable[..., Any]) -> Any:
+        """Returns a program ``(variables, volumes, places) -> (fold, batch, ...)``."""
+        split = Split((along(), along(), along(PART)), along(PART))
+        return self._once(about, lambda: mapped(each(run), self.wave, split))
 
     def _network(self, spec: CNNSpec) -> CNN:
         return CNN(spec, forms=self.wave.forms)
@@ -273,20 +291,28 @@ def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: 
             )
         return following, metrics
 
-    def run(state: TrainState, volumes: Array, steps: Steps) -> tuple[TrainState, Any]:
-        if wave.steps_per_program == 1:
-            now = jax.tree.map(lambda x: x[0], steps)
-            state, metrics = taken(partial(train_step, settings), state, volumes, now)
-            return state, jax.tree.map(lambda x: x[None], metrics)
-        like = jax.eval_shape(lambda: state)
+    def one_step(state: TrainState, volumes: Array, steps: Steps) -> tuple[TrainState, Any]:
+        now = jax.tree.map(lambda x: x[0], steps)
+        state, metrics = taken(partial(train_step, settings), state, volumes, now)
+        return state, jax.tree.map(lambda x: x[None], metrics)
+
+    def many_steps(*folds: tuple[TrainState, Array, Steps]) -> list[tuple[TrainState, Any]]:
+        states, volumes, steps = zip(*folds, strict=True)
+        like = jax.eval_shape(lambda: states[0])
         advance = partial(packed_step, settings, like=like)
-        few, metrics = jax.lax.scan(
-            lambda carry, now: taken(advance, carry, volumes, now),
-            packed(state, settings.rules),
-            steps,
-        )
-        return unpacked(few, like, settings.rules), metrics
+
+        def step_of_each(few: Any, now: Any) -> Any:
+            made = [taken(advance, *fold) for fold in zip(few, volumes, now, strict=True)]
+            return tuple(zip(*made, strict=True))
+
+        begin = tuple(packed(state, settings.rules) for state in states)
+        ended, metrics = jax.lax.scan(step_of_each, begin, steps)
+        return [
+            (unpacked(few, like, settings.rules), told)
+            for few, told in zip(ended, metrics, strict=True)
+        ]
 
     batches: Any = along(None, PART)
     steps = Steps(batches, batches, batches, active=cast(Any, along()))
+    run = each(one_step) if wave.steps_per_program == 1 else many_steps
     return mapped(run, wave, Split((along(), along(), steps), along()), donate=0)

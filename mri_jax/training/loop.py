@@ -47,9 +47,10 @@ class FitSettings:
     stopping: StoppingSettings
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
-    def same_program(self, other: "FitSettings") -> bool:
-        """Returns whether both train by one compiled program."""
-        return (self.step, self.augment, self.batch) == (other.step, other.augment, other.batch)
+    @property
+    def program(self) -> "FitSettings":
+        """Returns what all trainings by one compiled program share, which may differ in length."""
+        return replace(self, stopping=StoppingSettings(1, 1, 1))
 
     def __post_init__(self):
         if self.batch % self.step.accumulate:

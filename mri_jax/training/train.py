@@ -69,7 +69,7 @@ def train(
     for _, found in itertools.groupby(sorted(range(len(trainings)), key=position), key=position):
         places = list(found)
         alike = [trainings[place] for place in places]
-        started, theirs = time.perf_counter(), programs.first(len(alike))
+        started, theirs = time.perf_counter(), programs.of(len(alike))
         ready, seen = on_features(settings, alike, feed, theirs)
 
         def report(epoch: Epoch, places: list[int] = places) -> None:

@@ -27,19 +27,24 @@ class Wave:
       split: How many devices each fold has; its batches are split over them.
       forms: How they compute conv layers (`mri_jax.models.choice`); None: the machine's choice;
         ``measure`` until each layer has its own.
-      used: How many folds train, where several processes share the devices: every process must take
-        part in every program, so the devices of the others repeat the last fold. None: all.
+      used: How many folds train, where there are places for more, which repeat the last fold: where
+        several processes share the devices every one must take part in every program, and folds
+        side by side may not come out even. None: all.
+      beside: How many folds a device trains side by side; 1 where batches are split.
 
     Raises:
-      ValueError: The devices are not a multiple of ``split``.
+      ValueError: The devices are not a multiple of ``split``, or are to do both.
     """
 
     devices: tuple[jax.Device, ...]
     split: int = 1
     forms: Forms | None = None
     used: int | None = None
+    beside: int = 1
 
     def __post_init__(self):
+        if self.split > 1 and self.beside > 1:
+            raise ValueError("devices that share a batch train one fold")
         if len(self.devices) % self.split:
             raise ValueError(f"{len(self.devices)} devices cannot be split by {self.split}")
 
@@ -49,8 +54,12 @@ class Wave:
         return self._places if self.used is None else self.used
 
     @property
-    def _places(self) -> int:
+    def _groups(self) -> int:
         return len(self.devices) // self.split
+
+    @property
+    def _places(self) -> int:
+        return self._groups * self.beside
 
     @property
     def computed(self) -> str:
@@ -70,11 +79,21 @@ class Wave:
             return replace(self, split=1, used=self.folds)
         return replace(self, devices=self.devices[:: self.split], split=1)
 
-    def first(self, folds: int) -> "Wave":
-        """Returns the devices of the first few folds."""
+    def of(self, folds: int) -> "Wave":
+        """Returns the devices for so many folds: the first ones, or all with folds side by side.
+
+        Raises:
+          ValueError: Folds would lie side by side where batches are split.
+        """
         if hosts.several():
             return replace(self, used=folds)
-        return replace(self, devices=self.devices[: folds * self.split])
+        wave = replace(
+            self,
+            devices=self.devices[: folds * self.split],
+            used=None,
+            beside=-(-folds // min(folds, self._groups)),
+        )
+        return wave if wave.folds == folds else replace(wave, used=folds)
 
     def whole(self, size: int) -> int:
         """Returns the least number of volumes, ``size`` or more, that can be split."""
@@ -86,9 +105,14 @@ class Wave:
         return PART if self.split > 1 else None
 
     @property
+    def mapped(self) -> bool:
+        """Returns whether `jax.pmap` maps folds: one a device, all of this process."""
+        return self.split == 1 and self.beside == 1 and not hosts.several()
+
+    @property
     def mesh(self) -> Mesh:
         """Returns the devices, (folds, split); (folds,), as `jax.pmap` has it, where that maps."""
-        if self.split == 1 and not hosts.several():
+        if self.mapped:
             return Mesh(np.array(self.devices), (FOLD,))
         return Mesh(np.array(self.devices).reshape(-1, self.split), (FOLD, PART))
 
@@ -112,19 +136,24 @@ class Wave:
         Every device of a fold holds all of it.
         """
         every = [*arrays, *[arrays[-1]] * (self._places - self.folds)]
-        held = [array for array in every for _ in range(self.split)]
-        placed = [
-            jax.device_put(np.asarray(array)[None], device)
-            for array, device in zip(held, self.devices, strict=True)
-            if device.process_index == jax.process_index()
-        ]
-        shape = (self._places, *np.shape(arrays[0]))
-        sharding = NamedSharding(self.mesh, PartitionSpec(FOLD))
-        return jax.make_array_from_single_device_arrays(shape, sharding, placed)
+        blocks = [every[i : i + self.beside] for i in range(0, len(every), self.beside)]
+        return self._put(blocks, np.shape(arrays[0]))
 
     def copies(self, array: np.ndarray) -> Array:
-        """Gives each fold the same host array."""
-        return self.place([array] * self.folds)
+        """Gives each device the same host array, for all of its folds, along a leading axis."""
+        return self._put([(array,)] * self._groups, array.shape)
+
+    def _put(self, blocks: Sequence[Sequence[np.ndarray]], shape: tuple[int, ...]) -> Array:
+        """Returns arrays of a shape, a few for each device or group of devices, as one."""
+        held = [block for block in blocks for _ in range(self.split)]
+        placed = [
+            jax.device_put(_stacked(block), device)
+            for block, device in zip(held, self.devices, strict=True)
+            if device.process_index == jax.process_index()
+        ]
+        whole = (sum(map(len, blocks)), *shape)
+        sharding = NamedSharding(self.mesh, PartitionSpec(FOLD))
+        return jax.make_array_from_single_device_arrays(whole, sharding, placed)
 
     def fetch(self, tree: Any) -> list[Any]:
         """Returns a pytree of host arrays for each fold; the inverse of `stack`."""
@@ -139,13 +168,13 @@ class Wave:
         return jax.tree.map(lambda x: np.asarray(x)[: self.folds], jax.device_get(tree))
 
     def laid_out(self, tree: Any, specs: Any) -> Any:
-        """Returns host arrays as arrays of all devices, where several processes have them.
+        """Returns host arrays as arrays of all devices, where several processes or folds have them.
 
         Args:
           tree: The same in every process; arrays of devices are left as they are.
           specs: How each is split; a tree that begins as ``tree`` does.
         """
-        if not hosts.several():
+        if not hosts.several() and self.used is None:
             return tree
 
         def of_all(spec: PartitionSpec, part: Any) -> Any:
@@ -162,6 +191,11 @@ class Wave:
         return jax.tree.map(
             of_all, specs, tree, is_leaf=lambda part: isinstance(part, PartitionSpec)
         )
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns arrays along a leading axis; one alone, which may be large, is not copied."""
+    return np.asarray(arrays[0])[None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _same(tree: Any) -> Any:

@@ -86,7 +86,6 @@ def test_workers_that_fit_together_are_told_and_leave_no_file(tmp_path):
     cluster = OnCluster(workers=workers)
     assert cluster.said == "on 2 workers, each computing"
     assert cluster.memory == 4 << 30
-    assert cluster.named == ("cpu:cpu", "cpu:cpu")
     assert cluster.on_host
 
 

@@ -6,6 +6,7 @@ from etils import epath
 from mri_jax.planning.planner import make_plan
 from mri_jax.runs import provenance
 from mri_jax.study.announce import announcement, notes_on
+from mri_jax.study.computing import Computing
 from mri_jax.study.feeds import Volumes
 from mri_jax.study.provenance import commit_of, write_provenance
 from mri_jax.study.scans import open_catalogue
@@ -34,7 +35,7 @@ def test_scans_that_quality_control_leaves_out_are_told_and_counted(tmp_path):
     )
     assert "ADNI1-003 bl; python -m mri_jax qc STORE --cohort TABLE --cohort-out" in said
     volumes = Volumes(store, catalogue, study.data.intensities, epath.Path(tmp_path), threads=1)
-    write_provenance(epath.Path(tmp_path), plan, volumes, ("cpu:cpu",), "xla", None)
+    write_provenance(epath.Path(tmp_path), plan, volumes, Computing(("cpu:cpu",), "xla", None))
     assert provenance.read(epath.Path(tmp_path)).despite_exclusion == 1
     (path / "exclusions.csv").unlink()
     catalogue = open_catalogue(table, store, study)

@@ -25,24 +25,22 @@ from tests.conftest import ROOT
 from tests.training.small import LABELS, SPEC, job, settings, volumes
 
 
-def train_all(folder: str, out: str, split: str, name: str) -> None:
-    """Train four folds in waves of the devices at hand; save epochs and logits of all scans.
+def train_all(folder: str, out: str, split: str, name: str, at_once: str) -> None:
+    """Train four folds, some at once, on the devices at hand; save epochs and logits of all scans.
 
     ``name``: ``source``, or ``coral``, whose statistics are then estimated on the target's scans.
     """
-    full = Programs(Wave(tuple(jax.local_devices()), int(split)))
+    full, count = Programs(Wave(tuple(jax.local_devices()), int(split))), int(at_once)
     feed = OnDevice(volumes(), range(len(LABELS)))
     how = settings(max_epochs=5, augment=AugmentSettings(noise=0.1))
     if name == "coral":
         how = with_step(how, objective=Coral(weight=10.0, memory=8))
     logits, epochs = [], []
-    for start in range(0, 4, full.wave.folds):
-        folds = range(start, min(start + full.wave.folds, 4))
-        programs = full.first(len(folds))
+    for start in range(0, 4, count):
+        folds = range(start, min(start + count, 4))
+        programs = full.of(len(folds))
         trainings = [
-            resume(
-                how, learnt(name, i), TrainingCheckpoints(f"{folder}/{full.wave.folds}-{split}/{i}")
-            )
+            resume(how, learnt(name, i), TrainingCheckpoints(f"{folder}/{at_once}-{split}/{i}"))
             for i in folds
         ]
         ended = fit(how, trainings, feed, programs, Control())
@@ -94,12 +92,12 @@ def assert_parts_are_equal(how, programs, ended):
                 np.testing.assert_array_equal(other, held[first])
 
 
-def run(tmp_path, devices: int, split: int = 1, name: str = "source"):
+def run(tmp_path, devices: int, split: int = 1, name: str = "source", at_once: int | None = None):
     code = "import sys; from tests.training.test_folds import train_all; train_all(*sys.argv[1:])"
     flags = f"{XLA_FLAGS} --xla_force_host_platform_device_count={devices}"
-    out = tmp_path / f"{devices}-{split}.npz"
+    out, at_once = tmp_path / f"{devices}-{split}.npz", at_once or devices // split
     subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(out), str(split), name],
+        [sys.executable, "-c", code, str(tmp_path), str(out), str(split), name, str(at_once)],
         env={**os.environ, "XLA_FLAGS": flags}, cwd=ROOT, check=True, timeout=300,
     )  # fmt: skip
     return np.load(out)
@@ -123,6 +121,14 @@ def test_several_devices_give_the_predictions_of_one(alone, tmp_path, devices, s
     np.testing.assert_allclose(several["logits"], alone["logits"], atol=1e-5)
 
 
+# Four on one device; three on two devices, which leaves a place that repeats the third, then one.
+@pytest.mark.parametrize(("devices", "at_once"), [(1, 4), (2, 3)])
+def test_folds_side_by_side_give_the_predictions_of_one_by_one(alone, tmp_path, devices, at_once):
+    beside = run(tmp_path, devices, at_once=at_once)
+    np.testing.assert_array_equal(beside["epochs"], alone["epochs"])
+    np.testing.assert_allclose(beside["logits"], alone["logits"], atol=1e-5)
+
+
 @pytest.mark.slow
 def test_several_devices_adapt_as_one_does(tmp_path):
     one = run(tmp_path, 1, name="coral")
@@ -139,9 +145,22 @@ def test_a_batch_of_evaluation_can_be_split():
 
 def test_devices_that_cannot_be_shared_out_are_refused():
     assert Wave(("device",) * 6, 2).folds == 3
-    assert len(Wave(("device",) * 6, 2).first(2).devices) == 4
+    assert len(Wave(("device",) * 6, 2).of(2).devices) == 4
     with pytest.raises(ValueError, match="5 devices cannot be split by 2"):
         Wave(("device",) * 5, 2)
+    with pytest.raises(ValueError, match="devices that share a batch train one fold"):
+        Wave(("device",) * 6, 2).of(4)
+
+
+def test_more_folds_than_devices_lie_side_by_side():
+    two = Wave(("device",) * 2)
+    assert [(w.folds, len(w.devices), w.beside) for w in map(two.of, (1, 2, 3, 4))] == [
+        (1, 1, 1),
+        (2, 2, 1),
+        (3, 2, 2),
+        (4, 2, 2),
+    ]
+    assert two.of(3).of(1) == two.of(1)
 
 
 def test_compiled_programs_can_be_released():

@@ -95,3 +95,30 @@ def test_a_program_of_many_steps_takes_them_one_by_one(rng, monkeypatch):
     assert int(whole.step) == 2
     assert whole.params["conv1"]["kernel"].shape == (3, 3, 3, 1, SPEC.filters[0])
     assert_same(whole, single, rtol=1e-3, atol=1e-5)
+
+
+def test_folds_side_by_side_take_their_own_steps(rng, monkeypatch):
+    monkeypatch.setattr(Wave, "steps_per_program", 3)
+    one, settings = Wave((jax.devices()[0],), forms="reference"), settings_for("all")
+    begun = start(settings)
+    other = dataclasses.replace(begun, key=begun.key + np.uint32(1))
+    images = np.asarray(batch_of(rng, 5).image)
+    rows = np.array([[[0, 1], [2, 3], [4, 0]], [[3, 4], [1, 2], [0, 3]]], np.int32)
+    active = np.array([[True, False, True], [True, True, True]])
+    steps = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), active)
+
+    def trained(states, steps):
+        wave = one.of(len(states))
+        program = Programs(wave).train(settings, AugmentSettings())
+        state, metrics = program(wave.stack(states), wave.copies(images), steps)
+        return wave.fetch(state), np.asarray(metrics["loss"])
+
+    with quickly():
+        ended, losses = trained([begun, other], steps)
+        for fold, state in enumerate((begun, other)):
+            alone, theirs = trained([state], Steps(*(x[fold : fold + 1] for x in steps)))
+            on = active[fold]
+            np.testing.assert_allclose(losses[fold, on], theirs[0, on], rtol=1e-4)
+            assert int(alone[0].step) == on.sum()
+            assert_same(ended[fold], alone[0], rtol=1e-3, atol=1e-5)
+    assert abs(losses[0, 0] - losses[1, 0]) > 1e-3
