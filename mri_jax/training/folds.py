@@ -36,6 +36,9 @@ EVALUATION_BATCH = 8
 # A program whose devices wait for each other longer than this is given up. XLA's own limit of 40 s
 # would end a process that was suspended, or whose machine is overloaded.
 _PATIENCE = {"xla_cpu_collective_call_terminate_timeout_seconds": 24 * 3600}
+# Kernels that XLA for GPUs replays as a graph run at once where none needs another's result. Arrays
+# of folds side by side then share no memory, which otherwise makes them wait for each other.
+_AT_ONCE = {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
 
 
 class Steps(NamedTuple):
@@ -108,8 +111,14 @@ def mapped(
         if len(wave.devices) > 1:
             raise ValueError("NaNs can be looked for on one device only")
         return partial(of_device, jax.jit(run))
+    options: dict[str, Any] | None = None
+    if wave.on_host:
+        options = _PATIENCE if len(wave.devices) > 1 else None
+    elif wave.beside > 1 and wave.devices[0].platform == "gpu":
+        options = _AT_ONCE
     if len(wave.devices) == 1:
-        return jax.jit(partial(of_device, run), donate_argnums=donate)
+        program = partial(of_device, run)
+        return jax.jit(program, donate_argnums=donate, compiler_options=options)
     if wave.mapped:
         return jax.pmap(
             lambda *arguments: run(arguments)[0],
@@ -127,7 +136,6 @@ def mapped(
         check_vma=False,
     )
     where = jax.tree.map(lambda spec: NamedSharding(wave.mesh, spec), split.arguments)
-    options = _PATIENCE if wave.on_host else None
     compiled = jax.jit(parts, in_shardings=where, donate_argnums=donate, compiler_options=options)
 
     def call(*arguments: Any) -> Any:
