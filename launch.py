@@ -155,8 +155,9 @@ def _main(argv: list[str]) -> int:
         # Orbax tells of every file at INFO, and at ERROR of what it raises as well.
         logging.set_verbosity(logging.FATAL)
 
-    # A config that is refused need not wait for the packages that run it.
+    # What is refused need not wait for the packages that run it.
     study = Study.parse(_CONFIG.value.to_dict())
+    cluster = _cluster()
     run, print_plan = _jobs(study)
     from mri_jax.study.running import start
     from mri_jax.training import hosts
@@ -166,8 +167,8 @@ def _main(argv: list[str]) -> int:
     stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
     trace = _PROFILE.value and files.expanded(_PROFILE.value)
     try:
-        if _CLUSTER.value is not None:
-            cluster, asked = _cluster(study), _INTERRUPTION.asked
+        if cluster is not None:
+            asked = _INTERRUPTION.asked
             from mri_jax.study.on_cluster import opened
 
             with (
@@ -181,8 +182,6 @@ def _main(argv: list[str]) -> int:
                 else:
                     run(study, workdir, stages, there)
             return 0
-        if _OPEN.value:
-            raise UserError("--open_scheduler: says which --cluster may be used; leave it out")
         if supervision.several(os.environ) and not _PLAN.value:
             _join(study)
         started = start(study, stages, _NANS.value, _CPU_FOLDS.value, _FORMS.value, _PER_FOLD.value)
@@ -198,11 +197,15 @@ def _main(argv: list[str]) -> int:
     return 0
 
 
-def _cluster(study: "Study") -> "Cluster":
+def _cluster() -> "Cluster | None":
     """Returns the workers that are asked for; refuses what is meant for this process alone."""
     from mri_jax.cluster.address import Cluster
     from mri_jax.errors import UserError
 
+    if _CLUSTER.value is None:
+        if _OPEN.value:
+            raise UserError("--open_scheduler: says which --cluster may be used; leave it out")
+        return None
     for flag, asked in (
         ("--plan", _PLAN.value),
         ("--debug_nans", _NANS.value),
@@ -219,7 +222,7 @@ def _cluster(study: "Study") -> "Cluster":
             "--cluster: one process hands out work to all workers, and this is one of several (by "
             "srun, mpirun or JAX_COORDINATOR_ADDRESS); start it once"
         )
-    return Cluster.parse(_CLUSTER.value or "", _OPEN.value)
+    return Cluster.parse(_CLUSTER.value, _OPEN.value)
 
 
 def _join(study: "Study") -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from mri_jax.cohort.sessions import first_of_each
 from mri_jax.showing.forms import grid, tabular
@@ -107,9 +107,9 @@ def _sex_test(rows: pd.DataFrame, by: str) -> dict:
     if counts.shape[1] < 2:
         return {"test": "none (one sex)", "statistic": np.nan, "p": np.nan}
     if counts.shape == (2, 2):
-        result = stats.fisher_exact(counts.to_numpy())
+        result = scipy.stats.fisher_exact(counts.to_numpy())
         return {"test": "Fisher exact", "statistic": result.statistic, "p": result.pvalue}
-    result = stats.chi2_contingency(counts.to_numpy())
+    result = scipy.stats.chi2_contingency(counts.to_numpy())
     return {"test": "chi-squared", "statistic": result.statistic, "p": result.pvalue}
 
 
@@ -117,7 +117,7 @@ def _mean_test(samples: list[np.ndarray]) -> dict:
     if all(np.ptp(s) == 0 for s in samples):
         return {"test": "none (no variance)", "statistic": np.nan, "p": np.nan}
     if len(samples) == 2:
-        result = stats.ttest_ind(*samples, equal_var=False)
+        result = scipy.stats.ttest_ind(*samples, equal_var=False)
         return {"test": "Welch t", "statistic": float(result.statistic), "p": float(result.pvalue)}
     statistic, p = _welch_anova(samples)
     return {"test": "Welch ANOVA", "statistic": statistic, "p": p}
@@ -136,7 +136,7 @@ def _welch_anova(samples: list[np.ndarray]) -> tuple[float, float]:
     spread = ((1 - share) ** 2 / (n - 1)).sum()
     above = (weight * (mean - (share * mean).sum()) ** 2).sum() / (k - 1)
     statistic = above / (1 + 2 * (k - 2) / (k**2 - 1) * spread)
-    return float(statistic), float(stats.f.sf(statistic, k - 1, (k**2 - 1) / (3 * spread)))
+    return float(statistic), float(scipy.stats.f.sf(statistic, k - 1, (k**2 - 1) / (3 * spread)))
 
 
 def groups_table(described: Demographics) -> Table:

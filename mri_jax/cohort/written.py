@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from mri_jax import files
-from mri_jax.cohort import check, demographics, flow_picture, same_people
+from mri_jax.cohort import check, demographics, same_people
 from mri_jax.cohort import flow as flows
 from mri_jax.cohort.assemble import EXCLUDED_COLUMNS
 from mri_jax.cohort.table import placed, read_table, write_table
@@ -39,15 +39,22 @@ def write(out: Path, table: pd.DataFrame, excluded: pd.DataFrame, flow: pd.DataF
     )
     files.write_csv(left_out, excluded)
     flows.write(counts, flow)
-    flow_picture.write(picture, flow)
+    _draw(picture, flow)
     return f"written: {out}, {left_out} ({len(excluded)} left out), {counts} and {picture}"
 
 
 def write_flow(out: Path, flow: pd.DataFrame) -> str:
     """Writes a flow and a picture of it; returns it for the terminal, with the files' names."""
     flows.write(out, flow)
-    flow_picture.write(out.with_suffix(".png"), flow)
+    _draw(out.with_suffix(".png"), flow)
     return f"{flows.as_markdown(flow)}\n\nwritten: {out} and {out.with_suffix('.png')}"
+
+
+def _draw(path: Path, flow: pd.DataFrame) -> None:
+    """Draws a flow."""
+    from mri_jax.cohort import flow_picture  # what is refused need not wait for matplotlib
+
+    flow_picture.write(path, flow)
 
 
 def describe(path: Path) -> str:
