@@ -276,6 +276,28 @@ def study(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def beside(asked: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds of a step, by how many networks take it side by side, and their gigabytes."""
+    from mri_jax.models import CNNSpec, choice
+    from mri_jax.training import cost
+    from mri_jax.training.loop import FitSettings
+    from mri_jax.training.step import StepSettings
+    from mri_jax.training.stopping import StoppingSettings
+    from mri_jax.training.wave import Wave
+
+    small = asked["cpu"] or asked["tiny"]
+    shape = (32, 35, 33) if small else _shape("dev")
+    dtype, width = ("float32", 0.25) if small else ("bfloat16", 1.0)
+    step = StepSettings(CNNSpec.preset("cnn5", width=width, dtype=dtype))
+    fit = FitSettings(step, batch=2, stopping=StoppingSettings(1, 1, 1))
+    wave = Wave(tuple(jax.devices()[:1]), forms=choice.XLA)
+    found = {}
+    for count in (1, 2) if small else (1, 2, 4):
+        made = cost.of_step(fit, shape, wave.of(count), 1 << 40)
+        found[count] = {"ms": 1e3 * made.again, "gigabytes": made.bytes / 1e9}
+    return {"shape": shape, "dtype": dtype, "networks": found}
+
+
 def repeats(asked: dict[str, Any]) -> dict[str, Any]:
     """How far losses of equal steps are apart, as a share: by one program, and compiled anew."""
     narrow = jax.devices()[0].platform != "cpu"
@@ -308,6 +330,7 @@ def repeats(asked: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     name, question, answer = sys.argv[1:]
     parts = {"machine": machine, "parity": parity, "extrapolated": extrapolated}
-    parts |= {"trace": trace, "study": study, "repeats": repeats, "repeats-ordered": repeats}
+    parts |= {"trace": trace, "study": study, "beside": beside}
+    parts |= {"repeats": repeats, "repeats-ordered": repeats}
     result = parts[name](json.loads(Path(question).read_text(encoding="utf-8")))
     Path(answer).write_text(json.dumps(result), encoding="utf-8")

@@ -83,6 +83,8 @@ def test_every_part_runs(tmp_path):
     assert len(found["trace"]["longest"]) == 10
     assert found["study"]["folds"] == 5
     assert 0 <= found["study"]["waiting"] <= 1
+    one, two = (found["beside"]["networks"][count]["gigabytes"] for count in "12")
+    assert 1.3 * one < two < 3 * one
     for part in ("repeats", "repeats-ordered"):
         assert len(found[part]["losses"]) == found[part]["steps"] == 20
         # On a CPU everything is added up in one order.

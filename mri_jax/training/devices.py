@@ -175,7 +175,7 @@ def fold_budget(wave: Wave, held: int) -> int:
       held: Bytes of those volumes. What a host can give is counted without them.
     """
     budget = device_budget(wave)
-    return budget // wave.folds if wave.on_host else budget - held
+    return budget // wave.folds if wave.on_host else (budget - held) // wave.beside
 
 
 def available_memory() -> int:

@@ -75,7 +75,7 @@ def along(*axes: str | None) -> PartitionSpec:
     return PartitionSpec(FOLD, *axes)
 
 
-def each(run: Callable[..., Any]) -> Callable[..., list[Any]]:
+def each_fold(run: Callable[..., Any]) -> Callable[..., list[Any]]:
     """Returns a function of one fold as a function of the folds of a device."""
     return lambda *folds: [run(*arguments) for arguments in folds]
 
@@ -119,7 +119,7 @@ def mapped(
     if len(wave.devices) == 1:
         program = partial(of_device, run)
         return jax.jit(program, donate_argnums=donate, compiler_options=options)
-    if wave.mapped:
+    if wave.by_pmap:
         return jax.pmap(
             lambda *arguments: run(arguments)[0],
             axis_name=FOLD,
@@ -244,7 +244,7 @@ class Programs:
             }
 
         whole = Split((along(), along(), along()), along())
-        return self._once(("moments", spec), lambda: mapped(each(run), self.wave, whole))
+        return self._once(("moments", spec), lambda: mapped(each_fold(run), self.wave, whole))
 
     def select(self) -> Any:
         """Returns the program ``(flags, new, old) -> tree``: ``new`` where a fold's flag is set."""
@@ -253,12 +253,12 @@ class Programs:
             return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
 
         split = Split((along(), along(), along()), along())
-        return self._once("select", lambda: mapped(each(run), self.wave, split, donate=2))
+        return self._once("select", lambda: mapped(each_fold(run), self.wave, split, donate=2))
 
     def _evaluation(self, about: Hashable, run: Callable[..., Any]) -> Any:
         """Returns a program ``(variables, volumes, places) -> (fold, batch, ...)``."""
         split = Split((along(), along(), along(PART)), along(PART))
-        return self._once(about, lambda: mapped(each(run), self.wave, split))
+        return self._once(about, lambda: mapped(each_fold(run), self.wave, split))
 
     def _network(self, spec: CNNSpec) -> CNN:
         return CNN(spec, forms=self.wave.forms)
@@ -322,5 +322,5 @@ def _train_program(settings: StepSettings, augmentation: AugmentSettings, wave: 
 
     batches: Any = along(None, PART)
     steps = Steps(batches, batches, batches, active=cast(Any, along()))
-    run = each(one_step) if wave.steps_per_program == 1 else many_steps
+    run = each_fold(one_step) if wave.steps_per_program == 1 else many_steps
     return mapped(run, wave, Split((along(), along(), steps), along()), donate=0)

@@ -105,14 +105,14 @@ class Wave:
         return PART if self.split > 1 else None
 
     @property
-    def mapped(self) -> bool:
+    def by_pmap(self) -> bool:
         """Returns whether `jax.pmap` maps folds: one a device, all of this process."""
         return self.split == 1 and self.beside == 1 and not hosts.several()
 
     @property
     def mesh(self) -> Mesh:
         """Returns the devices, (folds, split); (folds,), as `jax.pmap` has it, where that maps."""
-        if self.mapped:
+        if self.by_pmap:
             return Mesh(np.array(self.devices), (FOLD,))
         return Mesh(np.array(self.devices).reshape(-1, self.split), (FOLD, PART))
 

@@ -183,6 +183,10 @@ def test_the_page_says_what_was_run(analysis):
         dataclasses.replace(analysis, runs=(dataclasses.replace(run, study=None),))
     ).rows[0]
     assert [cell.text for cell in row[1:]] == ["–"] * 5 + ["2 × a"]
+    makers = [f"worker {number % 3} on b" for number in range(len(run.plan))]
+    run = dataclasses.replace(run, study=None, plan=run.plan.assign(made_by=makers))
+    row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
+    assert row[-1].text == "2 × a (3 machines or workers)"
 
 
 def test_names_from_data_are_escaped_everywhere(nasty):

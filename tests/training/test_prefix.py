@@ -84,7 +84,8 @@ def test_volumes_and_features_share_the_memory_of_an_accelerator():
         def memory_stats(self):
             return {"bytes_limit": 1000}
 
-    assert fold_budget(Wave((Device(), Device())), held=300) == 200
+    two = Wave((Device(), Device()))
+    assert [fold_budget(two.of(folds), held=300) for folds in (2, 4)] == [200, 100]
 
 
 def test_nothing_is_cached_where_features_change():
