@@ -65,7 +65,8 @@ _FORMS = flags.DEFINE_enum(
 )  # fmt: skip
 _CLUSTER = flags.DEFINE_string(
     "cluster", None,
-    "Dask workers that build the stages: the address or file of a scheduler, local:N or slurm:N.",
+    "Dask workers that build the stages: the address or file of a scheduler, local:N, slurm:N or "
+    "another queue (docs/scaling.md).",
 )  # fmt: skip
 _OPEN = flags.DEFINE_bool(
     "open_scheduler", False, "Use a scheduler without TLS, with whose help anyone can run code."
@@ -163,8 +164,8 @@ def _main(argv: list[str]) -> int:
     from mri_jax.training import hosts
     from mri_jax.training.devices import profiled
 
-    workdir = _folder("workdir", _WORKDIR.value or f"runs/{study.folder}")
-    stages = _folder("stages", _STAGES.value or workdir.parent / "stages")
+    workdir = _folder("workdir", _WORKDIR.value or f"runs/{study.folder}", cluster is not None)
+    stages = _folder("stages", _STAGES.value or workdir.parent / "stages", cluster is not None)
     trace = _PROFILE.value and files.expanded(_PROFILE.value)
     try:
         if cluster is not None:
@@ -173,7 +174,9 @@ def _main(argv: list[str]) -> int:
 
             with (
                 _INTERRUPTION.polled(),
-                opened(cluster, study, stages, _FORMS.value, asked, _REPORT.value) as there,
+                opened(
+                    cluster, study, workdir, stages, _FORMS.value, asked, _REPORT.value
+                ) as there,
             ):
                 if study.search.trials:
                     from mri_jax.search.on_cluster import run as run_search
@@ -263,14 +266,20 @@ def _jobs(study: "Study") -> "tuple[Callable[..., None], Callable[..., None]]":
     return run_search, print_plan_of_search
 
 
-def _folder(flag: str, path: os.PathLike[str] | str) -> "epath.Path":
-    """A folder, on this machine or in a bucket, which needs a package of its own."""
+def _folder(flag: str, path: os.PathLike[str] | str, absolute: bool) -> "epath.Path":
+    """A folder, on this machine or in a bucket, which needs a package of its own.
+
+    Workers may have been started in another folder, for which paths must be absolute.
+    """
     from etils import epath
 
     from mri_jax import files
     from mri_jax.errors import UserError
 
-    folder = epath.Path(files.expanded(path))
+    place = files.expanded(path)
+    if absolute and not files.on_bucket(place):
+        place = os.path.abspath(place)
+    folder = epath.Path(place)
     try:
         folder.exists()
     except ImportError as error:

@@ -4,6 +4,7 @@ JAX ends a process, by SIGABRT, whose peers have ended or cannot be reached, and
 process can prevent that or say what it means.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,12 +17,11 @@ from typing import TextIO
 from mri_jax.interruption import CODE
 
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-LINE = (
-    "another process of this study has ended or cannot be reached; finished stages and saved "
-    "states are kept, and the same command on every host goes on"
-)
+_KEPT = "finished stages and saved states are kept, and the same command on every host goes on"
+LINE = f"another process of this study has ended or cannot be reached; {_KEPT}"
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", COUNT)
 _CHILD = "MRI_JAX_SUPERVISED"
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 # What JAX's runtime says on standard error.
 _CONNECTED = "[Gloo] Rank "
 _ENDING = ("coordination_service_agent.cc", "the JAX distributed service detected fatal errors")
@@ -43,12 +43,16 @@ def several(environment: Mapping[str, str]) -> bool:
 def supervise(argv: Sequence[str]) -> None:
     """Does the work in a child, where this process is one of several, and ends as the child does.
 
-    Signals that ask to end go to the child, which saves its state.
+    Signals that ask to end go to the child, which saves its state. Where this process is killed the
+    child is asked to end, too (Linux): nobody would know of it.
 
     Args:
       argv: The command, without the interpreter.
     """
-    if _CHILD in os.environ or not several(os.environ) or os.name != "posix":
+    if parent := os.environ.get(_CHILD):
+        _end_with(int(parent))
+        return
+    if not several(os.environ) or os.name != "posix":
         return
     child: list[subprocess.Popen[str]] = []
 
@@ -58,7 +62,7 @@ def supervise(argv: Sequence[str]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    environment = {**os.environ, _CHILD: "1"}
+    environment = {**os.environ, _CHILD: str(os.getpid())}
     process = subprocess.Popen(
         [sys.executable, *argv],
         env=environment,
@@ -78,9 +82,20 @@ def supervise(argv: Sequence[str]) -> None:
         pump.join()
     code = process.wait()
     if code < 0:  # ended by a signal
-        print(LINE, file=sys.stderr)
+        by = signal.Signals(-code)
+        # JAX aborts where it misses another process.
+        line = LINE if by == signal.SIGABRT else f"this process was ended by {by.name}; {_KEPT}"
+        print(line, file=sys.stderr)
         code = CODE
     sys.exit(code)
+
+
+def _end_with(parent: int) -> None:
+    """Has this process asked to end (SIGTERM) when its parent has ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
+        if os.getppid() != parent:  # it has ended by now
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _pass_on(said: Iterable[str], to: TextIO) -> None:

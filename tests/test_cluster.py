@@ -75,6 +75,14 @@ def test_workers_give_the_bytes_of_one_process(cohorts, tmp_path):
     assert made
 
 
+def test_a_config_that_is_refused_waits_for_no_worker(cohorts, tmp_path):
+    workdir = tmp_path / "run"
+    assert begin(cohorts, workdir, LOCAL, "--config.task.positive=XX").wait(timeout=120) == 2
+    assert said(workdir).startswith("error: ")
+    assert "XX" in said(workdir)
+    assert not (tmp_path / "stages").exists()
+
+
 @pytest.mark.slow
 def test_workers_killed_at_random_moments_cost_nothing(cohorts, tmp_path):
     rng = random.Random(0)

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,13 @@ def test_the_environment_tells_whether_there_are_other_processes(variables, seve
     assert supervision.several(variables) == several
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.1:", "10.0.0.1:http"])
+def test_an_address_without_a_port_is_refused(monkeypatch, address):
+    monkeypatch.setenv(supervision.COORDINATOR, address)
+    with pytest.raises(UserError, match=f"^JAX_COORDINATOR_ADDRESS: '{address}' must be HOST:PORT"):
+        hosts.join()
+
+
 @pytest.mark.parametrize(
     ("count", "index", "told"),
     [
@@ -74,6 +82,54 @@ def test_what_a_process_says_is_passed_on_without_how_jax_ends_it():
     said = ["reading volumes\n", "[Gloo] Rank 1 is connected to 2 peer ranks.\n", "1/3 epochs\n"]
     ending = ["E1129 coordination_service_agent.cc:289] Polled an error\n", "Fatal Python error\n"]
     assert list(supervision.of_use([*said, *ending])) == [said[0], said[2]]
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    """A process with a child that sleeps, and the child's number."""
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import os, time\nfrom mri_jax import supervision\nsupervision.supervise([__file__])\n"
+        "print(os.getpid(), flush=True)\ntime.sleep(60)\n",
+        encoding="utf-8",
+    )
+    several = {supervision.COORDINATOR: "127.0.0.1:1", supervision.COUNT: "2"}
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment() | several | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
+    with process:
+        yield process, int(process.stdout.readline())
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a child learns of it on Linux")
+def test_a_process_whose_parent_is_killed_ends(supervised):
+    process, child = supervised
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{child}/cmdline").exists() and time.monotonic() < until:
+        if not Path(f"/proc/{child}/cmdline").read_bytes():  # it waits for nobody to ask
+            break
+        time.sleep(0.1)
+    assert time.monotonic() < until
+
+
+@pytest.mark.parametrize(
+    ("by", "line"),
+    [
+        (signal.SIGKILL, "this process was ended by SIGKILL; finished stages and saved states are"),
+        (signal.SIGABRT, "another process of this study has ended or cannot be reached; finished"),
+    ],
+)
+def test_how_a_process_ended_is_said(supervised, by, line):
+    process, child = supervised
+    os.kill(child, by)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == CODE
+    assert said.splitlines()[-1].startswith(line)
 
 
 class Store:

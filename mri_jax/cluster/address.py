@@ -27,6 +27,17 @@ _QUEUES = {
 }
 _OF_QUEUES = ", ".join(f"{queue}:N" for queue in _QUEUES)
 _FORMS = f"ADDRESS (tls://HOST:PORT), FILE of a scheduler, {LOCAL}:N or {_OF_QUEUES}"
+_ADDRESS = re.compile(r"(?:(?:tcp|tls|ucx)://)?[^/\s]+:\d+")
+_KIND = re.compile(r"[a-z_]+:\d{1,3}")  # of no cluster that is known: schedulers have higher ports
+# What Dask must know of certificates, and the environment variables that tell it.
+_CERTIFICATES = {
+    f"distributed.comm.tls.{key}": f"DASK_DISTRIBUTED__COMM__TLS__{name}"
+    for key, name in (
+        ("ca-file", "CA_FILE"),
+        ("client.cert", "CLIENT__CERT"),
+        ("client.key", "CLIENT__KEY"),
+    )
+}
 # Seconds in which a Dask scheduler must answer.
 _SCHEDULER_TIMEOUT = 10.0
 # How many workers may die in a task before it is given up; a preemptible pool brings some.
@@ -71,7 +82,7 @@ class Cluster:
         address = text
         if Path(text).is_file():
             address = _address_in(Path(text))
-        elif not re.fullmatch(r"(?:\w+://)?[^/\s]+:\d+", text):
+        elif not _ADDRESS.fullmatch(text) or _KIND.fullmatch(text):
             raise UserError(f"--cluster: {text!r} is not an existing file, nor one of {_FORMS}")
         address = address if "://" in address else f"tcp://{address}"
         if not (anyone or address.startswith("tls://") or _loopback(address)):
@@ -121,6 +132,8 @@ def connected(cluster: Cluster, say: Callable[[str], None]) -> Iterator[Any]:
         stack.enter_context(dask.config.set(_CONFIG))
         if cluster.kind == "scheduler":
             where: Any = cluster.address
+            if where.startswith("tls://"):
+                _require_certificates(where)
         elif cluster.kind == LOCAL:
             where = stack.enter_context(_local(cluster.workers))
         else:
@@ -135,6 +148,22 @@ def connected(cluster: Cluster, say: Callable[[str], None]) -> Iterator[Any]:
         if client.dashboard_link and _drawn():
             say(f"dashboard of the cluster: {client.dashboard_link}")
         yield client
+
+
+def _require_certificates(address: str) -> None:
+    """Refuses to look for a scheduler with TLS without a certificate, or without its file."""
+    from dask import config
+
+    for key, variable in _CERTIFICATES.items():
+        path = config.get(key, None)
+        # The key may lie in the file of the certificate.
+        if path is None and key != "distributed.comm.tls.client.key":
+            raise UserError(
+                f"--cluster: {address}: needs a certificate, and {variable} is not set "
+                "(docs/scaling.md)"
+            )
+        if path is not None and not Path(path).is_file():
+            raise UserError(f"--cluster: {address}: {variable}: {path}: no such file")
 
 
 _CONFIG = {
@@ -153,6 +182,15 @@ def _drawn() -> bool:
     return find_spec("bokeh") is not None
 
 
+# Ctrl-C reaches all processes of a terminal: the launcher tells workers to save and end, and what
+# Dask warns of when it ends them is no news.
+_UNDISTURBED = (
+    "import logging, signal\n"
+    "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    "logging.getLogger('distributed.worker').setLevel(logging.ERROR)\n"
+)
+
+
 def _local(workers: int) -> Any:
     import distributed
 
@@ -163,6 +201,7 @@ def _local(workers: int) -> Any:
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         resources={DEVICE: 1},
+        preload=[_UNDISTURBED],
         # A study knows what it needs; Dask would pause or end workers that hold their volumes.
         memory_limit=0,
     )

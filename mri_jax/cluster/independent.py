@@ -29,7 +29,7 @@ def on_workers(
 
     futures = client.map(work, tasks, pure=False)
     waiting = dict(zip([f.key for f in futures], tasks, strict=True))
-    for future in distributed.as_completed(futures, raise_errors=False):
+    for future in distributed.as_completed(futures, loop=client.loop, raise_errors=False):
         task = waiting.pop(future.key)
         if future.status == "finished":
             yield future.result()

@@ -154,6 +154,18 @@ def spread(
                 client.cancel(future)
                 start(run)
 
+    there = len(client.nthreads())
+
+    def say_who_is_there() -> None:
+        """Says when workers have gone, and when there are more."""
+        nonlocal there
+        before, there = there, len(client.nthreads())
+        if there > before:
+            say(f"now {counted(there, 'worker')}")
+        elif there < before:
+            left = f"{there} left" if there else "none left; waiting for one"
+            say(f"{counted(before - there, 'worker')} gone, {left}")
+
     start_ready()
     while running:
         if interrupted():
@@ -172,6 +184,7 @@ def spread(
             future = ended.get(timeout=_LOOK)
         except queue.Empty:
             if client.status == "running":
+                say_who_is_there()
                 release_forsaken()
             continue
         if future not in running:  # cancelled

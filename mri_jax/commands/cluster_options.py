@@ -18,6 +18,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--open-scheduler",
+        "--open_scheduler",  # as launch.py, and so every message, calls it
         action="store_true",
         help="use a scheduler without TLS, with whose help anyone can run code",
     )

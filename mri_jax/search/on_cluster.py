@@ -22,7 +22,7 @@ from mri_jax.settings.runs import Run
 from mri_jax.settings.study import Study
 from mri_jax.study.on_cluster import OnCluster
 from mri_jax.study.running import Running
-from mri_jax.study.worker import NAME, Assignment, OpenStudy, StudyWorker
+from mri_jax.study.worker import NAME, Assignment, OpenStudy, StudyWorker, seen_anywhere
 
 
 def run(study: Study, workdir: epath.PathLike, stages: epath.PathLike, how: OnCluster) -> None:
@@ -73,7 +73,7 @@ class OnWorkers(Here):
 
         def task(number: int) -> Task:
             key = f"search-{own}-{number}"
-            assignment = Assignment(key, study, (), None, device, ())
+            assignment = Assignment(key, seen_anywhere(study), (), None, device, ())
             return Task(key, label, Request(assignment, str(self._folder), runs))
 
         def told(event: tuple[Any, dict[str, Any]]) -> None:

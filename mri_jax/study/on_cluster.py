@@ -1,6 +1,7 @@
 """How a study runs on the workers of a cluster."""
 
 import contextlib
+import os
 import secrets
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import distributed
 from etils import epath
 
-from mri_jax import backend, files
+from mri_jax import backend, files, locks
 from mri_jax.cluster.address import DEVICE, Cluster, connected
 from mri_jax.cluster.spread import Outcome, Task, spread
 from mri_jax.errors import UserError
@@ -21,9 +22,12 @@ from mri_jax.planning.plan import EvaluateStage, Stage, TrainStage
 from mri_jax.problems import counted, listed
 from mri_jax.progress import Progress
 from mri_jax.settings.study import Study
+from mri_jax.study import begin
 from mri_jax.study.computing import Computing
+from mri_jax.study.prepare import planned
 from mri_jax.study.running import Running
-from mri_jax.study.scans import open_store
+from mri_jax.study.scans import open_store, with_sites
+from mri_jax.study.stages import StageFolders
 from mri_jax.study.work import Work
 from mri_jax.study.worker import (
     NAME,
@@ -31,6 +35,7 @@ from mri_jax.study.worker import (
     Facts,
     Order,
     StudyWorker,
+    seen_anywhere,
     software,
     unlike,
     volumes,
@@ -79,7 +84,7 @@ class OnCluster(Running):
         Each device of a worker trains one network at a time.
         """
         first = self.workers[0]
-        asked = Assignment("forms", work.study, work.further, None, first.device, ())
+        asked = Assignment("forms", seen_anywhere(work.study), work.further, None, first.device, ())
         key = f"forms-{secrets.token_hex(4)}"
         return Computing(
             devices=tuple(":".join(w.device) for w in self.workers for _ in range(w.devices)),
@@ -203,10 +208,11 @@ def tasks_of(
 
     def task(key: str, label: str, stages: Sequence[Stage], network: TrainStage | None) -> Task:
         names = tuple(stage.fingerprint for stage in stages)
-        assignment = Assignment(key, work.study, work.further, forms, device, names)
+        assignment = Assignment(key, study, work.further, forms, device, names)
         after = frozenset([_key(network)] if network else [])
         return Task(key, label, assignment, after)
 
+    study = seen_anywhere(work.study)
     evaluations: dict[str, list[EvaluateStage]] = {}
     for stage in pending:
         if isinstance(stage, TrainStage):
@@ -230,6 +236,7 @@ def _key(stage: Stage) -> str:
 def opened(
     cluster: Cluster,
     study: Study,
+    workdir: epath.Path,
     stages: epath.Path,
     asked: str | None,
     interrupted: Callable[[], bool],
@@ -240,7 +247,8 @@ def opened(
 
     Args:
       cluster: Where.
-      study: What is asked.
+      study: What is asked, which is refused, where it must be, before workers are waited for.
+      workdir: The results folder.
       stages: The folder of stages, which workers must see under the same path.
       asked: How conv layers are to be computed; None lets the workers decide.
       interrupted: Whether to save and stop.
@@ -252,6 +260,9 @@ def opened(
     """
     backend.settle()  # pictures of the first layer are computed here
     store = open_store(study)
+    begin.check_config(workdir, begin.settled(workdir, study, on_host=True))
+    with_all_sites = with_sites(study, store, lambda line: None)
+    planned(with_all_sites, StageFolders(stages, lambda line: None), store)
     with connected(cluster, say) as client:
         _await_worker(client, cluster, interrupted, say)
         local = cluster.kind == "local"
@@ -299,6 +310,7 @@ def _await_worker(
 
 def looked_at(client: Any, stages: epath.Path) -> tuple[Facts, ...]:
     """Returns what the workers are; refuses those that would give other results, or none."""
+    made = locks.to_make(stages)
     stages.mkdir(parents=True, exist_ok=True)
     token = stages / f".cluster-{secrets.token_hex(8)}"
     files.write_text(token, "workers of a cluster look for this file\n")
@@ -308,6 +320,9 @@ def looked_at(client: Any, stages: epath.Path) -> tuple[Facts, ...]:
         token.unlink(missing_ok=True)
     problems = [f"{f.worker}: {p}" for f in found for p in _problems(f, software())]
     if problems:
+        with contextlib.suppress(OSError):  # something else is there
+            for folder in made:
+                os.rmdir(folder)
         raise UserError("--cluster: " + "; ".join(problems))
     kinds = {f.device: f.worker for f in found}
     if len(kinds) > 1:

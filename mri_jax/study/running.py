@@ -61,7 +61,7 @@ class Running:
     @property
     def said(self) -> str:
         """A line on where and how is computed."""
-        return devices.described(self.devices)
+        return devices.described(self.devices, self.memory)
 
     @property
     def memory(self) -> int:

@@ -109,6 +109,18 @@ class Facts:
     problem: str = ""
 
 
+def seen_anywhere(study: Study) -> Study:
+    """Returns a study whose paths do not depend on the folder in which a worker was started."""
+
+    def place(path: str) -> str:
+        if not path or files.on_bucket(path):
+            return path
+        return os.path.abspath(files.expanded(path))
+
+    data = study.data
+    return replace(study, data=replace(data, cohort=place(data.cohort), store=place(data.store)))
+
+
 def software() -> dict[str, str | None]:
     """Returns the versions of packages that determine numbers, and a digest of this source."""
     folder = Path(mri_jax.__file__).parent
@@ -174,13 +186,15 @@ class StudyWorker(distributed.WorkerPlugin):
             wave = self._started()
             if not epath.Path(token).exists():
                 return replace(known, problem=f"{token} is not there: it sees other stages")
+            # Workers of one machine share its memory as they share its cores.
+            memory = devices.memory_of(wave) // (max(1, self._order.cores) if wave.on_host else 1)
             return replace(
                 known,
                 device=(wave.devices[0].platform, wave.devices[0].device_kind),
                 devices=len(wave.devices),
                 states=int(self._worker.state.total_resources.get("device", 0)),
-                memory=devices.memory_of(wave),
-                said=devices.described(wave),
+                memory=memory,
+                said=devices.described(wave, memory),
                 kernels=choice.kernel_library(choice.resolved(wave.forms)),
             )
         except UserError as error:

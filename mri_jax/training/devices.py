@@ -130,8 +130,12 @@ def one_fold_each(forms: Forms | None = None) -> Wave:
     return Wave(devices[:1] if jax.debug_nans.value else devices, forms=forms)
 
 
-def described(wave: Wave) -> str:
+def described(wave: Wave, memory: int) -> str:
     """Returns a line about devices, how they compute conv layers, folds and memory.
+
+    Args:
+      wave: The devices.
+      memory: Bytes for a fold, as from `memory_of`.
 
     For example ``computing on the CPU with compiled kernels, one fold at a time, 6.1 GiB free``.
     """
@@ -144,7 +148,7 @@ def described(wave: Wave) -> str:
     if hosts.several():
         folds += f", {counted(jax.process_count(), 'process', 'processes')}"
     each = " for each" if wave.folds > 1 else ""
-    return f"computing on {where}{how}, {folds}, {gibibytes(memory_of(wave))} free{each}"
+    return f"computing on {where}{how}, {folds}, {gibibytes(memory)} free{each}"
 
 
 def memory_of(wave: Wave) -> int:

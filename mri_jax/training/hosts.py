@@ -48,6 +48,10 @@ def join() -> None:
     """
     told: dict[str, Any] = {}
     if COORDINATOR in os.environ:
+        if not re.fullmatch(r"\S+:\d+", os.environ[COORDINATOR]):
+            raise UserError(
+                f"{COORDINATOR}: {os.environ[COORDINATOR]!r} must be HOST:PORT of the first process"
+            )
         told = {"num_processes": _number(COUNT), "process_id": _number(INDEX)}
         if told["process_id"] >= told["num_processes"]:
             raise UserError(
@@ -55,7 +59,8 @@ def join() -> None:
                 f"{COUNT} is {told['num_processes']}"
             )
     if next((os.environ[name] for name in _INDICES if name in os.environ), "0") == "0":
-        print(f"waiting for the other processes of this study, at most {_BEGIN // 60} min")
+        others = f"{told['num_processes'] - 1} other" if told else "other"
+        print(f"waiting for the {others} processes of this study, at most {_BEGIN // 60} min")
     try:
         # SIGTERM is answered by this program (`mri_jax.interruption`).
         jax.config.update("jax_enable_preemption_service", False)
@@ -68,6 +73,11 @@ def join() -> None:
     except (RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())
         raise UserError(f"the other processes of this study cannot be reached ({line})") from None
+    if told:
+        count = told["num_processes"]
+        expected = agreed(lambda: count)
+        if expected != count:
+            raise UserError(f"{COUNT}: is {count} here and {expected} in the first process")
 
 
 def _number(name: str) -> int:

@@ -1,6 +1,7 @@
 import json
 import sys
 
+import dask
 import pytest
 
 from mri_jax.cluster.address import Cluster, connected
@@ -35,6 +36,8 @@ def test_reads_every_form(text, meant):
         ("scheduler.json", "is not an existing file"),
         ("node7", "is not an existing file"),
         ("tcp://node7", "is not an existing file"),
+        ("http://127.0.0.1:8786", "is not an existing file"),
+        ("kubernetes:4", "is not an existing file"),
     ],
 )
 def test_refuses_what_it_cannot_mean(text, rule):
@@ -70,6 +73,22 @@ def test_no_scheduler_is_one_line(monkeypatch):
         connected(cluster, print),
     ):
         pass
+
+
+def test_a_certificate_that_is_not_there_is_named(monkeypatch, tmp_path):
+    cluster, config = Cluster.parse("tls://127.0.0.1:9"), "distributed.comm.tls."
+
+    def refused(told):
+        with pytest.raises(UserError, match=told), connected(cluster, print):
+            pass
+
+    refused("needs a certificate, and DASK_DISTRIBUTED__COMM__TLS__CA_FILE is not set")
+    there, absent = tmp_path / "cert.pem", tmp_path / "key.pem"
+    there.touch()
+    with dask.config.set({config + "ca-file": str(there)}):
+        refused("TLS__CLIENT__CERT is not set")
+        with dask.config.set({config + "client.cert": str(absent)}):
+            refused(f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT: {absent}: no such file")
 
 
 def test_absent_packages_are_named(monkeypatch):

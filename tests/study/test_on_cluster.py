@@ -12,7 +12,7 @@ from mri_jax.planning.plan import TrainStage
 from mri_jax.study.on_cluster import OnCluster, looked_at
 from mri_jax.study.prepare import planned
 from mri_jax.study.stages import StageFolders
-from mri_jax.study.worker import Assignment, Facts, Order, StudyWorker, software
+from mri_jax.study.worker import Assignment, Facts, Order, StudyWorker, seen_anywhere, software
 from mri_jax.training import devices
 from mri_jax.training.wave import Wave
 from tests import studies
@@ -76,6 +76,15 @@ class Client:
     def run(self, function: Any, token: str) -> dict[int, Facts]:
         assert epath.Path(token).exists()
         return dict(enumerate(self.facts))
+
+
+def test_workers_are_told_paths_that_hold_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = {"data__cohort": "a/cohort.csv", "data__store": "gs://b/store"}
+    data = seen_anywhere(studies.study("baseline", **paths)).data
+    assert (data.cohort, data.store) == (str(tmp_path / "a" / "cohort.csv"), "gs://b/store")
+    made = studies.study("baseline")
+    assert seen_anywhere(made) == made
 
 
 def test_workers_that_fit_together_are_told_and_leave_no_file(tmp_path):

@@ -34,7 +34,7 @@ from etils import epath
 from mri_jax.training import devices
 wave = devices.start(epath.Path({str(tmp_path)!r}), cpu_folds={folds}, forms={forms!r})
 print(wave.folds, len(wave.devices), len(jax.devices()), jax.numpy.ones(3).sum())
-print(devices.described(wave))
+print(devices.described(wave, devices.memory_of(wave)))
 """
     alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
