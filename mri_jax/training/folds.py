@@ -111,14 +111,8 @@ def mapped(
         if len(wave.devices) > 1:
             raise ValueError("NaNs can be looked for on one device only")
         return partial(of_device, jax.jit(run))
-    options: dict[str, Any] | None = None
-    if wave.on_host:
-        options = _PATIENCE if len(wave.devices) > 1 else None
-    elif wave.beside > 1 and wave.devices[0].platform == "gpu":
-        options = _AT_ONCE
     if len(wave.devices) == 1:
-        program = partial(of_device, run)
-        return jax.jit(program, donate_argnums=donate, compiler_options=options)
+        return jax.jit(partial(of_device, run), donate_argnums=donate, **_options(wave))
     if wave.by_pmap:
         return jax.pmap(
             lambda *arguments: run(arguments)[0],
@@ -136,13 +130,22 @@ def mapped(
         check_vma=False,
     )
     where = jax.tree.map(lambda spec: NamedSharding(wave.mesh, spec), split.arguments)
-    compiled = jax.jit(parts, in_shardings=where, donate_argnums=donate, compiler_options=options)
+    compiled = jax.jit(parts, in_shardings=where, donate_argnums=donate, **_options(wave))
 
     def call(*arguments: Any) -> Any:
         return compiled(*wave.laid_out(arguments, split.arguments))
 
     # Arrays of every fold lie where they are wanted already, unless some are padded.
     return call if hosts.several() or wave.used is not None else compiled
+
+
+def _options(wave: Wave) -> dict[str, Any]:
+    """Returns what `jax.jit` is told where a wave needs options of the compiler."""
+    if len(wave.devices) > 1 and wave.on_host:
+        return {"compiler_options": _PATIENCE}
+    if wave.beside > 1 and wave.devices[0].platform == "gpu":
+        return {"compiler_options": _AT_ONCE}
+    return {}
 
 
 class Programs:
