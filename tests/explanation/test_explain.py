@@ -21,6 +21,7 @@ from mri_jax.runs.trained import open_run
 from mri_jax.study import permuted
 from mri_jax.study.permuted import permuted_network
 from mri_jax.training.wave import Wave
+from tests.compiling import quickly
 from tests.tiny import GRID
 
 STAGES = ("source", "tuned-high")
@@ -63,7 +64,8 @@ def explain(small_run, inputs, out, *more):
     arguments = ["explain", str(small_run), "--cohort", "ADNI2", "--out", str(out), "--steps", "4"]
     arguments += ["--regions", str(inputs / "regions.nii.gz"), "--store", str(inputs / "store")]
     arguments += ["--region-names", str(inputs / "names.csv"), *more]
-    return cli.main(arguments)
+    with quickly():
+        return cli.main(arguments)
 
 
 def test_scans_of_a_target_are_explained_by_all_that_never_saw_them(opened):
