@@ -177,6 +177,15 @@ def test_what_the_first_process_makes_or_raises_is_that_of_all(monkeypatch):
     assert in_turn(refuse) == ["cohort.csv: row 7 is wrong"] * 2
 
 
+def test_a_process_that_was_told_of_another_number_is_refused(monkeypatch):
+    store = Store()
+    monkeypatch.setattr(hosts, "_store", lambda: store)
+    hosts._require_count(2, 0)
+    hosts._require_count(2, 1)
+    with pytest.raises(UserError, match=r"^JAX_NUM_PROCESSES: is 3 here and 2 in the first"):
+        hosts._require_count(3, 2)
+
+
 def begin(cohorts: tuple[Path, Path], workdir: Path, *more: str) -> list[subprocess.Popen[str]]:
     """Starts the command on each host."""
     with socket.socket() as free:

@@ -32,6 +32,7 @@ _BEGIN = 300  # seconds in which all processes must have started
 # Where the number of this process may stand, which needs not be told where JAX finds it itself.
 _INDICES = (INDEX, "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
 _FOR_EVER = 30 * 24 * 3600 * 1000  # in ms
+_COUNTED = "mri_jax/count"
 # Calls of `agreed`, which have the same numbers in all processes.
 _ASKED = itertools.count()
 # What JAX raises where a collective operation finds nobody at the other end.
@@ -74,10 +75,24 @@ def join() -> None:
         line = " ".join(str(error).split())
         raise UserError(f"the other processes of this study cannot be reached ({line})") from None
     if told:
-        count = told["num_processes"]
-        expected = agreed(lambda: count)
-        if expected != count:
-            raise UserError(f"{COUNT}: is {count} here and {expected} in the first process")
+        _require_count(told["num_processes"], told["process_id"])
+
+
+def _require_count(count: int, index: int) -> None:
+    """Refuses a process that was told of more or fewer processes than the first one.
+
+    It asks no device, which would start them before they are configured.
+
+    Args:
+      count: How many processes this one was told of.
+      index: Which of them it is.
+    """
+    if index == 0:
+        _store().key_value_set_bytes(_COUNTED, str(count).encode())
+        return
+    expected = int(_store().blocking_key_value_get_bytes(_COUNTED, _FOR_EVER))
+    if expected != count:
+        raise UserError(f"{COUNT}: is {count} here and {expected} in the first process")
 
 
 def _number(name: str) -> int:
