@@ -17,10 +17,10 @@ part found is in the file of ``--json`` as soon as it is there, and a part that 
 - ``extrapolated``: the paper's whole study, from the measured steps;
 - ``trace``: the ten longest kernels of a step;
 - ``study``: five folds trained from a store, with the share of time waiting for volumes;
-- ``beside``: a step of one network of CNN-5 and of several side by side on the device, at 2 mm;
 - ``repeats``: how far the losses of equal steps are apart, taken again by the same program and by
   one that was compiled anew; ``repeats-ordered``: the same where XLA is to add up in one order,
-  whose price ``ours-ordered`` of ``steps`` tells.
+  whose price ``ours-ordered`` of ``steps`` tells;
+- ``beside``: a step of one network of CNN-5 and of several side by side on the device, at 2 mm.
 """
 
 import argparse
@@ -42,8 +42,8 @@ from train_step import ORDERED, ROOT, Contender, arithmetic, ordered
 
 REPEATS, REPEATS_ORDERED = "repeats", "repeats-ordered"
 PARTS = (
-    "machine", "parity", "steps", "extrapolated", "trace", "study", "beside", REPEATS,
-    REPEATS_ORDERED,
+    "machine", "parity", "steps", "extrapolated", "trace", "study", REPEATS, REPEATS_ORDERED,
+    "beside",
 )  # fmt: skip
 EACH_FORM = ("ours-xla", "ours-lanes", "ours-pallas", "linen")
 TORCH = ("torch-eager", "torch-contiguous", "torch-channels-last")

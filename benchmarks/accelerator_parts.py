@@ -286,16 +286,19 @@ def beside(asked: dict[str, Any]) -> dict[str, Any]:
     from mri_jax.training.wave import Wave
 
     small = asked["cpu"] or asked["tiny"]
-    shape = (32, 35, 33) if small else _shape("dev")
-    dtype, width = ("float32", 0.25) if small else ("bfloat16", 1.0)
-    step = StepSettings(CNNSpec.preset("cnn5", width=width, dtype=dtype))
-    fit = FitSettings(step, batch=2, stopping=StoppingSettings(1, 1, 1))
+    shape = (16, 18, 17) if small else _shape("dev")
+    spec = (
+        CNNSpec(repetitions=(1, 1), filters=(4, 8), fc=(8,), dropout=(0.5, 0.0))
+        if small
+        else CNNSpec.preset("cnn5", dtype="bfloat16")
+    )
+    fit = FitSettings(StepSettings(spec), batch=2, stopping=StoppingSettings(1, 1, 1))
     wave = Wave(tuple(jax.devices()[:1]), forms=choice.XLA)
     found = {}
     for count in (1, 2) if small else (1, 2, 4):
         made = cost.of_step(fit, shape, wave.of(count), 1 << 40)
         found[count] = {"ms": 1e3 * made.again, "gigabytes": made.bytes / 1e9}
-    return {"shape": shape, "dtype": dtype, "networks": found}
+    return {"shape": shape, "dtype": spec.dtype, "networks": found}
 
 
 def repeats(asked: dict[str, Any]) -> dict[str, Any]:

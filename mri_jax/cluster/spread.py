@@ -87,6 +87,27 @@ class _Run:
         return f"{self.task.label} failed {' and '.join(where)}"
 
 
+class Attendance:
+    """Says when workers have gone, and when there are more.
+
+    Args:
+      there: How many there are.
+      say: Where that goes.
+    """
+
+    def __init__(self, there: int, say: Callable[[str], None]):
+        self._there, self._say = there, say
+
+    def look(self, there: int) -> None:
+        """Compares how many there are now with the last look."""
+        before, self._there = self._there, there
+        if there > before:
+            self._say(f"now {counted(there, 'worker')}")
+        elif there < before:
+            left = f"{there} left" if there else "none left; waiting for one"
+            self._say(f"{counted(before - there, 'worker')} gone, {left}")
+
+
 def spread(
     client: Any,
     work: Callable[[Any], Outcome],
@@ -154,19 +175,8 @@ def spread(
                 client.cancel(future)
                 start(run)
 
-    there = len(client.nthreads())
-
-    def say_who_is_there() -> None:
-        """Says when workers have gone, and when there are more."""
-        nonlocal there
-        before, there = there, len(client.nthreads())
-        if there > before:
-            say(f"now {counted(there, 'worker')}")
-        elif there < before:
-            left = f"{there} left" if there else "none left; waiting for one"
-            say(f"{counted(before - there, 'worker')} gone, {left}")
-
     start_ready()
+    attendance = Attendance(len(client.nthreads()), say)
     while running:
         if interrupted():
             stop()
@@ -184,7 +194,7 @@ def spread(
             future = ended.get(timeout=_LOOK)
         except queue.Empty:
             if client.status == "running":
-                say_who_is_there()
+                attendance.look(len(client.nthreads()))
                 release_forsaken()
             continue
         if future not in running:  # cancelled
