@@ -156,13 +156,12 @@ def _require_certificates(address: str) -> None:
 
     for key, variable in _CERTIFICATES.items():
         path = config.get(key, None)
-        # The key may lie in the file of the certificate.
-        if path is None and key != "distributed.comm.tls.client.key":
+        if path is None:
             raise UserError(
                 f"--cluster: {address}: needs a certificate, and {variable} is not set "
                 "(docs/scaling.md)"
             )
-        if path is not None and not Path(path).is_file():
+        if not Path(path).is_file():
             raise UserError(f"--cluster: {address}: {variable}: {path}: no such file")
 
 

@@ -87,6 +87,8 @@ def test_a_certificate_that_is_not_there_is_named(monkeypatch, tmp_path):
     there.touch()
     with dask.config.set({config + "ca-file": str(there)}):
         refused("TLS__CLIENT__CERT is not set")
+        with dask.config.set({config + "client.cert": str(there)}):
+            refused("TLS__CLIENT__KEY is not set")
         with dask.config.set({config + "client.cert": str(absent)}):
             refused(f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT: {absent}: no such file")
 
