@@ -36,5 +36,5 @@ def interrupted(_: int) -> str:
 
 
 def test_ctrl_c_in_a_terminal_leaves_workers_alone(client):
-    (address,) = on_workers(interrupted, [0], client, lambda task, reason: reason)
+    address = client.submit(interrupted, 0, pure=False).result(timeout=30)
     assert address in client.nthreads()
