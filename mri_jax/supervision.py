@@ -94,7 +94,7 @@ def _end_with(parent: int) -> None:
     """Has this process asked to end (SIGTERM) when its parent has ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
-        if os.getppid() != parent:  # it has ended by now
+        if not os.path.exists(f"/proc/{parent}"):  # it has ended by now
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 from mri_jax import files
 from mri_jax.device_faults import reason
+from mri_jax.errors import UserError
 from mri_jax.planning.plan import STATISTICS, Plan, TrainStage
 from mri_jax.progress import Progress
 from mri_jax.runs.provenance import Beside
@@ -117,7 +118,8 @@ def _compared(
             try:
                 step = cost.of_step(program, size, alone.of(count), room)
             except Exception as error:  # compilers and drivers raise many kinds
-                refused[str(count)] = reason(error)
+                told = str(error) if isinstance(error, UserError) else reason(error)
+                refused[str(count)] = told
                 break
             seconds[str(count)] = step.again
             progress.advance(0, beside=count, ms=f"{1e3 * step.again:.3g}")
@@ -135,6 +137,6 @@ def _compared(
 def _described(found: Beside) -> str:
     """Returns a line on how many train side by side, and the milliseconds of what was tried."""
     how = "one by one" if found.count == 1 else f"{found.count} side by side"
-    times = ", ".join(f"{n}: {1e3 * s:.3g} ms" for n, s in found.seconds.items())
-    why = "".join(f"; {n}: {why}" for n, why in found.refused.items())
-    return f"{found.networks} on each device: {how} (a step of {times}{why})"
+    times = [f"{n}: {1e3 * s:.3g} ms" for n, s in found.seconds.items()]
+    times += [f"{n}: {why}" for n, why in found.refused.items()]
+    return f"{found.networks} on each device: {how} (a step of {', '.join(times)})"

@@ -40,6 +40,7 @@ from mri_jax.study.worker import (
     unlike,
     volumes,
 )
+from mri_jax.volumes.store import VolumeStore
 
 # Seconds in which a worker of a scheduler that runs, or of this machine, must be there.
 _PATIENCE = 60.0
@@ -260,9 +261,7 @@ def opened(
     """
     backend.settle()  # pictures of the first layer are computed here
     store = open_store(study)
-    begin.check_config(workdir, begin.settled(workdir, study, on_host=True))
-    with_all_sites = with_sites(study, store, lambda line: None)
-    planned(with_all_sites, StageFolders(stages, lambda line: None), store)
+    refuse_early(study, store, workdir, stages)
     with connected(cluster, say) as client:
         _await_worker(client, cluster, interrupted, say)
         local = cluster.kind == "local"
@@ -284,6 +283,30 @@ def opened(
             client=client,
             workers=workers,
         )
+
+
+def refuse_early(
+    study: Study, store: VolumeStore | None, workdir: epath.Path, stages: epath.Path
+) -> None:
+    """Refuses, before workers are waited for, what `mri_jax.study.run` would refuse with them.
+
+    Args:
+      study: What is asked.
+      store: Its store; None where it simulates its scans.
+      workdir: The results folder.
+      stages: The folder of stages.
+
+    Raises:
+      UserError: The study cannot be planned, or the folder holds another one.
+    """
+
+    def say_nothing(line: str) -> None:
+        """It is said when the study runs."""
+
+    study = with_sites(study, store, say_nothing)
+    # The type of activations of a study that has begun is its own, whatever workers have.
+    begin.check_config(workdir, begin.settled(workdir, study, on_host=True))
+    planned(study, StageFolders(stages, say_nothing), store)
 
 
 def _await_worker(

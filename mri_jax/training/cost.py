@@ -138,19 +138,41 @@ def of_step(fit: FitSettings, shape: tuple[int, int, int], wave: Wave, room: int
       room: Bytes that there are on a device.
 
     Raises:
-      UserError: There is no room.
+      UserError: There is no room, for the steps, for validation or for the prefix.
     """
     variables, programs = _variables(fit, shape), Programs(wave)
-    volumes = wave.copies(np.ones((fit.volumes, *shape, 1), np.float32))
+    stacked, spec = wave.stack([variables] * wave.folds), fit.step.spec
+    count = max(fit.volumes, EVALUATION_BATCH)
+    places = np.zeros((wave.folds, count), np.int32)
+    volumes = wave.copies(np.ones((count, *shape, 1), np.float32))
     last = frozen_layers(fit, variables["params"])
     if last:
-        places = np.zeros((wave.folds, fit.volumes), np.int32)
-        stacked = wave.stack([variables] * wave.folds)
-        program = programs.features(fit.step.spec, last)
-        features = jax.eval_shape(program, stacked, volumes, places)
+        prefix = programs.features(spec, last)
+        _needed(prefix, (stacked, volumes, places), wave, room)
+        features = jax.eval_shape(prefix, stacked, volumes, places)
         ones = np.ones(features.shape[1:], features.dtype)
         fit, volumes = with_step(fit, first=last + 1), wave.place([ones] * wave.folds)
+    _needed(programs.evaluate(spec, fit.step.first), (stacked, volumes, places), wave, room)
     return _measure_steps(fit, variables, volumes, programs, room)
+
+
+def _needed(program: Any, arguments: tuple[Any, Any, Any], wave: Wave, room: float) -> int:
+    """Compiles a program; returns the bytes of a device's arrays, the volumes at hand apart.
+
+    Args:
+      program: The program.
+      arguments: Its arguments, the second of which are the volumes.
+      wave: The devices, all of a fold of which hold all of its volumes.
+      room: Bytes that there are on a device.
+
+    Raises:
+      UserError: There is no room.
+    """
+    memory = program.lower(*arguments).compile().memory_analysis()
+    needed = _bytes(memory) - wave.split * arguments[1].nbytes // len(wave.devices)
+    if needed > room:
+        raise UserError(f"takes {gibibytes(needed)} of {gibibytes(int(room))}")
+    return needed
 
 
 def _variables(fit: FitSettings, shape: tuple[int, int, int]) -> Any:
@@ -183,11 +205,7 @@ def _measure_steps(
     now = Steps(rows, rows % 2, np.ones(rows.shape, np.float32), np.ones((folds, steps), bool))
     program = programs.train(fit.step, fit.augment)
     started = time.perf_counter()
-    memory = program.lower(state, volumes, now).compile().memory_analysis()
-    # Each device of a fold holds all of its volumes.
-    needed = _bytes(memory) - wave.split * volumes.nbytes // len(wave.devices)
-    if needed > room:
-        raise UserError(f"takes {gibibytes(needed)} of {gibibytes(int(room))}")
+    needed = _needed(program, (state, volumes, now), wave, room)
     times = []
     first = time.perf_counter() - started
     for _ in range(_WARM_UP + _MEASURED):

@@ -140,7 +140,7 @@ class _InParts(ABC):
 
     def chunks(self, steps: Steps, start: int, wave: Wave) -> Iterator[tuple[Array, Steps]]:
         """See `Feed`."""
-        at_a_time = STREAMED_BYTES // (steps.row.shape[2] * self._bytes)
+        at_a_time = STREAMED_BYTES // (wave.beside * steps.row.shape[2] * self._bytes)
         parts = list(_parts(steps, start, max(1, min(wave.steps_per_program, at_a_time))))
         wanted = [part.row.reshape(wave.folds, -1) for part in parts]
         for part, volumes in zip(parts, ahead(self._read(wanted, wave)), strict=True):

@@ -32,6 +32,8 @@ def timed(monkeypatch):
     def of_step(fit, shape, wave, room):
         asked.append(wave.folds)
         if wave.folds not in seconds:
+            if wave.folds == 2:
+                raise UserError("takes 9 GiB of 8 GiB")
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
         return StepCost(first=1.0, again=seconds[wave.folds] / 1e3, bytes=0)
 
@@ -108,6 +110,7 @@ def test_the_choice_is_made_once_and_stays_when_the_study_is_resumed(tmp_path, t
         # Two and then one take 2 x 4.5 ms, three at a time more.
         ({1: 4.0, 2: 4.5, 3: 9.5}, [1, 2, 3], 2, {}),
         ({1: 4.0, 2: 5.0}, [1, 2, 3], 2, {"3": "out of memory"}),
+        ({1: 4.0}, [1, 2], 1, {"2": "takes 9 GiB of 8 GiB"}),
         ({}, [1], 1, {"1": "out of memory"}),
     ],
 )
@@ -137,5 +140,6 @@ def test_steps_of_several_networks_are_timed_where_there_is_room(tmp_path):
         one, two = (cost.of_step(settings(), SHAPE, wave.of(n), 1 << 30) for n in (1, 2))
         assert min(one.again, two.again) > 0
         assert 1.5 * one.bytes < two.bytes < 3 * one.bytes
+        # Room for the steps is none for validation, which sees more volumes at a time.
         with pytest.raises(UserError, match=r"takes .* of 0.00 GiB"):
-            cost.of_step(settings(), SHAPE, wave, 1000)
+            cost.of_step(settings(), SHAPE, wave, one.bytes)

@@ -9,8 +9,10 @@ from mri_jax import files
 from mri_jax.cluster.spread import DONE, FAILED
 from mri_jax.errors import UserError
 from mri_jax.planning.plan import TrainStage
-from mri_jax.study.on_cluster import OnCluster, looked_at
+from mri_jax.runs import results
+from mri_jax.study.on_cluster import OnCluster, looked_at, refuse_early
 from mri_jax.study.prepare import planned
+from mri_jax.study.scans import with_sites
 from mri_jax.study.stages import StageFolders
 from mri_jax.study.worker import Assignment, Facts, Order, StudyWorker, seen_anywhere, software
 from mri_jax.training import devices
@@ -85,6 +87,25 @@ def test_workers_are_told_paths_that_hold_in_any_folder(tmp_path, monkeypatch):
     assert (data.cohort, data.store) == (str(tmp_path / "a" / "cohort.csv"), "gs://b/store")
     made = studies.study("baseline")
     assert seen_anywhere(made) == made
+
+
+def test_what_is_refused_early_is_what_would_be_refused_with_workers(tmp_path):
+    small = {f"model__{field}": value for field, value in SMALL_MODEL.items()}
+    for name in ("baseline", "leave_one_site_out"):
+        study, workdir = studies.study(name, "smoke", **small), epath.Path(tmp_path / name)
+        refuse_early(study, None, workdir, epath.Path(tmp_path))
+        workdir.mkdir()
+        # What is on record has its sites, and the type of a GPU's activations.
+        begun = with_sites(study, None, lambda line: None).with_dtype("bfloat16")
+        begun.write(workdir / results.CONFIG)
+        (workdir / results.PLAN).touch()
+        refuse_early(study, None, workdir, epath.Path(tmp_path))
+        other = studies.study(name, "smoke", seed=7, **small)
+        with pytest.raises(UserError, match=r"another config: config\.seed is 2021, not 7"):
+            refuse_early(other, None, workdir, epath.Path(tmp_path))
+    wrong = studies.study("baseline", "smoke", task__positive="pMCI", source__cohorts=("ADNI9",))
+    with pytest.raises(UserError, match="ADNI9"):
+        refuse_early(wrong, None, epath.Path(tmp_path / "new"), epath.Path(tmp_path))
 
 
 def test_workers_that_fit_together_are_told_and_leave_no_file(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.checkpoints import TrainingCheckpoints
-from mri_jax.training.feed import OnDevice
+from mri_jax.training.feed import OnDevice, StreamedPerFold
 from mri_jax.training.folds import Programs, Steps
 from mri_jax.training.inference import predict
 from mri_jax.training.loop import Control, fit, resume, with_step
@@ -161,6 +161,20 @@ def test_more_folds_than_devices_lie_side_by_side():
         (4, 2, 2),
     ]
     assert two.of(3).of(1) == two.of(1)
+
+
+@pytest.mark.parametrize("folds", [1, 4])
+def test_what_is_streamed_to_a_device_at_a_time_is_shared_by_its_folds(monkeypatch, folds):
+    volume = int(np.prod(volumes().shape[1:])) * 4
+    monkeypatch.setattr("mri_jax.training.feed.STREAMED_BYTES", 24 * volume)
+    monkeypatch.setattr(Wave, "steps_per_program", 64)
+    wave, rows = Wave(tuple(jax.local_devices()[:1])).of(folds), np.arange(24, dtype=np.int32)
+    each = np.tile(rows.reshape(1, 12, 2), (folds, 1, 1))
+    steps = Steps(each, each % 2, np.ones(each.shape, np.float32), np.ones((folds, 12), bool))
+    feed = StreamedPerFold([volumes()[:24]] * folds, rows)
+    sizes = [shown.nbytes // volume for shown, _ in feed.chunks(steps, 0, wave)]
+    assert max(sizes) == 24
+    assert sum(sizes) == 24 * folds
 
 
 def test_compiled_programs_can_be_released():
