@@ -280,7 +280,7 @@ def beside(asked: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds of a step, by how many networks take it side by side, and their gigabytes."""
     from mri_jax.models import CNNSpec, choice
     from mri_jax.training import cost
-    from mri_jax.training.loop import FitSettings
+    from mri_jax.training.job import FitSettings
     from mri_jax.training.step import StepSettings
     from mri_jax.training.stopping import StoppingSettings
     from mri_jax.training.wave import Wave

@@ -23,7 +23,7 @@ import jax
 
 from mri_jax.models import CNNSpec
 from mri_jax.training.augment import AugmentSettings
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 from mri_jax.training.objectives import CROSS_ENTROPY, Objective
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StoppingSettings

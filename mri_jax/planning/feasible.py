@@ -17,7 +17,7 @@ from mri_jax.models.summary import step_bytes
 from mri_jax.planning.plan import BaselineStage, Entry, Plan, TrainStage
 from mri_jax.problems import counted
 from mri_jax.settings.study import named
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 from mri_jax.volumes.grids import GRIDS, Grid
 
 

@@ -9,7 +9,7 @@ from mri_jax.settings.runs import Run, Tuning
 from mri_jax.settings.sections import Finetune, Train
 from mri_jax.training.augment import AugmentSettings
 from mri_jax.training.freezing import rules_for
-from mri_jax.training.loop import FitSettings, with_step
+from mri_jax.training.job import FitSettings, with_step
 from mri_jax.training.objectives import of_method
 from mri_jax.training.step import LossSettings, OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StepLimits, StoppingSettings

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mri_jax.cohort.leakage import Seen
 from mri_jax.evaluation.variants import Variant
 from mri_jax.planning.catalogue import Examples
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 
 NONE = Examples((), ())
 """No scans."""

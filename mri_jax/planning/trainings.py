@@ -19,7 +19,7 @@ from mri_jax.planning.plan import NONE, STATISTICS, TrainStage
 from mri_jax.settings.runs import Run, Tuning
 from mri_jax.settings.sections import LAYER_SETS
 from mri_jax.settings.study import Study, named
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 
 # One part of so many stops a tuning where `finetune.stopping` is ``inner``.
 _STOPPING_PARTS = 5

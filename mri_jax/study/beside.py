@@ -21,7 +21,7 @@ from mri_jax.study.kept_choices import FOLDER, KeptChoices
 from mri_jax.study.stages import StageFolders
 from mri_jax.training import cost, hosts
 from mri_jax.training.devices import device_budget
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 from mri_jax.training.wave import Wave
 
 # Rises when it is measured otherwise.

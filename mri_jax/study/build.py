@@ -15,7 +15,7 @@ from mri_jax.study.trainer import Trainer
 from mri_jax.training import hosts
 from mri_jax.training.folds import Programs
 from mri_jax.training.inference import outputs
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 from mri_jax.training.wave import Wave
 
 

@@ -11,7 +11,7 @@ from mri_jax.planning.plan import EvaluateStage, Plan, TrainStage
 from mri_jax.study.kept_choices import FOLDER
 from mri_jax.study.kept_forms import Kept
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 from mri_jax.training.wave import Wave
 
 

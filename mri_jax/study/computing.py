@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mri_jax.models.chosen import Forms
 from mri_jax.runs.provenance import Beside
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mri_jax.settings.study import Study
 from mri_jax.simulation.cost import scan_seconds
 from mri_jax.study.feeds import expected_bytes
 from mri_jax.training import cost
-from mri_jax.training.loop import FitSettings
+from mri_jax.training.job import FitSettings
 from mri_jax.training.wave import Wave
 from mri_jax.volumes.cost import volume_seconds
 from mri_jax.volumes.grids import Grid

@@ -24,7 +24,7 @@ from mri_jax.study.execute import Executor
 from mri_jax.study.feeds import Feeds
 from mri_jax.study.prepare import open_volumes, planned
 from mri_jax.study.stages import StageFolders
-from mri_jax.training.loop import with_step
+from mri_jax.training.job import with_step
 from mri_jax.training.wave import Wave
 
 

@@ -24,7 +24,8 @@ from mri_jax.training.checkpoints import (
     save_network,
 )
 from mri_jax.training.folds import Programs
-from mri_jax.training.loop import HISTORY, Control, Epoch, Job, Progressed, resume
+from mri_jax.training.job import Job
+from mri_jax.training.loop import HISTORY, Control, Epoch, Progressed, resume
 from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import drawn
 from mri_jax.training.train import Trained, train

@@ -17,7 +17,8 @@ from mri_jax.showing.numbers import gibibytes
 from mri_jax.training import resident
 from mri_jax.training.checkpoints import TrainingCheckpoints, load_params, save_network
 from mri_jax.training.folds import EVALUATION_BATCH, Programs, Steps
-from mri_jax.training.loop import FitSettings, Job, begin, with_step
+from mri_jax.training.job import FitSettings, Job, with_step
+from mri_jax.training.loop import begin
 from mri_jax.training.prefix import frozen_layers
 from mri_jax.training.wave import Wave
 

@@ -18,7 +18,8 @@ from mri_jax.training.feed import Feed, PerFold, StreamedPerFold
 from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import frozen_prefix, trainable_mask
 from mri_jax.training.inference import padded_rows
-from mri_jax.training.loop import FitSettings, Training, with_step
+from mri_jax.training.job import FitSettings, with_step
+from mri_jax.training.loop import Training
 from mri_jax.volumes.stream import aligned
 
 

@@ -12,7 +12,8 @@ from mri_jax.training.failure import failure
 from mri_jax.training.feed import Feed
 from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import log_rules, trainable_mask
-from mri_jax.training.loop import Control, Epoch, FitSettings, Progressed, Training, fit
+from mri_jax.training.job import FitSettings
+from mri_jax.training.loop import Control, Epoch, Progressed, Training, fit
 from mri_jax.training.prefix import on_features
 
 

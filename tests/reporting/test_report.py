@@ -1,4 +1,3 @@
-import dataclasses
 import html
 import json
 import re
@@ -12,17 +11,13 @@ import synthetic_run
 
 from mri_jax import files
 from mri_jax.cli import main
-from mri_jax.evaluation.variants import completed
 from mri_jax.reporting.analysis import analyse, load_runs
-from mri_jax.reporting.figures import _apart, score_figures
+from mri_jax.reporting.figures import score_figures
 from mri_jax.reporting.figures_detail import detail_figures, training_figures
 from mri_jax.reporting.figures_layers import layer_figures
-from mri_jax.reporting.overview import runs_table
 from mri_jax.reporting.report import SHAREABLE, write_report
 from mri_jax.runs import results
-from mri_jax.runs.provenance import Provenance
 from mri_jax.showing import glossary
-from tests import studies
 from tests.reporting.recorded import rewritten
 from tests.reporting.rendering import unrendered
 
@@ -100,31 +95,6 @@ def test_no_figure_cuts_a_label_or_covers_the_word(analysis):
             assert box.y1 < lowest, picture.key
 
 
-def test_training_curves_show_what_there_is_in_natural_order(analysis):
-    rows = [
-        {"run": run, "stage": stage, "repeat": 0, "fold": fold, "epoch": epoch,
-         "train_loss": 1.0 / epoch, "best": epoch == 2,
-         "validation_loss": None if stage != "source" else 1.1 / epoch}
-        for run, stage in (("cnn10-w1", "source"), ("cnn5-w1", "tuned-conv10"),
-                           ("cnn5-w1", "tuned-conv2"), ("cnn5-w1", "source"))
-        for fold in (0, 1) for epoch in (1, 2, 3)
-    ]  # fmt: skip
-    run = dataclasses.replace(analysis.runs[0], history=pd.DataFrame(rows))
-    told = completed(pd.DataFrame({"run": ["cnn10-w1", "cnn5-w1"]}), synthetic_run.KNOWN)
-    made = training_figures(dataclasses.replace(analysis, runs=(run,), predictions=told))
-    assert [picture.key for picture in made] == [
-        "training-cnn5-w1-source", "training-cnn5-w1-tuned-conv2",
-        "training-cnn5-w1-tuned-conv10", "training-cnn10-w1-source",
-    ]  # fmt: skip
-    assert [len(picture.figure.axes) for picture in made] == [2, 1, 1, 2]
-    assert "no scan was held out" in made[1].caption
-    assert ["ring" in picture.caption for picture in made] == [True, False, False, True]
-    assert all(line.get_marker() != "o" for line in made[1].figure.axes[0].lines)
-    ring = made[0].figure.axes[1].lines[1]
-    assert ring.get_xdata().tolist() == [2]
-    assert ring.get_ydata().tolist() == pytest.approx([0.55])
-
-
 def test_a_real_run_is_not_called_simulated(tmp_path):
     cohorts = {"ADNI1": (9, 11), "AIBL": (8, 12)}
     folder = synthetic_run.write_run(
@@ -161,32 +131,6 @@ def test_the_page_holds_the_numbers_of_the_table(run, analysis):
         run / results.TABLES / "finetune-scores.md"
     ).read_text(encoding="utf-8")
     assert "Nadeau" in page
-
-
-def test_the_page_says_what_was_run(analysis):
-    table = runs_table(analysis)
-    shown = dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True))
-    assert shown == {
-        "Run": "high", "Config": "finetune_high:demo", "Task": "AD against CN", "Source": "ADNI1",
-        "Targets": "ADNI2", "Seed": "0", "Device": "CPU",
-    }  # fmt: skip
-    study = studies.study(
-        "depth", "dev", seed=7, source__cohorts=("ADNI1", "ADNI2"), targets=("AIBL",)
-    )
-    made = Provenance(devices=("gpu:a", "gpu:a"))
-    run = dataclasses.replace(analysis.runs[0], study=study, provenance=made)
-    row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
-    assert [cell.text for cell in row[1:]] == [
-        "depth:dev", "AD against CN", "ADNI1, ADNI2", "AIBL", "7", "2 × a",
-    ]  # fmt: skip
-    row = runs_table(
-        dataclasses.replace(analysis, runs=(dataclasses.replace(run, study=None),))
-    ).rows[0]
-    assert [cell.text for cell in row[1:]] == ["–"] * 5 + ["2 × a"]
-    makers = [f"worker {number % 3} on b" for number in range(len(run.plan))]
-    run = dataclasses.replace(run, study=None, plan=run.plan.assign(made_by=makers))
-    row = runs_table(dataclasses.replace(analysis, runs=(run,))).rows[0]
-    assert row[-1].text == "2 × a (3 machines or workers)"
 
 
 def test_names_from_data_are_escaped_everywhere(nasty):
@@ -250,26 +194,6 @@ def test_latex_compiles(which, request, tmp_path):
         cwd=tmp_path, capture_output=True, timeout=120, check=False, encoding="utf-8")  # fmt: skip
     assert done.returncode == 0, done.stdout[-1500:]
     assert not re.findall(r"Float too large|Overfull .hbox.*", done.stdout)
-
-
-def test_curves_of_networks_and_baselines_are_apart_and_coinciding_bands_are_left_out(analysis):
-    drawn = {picture.key: picture for picture in score_figures(analysis)}
-    (networks,) = drawn["finetune-roc-ADNI2"].figure.axes
-    (baselines,) = drawn["finetune-roc-baselines-ADNI2"].figure.axes
-    labels = [text.get_text() for text in networks.get_legend().get_texts()]
-    assert [label.replace("\n", " ").partition(" (")[0] for label in labels] == [
-        "CNN-5, source", "CNN-5, last conv and FC layers fine-tuned",
-    ]  # fmt: skip
-    assert len(baselines.get_legend().get_texts()) == len(analysis.sections[0].family.baselines)
-    points = (
-        analysis.sections[0]
-        .points.query("cohort == 'ADNI2' and method == 'cnn5-w1' and point == 'argmax'")
-        .set_index("metric")["mean"]
-    )
-    marks = [tuple(map(float, np.ravel(line.get_data()))) for line in networks.lines]
-    assert (pytest.approx(1 - points["spe"]), pytest.approx(points["sen"])) in marks
-    assert _apart(np.full(10, 0.5), [(np.zeros(10), np.full(10, 0.4))])
-    assert not _apart(np.full(10, 0.5), [(np.zeros(10), np.ones(10))])
 
 
 def test_five_panels_stand_in_a_column_on_a_narrow_screen(analysis, run):

@@ -18,7 +18,7 @@ from mri_jax.study.measured import Costs
 from mri_jax.study.scans import open_catalogue
 from mri_jax.study.stages import StageFolders
 from mri_jax.training.cost import ProgramCost
-from mri_jax.training.loop import with_step
+from mri_jax.training.job import with_step
 from mri_jax.training.wave import Wave
 from mri_jax.volumes.store import VolumeStore
 from tests import studies

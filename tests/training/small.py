@@ -6,7 +6,7 @@ from mri_jax.keys import random_key
 from mri_jax.models import CNNSpec
 from mri_jax.models.cnn import fresh_variables
 from mri_jax.training.augment import AugmentSettings
-from mri_jax.training.loop import FitSettings, Job
+from mri_jax.training.job import FitSettings, Job
 from mri_jax.training.step import OptimizerSettings, StepSettings
 from mri_jax.training.stopping import StoppingSettings
 

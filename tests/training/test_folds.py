@@ -15,7 +15,8 @@ from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, StreamedPerFold
 from mri_jax.training.folds import Programs, Steps
 from mri_jax.training.inference import predict
-from mri_jax.training.loop import Control, fit, resume, with_step
+from mri_jax.training.job import with_step
+from mri_jax.training.loop import Control, fit, resume
 from mri_jax.training.objectives.coral import Coral
 from mri_jax.training.statistics import reestimated
 from mri_jax.training.step import OptimizerSettings

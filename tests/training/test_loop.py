@@ -15,7 +15,8 @@ from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice, Streamed, ahead
 from mri_jax.training.folds import Programs
 from mri_jax.training.inference import cross_entropy, outputs, predict
-from mri_jax.training.loop import Control, epoch_order, fit, resume, with_step
+from mri_jax.training.job import epoch_order, with_step
+from mri_jax.training.loop import Control, fit, resume
 from mri_jax.training.wave import Wave
 from mri_jax.volumes.normalise import Normalisation
 from mri_jax.volumes.store import VolumeStore

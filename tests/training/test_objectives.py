@@ -20,7 +20,8 @@ from mri_jax.training.checkpoints import TrainingCheckpoints
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import trainable_mask
-from mri_jax.training.loop import Control, begin, epoch_order, fit, resume, with_step
+from mri_jax.training.job import epoch_order, with_step
+from mri_jax.training.loop import Control, begin, fit, resume
 from mri_jax.training.objectives import of_method
 from mri_jax.training.objectives.ad2a import AD2A
 from mri_jax.training.objectives.adversary import (

@@ -11,7 +11,8 @@ from mri_jax.training.devices import fold_budget
 from mri_jax.training.feed import OnDevice
 from mri_jax.training.folds import Programs
 from mri_jax.training.freezing import rules_for
-from mri_jax.training.loop import Control, fit, resume, with_step
+from mri_jax.training.job import with_step
+from mri_jax.training.loop import Control, fit, resume
 from mri_jax.training.prefix import frozen_layers, on_features
 from mri_jax.training.wave import Wave
 from tests.compiling import quickly
