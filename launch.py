@@ -276,15 +276,12 @@ def _folder(flag: str, path: os.PathLike[str] | str, absolute: bool) -> "epath.P
     from mri_jax import files
     from mri_jax.errors import UserError
 
-    place = files.expanded(path)
-    if absolute and not files.on_bucket(place):
-        place = os.path.abspath(place)
-    folder = epath.Path(place)
+    folder = epath.Path(files.expanded(path))
     try:
         folder.exists()
     except ImportError as error:
         raise UserError(f"--{flag}: {error} (pip install -e '.[tpu]')") from None
-    return folder
+    return files.absolute(folder) if absolute else folder
 
 
 if __name__ == "__main__":

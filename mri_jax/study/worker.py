@@ -111,14 +111,10 @@ class Facts:
 
 def seen_anywhere(study: Study) -> Study:
     """Returns a study whose paths do not depend on the folder in which a worker was started."""
-
-    def place(path: str) -> str:
-        if not path or files.on_bucket(path):
-            return path
-        return os.path.abspath(files.expanded(path))
-
-    data = study.data
-    return replace(study, data=replace(data, cohort=place(data.cohort), store=place(data.store)))
+    if study.data.simulated:
+        return study
+    cohort, store = (files.absolute(path) for path in (study.data.cohort, study.data.store))
+    return replace(study, data=replace(study.data, cohort=str(cohort), store=str(store)))
 
 
 def software() -> dict[str, str | None]:
